@@ -1,0 +1,8 @@
+"""What happens around training: one callback a file."""
+
+from gan_lightning.callbacks.checkpoints import Checkpoints
+from gan_lightning.callbacks.image_grid import ImageGrid
+from gan_lightning.callbacks.progress_bar import ProgressBar
+from gan_lightning.callbacks.training_log import TrainingLog
+
+__all__ = ["Checkpoints", "ImageGrid", "ProgressBar", "TrainingLog"]

@@ -1,0 +1,90 @@
+"""Pictures of what the generator draws, as the run goes on."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import make_grid
+
+from gan_lightning.checkpoint import write_aside
+from gan_lightning.errors import InputError
+from gan_lightning.gan import GAN
+
+MIN_TILE = 48  # pixels: smaller images are enlarged by a whole number, so that a person can see them
+
+
+class ImageGrid(Callback):
+    """A grid of samples for the same latents each time, to ``images/step_00001000.png`` and to TensorBoard.
+
+    Real images of the same layout stand once beside them, in ``images/real.png``. Where there are labels, each class has
+    rows of its own: of the real images always, of the samples where the generator is conditional.
+
+    Args:
+        every_n_steps: how often, in generator updates; at the run's end there is always one. 0 is only then.
+        rows: images from top to bottom.
+        columns: images from left to right.
+        seed: of the latents.
+
+    Raises:
+        InputError: a number out of range.
+    """
+
+    def __init__(self, every_n_steps: int = 1000, rows: int = 10, columns: int = 10, seed: int = 0) -> None:
+        if every_n_steps < 0 or rows < 1 or columns < 1:
+            raise InputError(
+                f"image_grid has every_n_steps {every_n_steps}, rows {rows}, columns {columns}: give at least 0, 1 and 1"
+            )
+        self.every_n_steps, self.rows, self.columns, self.seed = every_n_steps, rows, columns, seed
+        self._latents: Tensor | None = None
+        self._labels: Tensor | None = None
+        self._drawn_at = -1
+        self._folder = Path()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        assert trainer.log_dir is not None  # asked for here, because every process has to ask
+        self._folder = Path(trainer.log_dir) / "images"
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, GAN)
+        if not trainer.is_global_zero:
+            return
+        count = self.rows * self.columns
+        random = torch.Generator().manual_seed(self.seed)  # the training's own random numbers stay as they are
+        self._latents = torch.randn(count, pl_module.generator.latent_dim, generator=random).to(pl_module.device)
+        classes = pl_module.generator.num_classes
+        if pl_module.generator.conditional:  # a class a row, from the first again where there are more rows
+            self._labels = (torch.arange(count) // self.columns % classes).to(pl_module.device)
+        examples = getattr(trainer, "datamodule", None)
+        if examples is not None:
+            self._save(trainer, examples.examples(count)[0], "real")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+            self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._draw(trainer, pl_module)
+
+    def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, GAN)
+        if self._latents is None or self._drawn_at == trainer.global_step:
+            return
+        self._drawn_at = trainer.global_step
+        self._save(trainer, pl_module.sample(self._latents, self._labels).cpu(), f"step_{trainer.global_step:08d}")
+
+    def _save(self, trainer: Trainer, images: Tensor, name: str) -> None:
+        scale = -(-MIN_TILE // max(images.shape[2:]))
+        large = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)  # (N, C, H * scale, W * scale)
+        grid = make_grid(large, nrow=self.columns, padding=2, pad_value=128)  # uint8 (3, height, width)
+        with write_aside(self._folder / f"{name}.png") as aside:
+            to_pil_image(grid).save(aside)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                tag = "images/real" if name == "real" else "images/samples"
+                logger.experiment.add_image(tag, grid, trainer.global_step)

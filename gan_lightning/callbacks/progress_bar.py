@@ -1,0 +1,71 @@
+"""One progress bar for the whole run."""
+
+import math
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+
+from gan_lightning.callbacks.training_log import TrainingLog
+
+SHOWN = {
+    "discriminator_loss": "D",
+    "generator_loss": "G",
+    "images_per_second": "images/s",
+}
+
+
+class ProgressBar(TQDMProgressBar):
+    """Generator updates of the run, the time left of it, and the losses and images/s that were logged last.
+
+    Args:
+        refresh_rate: draw every so many steps; each drawing costs about a millisecond. 0 draws nothing.
+    """
+
+    BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+
+    def __init__(self, refresh_rate: int = 20) -> None:
+        super().__init__(refresh_rate=refresh_rate)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # type: ignore[override]
+        super().on_train_start(trainer, pl_module)
+        bar = self.train_progress_bar
+        bar.total = total_steps(trainer)
+        bar.initial = bar.n = trainer.global_step  # after a resume the speed is that of this run alone
+        bar.set_description("Training")
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Nothing: the bar goes on from epoch to epoch."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if self.is_enabled and (step % self.refresh_rate == 0 or step == self.train_progress_bar.total):
+            self._draw(trainer, step)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing: see :meth:`on_train_epoch_start`."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # type: ignore[override]
+        if self.is_enabled:
+            self._draw(trainer, trainer.global_step)
+        super().on_train_end(trainer, pl_module)
+
+    def _draw(self, trainer: Trainer, step: int) -> None:
+        log = next((callback for callback in trainer.callbacks if isinstance(callback, TrainingLog)), None)  # type: ignore[attr-defined]
+        values = {} if log is None else log.latest
+        bar = self.train_progress_bar
+        bar.set_postfix({short: f"{values[name]:.3g}" if name != "images_per_second" else f"{values[name]:,.0f}" for name, short in SHOWN.items() if name in values}, refresh=False)
+        bar.n = step
+        bar.refresh()
+
+
+def total_steps(trainer: Trainer) -> int | None:
+    """How many generator updates the run will have made at its end; None where nothing limits it but a time."""
+    limits = []
+    if trainer.max_steps >= 0:
+        limits.append(trainer.max_steps)
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0 and math.isfinite(trainer.num_training_batches):
+        limits.append(trainer.max_epochs * int(trainer.num_training_batches))
+    return min(limits, default=None)

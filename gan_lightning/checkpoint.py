@@ -1,0 +1,98 @@
+"""Safe loading and atomic saving: every file that we read or write as a whole goes through here."""
+
+import os
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gan_lightning.errors import InputError
+
+FORMAT_VERSION = 1
+KEY = "gan_lightning"
+"""The entry of a checkpoint that rebuilds its networks: {"format_version", "generator", "discriminator"}."""
+
+
+@contextmanager
+def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; when the block ends well, the file there takes the place of ``path``.
+
+    A reader sees the old file or the new one, whole, never a part of either; when the block raises, the old one stays
+    and the part that was written is removed.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part" + target.suffix, dir=target.parent)
+    os.close(descriptor)
+    aside = Path(name)
+    try:
+        yield aside
+        aside.chmod(0o666 & ~_umask())  # mkstemp's 0600 would hide the file from a group that shares the folder
+        with aside.open("rb") as written:
+            os.fsync(written.fileno())
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def save(content: Any, path: str | os.PathLike[str]) -> None:
+    """Write ``content`` (tensors and primitives) to ``path`` in torch's zip format, aside and renamed."""
+    with write_aside(path) as aside:
+        torch.save(content, aside)
+
+
+def load(path: str | os.PathLike[str], map_location: Any = "cpu") -> Any:
+    """Read a file that :func:`save` wrote.
+
+    The zip's checksums are verified first, because torch.load reads over a flipped bit without a word; then it is
+    unpickled with ``weights_only=True``, which runs no code of the file.
+
+    Raises:
+        InputError: there is no such file, it is damaged, or it holds more than tensors and primitives.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"{file}: no such file")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
+        raise InputError(f"{file}: damaged or cut short, or not a file of torch.save ({error}); use another") from error
+    if damaged is not None:
+        raise InputError(f"{file}: damaged, the checksum of its part {damaged} is wrong; use another")
+    try:
+        return torch.load(file, map_location=map_location, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{file}: cannot be read as tensors and primitives ({reason}); use another") from error
+
+
+def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of a training run; what :func:`load` checks, and that it is one of ours.
+
+    Raises:
+        InputError: as :func:`load`, or the file is no gan_lightning checkpoint, or of a newer format.
+    """
+    content = load(path, map_location)
+    about = content.get(KEY) if isinstance(content, dict) else None
+    if not isinstance(about, dict) or not {"format_version", "generator", "discriminator"} <= about.keys():
+        raise InputError(f"{path}: not a gan_lightning checkpoint (it has no entry {KEY!r}); use one that train.py wrote")
+    if about["format_version"] != FORMAT_VERSION:
+        raise InputError(
+            f"{path}: checkpoint format {about['format_version']}, and this version of gan_lightning reads "
+            f"{FORMAT_VERSION}; install the version that wrote it"
+        )
+    if not isinstance(content.get("state_dict"), dict):
+        raise InputError(f"{path}: a gan_lightning checkpoint without weights (no entry 'state_dict'); use another")
+    return content

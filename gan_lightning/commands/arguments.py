@@ -1,0 +1,170 @@
+"""What every command does with its arguments: short flags, their order, and errors of one line."""
+
+import difflib
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Collection, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from gan_lightning.errors import InputError
+
+
+def run_command(name: str, command: Callable[[], None]) -> int:
+    """Run a command; bad input becomes one line on the standard error and exit code 2."""
+    try:
+        command()
+    except InputError as error:
+        print(f"{name}: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def recipes() -> dict[str, Path]:
+    """The recipes that ship: name -> YAML file."""
+    return {path.stem: path for path in sorted(Path(str(files("gan_lightning") / "recipes")).glob("*.yaml"))}
+
+
+def config_path(config: str) -> str:
+    """The file that ``--config`` means: a path where it ends in .yaml or .yml, else the name of a recipe.
+
+    Raises:
+        InputError: there is no such file or recipe.
+    """
+    if config.endswith((".yaml", ".yml")):
+        if not Path(config).is_file():
+            raise InputError(f"--config {config}: no such file")
+        return config
+    shipped = recipes()
+    if config not in shipped:
+        raise InputError(f"--config {config}: no such recipe; there are {', '.join(shipped)} (the path of a file ends in .yaml)")
+    return str(shipped[config])
+
+
+def arrange(args: Sequence[str], short_for: str, short: Collection[str]) -> list[list[str]]:
+    """Bring flags, each with its values, into the order in which they can be read.
+
+    ``--X`` becomes ``--short_for.X`` for every X in ``short``. Files come first, so that a flag wins over a file wherever it
+    stands; then what names a class of the data or the model before what sets an argument of that class. Otherwise the
+    order is kept.
+    """
+    groups: list[list[str]] = []
+    for word in args:
+        if word.startswith("--") or word == "-h" or not groups:
+            groups.append([word])
+        else:
+            groups[-1].append(word)
+    arranged = []
+    for flag, *values in groups:
+        name = _name(flag)
+        if flag.startswith("--") and name.split(".")[0] in short:
+            flag = f"--{short_for}.{flag[2:]}"
+        if name == "config" and "=" in flag:
+            flag, values = "--config", [flag.partition("=")[2], *values]
+        arranged.append([flag, *(map(config_path, values) if name == "config" else values)])
+    return sorted(arranged, key=_reading_order)
+
+
+def _reading_order(group: list[str]) -> int:
+    name = _name(group[0])
+    if name == "config":
+        return -1
+    return name.count(".") if name.split(".")[0] in ("data", "model") else 0
+
+
+def _name(flag: str) -> str:
+    return flag.removeprefix("--").partition("=")[0].rstrip("+")
+
+
+def given(groups: Sequence[Sequence[str]], name: str) -> str | None:
+    """The value of the flag ``--name`` in what :func:`arrange` returned, or None; the last one counts."""
+    for flag, *values in reversed(groups):
+        if _name(flag) == name:
+            return flag.partition("=")[2] if "=" in flag else " ".join(values)
+    return None
+
+
+def parse(parser: ArgumentParser, groups: Sequence[Sequence[str]], short_for: str) -> Namespace:
+    """Parse what :func:`arrange` returned.
+
+    Raises:
+        InputError: in one line, with the nearest right name where one is misspelt.
+    """
+    try:
+        return parser.parse_args([word for group in groups for word in group])
+    except ArgumentError as error:
+        raise InputError(_one_line(str(error), parser, short_for)) from error
+
+
+def _one_line(message: str, parser: ArgumentParser, short_for: str) -> str:
+    """jsonargparse's message, which is several lines that end in what matters, as one line that begins with it."""
+    key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    owner = re.search(r"class_path '([\w.]+)'", message)
+    dests = [action.dest for action in parser._actions if action.dest not in ("help", "==SUPPRESS==")]
+
+    if found := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
+        unknown = found[1]
+        if not unknown.startswith("--"):
+            return f"{unknown!r} is no flag, and no value of the one before it; flags begin with --"
+        short = [dest.removeprefix(f"{short_for}.") for dest in dests]
+        return f"there is no flag {unknown.partition('=')[0]}{_nearest(_name(unknown), short, '--')}"
+    if found := re.search(r"[Oo]ption '([^']+)' is not accepted|does not accept option '([^']+)'", message):
+        unknown = found[1] or found[2]
+        if owner:
+            return f"{key}: {owner[1].rpartition('.')[2]} has no argument {unknown!r}{_nearest(unknown, _parameters(owner[1]))}"
+        group = re.search(r"Group '([^']+)'", message)
+        prefix = f"{group[1]}." if group else ""
+        near = _nearest(unknown, [dest.removeprefix(prefix) for dest in dests if dest.startswith(prefix)])
+        return f"there is no setting {prefix}{unknown}{near}"
+    if found := re.search(r"following arguments are required: (.+)", message):
+        name = owner[1].rpartition(".")[2] if owner else "the command"
+        return f"{name} needs {found[1]}: give " + ", ".join(f"--{key}.{word.strip()} VALUE" for word in found[1].split(","))
+    if found := re.search(r"Expected a dot import path string: (\S+)", message):
+        return f"--{key} {found[1]}: there is no such class{_nearest(found[1], _class_names())}; name one of this package, or a class path"
+    value = re.search(r"(?:Got value|Given value): (.*)", message)
+    wanted = [_readable(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value.*)?$", message, re.MULTILINE)]
+    wanted = [kind for kind in dict.fromkeys(wanted) if kind != "NoneType"]
+    if key and value and wanted:
+        return f"--{key}: {_given_value(value[1])} is not {' or '.join(wanted)}"
+    return " ".join(message.split())
+
+
+def _given_value(text: str) -> str:
+    nested = re.match(r"NestedArg\(key='([^']*)', val=(.*)\)$", text)
+    return f"{nested[1]} {nested[2]}" if nested else repr(text)
+
+
+def _readable(kind: str) -> str:
+    if match := re.match(r"typing\.Literal\[(.*)\]", kind):
+        return "one of " + match[1].replace("'", "")
+    if match := re.match(r"<class '(?:[\w]+\.)*(\w+)'>", kind):
+        return {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(match[1], match[1])
+    return kind
+
+
+def _nearest(name: str, known: Collection[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=0.5)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
+
+
+def _parameters(class_path: str) -> list[str]:
+    module, _, name = class_path.rpartition(".")
+    return list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+
+
+def _class_names() -> list[str]:
+    """The short names of the classes that a flag may name."""
+    from gan_lightning import data, losses, networks
+
+    bases = (data.ImageDataModule, networks.Generator, networks.Discriminator, losses.AdversarialLoss)
+    found: set[str] = set()
+    left: list[type] = list(bases)
+    while left:
+        subclasses = left.pop().__subclasses__()
+        found |= {cls.__name__ for cls in subclasses if not inspect.isabstract(cls)}
+        left += subclasses
+    return sorted(found)

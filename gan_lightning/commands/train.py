@@ -1,0 +1,186 @@
+"""Train a GAN.
+
+    python scripts/train.py --accelerator gpu
+    python scripts/train.py --config digits
+    python scripts/train.py --config dcgan_cifar10 --max_epochs 5 --data.batch_size 128
+    python scripts/train.py --ckpt_path last --max_epochs 40
+"""
+
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+import gan_lightning.networks  # noqa: F401  (so that their short names are known)
+from gan_lightning import checkpoint
+from gan_lightning.callbacks import Checkpoints, ImageGrid, ProgressBar, TrainingLog
+from gan_lightning.commands.arguments import arrange, config_path, given, parse, run_command
+from gan_lightning.data import ImageDataModule
+from gan_lightning.gan import ADAM, GAN
+from gan_lightning.inference import load_weights
+from gan_lightning.trainer import LoggerName, last_checkpoint, make_trainer, run_folder
+
+DEFAULT_RECIPE = "dcgan_mnist"
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code is 0, or 2 for bad input."""
+    return run_command("train", lambda: train(list(sys.argv[1:] if args is None else args)))
+
+
+def make_parser() -> ArgumentParser:
+    """All that can be said on the command line or in a recipe."""
+    parser = ArgumentParser(
+        prog="train",
+        description="Train a GAN. Every --trainer.X is also --X; flags win over files, files over defaults.",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", help="a recipe that ships, by name, or the path of a YAML file")
+    parser.add_argument("--seed_everything", type=int, default=0, help="the seed of all random numbers of the run")
+    parser.add_argument("--ckpt_path", type=str | None, help="resume from a checkpoint, or from 'last', the newest run's")
+    parser.add_argument("--init_from", type=str | None, help="begin with the weights of a checkpoint, and nothing else of it")
+    parser.add_class_arguments(Trainer, "trainer", skip={"logger", "default_root_dir"}, instantiate=False)
+    parser.add_argument("--trainer.logger", type=LoggerName | list[LoggerName] | bool, default="tensorboard", help="what logs")
+    parser.add_argument("--trainer.default_root_dir", default=".", help="runs lie in lightning_logs/version_N below it")
+    parser.add_subclass_arguments(ImageDataModule, "data", help="where the images come from")
+    parser.add_class_arguments(GAN, "model")
+    parser.add_class_arguments(ImageGrid, "image_grid")
+    parser.add_class_arguments(Checkpoints, "checkpoints")
+    for network in ("generator", "discriminator"):
+        for attribute in ("image_shape", "num_classes"):
+            parser.link_arguments(f"data.{attribute}", f"model.{network}.init_args.{attribute}", apply_on="instantiate")
+    parser.link_arguments("seed_everything", "data.init_args.seed")
+    default_optimizer = {"class_path": "torch.optim.Adam", "init_args": ADAM}
+    parser.set_defaults(
+        {
+            "data": "MNIST",
+            "model.generator": "DCGANGenerator",
+            "model.discriminator": "DCGANDiscriminator",
+            "model.loss": "NonSaturatingLoss",
+            "model.generator_optimizer": default_optimizer,
+            "model.discriminator_optimizer": default_optimizer,
+        }
+    )
+    return parser
+
+
+def train(args: Sequence[str]) -> None:
+    """Read the settings, set up, train, and say where everything lies."""
+    parser = make_parser()
+    config, resume_from, folder = _settings(parser, args)
+    seed_everything(config.seed_everything, verbose=False)
+    objects = parser.instantiate(config)
+    data: ImageDataModule = objects.data
+    model: GAN = objects.model
+    if config.init_from:
+        init_from(model, config.init_from)
+    if resume_from is not None:
+        model.on_load_checkpoint(checkpoint.load_gan(resume_from))  # a misfit is said before anything is set up
+    data.prepare_data()
+    data.setup("fit")
+
+    with run_folder(Path(config.trainer.default_root_dir) / "lightning_logs", folder) as folder:
+        arguments = objects.trainer.as_dict()
+        del arguments["default_root_dir"]
+        callbacks = [ProgressBar(), TrainingLog(), objects.image_grid, objects.checkpoints, *_as_list(arguments.pop("callbacks"))]
+        if arguments["enable_progress_bar"] is False:
+            callbacks.pop(0)
+        if arguments["enable_checkpointing"] is False:
+            callbacks.remove(objects.checkpoints)
+        trainer = make_trainer(folder, callbacks=callbacks, **arguments)
+        if trainer.is_global_zero:
+            _save_config(parser, config, folder)
+        _fit(trainer, model, data, resume_from)
+
+
+def _settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Path | None, Path | None]:
+    """The settings, the checkpoint to resume from, and the folder to go on in (None is a new one)."""
+    short = [action.dest.removeprefix("trainer.") for action in parser._actions if action.dest.startswith("trainer.")]
+    groups = arrange(args, "trainer", short)
+    if given(groups, "config") is None:
+        checkpoint_path, _ = _resume_from(given(groups, "ckpt_path"), given(groups, "trainer.default_root_dir") or ".")
+        own = checkpoint_path and checkpoint_path.parent.parent / "config.yaml"
+        groups = [["--config", str(own) if own and own.is_file() else config_path(DEFAULT_RECIPE)], *groups]
+    config = parse(parser, groups, "trainer")
+    return config, *_resume_from(config.ckpt_path, config.trainer.default_root_dir)
+
+
+def _resume_from(ckpt_path: str | None, root: str) -> tuple[Path | None, Path | None]:
+    """The checkpoint that ``--ckpt_path`` means, and for 'last' the folder of its run, which goes on there."""
+    if not ckpt_path:
+        return None, None
+    if ckpt_path == "last":
+        path = last_checkpoint(Path(root) / "lightning_logs")
+        return path, path.parent.parent
+    return Path(ckpt_path), None
+
+
+def init_from(model: GAN, path: str) -> None:
+    """Copy the weights of a checkpoint into a new model: both networks, and the average where both have one.
+
+    Raises:
+        InputError: there is no such checkpoint, or its networks are of other shapes.
+    """
+    weights = checkpoint.load_gan(path)["state_dict"]
+    load_weights(model.generator, weights, "generator.", path)
+    load_weights(model.discriminator, weights, "discriminator.", path)
+    if model.ema is not None:
+        averaged = any(name.startswith("ema.") for name in weights)
+        load_weights(model.ema, weights, "ema." if averaged else "generator.", path)
+
+
+def _save_config(parser: ArgumentParser, config: Namespace, folder: Path) -> None:
+    """Write config.yaml, which repeats the run from its beginning; one that differs is kept as config_1.yaml and so on."""
+    content = config.clone()
+    content.ckpt_path = None
+    content.pop("config", None)
+    text = parser.dump(content, skip_none=False)
+    path = folder / "config.yaml"
+    if path.is_file() and path.read_text() != text:
+        number = 1
+        while (kept := folder / f"config_{number}.yaml").exists():
+            number += 1
+        path.rename(kept)
+    with checkpoint.write_aside(path) as aside:
+        aside.write_text(text)
+
+
+def _fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path | None) -> None:
+    """Train, and say where everything lies."""
+    warnings.filterwarnings("ignore", "The number of training batches")  # the log goes on from epoch to epoch
+    folder = Path(str(trainer.log_dir))
+    rank_zero_info(f"Training on {trainer.strategy.root_device}; everything of this run goes to {_shown(folder)}")
+    began = time.perf_counter()
+    trainer.fit(model, datamodule=data, ckpt_path=resume_from)
+    if not trainer.is_global_zero:
+        return
+    seconds = time.perf_counter() - began
+    state = "Interrupted" if trainer.interrupted else "Trained"
+    print(f"\n{state} after {trainer.global_step:,} generator updates, {seconds:.0f} seconds of this command")
+    lines = {
+        "image grid": folder / "images" / f"step_{trainer.global_step:08d}.png",
+        "checkpoint": folder / "checkpoints" / "last.ckpt",
+        "TensorBoard logs": folder,
+    }
+    for name, path in lines.items():
+        if path.exists():
+            print(f"  {name:<18}{_shown(path)}")
+    python = Path(sys.executable)
+    print(f"  {'see the curves':<18}{_shown(python.with_name('tensorboard'))} --logdir {_shown(folder.parent)}")
+    print(f"  {'train on MNIST':<18}{_shown(python)} scripts/train.py --config {DEFAULT_RECIPE}")
+
+
+def _shown(path: Path) -> str:
+    """A path as a person would type it here."""
+    return str(path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path)
+
+
+def _as_list(callbacks: Any) -> list[Any]:
+    return [] if callbacks is None else callbacks if isinstance(callbacks, list) else [callbacks]

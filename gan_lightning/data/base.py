@@ -1,0 +1,135 @@
+"""The contract of every data source."""
+
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from gan_lightning.data.loaders import DeviceLoader, EpochShuffle, ImageLoader
+from gan_lightning.errors import InputError
+from gan_lightning.images import to_float
+
+Split = Literal["train", "test"]
+Images = tuple[Tensor, Tensor | None]
+"""Images uint8 (N, C, H, W), and labels int64 (N,) or None where there are none."""
+
+
+def default_root() -> Path:
+    """Where data sets lie unless ``data.root`` says otherwise: $GAN_LIGHTNING_DATA, else ~/.cache/gan_lightning/data."""
+    named = os.environ.get("GAN_LIGHTNING_DATA")
+    return Path(named) if named else Path.home() / ".cache" / "gan_lightning" / "data"
+
+
+class ImageDataModule(LightningDataModule):
+    """Images for a GAN, with their shape and classes known from the start.
+
+    A batch is (images uint8 (B, C, H, W), labels int64 (B,) or None); once it is on the device, it is converted to floats
+    in [-1, 1] and flipped. One batch holds the real images of one whole training step (see
+    ``GAN.real_batches_per_step``). Training batches come from :meth:`images` of the train split; the test split is for
+    metrics and is never trained on.
+
+    Args:
+        root: the folder of the data; None is $GAN_LIGHTNING_DATA, else ~/.cache/gan_lightning/data.
+        batch_size: images that one update of a network looks at, for each process.
+        horizontal_flip: flip every training image left to right with probability 1/2.
+        seed: of the order of the images; the order is a function of the seed and the epoch.
+
+    Attributes:
+        image_shape: (C, H, W).
+        class_names: the name of every label; empty where there are no labels.
+
+    Raises:
+        InputError: a batch size below 1.
+    """
+
+    image_shape: tuple[int, int, int]
+    class_names: Sequence[str]
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        batch_size: int = 64,
+        horizontal_flip: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise InputError(f"data.batch_size is {batch_size}: it must be at least 1")
+        self.root = Path(root).expanduser() if root is not None else default_root()
+        self.batch_size = batch_size
+        self.horizontal_flip = horizontal_flip
+        self.seed = seed
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are; 0 where there are no labels."""
+        return len(self.class_names)
+
+    @abstractmethod
+    def images(self, split: Split) -> Images:
+        """Every image of a split, in a fixed order.
+
+        Raises:
+            InputError: the data is not there, or damaged.
+        """
+
+    def examples(self, count: int) -> Images:
+        """``count`` training images for people to look at, in order of their classes where there are labels."""
+        images, labels = self.images("train")
+        chosen = example_indices(labels, len(images), self.num_classes, count)
+        return images[chosen], None if labels is None else labels[chosen]
+
+    def setup(self, stage: str) -> None:
+        """Read the images now, so that what is wrong with them is said before anything else is set up."""
+        self.images("train")
+
+    def train_dataloader(self) -> ImageLoader:
+        assert self.trainer is not None
+        images, labels = self.images("train")
+        device = self.trainer.strategy.root_device
+        return DeviceLoader(
+            images.to(device),
+            None if labels is None else labels.to(device),
+            self._batch_images(len(images)),
+            self._shuffle(len(images)),
+        )
+
+    def on_after_batch_transfer(self, batch: Images, dataloader_idx: int) -> Images:
+        images, labels = batch
+        floats = to_float(images)
+        if self.horizontal_flip:
+            flipped = torch.rand(len(floats), 1, 1, 1, device=floats.device) < 0.5
+            floats = torch.where(flipped, floats.flip(3), floats)
+        return floats, labels
+
+    def _shuffle(self, size: int) -> EpochShuffle:
+        assert self.trainer is not None
+        return EpochShuffle(size, self.seed, self.trainer.global_rank, self.trainer.world_size)
+
+    def _batch_images(self, size: int) -> int:
+        """How many images a batch holds: those of every update of one training step."""
+        assert self.trainer is not None
+        updates = int(getattr(self.trainer.lightning_module, "real_batches_per_step", 1))
+        share = size // self.trainer.world_size
+        if self.batch_size * updates > share:
+            raise InputError(
+                f"data.batch_size is {self.batch_size} and a training step takes {updates} such batches, but there are "
+                f"{share} training images for each process: use --data.batch_size {share // updates} or less"
+                if share >= updates
+                else f"{size} training images are too few: a training step takes {updates} batches in {self.trainer.world_size} processes"
+            )
+        return self.batch_size * updates
+
+
+def example_indices(labels: Tensor | None, size: int, num_classes: int, count: int) -> Tensor:
+    """Which ``count`` of ``size`` images to show: evenly spread, in order of their classes where there are labels."""
+    if labels is None:
+        return torch.arange(count) * size // count
+    members = [own for own in ((labels == c).nonzero().flatten() for c in range(num_classes)) if len(own)]
+    wanted = (torch.arange(count) * len(members) // count).tolist()
+    return torch.stack([members[c][i % len(members[c])] for i, c in enumerate(wanted)])

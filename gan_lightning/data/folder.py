@@ -1,0 +1,317 @@
+"""Any folder of images: mixed sizes and modes, one subfolder a class or flat."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import PIL
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from gan_lightning import checkpoint
+from gan_lightning.data.base import ImageDataModule, Images, Split, default_root, example_indices
+from gan_lightning.data.loaders import ImageLoader, WorkerLoader
+from gan_lightning.errors import InputError
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+CACHE_VERSION = 1
+HELD_OUT = 10  # one image in so many is the test split where the folder has none
+
+
+@dataclass(frozen=True)
+class Files:
+    """The images of a split: paths relative to ``folder``, and the label of each, or None."""
+
+    folder: Path
+    paths: tuple[str, ...]
+    labels: tuple[int, ...] | None
+
+    def only(self, chosen: Iterable[int]) -> "Files":
+        """The files at the positions ``chosen``."""
+        kept = list(chosen)
+        labels = None if self.labels is None else tuple(self.labels[i] for i in kept)
+        return Files(self.folder, tuple(self.paths[i] for i in kept), labels)
+
+
+class ImageFolder(ImageDataModule):
+    """The images below a folder, resized and centre-cropped to one size.
+
+    ``root/train`` and ``root/test`` are the splits where ``root`` holds exactly these two; elsewhere a tenth is held out
+    for the test split, by a hash of the path below ``root``. Below a split, every subfolder is a class; where images lie
+    directly in it, there are no labels. Images are decoded once, by several processes, and cached below the default data
+    folder; a folder whose images take more than ``max_bytes_on_device`` is checked once and then decoded as it is read.
+
+    Args:
+        root: the folder.
+        image_size: height and width of the images, in pixels: the shorter side is resized to it, the rest cropped.
+        channels: 1 for grey, 3 for colour. Transparent images are laid on white; 16-bit ones are brought to 8.
+        batch_size: images that one update of a network looks at, for each process.
+        horizontal_flip: flip every training image left to right with probability 1/2.
+        skip_corrupt: leave out files that cannot be read, instead of refusing the folder.
+        num_workers: processes that decode; None is one a core, at most 8.
+        max_bytes_on_device: what the images of the train split may take of the device's memory.
+        seed: of the order of the images.
+
+    Raises:
+        InputError: the folder is missing, unreadable or empty, a file is corrupt, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        image_size: int = 64,
+        channels: int = 3,
+        batch_size: int = 64,
+        horizontal_flip: bool = False,
+        skip_corrupt: bool = False,
+        num_workers: int | None = None,
+        max_bytes_on_device: int = 4 * 2**30,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(root, batch_size, horizontal_flip, seed)
+        if image_size < 1:
+            raise InputError(f"data.image_size is {image_size}: it must be at least 1")
+        if channels not in (1, 3):
+            raise InputError(f"data.channels is {channels}: it must be 1 (grey) or 3 (colour)")
+        if num_workers is not None and num_workers < 0:
+            raise InputError(f"data.num_workers is {num_workers}: it must be at least 0")
+        self.image_shape = (channels, image_size, image_size)
+        self.skip_corrupt = skip_corrupt
+        self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
+        self.max_bytes_on_device = max_bytes_on_device
+        self.class_names, self._files = _find(self.root)
+        self._prepared: dict[Split, tuple[Files, Tensor | None]] = {}
+
+    def images(self, split: Split) -> Images:
+        files, images = self._prepare(split)
+        if images is None:
+            images = torch.cat([batch for _, batch, _ in _decoded(DecodedFiles(files, self.image_shape), self.num_workers)])
+        return images, _tensor(files.labels)
+
+    def examples(self, count: int) -> Images:
+        files, images = self._prepare("train")
+        chosen = example_indices(_tensor(files.labels), len(files.paths), self.num_classes, count)
+        few = files.only(chosen.tolist())
+        dataset = DecodedFiles(few, self.image_shape)
+        return images[chosen] if images is not None else torch.stack([dataset[i][0] for i in range(count)]), _tensor(few.labels)
+
+    def prepare_data(self) -> None:
+        self._prepare("train")
+
+    def setup(self, stage: str) -> None:
+        self._prepare("train")
+
+    def train_dataloader(self) -> ImageLoader:
+        assert self.trainer is not None
+        files, images = self._prepare("train")
+        if images is not None:
+            return super().train_dataloader()
+        return WorkerLoader(
+            DecodedFiles(files, self.image_shape),
+            files.labels is not None,
+            self._batch_images(len(files.paths)),
+            self._shuffle(len(files.paths)),
+            self.num_workers,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+        )
+
+    def _prepare(self, split: Split) -> tuple[Files, Tensor | None]:
+        """The files of a split that can be read, and their images where they fit in ``max_bytes_on_device``."""
+        if split not in self._prepared:
+            files = self._files[split]
+            if not files.paths:  # only the test split can be: _find refuses an empty train split
+                raise InputError(f"{self.root}: too few images to hold any out for the {split} split; put some in {self.root / split}")
+            keep = len(files.paths) * int(numpy.prod(self.image_shape)) <= self.max_bytes_on_device
+            cache = default_root() / "image_folder_cache" / f"{self._fingerprint(files, keep)}.pt"
+            content = _cached(cache)
+            if content is None:
+                content = self._decode(files, keep)
+                checkpoint.save(content, cache)
+            corrupt: dict[int, str] = content["corrupt"]
+            if corrupt and not self.skip_corrupt:
+                named = "; ".join(f"{files.folder / files.paths[i]} ({why})" for i, why in list(corrupt.items())[:5])
+                more = f" and {len(corrupt) - 5} more" if len(corrupt) > 5 else ""
+                raise InputError(
+                    f"{len(corrupt)} of {len(files.paths)} files of {files.folder} cannot be read: {named}{more}; mend or remove "
+                    "them, or leave them out by --data.skip_corrupt true"
+                )
+            good = files.only(i for i in range(len(files.paths)) if i not in corrupt)
+            if not good.paths:
+                raise InputError(f"{files.folder}: none of its {len(files.paths)} files can be read as an image")
+            self._prepared[split] = good, content["images"]
+        return self._prepared[split]
+
+    def _decode(self, files: Files, keep: bool) -> dict[str, Any]:
+        """Read every file once: the images of those that can be read (where ``keep``), and why the others cannot."""
+        images: list[Tensor] = []
+        corrupt: dict[int, str] = {}
+        dataset = DecodedFiles(files, self.image_shape)
+        with tqdm(total=len(files.paths), desc=f"Reading {files.folder}", unit=" images", delay=1) as bar:
+            for count, batch, errors in _decoded(dataset, self.num_workers):
+                corrupt |= errors
+                if keep:
+                    images.append(batch)
+                bar.update(count)
+        return {"images": torch.cat(images) if keep else None, "corrupt": corrupt}
+
+    def _fingerprint(self, files: Files, keep: bool) -> str:
+        """A hash of all that the cached images depend on."""
+        digest = hashlib.sha256(repr((CACHE_VERSION, PIL.__version__, self.image_shape, keep)).encode())
+        for path in files.paths:
+            stat = (files.folder / path).stat()
+            digest.update(repr((str(files.folder.resolve()), path, stat.st_size, stat.st_mtime_ns)).encode())
+        return digest.hexdigest()[:32]
+
+
+class DecodedFiles(Dataset[tuple[Tensor, int]]):
+    """Image files, decoded as they are read: index -> (uint8 (C, H, W), label, -1 where there are none)."""
+
+    def __init__(self, files: Files, image_shape: tuple[int, int, int]) -> None:
+        self.files, self.image_shape = files, image_shape
+
+    def __len__(self) -> int:
+        return len(self.files.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        channels, size, _ = self.image_shape
+        image = decode(self.files.folder / self.files.paths[index], size, channels)
+        return image, -1 if self.files.labels is None else self.files.labels[index]
+
+
+def decode(path: Path, size: int, channels: int) -> Tensor:
+    """Read an image file as uint8 (channels, size, size): upright, on white where transparent, resized, centre-cropped.
+
+    Raises:
+        Exception: whatever Pillow says of a file that is no image, or a part of one.
+    """
+    with Image.open(path) as opened:
+        image: Image.Image = ImageOps.exif_transpose(opened)
+        if image.mode == "F":
+            raise ValueError("its pixels are floating-point numbers of unknown range")
+        if image.mode.startswith("I"):  # 16 bits a pixel
+            levels = numpy.asarray(image).astype(numpy.float64).clip(0, 65535) / 257
+            image = Image.fromarray(levels.round().astype(numpy.uint8))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = ImageOps.fit(image.convert("RGB" if channels == 3 else "L"), (size, size), Image.Resampling.LANCZOS)
+    pixels = torch.from_numpy(numpy.array(image))  # (H, W, 3) or (H, W)
+    return pixels.permute(2, 0, 1).contiguous() if channels == 3 else pixels.unsqueeze(0)
+
+
+class _Attempts(Dataset[tuple[int, Tensor | str]]):
+    """The same files, where one that cannot be read yields the reason."""
+
+    def __init__(self, dataset: DecodedFiles) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
+        try:
+            return index, self.dataset[index][0]
+        except Exception as error:  # Pillow's decoders raise all sorts for a damaged file
+            return index, (" ".join(str(error).split()) or type(error).__name__)[:200]
+
+
+def _decoded(dataset: DecodedFiles, num_workers: int) -> Iterator[tuple[int, Tensor, dict[int, str]]]:
+    """Read every file in order, in parts: (count, images that could be read, {index: why not})."""
+    workers = num_workers if len(dataset) > 500 else 0  # to start a process costs more than to read a few files
+    shape = dataset.image_shape
+    for part in DataLoader(_Attempts(dataset), 64, num_workers=workers, collate_fn=_Packed(shape)):
+        yield part
+
+
+class _Packed:
+    """Packs attempts in the worker: one tensor crosses to this process, not 64."""
+
+    def __init__(self, image_shape: tuple[int, int, int]) -> None:
+        self.image_shape = image_shape
+
+    def __call__(self, attempts: list[tuple[int, Tensor | str]]) -> tuple[int, Tensor, dict[int, str]]:
+        images = [got for _, got in attempts if isinstance(got, Tensor)]
+        errors = {index: got for index, got in attempts if isinstance(got, str)}
+        return len(attempts), torch.stack(images) if images else torch.empty(0, *self.image_shape, dtype=torch.uint8), errors
+
+
+def _cached(path: Path) -> dict[str, Any] | None:
+    """A cache file's content; None where there is none, or a damaged one, which is then made anew."""
+    try:
+        content = checkpoint.load(path)
+    except InputError:
+        return None
+    return content if isinstance(content, dict) and content.keys() == {"images", "corrupt"} else None
+
+
+def _tensor(labels: tuple[int, ...] | None) -> Tensor | None:
+    return None if labels is None else torch.tensor(labels)
+
+
+def _find(root: Path) -> tuple[tuple[str, ...], dict[Split, Files]]:
+    """The names of the classes, and the files of both splits."""
+    _require_folder(root)
+    if sorted(entry.name for entry in root.iterdir() if not entry.name.startswith(".")) == ["test", "train"]:
+        class_names, train = _scan(root / "train")
+        test_names, test = _scan(root / "test")
+        if test.labels is not None and class_names:
+            unknown = sorted(set(test_names) - set(class_names))
+            if unknown:
+                raise InputError(f"{root / 'test'}: its classes {', '.join(unknown[:5])} are not in {root / 'train'}; make them alike")
+            test = Files(test.folder, test.paths, tuple(class_names.index(test_names[label]) for label in test.labels))
+        return class_names, {"train": train, "test": test}
+    class_names, files = _scan(root)
+    held_out = [_is_held_out(path) for path in files.paths]
+    positions = range(len(files.paths))
+    train = files.only(i for i in positions if not held_out[i])
+    if not train.paths:
+        raise InputError(f"{root}: {len(files.paths)} images are too few to train on")
+    return class_names, {"train": train, "test": files.only(i for i in positions if held_out[i])}
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.exists():
+        raise InputError(f"{folder}: no such folder; name a folder of images by --data.root")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: not a folder; name a folder of images by --data.root")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise InputError(f"{folder}: this folder may not be read; give yourself the right to, or name another by --data.root")
+
+
+def _is_held_out(path: str) -> bool:
+    return int.from_bytes(hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest()[:8], "big") % HELD_OUT == 0
+
+
+def _scan(folder: Path) -> tuple[tuple[str, ...], Files]:
+    """The classes and the images of one folder, sorted by path."""
+    _require_folder(folder)
+    paths = sorted(path.relative_to(folder) for path in _walk(folder))
+    if not paths:
+        raise InputError(f"{folder}: no images in it (of {', '.join(sorted(SUFFIXES))}); name a folder of images by --data.root")
+    names = tuple(str(path) for path in paths)
+    if any(len(path.parts) == 1 for path in paths):
+        return (), Files(folder, names, None)
+    class_names = tuple(sorted({path.parts[0] for path in paths}))
+    return class_names, Files(folder, names, tuple(class_names.index(path.parts[0]) for path in paths))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Image files below a folder, through links, each real folder once."""
+    seen: set[str] = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (
+            Path(here, name) for name in files if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+        )

@@ -1,0 +1,76 @@
+"""What the data sets that torchvision reads and downloads have in common."""
+
+import functools
+import os
+from abc import abstractmethod
+from typing import Any
+from urllib.error import URLError
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from gan_lightning.data.base import ImageDataModule, Images, Split
+from gan_lightning.errors import InputError
+
+
+class TorchvisionSource(ImageDataModule):
+    """A data set of torchvision, downloaded only where its files are missing. Arguments as :class:`ImageDataModule`.
+
+    Attributes:
+        dataset_class: torchvision's class.
+        files: what has to lie below ``root`` where there is no network, for the error that says so.
+    """
+
+    dataset_class: Any
+    files: str
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        batch_size: int = 64,
+        horizontal_flip: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(root, batch_size, horizontal_flip, seed)
+        # the arrays of a split are read once, and shared with nobody else's root
+        self._read = functools.cache(self._convert)
+
+    @abstractmethod
+    def _convert(self, split: Split) -> Images:
+        """Read a split, with :meth:`_open`."""
+
+    def images(self, split: Split) -> Images:
+        return self._read(split)
+
+    def prepare_data(self) -> None:
+        """Download, in one process of each machine, what is missing.
+
+        Raises:
+            InputError: it is missing and cannot be downloaded.
+        """
+        if self._found():
+            return
+        name = type(self).__name__
+        rank_zero_info(f"{name} is not in {self.root}: downloading it")
+        try:
+            self.dataset_class(str(self.root), download=True)
+        except (URLError, OSError, RuntimeError) as error:
+            raise InputError(
+                f"{name}: not found in {self.root} and could not be downloaded ({' '.join(str(error).split())}); put {self.files} "
+                "there, or name another folder by --data.root, or train with --config digits, which needs neither"
+            ) from error
+
+    def _found(self) -> bool:
+        try:
+            self.images("train")
+        except RuntimeError:  # torchvision's word for files that are not there, or of another checksum
+            return False
+        return True
+
+    def _open(self, split: Split) -> Any:
+        try:
+            return self.dataset_class(str(self.root), train=split == "train")
+        except (ValueError, AssertionError, EOFError, IndexError, OSError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(
+                f"{type(self).__name__}: a file below {self.root} is damaged or cannot be read ({reason}): delete it, so that it is downloaded anew"
+            ) from error

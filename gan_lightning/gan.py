@@ -1,0 +1,208 @@
+"""The adversarial step: the file to read first."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from gan_lightning import checkpoint, ema
+from gan_lightning.errors import InputError
+from gan_lightning.images import to_uint8
+from gan_lightning.losses import AdversarialLoss
+from gan_lightning.networks.base import Discriminator, Generator, describe
+
+OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
+"""Makes an optimizer of a network's parameters."""
+
+ADAM: dict[str, Any] = {"lr": 2e-4, "betas": (0.5, 0.999)}
+"""The default settings of both optimizers, those of Radford et al. 2016."""
+
+
+def adam(parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """Adam (Kingma and Ba 2015) with the settings :data:`ADAM`."""
+    return Adam(parameters, **ADAM)
+
+
+class GAN(LightningModule):
+    """A generator and a discriminator that train against each other.
+
+    One training step is one update of the generator, after ``discriminator_steps`` updates of the discriminator, each on
+    fresh real images. ``trainer.global_step``, ``max_steps``, logs, checkpoints and the average all count these steps.
+
+    Args:
+        generator: maps latents to images.
+        discriminator: maps images to logits.
+        loss: what the two minimise.
+        generator_optimizer: makes the generator's optimizer of its parameters.
+        discriminator_optimizer: makes the discriminator's optimizer of its parameters.
+        discriminator_steps: updates of the discriminator to one of the generator, at least 1.
+        ema_halflife: half-life of the generator's moving average, in images (generator updates times the global batch
+            size); 0 keeps no average. Where there is one, pictures and metrics are made with it.
+
+    Raises:
+        InputError: a number out of range, or only one of the two networks is conditional.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        discriminator: Discriminator,
+        loss: AdversarialLoss,
+        generator_optimizer: OptimizerCallable = adam,
+        discriminator_optimizer: OptimizerCallable = adam,
+        discriminator_steps: int = 1,
+        ema_halflife: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if discriminator_steps < 1:
+            raise InputError(f"model.discriminator_steps is {discriminator_steps}: it must be at least 1")
+        if not 0.0 <= ema_halflife < float("inf"):
+            raise InputError(f"model.ema_halflife is {ema_halflife}: give a number of images, 0 for no average")
+        if generator.conditional != discriminator.conditional:
+            raise InputError(
+                f"conditional is {generator.conditional} for the generator and {discriminator.conditional} for the "
+                "discriminator: make them alike"
+            )
+        self.automatic_optimization = False
+        self.generator = generator
+        self.discriminator = discriminator
+        self.loss = loss
+        self.generator_optimizer = generator_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
+        self.discriminator_steps = discriminator_steps
+        self.ema_halflife = ema_halflife
+        self.ema = ema.averaged_copy(generator) if ema_halflife else None
+
+    # The method
+
+    def training_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> dict[str, Tensor]:
+        images, labels = batch  # float (real_batches_per_step * B, C, H, W) in [-1, 1]; (real_batches_per_step * B,) or None
+        real_batches = list(_chunks(images, labels if self.generator.conditional else None, self.real_batches_per_step))
+        outputs: dict[str, Tensor] = {}
+        for real, real_labels in real_batches[: self.discriminator_steps]:
+            outputs = self._discriminator_step(real, real_labels)
+        real, real_labels = real_batches[-1]  # fresh where the generator's loss looks at real images
+        outputs |= self._generator_step(real, real_labels)
+        if self.ema is not None:
+            ema.update(self.ema, self.generator, ema.decay(len(real) * self.trainer.world_size, self.ema_halflife))
+        return outputs
+
+    def _discriminator_step(self, real: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        optimizer = self._optimizers()[1]
+        with torch.no_grad():
+            fake = self.generator(self._latents(len(real)), labels)  # (B, C, H, W)
+        if self.discriminator.samples_are_independent:
+            both = self.discriminator(torch.cat([real, fake]), None if labels is None else labels.repeat(2))
+            real_logits, fake_logits = both.chunk(2)  # (B,), (B,)
+        else:
+            real_logits, fake_logits = self.discriminator(real, labels), self.discriminator(fake, labels)
+        loss = self.loss.discriminator(real_logits, fake_logits)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        return {
+            "discriminator_loss": loss.detach(),
+            "real_probability": real_logits.detach().float().sigmoid().mean(),  # D(x)
+            "fake_probability": fake_logits.detach().float().sigmoid().mean(),  # D(G(z))
+        }
+
+    def _generator_step(self, real: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        optimizer = self._optimizers()[0]
+        with _frozen(self.discriminator):
+            fake = self.generator(self._latents(len(real)), labels)
+            real_logits = self.discriminator(real, labels) if self.loss.generator_sees_real else None
+            loss = self.loss.generator(real_logits, self.discriminator(fake, labels))
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+        optimizer.step()
+        return {"generator_loss": loss.detach()}
+
+    # What the method stands on
+
+    @property
+    def real_batches_per_step(self) -> int:
+        """How many batches of fresh real images one training step takes; the data module's loader hands them over as one."""
+        return self.discriminator_steps + int(self.loss.generator_sees_real)
+
+    @property
+    def sampler(self) -> Generator:
+        """The generator that pictures and metrics are made with: the average where there is one."""
+        return self.generator if self.ema is None else self.ema
+
+    @torch.no_grad()
+    def sample(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images (B, C, H, W), uint8, for latents (B, latent_dim) and labels (B,), by :attr:`sampler` in eval mode."""
+        training = self.sampler.training
+        self.sampler.eval()
+        try:
+            return to_uint8(self.sampler(z, labels))
+        finally:
+            self.sampler.train(training)
+
+    def train(self, mode: bool = True) -> "GAN":
+        super().train(mode)
+        if self.ema is not None:
+            self.ema.eval()
+        return self
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        return [
+            self.generator_optimizer(self.generator.parameters()),
+            self.discriminator_optimizer(self.discriminator.parameters()),
+        ]
+
+    def on_train_start(self) -> None:
+        if self.global_rank > 0:  # every process was seeded alike, and each must draw latents of its own
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
+
+    def on_save_checkpoint(self, content: dict[str, Any]) -> None:
+        content[checkpoint.KEY] = {"format_version": checkpoint.FORMAT_VERSION, **self._description()}
+
+    def on_load_checkpoint(self, content: dict[str, Any]) -> None:
+        about = content.get(checkpoint.KEY, {})
+        for name, mine in self._description().items():
+            if about.get(name) != mine:
+                raise InputError(f"the checkpoint's {name} is {about.get(name)} and this run's is {mine}: make them alike")
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "generator": describe(self.generator),
+            "discriminator": describe(self.discriminator),
+            "ema": self.ema is not None,
+        }
+
+    def _latents(self, count: int) -> Tensor:
+        return torch.randn(count, self.generator.latent_dim, device=self.device)  # (B, latent_dim)
+
+    def _optimizers(self) -> tuple[LightningOptimizer, LightningOptimizer]:
+        """The generator's optimizer, which every counter of Lightning counts, and the discriminator's, which none does.
+
+        Lightning counts each step of each optimizer (its issue 17958); its loop sets this pair of hooks on all of them
+        before every batch, so the discriminator's is taken off again here.
+        """
+        generator, discriminator = self.optimizers()  # type: ignore[attr-defined]
+        discriminator._on_before_step = discriminator._on_after_step = do_nothing_closure
+        return generator, discriminator
+
+
+def _chunks(images: Tensor, labels: Tensor | None, count: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Split (count * B, ...) images and labels into ``count`` batches."""
+    return zip(images.chunk(count), [None] * count if labels is None else labels.chunk(count), strict=True)
+
+
+@contextmanager
+def _frozen(network: nn.Module) -> Iterator[None]:
+    """Within the block the parameters of ``network`` take no gradient; what flows through it still does."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)

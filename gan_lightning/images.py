@@ -1,0 +1,18 @@
+"""The two ways an image is written down, and the only conversions between them.
+
+At rest, in a loader's batch, in metrics and on disk an image is uint8, 0 to 255. Inside the model it is float, nominally
+in [-1, 1].
+"""
+
+import torch
+from torch import Tensor
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Map uint8 images (any shape) to float32 in [-1, 1]: 0 becomes -1, 255 becomes 1."""
+    return images.float().div_(127.5).sub_(1.0)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Map float images (any shape, nominally in [-1, 1]) to uint8, to the nearest grey level; what lies outside is clamped."""
+    return ((images.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)

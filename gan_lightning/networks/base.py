@@ -1,0 +1,117 @@
+"""The two contracts that every network keeps, and how a network is written down in a checkpoint and built again."""
+
+import importlib
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from gan_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11
+
+
+class Network(nn.Module, ABC):
+    """A module that remembers the arguments it was made with, so that a checkpoint can rebuild it.
+
+    Args:
+        image_shape: (C, H, W) of the images.
+        num_classes: how many classes the data has; 0 where it has no labels.
+        conditional: whether the network looks at the labels.
+
+    Raises:
+        InputError: ``conditional`` where the data has fewer than two classes, or a shape that cannot be.
+    """
+
+    arguments: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "Self":
+        network = super().__new__(cls)
+        # Not through nn.Module.__setattr__: __init__ has not run yet. deepcopy comes here without arguments and
+        # restores the attribute with the rest.
+        network.__dict__["arguments"] = dict(inspect.signature(cls).bind_partial(*args, **kwargs).arguments)
+        return network
+
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int = 0, conditional: bool = False) -> None:
+        super().__init__()
+        if len(image_shape) != 3 or min(image_shape) < 1:
+            raise InputError(f"image_shape is {image_shape}: give (channels, height, width), each at least 1")
+        if conditional and num_classes < 2:
+            raise InputError(
+                f"{type(self).__name__}: conditional=true needs at least two classes and the data has {num_classes}; "
+                "use data with labels, or conditional=false"
+            )
+        self.image_shape = tuple(image_shape)
+        self.num_classes = num_classes
+        self.conditional = conditional
+
+
+class Generator(Network):
+    """Maps latents (B, latent_dim), drawn from a standard normal, to images (B, C, H, W), nominally in [-1, 1].
+
+    Args:
+        latent_dim: the dimension of the latent z.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], num_classes: int = 0, latent_dim: int = 100, conditional: bool = False
+    ) -> None:
+        super().__init__(image_shape, num_classes, conditional)
+        if latent_dim < 1:
+            raise InputError(f"latent_dim is {latent_dim}: it must be at least 1")
+        self.latent_dim = latent_dim
+
+    @abstractmethod
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images (B, C, H, W) for latents (B, latent_dim) and labels (B,), None where unconditional."""
+
+
+class Discriminator(Network):
+    """Maps images (B, C, H, W) in [-1, 1] to logits (B,): large where the image looks real. No sigmoid.
+
+    Attributes:
+        samples_are_independent: whether an image's logit is untouched by the other images of its batch (no batch norm).
+            Only then may real and generated images share one pass, which is faster.
+    """
+
+    samples_are_independent: bool = False
+
+    @abstractmethod
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Logits (B,) for images (B, C, H, W) and labels (B,), None where unconditional."""
+
+
+def describe(network: Network) -> dict[str, Any]:
+    """The class path and the arguments of a network: all that :func:`build` needs, primitives only."""
+    cls = type(network)
+    return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "arguments": network.arguments}
+
+
+def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
+    """Make the network that :func:`describe` wrote down, with fresh weights.
+
+    Args:
+        description: {"class_path", "arguments"}, possibly from a file of unknown origin.
+        trust: further top-level modules, besides this package, whose classes may be imported.
+
+    Raises:
+        InputError: the class lies outside the trusted modules, is not there, is no network, or refuses the arguments.
+    """
+    class_path, arguments = description["class_path"], description["arguments"]
+    module_name, _, class_name = str(class_path).rpartition(".")
+    top_level = module_name.partition(".")[0]
+    if top_level not in {"gan_lightning", *trust}:
+        raise InputError(f"the checkpoint names the class {class_path}: to run code of {top_level!r}, pass trust=[{top_level!r}]")
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"the checkpoint names the class {class_path}, which cannot be imported: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, Network)):
+        raise InputError(f"the checkpoint names {class_path}, which is no Generator or Discriminator")
+    try:
+        return cls(**arguments)
+    except TypeError as error:
+        raise InputError(f"the checkpoint's arguments do not fit {class_path}: {error}") from error

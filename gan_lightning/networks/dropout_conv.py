@@ -1,0 +1,53 @@
+"""A small convolutional discriminator held back by dropout: the opponent of a weak, dense generator."""
+
+from torch import Tensor, nn
+
+from gan_lightning.errors import InputError
+from gan_lightning.networks.base import Discriminator
+from gan_lightning.networks.layers import LabelEmbedding
+
+
+class DropoutConvDiscriminator(Discriminator):
+    """Two 3x3 convolutions of stride 2 (64 and 128 channels), each with LeakyReLU 0.2 and dropout, then a dense layer.
+
+    Args:
+        image_shape: (C, H, W) of the images, any size.
+        num_classes: how many classes the data has.
+        width: channels of the first convolution; the second has twice as many.
+        dropout: probability of dropping a feature, in [0, 1).
+        conditional: an embedding of the label is concatenated to the last features.
+    """
+
+    samples_are_independent = True
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int = 0,
+        width: int = 64,
+        dropout: float = 0.3,
+        conditional: bool = False,
+    ) -> None:
+        super().__init__(image_shape, num_classes, conditional)
+        if width < 1:
+            raise InputError(f"width is {width}: it must be at least 1")
+        channels, height, across = image_shape
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, width, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Dropout(dropout),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Dropout(dropout),
+            nn.Flatten(),
+        )
+        self.label_embedding = LabelEmbedding(num_classes) if conditional else None
+        features = 2 * width * -(-height // 4) * -(-across // 4)
+        self.head = nn.Linear(features + (self.label_embedding.dim if self.label_embedding else 0), 1)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        features = self.layers(images)  # (B, 2 * width * ceil(H / 4) * ceil(W / 4))
+        if self.label_embedding is not None:
+            features = self.label_embedding(features, labels)
+        logits: Tensor = self.head(features).squeeze(1)  # (B,)
+        return logits

@@ -1,0 +1,100 @@
+"""Multi-layer perceptrons: the networks of Goodfellow et al. 2014, with the choices that decide whether they train."""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from gan_lightning.errors import InputError
+from gan_lightning.networks.base import Discriminator, Generator
+from gan_lightning.networks.layers import LabelEmbedding
+
+
+def _widths(hidden: Sequence[int]) -> list[int]:
+    if not hidden or min(hidden) < 1:
+        raise InputError(f"hidden is {list(hidden)}: give at least one width, each at least 1, such as [256,512]")
+    return list(hidden)
+
+
+class MLPGenerator(Generator):
+    """Latent -> hidden layers -> image, tanh.
+
+    Args:
+        image_shape: (C, H, W) of the images, any size.
+        num_classes: how many classes the data has.
+        latent_dim: the dimension of the latent.
+        hidden: widths of the hidden layers.
+        batch_norm: batch norm after each hidden layer. Without it the MLP recipes that tutorials print collapse.
+        negative_slope: slope of LeakyReLU; 0 is ReLU.
+        conditional: an embedding of the label is concatenated to z.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int = 0,
+        latent_dim: int = 100,
+        hidden: Sequence[int] = (256, 512, 1024),
+        batch_norm: bool = True,
+        negative_slope: float = 0.2,
+        conditional: bool = False,
+    ) -> None:
+        super().__init__(image_shape, num_classes, latent_dim, conditional)
+        self.label_embedding = LabelEmbedding(num_classes) if conditional else None
+        layers: list[nn.Module] = []
+        width = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
+        for next_width in _widths(hidden):
+            layers.append(nn.Linear(width, next_width, bias=not batch_norm))  # batch norm has a bias of its own
+            if batch_norm:
+                layers.append(nn.BatchNorm1d(next_width))
+            layers.append(nn.LeakyReLU(negative_slope, inplace=True))
+            width = next_width
+        self.layers = nn.Sequential(*layers, nn.Linear(width, math.prod(image_shape)), nn.Tanh())
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        if self.label_embedding is not None:
+            z = self.label_embedding(z, labels)
+        images: Tensor = self.layers(z).unflatten(1, self.image_shape)  # (B, C, H, W)
+        return images
+
+
+class MLPDiscriminator(Discriminator):
+    """Image -> hidden layers -> logit.
+
+    Args:
+        image_shape: (C, H, W) of the images, any size.
+        num_classes: how many classes the data has.
+        hidden: widths of the hidden layers.
+        negative_slope: slope of LeakyReLU.
+        dropout: probability of dropping a hidden unit, in [0, 1).
+        conditional: an embedding of the label is concatenated to the pixels.
+    """
+
+    samples_are_independent = True
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int = 0,
+        hidden: Sequence[int] = (1024, 512, 256),
+        negative_slope: float = 0.2,
+        dropout: float = 0.0,
+        conditional: bool = False,
+    ) -> None:
+        super().__init__(image_shape, num_classes, conditional)
+        self.label_embedding = LabelEmbedding(num_classes) if conditional else None
+        layers: list[nn.Module] = []
+        width = math.prod(image_shape) + (self.label_embedding.dim if self.label_embedding else 0)
+        for next_width in _widths(hidden):
+            layers += [nn.Linear(width, next_width), nn.LeakyReLU(negative_slope, inplace=True)]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+            width = next_width
+        self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        features = images.flatten(1)  # (B, C * H * W)
+        if self.label_embedding is not None:
+            features = self.label_embedding(features, labels)
+        logits: Tensor = self.layers(features).squeeze(1)  # (B,)
+        return logits

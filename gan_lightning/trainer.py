@@ -1,0 +1,121 @@
+"""Lightning's Trainer as this project sets it up: the folder of a run, its loggers, a strategy that fits two optimizers."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from gan_lightning import checkpoint
+from gan_lightning.errors import InputError
+
+LoggerName = Literal["tensorboard", "csv", "wandb"]
+LOGGERS: dict[LoggerName, Callable[[Path], Logger]] = {
+    "tensorboard": lambda folder: TensorBoardLogger(folder, name="", version=""),
+    "csv": lambda folder: CSVLogger(folder, name="", version=""),
+    "wandb": lambda folder: WandbLogger(name=folder.name, save_dir=folder, project="gan_lightning"),
+}
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints are written aside and renamed, and verified when they are read (see ``checkpoint.py``)."""
+
+    def save_checkpoint(self, content: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
+        checkpoint.save(content, path)
+
+    def load_checkpoint(self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return checkpoint.load_gan(path, map_location)
+
+
+def make_trainer(folder: Path, logger: LoggerName | Sequence[LoggerName] | bool, **arguments: Any) -> Trainer:
+    """A Trainer whose files all lie in ``folder``.
+
+    Args:
+        folder: of the run; loggers and callbacks find it as ``trainer.log_dir``.
+        logger: names of loggers; true is TensorBoard, false none.
+        arguments: further ones of Lightning's Trainer.
+
+    Raises:
+        InputError: Lightning refuses the arguments, such as an accelerator that is not there.
+    """
+    names: Sequence[LoggerName] = ["tensorboard"] if logger is True else [] if logger is False else [logger] if isinstance(logger, str) else logger
+    try:
+        trainer = Trainer(
+            default_root_dir=folder,
+            logger=[LOGGERS[name](folder) for name in names],
+            plugins=[*_listed(arguments.pop("plugins", None)), AtomicCheckpointIO()],
+            **arguments,
+        )
+    except (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        if "No supported gpu backend" in reason:
+            reason = "this machine has no GPU that torch can use; use --accelerator cpu, or auto to take what is there"
+        raise InputError(f"--accelerator {arguments.get('accelerator')} --devices {arguments.get('devices')}: {reason}") from error
+    if arguments.get("strategy") == "auto" and isinstance(trainer.strategy, DDPStrategy):
+        # Each of the two backward passes leaves the other network's parameters out, which plain DDP does not stand.
+        trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
+    return trainer
+
+
+def _listed(plugins: Any) -> list[Any]:
+    return [] if plugins is None else list(plugins) if isinstance(plugins, list | tuple) else [plugins]
+
+
+def runs(root: Path) -> list[Path]:
+    """The folders ``version_N`` of earlier runs below ``root``, in order of N."""
+    found = [path for path in root.glob("version_*") if re.fullmatch(r"version_\d+", path.name) and path.is_dir()]
+    return sorted(found, key=_number)
+
+
+@contextmanager
+def run_folder(root: Path, resumed: Path | None = None) -> Iterator[Path]:
+    """The folder of a run: ``resumed``, or a new ``version_N`` below ``root``, N one more than the largest that is there.
+
+    Only the first process makes it; the others are told of it by ``trainer.log_dir``. When the block raises an InputError
+    before anything was trained, a new folder is removed again.
+    """
+    if resumed is not None or rank_zero_only.rank:
+        yield resumed or root
+        return
+    number = max((_number(path) + 1 for path in runs(root)), default=0)
+    while True:
+        folder = root / f"version_{number}"
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:  # another run was faster
+            number += 1
+    try:
+        yield folder
+    except InputError:
+        if not (folder / "checkpoints").exists():
+            shutil.rmtree(folder)
+        raise
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name.removeprefix("version_"))
+
+
+def last_checkpoint(root: Path) -> Path:
+    """``last.ckpt`` of the newest run below ``root``.
+
+    Raises:
+        InputError: there is no run, or the newest one has saved nothing.
+    """
+    earlier = runs(root)
+    if not earlier:
+        raise InputError(f"--ckpt_path last: there is no run in {root}; leave the flag out to start one")
+    path = earlier[-1] / "checkpoints" / "last.ckpt"
+    if not path.is_file():
+        raise InputError(f"--ckpt_path last: the newest run, {earlier[-1]}, has saved no checkpoint; name one by --ckpt_path PATH, or leave the flag out")
+    return path
