@@ -84,7 +84,7 @@ def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[st
     Raises:
         InputError: as :func:`load`, or the file is no gan_lightning checkpoint, or of a newer format.
     """
-    content = load(path, map_location)
+    content: dict[str, Any] = load(path, map_location)
     about = content.get(KEY) if isinstance(content, dict) else None
     if not isinstance(about, dict) or not {"format_version", "generator", "discriminator"} <= about.keys():
         raise InputError(f"{path}: not a gan_lightning checkpoint (it has no entry {KEY!r}); use one that train.py wrote")

@@ -5,6 +5,7 @@ section 4.1). The average is a module of its own, outside every optimizer, so it
 """
 
 import copy
+import math
 from typing import TypeVar
 
 import torch
@@ -20,7 +21,7 @@ def averaged_copy(module: M) -> M:
 
 def decay(images: int, halflife: float) -> float:
     """The weight of the old average after ``images`` images, where ``halflife`` images halve it."""
-    return 0.5 ** (images / halflife)
+    return math.pow(0.5, images / halflife)
 
 
 @torch.no_grad()

@@ -61,7 +61,9 @@ class Sampler:
         classes = self.generator.num_classes
         if labels is None:
             return torch.arange(num_images) % classes
-        chosen = torch.as_tensor(labels, dtype=torch.long).expand(num_images) if isinstance(labels, int) else torch.as_tensor(labels)
+        chosen = (
+            torch.as_tensor(labels, dtype=torch.long).expand(num_images) if isinstance(labels, int) else torch.as_tensor(labels)
+        )
         if len(chosen) != num_images or int(chosen.min()) < 0 or int(chosen.max()) >= classes:
             raise InputError(f"labels is {labels}: give one class, or {num_images} of them, each from 0 to {classes - 1}")
         return chosen
@@ -93,9 +95,7 @@ def load(
     return Sampler(generator.to(device))
 
 
-def load_weights(
-    network: torch.nn.Module, weights: dict[str, Tensor], prefix: str, path: str | os.PathLike[str]
-) -> None:
+def load_weights(network: torch.nn.Module, weights: dict[str, Tensor], prefix: str, path: str | os.PathLike[str]) -> None:
     """Copy the entries of ``weights`` under ``prefix`` into ``network``, all of them and nothing else.
 
     Raises:

@@ -1,5 +1,6 @@
 """Lightning's Trainer as this project sets it up: the folder of a run, its loggers, a strategy that fits two optimizers."""
 
+import logging
 import os
 import re
 import shutil
@@ -9,16 +10,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from gan_lightning import checkpoint
 from gan_lightning.errors import InputError
 
 LoggerName = Literal["tensorboard", "csv", "wandb"]
+# Lightning advertises a logger at each start
+logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.getMessage())
+
 LOGGERS: dict[LoggerName, Callable[[Path], Logger]] = {
     "tensorboard": lambda folder: TensorBoardLogger(folder, name="", version=""),
     "csv": lambda folder: CSVLogger(folder, name="", version=""),
@@ -32,7 +36,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, content: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
         checkpoint.save(content, path)
 
-    def load_checkpoint(self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
         return checkpoint.load_gan(path, map_location)
 
 
@@ -47,7 +53,9 @@ def make_trainer(folder: Path, logger: LoggerName | Sequence[LoggerName] | bool,
     Raises:
         InputError: Lightning refuses the arguments, such as an accelerator that is not there.
     """
-    names: Sequence[LoggerName] = ["tensorboard"] if logger is True else [] if logger is False else [logger] if isinstance(logger, str) else logger
+    names: Sequence[LoggerName] = (
+        ["tensorboard"] if logger is True else [] if logger is False else [logger] if isinstance(logger, str) else logger
+    )
     try:
         trainer = Trainer(
             default_root_dir=folder,
@@ -59,7 +67,9 @@ def make_trainer(folder: Path, logger: LoggerName | Sequence[LoggerName] | bool,
         reason = " ".join(str(error).split())
         if "No supported gpu backend" in reason:
             reason = "this machine has no GPU that torch can use; use --accelerator cpu, or auto to take what is there"
-        raise InputError(f"--accelerator {arguments.get('accelerator')} --devices {arguments.get('devices')}: {reason}") from error
+        raise InputError(
+            f"--accelerator {arguments.get('accelerator')} --devices {arguments.get('devices')}: {reason}"
+        ) from error
     if arguments.get("strategy") == "auto" and isinstance(trainer.strategy, DDPStrategy):
         # Each of the two backward passes leaves the other network's parameters out, which plain DDP does not stand.
         trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
@@ -83,7 +93,7 @@ def run_folder(root: Path, resumed: Path | None = None) -> Iterator[Path]:
     Only the first process makes it; the others are told of it by ``trainer.log_dir``. When the block raises an InputError
     before anything was trained, a new folder is removed again.
     """
-    if resumed is not None or rank_zero_only.rank:
+    if resumed is not None or rank_zero_only.rank:  # type: ignore[attr-defined]
         yield resumed or root
         return
     number = max((_number(path) + 1 for path in runs(root)), default=0)
@@ -117,5 +127,5 @@ def last_checkpoint(root: Path) -> Path:
         raise InputError(f"--ckpt_path last: there is no run in {root}; leave the flag out to start one")
     path = earlier[-1] / "checkpoints" / "last.ckpt"
     if not path.is_file():
-        raise InputError(f"--ckpt_path last: the newest run, {earlier[-1]}, has saved no checkpoint; name one by --ckpt_path PATH, or leave the flag out")
+        raise InputError(f"--ckpt_path last: the newest run, {earlier[-1]}, has saved no checkpoint; name one by its path")
     return path

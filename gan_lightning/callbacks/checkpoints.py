@@ -34,8 +34,7 @@ class Checkpoints(Checkpoint):
         self._folder = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        assert trainer.log_dir is not None
-        self._folder = Path(trainer.log_dir) / "checkpoints"
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

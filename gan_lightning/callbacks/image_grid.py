@@ -45,8 +45,8 @@ class ImageGrid(Callback):
         self._folder = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        assert trainer.log_dir is not None  # asked for here, because every process has to ask
-        self._folder = Path(trainer.log_dir) / "images"
+        # asked for here, because every process has to ask; there is no log_dir in a fast_dev_run
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "images"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, GAN)

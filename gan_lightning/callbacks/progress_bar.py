@@ -27,7 +27,7 @@ class ProgressBar(TQDMProgressBar):
     def __init__(self, refresh_rate: int = 20) -> None:
         super().__init__(refresh_rate=refresh_rate)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         bar = self.train_progress_bar
         bar.total = total_steps(trainer)
@@ -47,7 +47,7 @@ class ProgressBar(TQDMProgressBar):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Nothing: see :meth:`on_train_epoch_start`."""
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # type: ignore[override]
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.is_enabled:
             self._draw(trainer, trainer.global_step)
         super().on_train_end(trainer, pl_module)
@@ -56,7 +56,14 @@ class ProgressBar(TQDMProgressBar):
         log = next((callback for callback in trainer.callbacks if isinstance(callback, TrainingLog)), None)  # type: ignore[attr-defined]
         values = {} if log is None else log.latest
         bar = self.train_progress_bar
-        bar.set_postfix({short: f"{values[name]:.3g}" if name != "images_per_second" else f"{values[name]:,.0f}" for name, short in SHOWN.items() if name in values}, refresh=False)
+        bar.set_postfix(
+            {
+                short: f"{values[name]:.3g}" if name != "images_per_second" else f"{values[name]:,.0f}"
+                for name, short in SHOWN.items()
+                if name in values
+            },
+            refresh=False,
+        )
         bar.n = step
         bar.refresh()
 

@@ -38,7 +38,8 @@ class TrainingLog(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, GAN) and isinstance(outputs, Mapping)
+        assert isinstance(pl_module, GAN)
+        assert isinstance(outputs, Mapping)
         if self._sums:
             torch._foreach_add_(list(self._sums.values()), list(outputs.values()))
         else:

@@ -41,7 +41,9 @@ def config_path(config: str) -> str:
         return config
     shipped = recipes()
     if config not in shipped:
-        raise InputError(f"--config {config}: no such recipe; there are {', '.join(shipped)} (the path of a file ends in .yaml)")
+        raise InputError(
+            f"--config {config}: no such recipe; there are {', '.join(shipped)} (the path of a file ends in .yaml)"
+        )
     return str(shipped[config])
 
 
@@ -124,7 +126,7 @@ def _one_line(message: str, parser: ArgumentParser, short_for: str) -> str:
         name = owner[1].rpartition(".")[2] if owner else "the command"
         return f"{name} needs {found[1]}: give " + ", ".join(f"--{key}.{word.strip()} VALUE" for word in found[1].split(","))
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
-        return f"--{key} {found[1]}: there is no such class{_nearest(found[1], _class_names())}; name one of this package, or a class path"
+        return f"--{key} {found[1]}: there is no such class{_nearest(found[1], _class_names())}"
     value = re.search(r"(?:Got value|Given value): (.*)", message)
     wanted = [_readable(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value.*)?$", message, re.MULTILINE)]
     wanted = [kind for kind in dict.fromkeys(wanted) if kind != "NoneType"]
@@ -162,9 +164,9 @@ def _class_names() -> list[str]:
 
     bases = (data.ImageDataModule, networks.Generator, networks.Discriminator, losses.AdversarialLoss)
     found: set[str] = set()
-    left: list[type] = list(bases)
+    left: list[type[object]] = list(bases)
     while left:
-        subclasses = left.pop().__subclasses__()
+        subclasses: list[type[object]] = left.pop().__subclasses__()
         found |= {cls.__name__ for cls in subclasses if not inspect.isabstract(cls)}
         left += subclasses
     return sorted(found)

@@ -1,9 +1,9 @@
 """Train a GAN.
 
-    python scripts/train.py --accelerator gpu
-    python scripts/train.py --config digits
-    python scripts/train.py --config dcgan_cifar10 --max_epochs 5 --data.batch_size 128
-    python scripts/train.py --ckpt_path last --max_epochs 40
+python scripts/train.py --accelerator gpu
+python scripts/train.py --config digits
+python scripts/train.py --config dcgan_cifar10 --max_epochs 5 --data.batch_size 128
+python scripts/train.py --ckpt_path last --max_epochs 40
 """
 
 import sys
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeInt
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info
 
 import gan_lightning.networks  # noqa: F401  (so that their short names are known)
 from gan_lightning import checkpoint
@@ -43,7 +44,7 @@ def make_parser() -> ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="a recipe that ships, by name, or the path of a YAML file")
-    parser.add_argument("--seed_everything", type=int, default=0, help="the seed of all random numbers of the run")
+    parser.add_argument("--seed_everything", type=NonNegativeInt, default=0, help="the seed of all random numbers of the run")
     parser.add_argument("--ckpt_path", type=str | None, help="resume from a checkpoint, or from 'last', the newest run's")
     parser.add_argument("--init_from", type=str | None, help="begin with the weights of a checkpoint, and nothing else of it")
     parser.add_class_arguments(Trainer, "trainer", skip={"logger", "default_root_dir"}, instantiate=False)
@@ -89,7 +90,13 @@ def train(args: Sequence[str]) -> None:
     with run_folder(Path(config.trainer.default_root_dir) / "lightning_logs", folder) as folder:
         arguments = objects.trainer.as_dict()
         del arguments["default_root_dir"]
-        callbacks = [ProgressBar(), TrainingLog(), objects.image_grid, objects.checkpoints, *_as_list(arguments.pop("callbacks"))]
+        callbacks = [
+            ProgressBar(),
+            TrainingLog(),
+            objects.image_grid,
+            objects.checkpoints,
+            *_as_list(arguments.pop("callbacks")),
+        ]
         if arguments["enable_progress_bar"] is False:
             callbacks.pop(0)
         if arguments["enable_checkpointing"] is False:
@@ -155,7 +162,8 @@ def _save_config(parser: ArgumentParser, config: Namespace, folder: Path) -> Non
 def _fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path | None) -> None:
     """Train, and say where everything lies."""
     warnings.filterwarnings("ignore", "The number of training batches")  # the log goes on from epoch to epoch
-    folder = Path(str(trainer.log_dir))
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's, about torch's own names
+    folder = Path(trainer.log_dir or trainer.default_root_dir)
     rank_zero_info(f"Training on {trainer.strategy.root_device}; everything of this run goes to {_shown(folder)}")
     began = time.perf_counter()
     trainer.fit(model, datamodule=data, ckpt_path=resume_from)

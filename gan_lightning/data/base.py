@@ -119,9 +119,7 @@ class ImageDataModule(LightningDataModule):
         if self.batch_size * updates > share:
             raise InputError(
                 f"data.batch_size is {self.batch_size} and a training step takes {updates} such batches, but there are "
-                f"{share} training images for each process: use --data.batch_size {share // updates} or less"
-                if share >= updates
-                else f"{size} training images are too few: a training step takes {updates} batches in {self.trainer.world_size} processes"
+                f"{share} training images for each process: use --data.batch_size {max(1, share // updates)} or less"
             )
         return self.batch_size * updates
 

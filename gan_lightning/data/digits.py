@@ -25,7 +25,7 @@ class Digits(ImageDataModule):
 @functools.cache
 def _split(split: Split) -> Images:
     levels, targets = load_digits(return_X_y=True)  # (1797, 64), 0 to 16
-    images = torch.from_numpy(levels).mul(255 / 16).round().to(torch.uint8).unflatten(1, (1, 8, 8))
+    images = torch.from_numpy(levels).mul(255 / 16).round().to(torch.uint8).reshape(-1, 1, 8, 8)
     labels = torch.from_numpy(targets).long()
     train, test = train_test_split(range(len(labels)), test_size=0.2, random_state=0, stratify=targets)
     chosen = torch.tensor(train if split == "train" else test)

@@ -127,7 +127,9 @@ class ImageFolder(ImageDataModule):
         if split not in self._prepared:
             files = self._files[split]
             if not files.paths:  # only the test split can be: _find refuses an empty train split
-                raise InputError(f"{self.root}: too few images to hold any out for the {split} split; put some in {self.root / split}")
+                raise InputError(
+                    f"{self.root}: too few images to hold any out for the {split} split; put some in {self.root / split}"
+                )
             keep = len(files.paths) * int(numpy.prod(self.image_shape)) <= self.max_bytes_on_device
             cache = default_root() / "image_folder_cache" / f"{self._fingerprint(files, keep)}.pt"
             content = _cached(cache)
@@ -139,8 +141,8 @@ class ImageFolder(ImageDataModule):
                 named = "; ".join(f"{files.folder / files.paths[i]} ({why})" for i, why in list(corrupt.items())[:5])
                 more = f" and {len(corrupt) - 5} more" if len(corrupt) > 5 else ""
                 raise InputError(
-                    f"{len(corrupt)} of {len(files.paths)} files of {files.folder} cannot be read: {named}{more}; mend or remove "
-                    "them, or leave them out by --data.skip_corrupt true"
+                    f"{len(corrupt)} of {len(files.paths)} files of {files.folder} cannot be read: {named}{more}; mend or "
+                    "remove them, or leave them out by --data.skip_corrupt true"
                 )
             good = files.only(i for i in range(len(files.paths)) if i not in corrupt)
             if not good.paths:
@@ -225,9 +227,7 @@ class _Attempts(Dataset[tuple[int, Tensor | str]]):
 def _decoded(dataset: DecodedFiles, num_workers: int) -> Iterator[tuple[int, Tensor, dict[int, str]]]:
     """Read every file in order, in parts: (count, images that could be read, {index: why not})."""
     workers = num_workers if len(dataset) > 500 else 0  # to start a process costs more than to read a few files
-    shape = dataset.image_shape
-    for part in DataLoader(_Attempts(dataset), 64, num_workers=workers, collate_fn=_Packed(shape)):
-        yield part
+    yield from DataLoader(_Attempts(dataset), 64, num_workers=workers, collate_fn=_Packed(dataset.image_shape))
 
 
 class _Packed:
@@ -264,7 +264,9 @@ def _find(root: Path) -> tuple[tuple[str, ...], dict[Split, Files]]:
         if test.labels is not None and class_names:
             unknown = sorted(set(test_names) - set(class_names))
             if unknown:
-                raise InputError(f"{root / 'test'}: its classes {', '.join(unknown[:5])} are not in {root / 'train'}; make them alike")
+                raise InputError(
+                    f"{root / 'test'}: its classes {', '.join(unknown[:5])} are not in {root / 'train'}; make them alike"
+                )
             test = Files(test.folder, test.paths, tuple(class_names.index(test_names[label]) for label in test.labels))
         return class_names, {"train": train, "test": test}
     class_names, files = _scan(root)
@@ -294,7 +296,9 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], Files]:
     _require_folder(folder)
     paths = sorted(path.relative_to(folder) for path in _walk(folder))
     if not paths:
-        raise InputError(f"{folder}: no images in it (of {', '.join(sorted(SUFFIXES))}); name a folder of images by --data.root")
+        raise InputError(
+            f"{folder}: no images in it (of {', '.join(sorted(SUFFIXES))}); name a folder of images by --data.root"
+        )
     names = tuple(str(path) for path in paths)
     if any(len(path.parts) == 1 for path in paths):
         return (), Files(folder, names, None)
@@ -312,6 +316,4 @@ def _walk(folder: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (
-            Path(here, name) for name in files if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-        )
+        yield from (Path(here, name) for name in files if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES)

@@ -70,7 +70,8 @@ class ImageLoader(ABC):
     def __iter__(self) -> Iterator[Batch]:
         """A generator: Lightning makes an iterator before it sets the epoch, so nothing is permuted until the first batch."""
         start = self._next % len(self)  # a state saved at an epoch's end goes on with a whole epoch
-        for self._next, batch in enumerate(self.batches(start), start + 1):
+        for number, batch in enumerate(self.batches(start), start):
+            self._next = number + 1
             yield batch
         self._next = 0
 

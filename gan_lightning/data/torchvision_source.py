@@ -55,8 +55,8 @@ class TorchvisionSource(ImageDataModule):
             self.dataset_class(str(self.root), download=True)
         except (URLError, OSError, RuntimeError) as error:
             raise InputError(
-                f"{name}: not found in {self.root} and could not be downloaded ({' '.join(str(error).split())}); put {self.files} "
-                "there, or name another folder by --data.root, or train with --config digits, which needs neither"
+                f"{name}: not found in {self.root} and could not be downloaded ({' '.join(str(error).split())}); put "
+                f"{self.files} there, or name another folder by --data.root, or train with --config digits, which needs neither"
             ) from error
 
     def _found(self) -> bool:
@@ -72,5 +72,6 @@ class TorchvisionSource(ImageDataModule):
         except (ValueError, AssertionError, EOFError, IndexError, OSError) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(
-                f"{type(self).__name__}: a file below {self.root} is damaged or cannot be read ({reason}): delete it, so that it is downloaded anew"
+                f"{type(self).__name__}: a file below {self.root} is damaged or cannot be read ({reason}): "
+                "delete it, so that it is downloaded anew"
             ) from error

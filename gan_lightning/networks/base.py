@@ -104,7 +104,9 @@ def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
     module_name, _, class_name = str(class_path).rpartition(".")
     top_level = module_name.partition(".")[0]
     if top_level not in {"gan_lightning", *trust}:
-        raise InputError(f"the checkpoint names the class {class_path}: to run code of {top_level!r}, pass trust=[{top_level!r}]")
+        raise InputError(
+            f"the checkpoint names the class {class_path}: to run code of {top_level!r}, pass trust=[{top_level!r}]"
+        )
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
