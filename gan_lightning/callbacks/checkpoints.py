@@ -39,19 +39,25 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
-            self._save_last(trainer)
+        """Save at a step's end, that of the last step of an epoch or of the run included.
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._save_last(trainer)
+        Not in ``on_train_epoch_end``: where a run stops within an epoch, Lightning's loops call it too, with their epoch
+        counted as complete, and a checkpoint of then resumes with the next epoch's images.
+        """
+        step = trainer.global_step
+        if trainer.is_last_batch or trainer.should_stop or step == trainer.max_steps or self._is_due(step):
+            self._save_last(trainer)
         epochs = trainer.current_epoch + 1
-        if self.every_n_epochs and epochs % self.every_n_epochs == 0:
+        if trainer.is_last_batch and self.every_n_epochs and epochs % self.every_n_epochs == 0:
             trainer.save_checkpoint(self._folder / f"epoch_{epochs:03d}.ckpt", weights_only=False)
             self._remove_old(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._saved_at != trainer.global_step:
+        if self._saved_at != trainer.global_step:  # stopped by something that should_stop did not foretell
             self._save_last(trainer)
+
+    def _is_due(self, step: int) -> bool:
+        return bool(self.every_n_steps) and step % self.every_n_steps == 0
 
     def _save_last(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self._folder / "last.ckpt", weights_only=False)

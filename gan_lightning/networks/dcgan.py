@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from gan_lightning.errors import InputError
 from gan_lightning.networks.base import Discriminator, Generator
-from gan_lightning.networks.layers import LabelEmbedding
+from gan_lightning.networks.layers import LabelEmbedding, LogitHead
 
 SIZES = {28: (7, 2), 8: (4, 1), 16: (4, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}
 """Image size -> (size of the smallest feature map, how often it is doubled)."""
@@ -86,7 +86,7 @@ class DCGANDiscriminator(Discriminator):
         image_shape: (C, H, W), square, 28 pixels or a power of two from 8 to 128.
         num_classes: how many classes the data has.
         width: channels at half the full size, doubled at each smaller scale.
-        conditional: an embedding of the label is concatenated to the last features.
+        conditional: an embedding of the label is concatenated to the last features (see ``LogitHead``).
     """
 
     def __init__(
@@ -107,14 +107,10 @@ class DCGANDiscriminator(Discriminator):
             ]
             channels *= 2
         self.layers = nn.Sequential(*layers, nn.Flatten())
-        self.label_embedding = LabelEmbedding(num_classes) if conditional else None
-        features = channels * base * base
-        self.head = nn.Linear(features + (self.label_embedding.dim if self.label_embedding else 0), 1)
+        self.head = LogitHead(channels * base * base, num_classes, conditional)
         _initialise(self)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         features = self.layers(images)  # (B, channels * base * base)
-        if self.label_embedding is not None:
-            features = self.label_embedding(features, labels)
-        logits: Tensor = self.head(features).squeeze(1)  # (B,)
+        logits: Tensor = self.head(features, labels)  # (B,)
         return logits

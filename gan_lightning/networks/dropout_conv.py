@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from gan_lightning.errors import InputError
 from gan_lightning.networks.base import Discriminator
-from gan_lightning.networks.layers import LabelEmbedding
+from gan_lightning.networks.layers import LogitHead
 
 
 class DropoutConvDiscriminator(Discriminator):
@@ -15,7 +15,7 @@ class DropoutConvDiscriminator(Discriminator):
         num_classes: how many classes the data has.
         width: channels of the first convolution; the second has twice as many.
         dropout: probability of dropping a feature, in [0, 1).
-        conditional: an embedding of the label is concatenated to the last features.
+        conditional: an embedding of the label is concatenated to the last features (see ``LogitHead``).
     """
 
     samples_are_independent = True
@@ -41,13 +41,9 @@ class DropoutConvDiscriminator(Discriminator):
             nn.Dropout(dropout),
             nn.Flatten(),
         )
-        self.label_embedding = LabelEmbedding(num_classes) if conditional else None
-        features = 2 * width * -(-height // 4) * -(-across // 4)
-        self.head = nn.Linear(features + (self.label_embedding.dim if self.label_embedding else 0), 1)
+        self.head = LogitHead(2 * width * -(-height // 4) * -(-across // 4), num_classes, conditional)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         features = self.layers(images)  # (B, 2 * width * ceil(H / 4) * ceil(W / 4))
-        if self.label_embedding is not None:
-            features = self.label_embedding(features, labels)
-        logits: Tensor = self.head(features).squeeze(1)  # (B,)
+        logits: Tensor = self.head(features, labels)  # (B,)
         return logits

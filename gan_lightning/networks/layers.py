@@ -26,3 +26,33 @@ class LabelEmbedding(nn.Module):
         if labels is None:
             raise ValueError("a conditional network needs labels, and got None")
         return torch.cat([features, self.embedding(labels)], dim=1)
+
+
+class LogitHead(nn.Module):
+    """The last features of a discriminator to logits: one linear layer.
+
+    Where conditional, an embedding of the label is concatenated to the features, and a hidden layer comes first (as in
+    Mirza and Osindero 2014, section 4.1): a linear layer alone would add a term of the label to one of the image, and
+    could not tell whether the two belong together.
+
+    Args:
+        features: the dimension of the features.
+        num_classes: how many classes there are.
+        conditional: whether the labels are looked at.
+        hidden: width of the hidden layer.
+    """
+
+    def __init__(self, features: int, num_classes: int, conditional: bool, hidden: int = 256) -> None:
+        super().__init__()
+        self.label_embedding = LabelEmbedding(num_classes) if conditional else None
+        self.layers = nn.Sequential(nn.Linear(features, 1))
+        if self.label_embedding is not None:
+            joint = features + self.label_embedding.dim
+            self.layers = nn.Sequential(nn.Linear(joint, hidden), nn.LeakyReLU(0.2, inplace=True), nn.Linear(hidden, 1))
+
+    def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
+        """Features (B, F) and labels (B,) to logits (B,)."""
+        if self.label_embedding is not None:
+            features = self.label_embedding(features, labels)
+        logits: Tensor = self.layers(features).squeeze(1)
+        return logits

@@ -1,0 +1,41 @@
+"""What every test stands on: few threads, an empty folder to work in, no data set unless it is asked for."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+REAL_DATA = os.environ.get("GAN_LIGHTNING_DATA")
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test works in a folder of its own, with one thread, and finds no data set and no cache but its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GAN_LIGHTNING_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+    state = torch.get_rng_state()
+    torch.manual_seed(0)
+    yield
+    torch.set_rng_state(state)
+
+
+@pytest.fixture
+def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the real MNIST files and the CIFAR-10 JPEGs."""
+    assert REAL_DATA is not None
+    monkeypatch.setenv("GAN_LIGHTNING_DATA", REAL_DATA)
+    return Path(REAL_DATA)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    no_data = pytest.mark.skip(reason="needs real images: set GAN_LIGHTNING_DATA to a folder with MNIST and cifar10-jpg")
+    no_gpu = pytest.mark.skip(reason="needs a CUDA device")
+    for item in items:
+        if item.get_closest_marker("real_data") and not (REAL_DATA and Path(REAL_DATA, "MNIST").is_dir()):
+            item.add_marker(no_data)
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(no_gpu)

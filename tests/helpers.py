@@ -1,0 +1,103 @@
+"""Small models and data that several tests use, and files in the formats of the real data sets."""
+
+import gzip
+import hashlib
+import pickle
+import struct
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from gan_lightning.data import Digits, ImageDataModule, Split
+from gan_lightning.gan import GAN
+from gan_lightning.losses import AdversarialLoss, NonSaturatingLoss
+from gan_lightning.networks import MLPDiscriminator, MLPGenerator
+
+
+def small_gan(loss: AdversarialLoss | None = None, image_shape: tuple[int, int, int] = (1, 8, 8), **arguments: Any) -> GAN:
+    """A GAN of two tiny MLPs."""
+    return GAN(
+        MLPGenerator(image_shape, latent_dim=4, hidden=[8]),
+        MLPDiscriminator(image_shape, hidden=[8]),
+        loss or NonSaturatingLoss(),
+        **arguments,
+    )
+
+
+def fit(model: GAN, data: ImageDataModule | None = None, callbacks: list[Callback] | None = None, **arguments: Any) -> Trainer:
+    """Train on the CPU in the current folder, without a word."""
+    quiet: dict[str, Any] = {
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    trainer = Trainer(callbacks=callbacks, **(quiet | arguments))
+    trainer.fit(model, datamodule=data or Digits(batch_size=64))
+    return trainer
+
+
+class TensorData(ImageDataModule):
+    """Images that a test makes."""
+
+    def __init__(self, images: Tensor, labels: Tensor | None = None, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.tensors = images, labels
+        channels, height, width = images.shape[1:]
+        self.image_shape = (channels, height, width)
+        self.class_names = () if labels is None else tuple(str(c) for c in range(int(labels.max()) + 1))
+
+    def images(self, split: Split) -> tuple[Tensor, Tensor | None]:
+        return self.tensors
+
+
+def write_mnist(root: Path, name: str = "MNIST", count: int = 128, compress: bool = False) -> dict[str, str]:
+    """Files in MNIST's own format below root/name/raw: noise, whose labels go round. The MD5 of each."""
+    raw = root / name / "raw"
+    raw.mkdir(parents=True)
+    random = numpy.random.default_rng(0)
+    checksums = {}
+    for part in ("train", "t10k"):
+        images = random.integers(0, 256, (count, 28, 28), dtype=numpy.uint8)
+        labels = (numpy.arange(count) % 10).astype(numpy.uint8)
+        contents = {
+            f"{part}-images-idx3-ubyte": struct.pack(">4i", 2051, count, 28, 28) + images.tobytes(),
+            f"{part}-labels-idx1-ubyte": struct.pack(">2i", 2049, count) + labels.tobytes(),
+        }
+        for file, content in contents.items():
+            if compress:
+                file, content = f"{file}.gz", gzip.compress(content)
+            (raw / file).write_bytes(content)
+            checksums[file] = hashlib.md5(content).hexdigest()
+    return checksums
+
+
+def write_cifar10(root: Path, count: int = 20) -> dict[str, str]:
+    """Files in CIFAR-10's own format below root/cifar-10-batches-py, and its archive. The MD5 of each."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    random = numpy.random.default_rng(0)
+    contents: dict[str, Any] = {"batches.meta": {"label_names": [f"class {c}" for c in range(10)]}}
+    for file in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]:
+        pixels = random.integers(0, 256, (count, 3072), dtype=numpy.uint8)
+        contents[file] = {"data": pixels, "labels": [i % 10 for i in range(count)]}
+    checksums = {}
+    for file, content in contents.items():
+        (folder / file).write_bytes(pickle.dumps(content))
+        checksums[file] = hashlib.md5((folder / file).read_bytes()).hexdigest()
+    with tarfile.open(root / "cifar-10-python.tar.gz", "w:gz") as archive:
+        archive.add(folder, folder.name)
+    checksums["archive"] = hashlib.md5((root / "cifar-10-python.tar.gz").read_bytes()).hexdigest()
+    return checksums
+
+
+def same_state(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    """Whether two modules hold the same values, to the last bit."""
+    ours, theirs = one.state_dict(), other.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -1,0 +1,77 @@
+"""Doors: which room may import which. The map stands in the README."""
+
+import ast
+from pathlib import Path
+
+import gan_lightning
+
+PACKAGE = Path(gan_lightning.__file__).parent
+
+LEAVES = {"errors"}
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "images": set(),
+    "losses": LEAVES,
+    "ema": LEAVES,
+    "checkpoint": LEAVES,
+    "networks.base": LEAVES,
+    "networks.layers": LEAVES,
+    "networks": LEAVES | {"networks.base", "networks.layers"},
+    "gan": LEAVES | {"checkpoint", "ema", "images", "losses", "networks.base"},
+    "data": LEAVES | {"checkpoint", "images", "data"},
+    "callbacks": LEAVES | {"checkpoint", "gan", "callbacks"},
+    "trainer": LEAVES | {"checkpoint"},
+    "inference": LEAVES | {"checkpoint", "images", "networks.base"},
+    "commands": LEAVES | {"callbacks", "checkpoint", "commands", "data", "gan", "inference", "losses", "networks", "trainer"},
+}
+WITHOUT_LIGHTNING = {"errors", "images", "losses", "ema", "checkpoint", "networks", "inference"}
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, by their dotted names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: a relative import"
+            if (
+                node.module == "gan_lightning"
+                or node.module.startswith("gan_lightning.")
+                and (PACKAGE.parent / node.module.replace(".", "/")).is_dir()
+            ):
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            else:
+                found.add(node.module)
+    return found
+
+
+def room(module: str) -> str:
+    """The name under which a module, without the package's name, stands in ALLOWED."""
+    return module if module in ALLOWED else module.partition(".")[0]
+
+
+def is_allowed(module: str, target: str) -> bool:
+    return any(target == name or target.startswith(f"{name}.") for name in ALLOWED[room(module)])
+
+
+def test_imports_point_one_way() -> None:
+    checked = 0
+    for path in sorted(PACKAGE.rglob("*.py")):
+        module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        if module == "__init__" or path.name == "__init__.py":
+            continue
+        for name in imports(path):
+            if name.startswith("gan_lightning."):
+                target = name.removeprefix("gan_lightning.")
+                assert is_allowed(module, target), f"{path.name} ({room(module)}) may not import {name}"
+                checked += 1
+            if name.split(".")[0] == "lightning":
+                assert room(module).partition(".")[0] not in WITHOUT_LIGHTNING, f"{path.name} may not import lightning"
+    assert checked > 40
+
+
+def test_the_check_finds_a_wrong_door() -> None:
+    assert not is_allowed("networks.mlp", "networks.dcgan")
+    assert not is_allowed("gan", "data.base")
+    assert is_allowed("networks.mlp", "networks.base")

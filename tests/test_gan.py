@@ -1,0 +1,292 @@
+"""The adversarial step and what it promises."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+from torch.nn.functional import softplus
+from torch.optim import SGD
+
+from gan_lightning import checkpoint
+from gan_lightning.callbacks import TrainingLog
+from gan_lightning.data import Digits
+from gan_lightning.errors import InputError
+from gan_lightning.gan import GAN
+from gan_lightning.losses import AdversarialLoss, MinimaxLoss, NonSaturatingLoss
+from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
+from tests.helpers import fit, same_state, small_gan
+
+
+class CountUpdates(Callback):
+    """Counts the steps that each optimizer really makes."""
+
+    def __init__(self) -> None:
+        self.updates = [0, 0]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for i, optimizer in enumerate(trainer.optimizers):
+            optimizer.register_step_post_hook(lambda *_, i=i: self._count(i))
+
+    def _count(self, i: int) -> None:
+        self.updates[i] += 1
+
+
+@pytest.mark.parametrize("discriminator_steps", [1, 3])
+def test_every_counter_counts_generator_updates(discriminator_steps: int, tmp_path: Path) -> None:
+    count, logger = CountUpdates(), CSVLogger(tmp_path, name="", version="")
+    model = small_gan(discriminator_steps=discriminator_steps, ema_halflife=1000.0)
+    trainer = fit(model, callbacks=[count, TrainingLog()], max_steps=100, logger=logger, log_every_n_steps=20)
+    assert count.updates == [100, 100 * discriminator_steps]
+    assert trainer.global_step == 100
+    rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    step = rows[0].split(",").index("step")
+    assert [int(row.split(",")[step]) for row in rows[1:]] == [20, 40, 60, 80, 100]
+    trainer.save_checkpoint(tmp_path / "last.ckpt", weights_only=False)
+    assert checkpoint.load(tmp_path / "last.ckpt")["global_step"] == 100
+
+
+def test_an_epoch_is_the_data_over_what_a_step_takes() -> None:
+    for steps in (1, 2):
+        trainer = fit(small_gan(discriminator_steps=steps), max_epochs=2)
+        assert trainer.global_step == 2 * (1437 // (64 * steps))
+
+
+class RecordInputs(MLPDiscriminator):
+    """Remembers the real images it was trained on."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.samples_are_independent = False
+        self.seen: list[Tensor] = []
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        self.seen.append(images.detach().clone())
+        return super().forward(images, labels)
+
+
+class Relativistic(AdversarialLoss):
+    """Relativistic pairing (Jolicoeur-Martineau 2019), whose generator looks at real images."""
+
+    generator_sees_real = True
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return softplus(fake_logits - real_logits).mean()
+
+    def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
+        assert real_logits is not None
+        return softplus(real_logits - fake_logits).mean()
+
+
+def test_each_update_sees_fresh_real_images() -> None:
+    model = small_gan(Relativistic(), discriminator_steps=2)
+    model.discriminator = recorder = RecordInputs((1, 8, 8), hidden=[8])
+    fit(model, Digits(batch_size=16), max_steps=1)
+    assert model.real_batches_per_step == 3
+    real_first, _, real_second, _, real_third, _ = recorder.seen  # each D step: real, fake; G step: real, fake
+    for one, other in ((real_first, real_second), (real_second, real_third), (real_first, real_third)):
+        assert one.shape == (16, 1, 8, 8)
+        assert not torch.equal(one, other)
+
+
+def test_the_generator_step_leaves_the_discriminator_alone() -> None:
+    model = small_gan()
+    frozen = model.discriminator.layers[0].bias
+    frozen.requires_grad_(False)  # by a user who fine-tunes
+    kept: dict[str, Any] = {}
+
+    class Watch(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            step = model._generator_step
+
+            def watched(real: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+                before = [None if p.grad is None else p.grad.clone() for p in model.discriminator.parameters()]
+                weights = [p.clone() for p in model.discriminator.parameters()]
+                outputs = step(real, labels)
+                after = [p.grad for p in model.discriminator.parameters()]
+                kept["same"] = all(a is b if a is None or b is None else torch.equal(a, b) for a, b in zip(before, after))
+                kept["weights"] = all(torch.equal(a, b) for a, b in zip(weights, model.discriminator.parameters()))
+                return outputs
+
+            model._generator_step = watched  # type: ignore[method-assign]
+
+    fit(model, callbacks=[Watch()], max_steps=2)
+    assert kept == {"same": True, "weights": True}
+    assert not frozen.requires_grad
+    assert all(p.requires_grad for name, p in model.discriminator.named_parameters() if name != "layers.0.bias")
+
+
+def test_one_step_against_the_same_step_written_by_hand() -> None:
+    """Both updates of a whole step, with plain SGD, from the same weights, images and latents."""
+
+    def sgd(parameters: Any) -> SGD:
+        return SGD(parameters, lr=0.1)
+
+    model = GAN(
+        MLPGenerator((1, 8, 8), latent_dim=4, hidden=[8], batch_norm=False),
+        MLPDiscriminator((1, 8, 8), hidden=[8]),
+        MinimaxLoss(),
+        sgd,
+        sgd,
+    )
+    generator = MLPGenerator((1, 8, 8), latent_dim=4, hidden=[8], batch_norm=False)
+    discriminator = MLPDiscriminator((1, 8, 8), hidden=[8])
+    generator.load_state_dict(model.generator.state_dict())
+    discriminator.load_state_dict(model.discriminator.state_dict())
+    seen: list[Tensor] = []
+
+    class Seed(Callback):
+        def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+            seen.append(batch[0])
+            torch.manual_seed(1)
+
+    fit(model, Digits(batch_size=8), callbacks=[Seed()], max_steps=1)
+
+    torch.manual_seed(1)
+    z = torch.randn(8, 4)
+    probability_real, probability_fake = discriminator(seen[0]).sigmoid(), discriminator(generator(z).detach()).sigmoid()
+    (-probability_real.log().mean() - (1 - probability_fake).log().mean()).backward()
+    with torch.no_grad():
+        for p in discriminator.parameters():
+            assert p.grad is not None
+            p -= 0.1 * p.grad
+    z = torch.randn(8, 4)
+    generator.zero_grad()
+    (1 - discriminator(generator(z)).sigmoid()).log().mean().backward()
+    with torch.no_grad():
+        for p in generator.parameters():
+            assert p.grad is not None
+            p -= 0.1 * p.grad
+    for ours, by_hand in ((model.generator, generator), (model.discriminator, discriminator)):
+        for mine, theirs in zip(ours.parameters(), by_hand.parameters(), strict=True):
+            assert torch.allclose(mine, theirs, atol=1e-6)  # usually within 1e-8
+
+
+def test_one_pass_over_both_equals_two_where_samples_are_independent() -> None:
+    torch.manual_seed(0)
+    one = small_gan()
+    torch.manual_seed(0)
+    two = small_gan()
+    assert one.discriminator.samples_are_independent
+    two.discriminator.samples_are_independent = False
+    for model in (one, two):
+        torch.manual_seed(1)
+        fit(model, max_steps=5)
+    for mine, theirs in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-5)
+
+
+def test_the_average_follows_its_half_life_in_images() -> None:
+    """With a half-life of one batch, the average after a step is halfway between the old one and the weights."""
+    model = small_gan(ema_halflife=64.0)
+    assert model.ema is not None
+    start = {name: p.clone() for name, p in model.ema.named_parameters()}
+    fit(model, Digits(batch_size=64), max_steps=1)
+    for name, p in model.ema.named_parameters():
+        assert torch.allclose(p, (start[name] + dict(model.generator.named_parameters())[name]) / 2, atol=1e-7)
+    assert not model.ema.training
+
+
+def test_no_average_by_default() -> None:
+    model = small_gan()
+    assert model.ema is None
+    assert model.sampler is model.generator
+
+
+def test_sampling_uses_the_average_in_eval_mode_and_leaves_the_mode() -> None:
+    model = small_gan(ema_halflife=64.0)
+    fit(model, max_steps=3)
+    model.train()
+    z = torch.randn(6, 4)
+    images = model.sample(z)
+    assert images.dtype == torch.uint8
+    assert model.generator.training
+    alone = torch.cat([model.sample(z[i : i + 1]) for i in range(6)])  # batch norm in train mode would differ
+    assert (images.int() - alone.int()).abs().max() <= 1
+    model.ema = None
+    assert not torch.equal(model.sample(z), images)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+@pytest.mark.filterwarnings("ignore:.*16-mixed.*")
+def test_precisions_train(precision: str) -> None:
+    model = GAN(DCGANGenerator((1, 8, 8), width=8), DCGANDiscriminator((1, 8, 8), width=8), NonSaturatingLoss())
+    before = [p.clone() for p in model.parameters()]
+    fit(model, max_steps=3, precision=precision)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert sum(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)) > len(before) / 2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_precisions_train_on_cuda(precision: str) -> None:
+    model = GAN(DCGANGenerator((1, 8, 8), width=8), DCGANDiscriminator((1, 8, 8), width=8), NonSaturatingLoss(), ema_halflife=1e3)
+    trainer = fit(model, max_steps=30, precision=precision, accelerator="gpu", devices=1)
+    assert trainer.global_step == 30
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("stop_at", [11, 22, 30])
+def test_a_resumed_run_goes_on_counting(stop_at: int, tmp_path: Path) -> None:
+    """Stopped within an epoch, at its end, and within the second one (22 steps each)."""
+    first = fit(small_gan(ema_halflife=100.0), max_steps=stop_at)
+    first.save_checkpoint(tmp_path / "stop.ckpt", weights_only=False)
+    model, count = small_gan(ema_halflife=100.0), CountUpdates()
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, max_steps=50, callbacks=[count]
+    )
+    trainer.fit(model, datamodule=Digits(batch_size=64), ckpt_path=tmp_path / "stop.ckpt", weights_only=True)
+    assert trainer.global_step == 50
+    assert count.updates == [50 - stop_at, 50 - stop_at]
+    assert trainer.current_epoch == 2
+
+
+def test_a_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
+    trainer = fit(small_gan(), max_steps=1)
+    trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
+    content = checkpoint.load_gan(tmp_path / "a.ckpt")
+    small_gan().on_load_checkpoint(content)
+    with pytest.raises(InputError, match="ema is False"):
+        small_gan(ema_halflife=10.0).on_load_checkpoint(content)
+    other = GAN(MLPGenerator((1, 8, 8), hidden=[9]), MLPDiscriminator((1, 8, 8), hidden=[8]), NonSaturatingLoss())
+    with pytest.raises(InputError, match="the checkpoint's generator is"):
+        other.on_load_checkpoint(content)
+
+
+def test_the_checkpoint_holds_no_hyper_parameters(tmp_path: Path) -> None:
+    fit(small_gan(), max_steps=1).save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
+    assert "hyper_parameters" not in checkpoint.load(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"discriminator_steps": 0}, "discriminator_steps is 0"),
+        ({"ema_halflife": -1.0}, "ema_halflife is -1"),
+        ({"ema_halflife": float("nan")}, "ema_halflife is nan"),
+    ],
+)
+def test_numbers_out_of_range(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        small_gan(**arguments)
+
+
+def test_both_networks_are_conditional_or_neither() -> None:
+    with pytest.raises(InputError, match="make them alike"):
+        GAN(
+            MLPGenerator((1, 8, 8), 10, hidden=[8], conditional=True), MLPDiscriminator((1, 8, 8), 10, hidden=[8]), NonSaturatingLoss()
+        )
+
+
+def test_seeds_repeat_a_run_to_the_last_bit() -> None:
+    models = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        model = small_gan(ema_halflife=100.0)
+        fit(model, Digits(batch_size=64, horizontal_flip=True), max_steps=20)
+        models.append(model)
+    assert same_state(models[0], models[1])
+    assert not same_state(models[0], models[2])

@@ -1,0 +1,24 @@
+"""uint8 to float and back."""
+
+import torch
+
+from gan_lightning.images import to_float, to_uint8
+
+
+def test_every_grey_level_comes_back() -> None:
+    levels = torch.arange(256, dtype=torch.uint8)
+    floats = to_float(levels)
+    assert floats.dtype == torch.float32
+    assert (float(floats[0]), float(floats[-1])) == (-1.0, 1.0)
+    assert torch.equal(to_uint8(floats), levels)
+
+
+def test_out_of_range_is_clamped_and_between_is_rounded() -> None:
+    assert to_uint8(torch.tensor([-3.0, 1.7, -1 + 0.6 / 127.5, -1 + 0.4 / 127.5])).tolist() == [0, 255, 1, 0]
+
+
+def test_the_source_is_left_alone() -> None:
+    levels = torch.tensor([3], dtype=torch.uint8)
+    floats = torch.tensor([0.5])
+    to_float(levels), to_uint8(floats)
+    assert (int(levels), float(floats)) == (3, 0.5)

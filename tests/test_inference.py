@@ -1,0 +1,112 @@
+"""From a checkpoint to pictures."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import gan_lightning
+from gan_lightning import checkpoint
+from gan_lightning.data import Digits
+from gan_lightning.errors import InputError
+from gan_lightning.gan import GAN
+from gan_lightning.losses import NonSaturatingLoss
+from gan_lightning.networks import MLPDiscriminator, MLPGenerator
+from tests.helpers import fit, small_gan
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    trainer = fit(small_gan(ema_halflife=500.0), max_steps=8)
+    trainer.save_checkpoint(tmp_path / "last.ckpt", weights_only=False)
+    return tmp_path / "last.ckpt"
+
+
+def test_a_checkpoint_alone_rebuilds_the_generator(path: Path) -> None:
+    images = gan_lightning.load(path).sample(5, seed=3)
+    assert images.shape == (5, 1, 8, 8)
+    assert images.dtype == torch.uint8
+    assert images.float().std() > 0
+
+
+def test_it_is_the_average_unless_raw(path: Path) -> None:
+    weights = checkpoint.load(path)["state_dict"]
+    for raw, prefix in ((False, "ema."), (True, "generator.")):
+        loaded = gan_lightning.load(path, raw=raw).generator.state_dict()
+        assert all(torch.equal(value, weights[prefix + name]) for name, value in loaded.items())
+    assert not torch.equal(weights["ema.layers.0.weight"], weights["generator.layers.0.weight"])
+
+
+def test_the_images_depend_on_the_seed_and_not_on_the_batch_size(path: Path) -> None:
+    gan = gan_lightning.load(path)
+    one = gan.sample(10, seed=1)
+    assert torch.equal(one, gan.sample(10, seed=1))
+    assert not torch.equal(one, gan.sample(10, seed=2))
+    assert (one.int() - gan.sample(10, seed=1, batch_size=3).int()).abs().max() <= 1
+
+
+def test_labels_of_a_conditional_generator(tmp_path: Path) -> None:
+    shape, classes = (1, 8, 8), 10
+    gan = GAN(
+        MLPGenerator(shape, classes, hidden=[8], conditional=True),
+        MLPDiscriminator(shape, classes, hidden=[8], conditional=True),
+        NonSaturatingLoss(),
+    )
+    fit(gan, Digits(), max_steps=2).save_checkpoint(tmp_path / "c.ckpt", weights_only=False)
+    sampler = gan_lightning.load(tmp_path / "c.ckpt")
+    threes = sampler.sample(4, labels=3)
+    assert torch.equal(threes, sampler.sample(4, labels=[3, 3, 3, 3]))
+    assert not torch.equal(threes, sampler.sample(4, labels=4))
+    assert torch.equal(sampler.sample(4), sampler.sample(4, labels=[0, 1, 2, 3]))
+    for labels in (10, -1, [1, 2]):
+        with pytest.raises(InputError, match="from 0 to 9"):
+            sampler.sample(4, labels=labels)
+
+
+def test_an_unconditional_generator_takes_no_labels(path: Path) -> None:
+    with pytest.raises(InputError, match="unconditional"):
+        gan_lightning.load(path).sample(2, labels=3)
+
+
+def test_no_images_are_refused(path: Path) -> None:
+    with pytest.raises(InputError, match="num_images is 0"):
+        gan_lightning.load(path).sample(0)
+
+
+@pytest.mark.parametrize(
+    ("class_path", "message"),
+    [
+        ("os.system", "pass trust="),
+        ("gan_lightning.networks.mlp.Missing", "cannot be imported"),
+        ("gan_lightning.checkpoint.load", "no Generator or Discriminator"),
+        ("gan_lightning.networks.mlp.MLPDiscriminator", "arguments do not fit"),
+    ],
+)
+def test_a_checkpoint_cannot_name_any_class(path: Path, class_path: str, message: str) -> None:
+    content = checkpoint.load(path)
+    content["gan_lightning"]["generator"]["class_path"] = class_path
+    checkpoint.save(content, path)
+    with pytest.raises(InputError, match=message):
+        gan_lightning.load(path)
+
+
+def test_a_class_of_ones_own_needs_trust(path: Path) -> None:
+    content = checkpoint.load(path)
+    content["gan_lightning"]["generator"]["class_path"] = "tests.test_inference.OwnGenerator"
+    checkpoint.save(content, path)
+    with pytest.raises(InputError, match="trust"):
+        gan_lightning.load(path)
+    assert isinstance(gan_lightning.load(path, trust=["tests"]).generator, OwnGenerator)
+
+
+class OwnGenerator(MLPGenerator):
+    """A network from outside the package."""
+
+
+def test_weights_that_do_not_fit_are_one_line(path: Path) -> None:
+    content = checkpoint.load(path)
+    content["gan_lightning"]["generator"]["arguments"]["hidden"] = [9]
+    checkpoint.save(content, path)
+    with pytest.raises(InputError, match="do not fit MLPGenerator") as caught:
+        gan_lightning.load(path)
+    assert "\n" not in str(caught.value)
