@@ -223,25 +223,12 @@ def test_precisions_train(precision: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_precisions_train_on_cuda(precision: str) -> None:
-    model = GAN(DCGANGenerator((1, 8, 8), width=8), DCGANDiscriminator((1, 8, 8), width=8), NonSaturatingLoss(), ema_halflife=1e3)
+    model = GAN(
+        DCGANGenerator((1, 8, 8), width=8), DCGANDiscriminator((1, 8, 8), width=8), NonSaturatingLoss(), ema_halflife=1e3
+    )
     trainer = fit(model, max_steps=30, precision=precision, accelerator="gpu", devices=1)
     assert trainer.global_step == 30
     assert all(torch.isfinite(p).all() for p in model.parameters())
-
-
-@pytest.mark.parametrize("stop_at", [11, 22, 30])
-def test_a_resumed_run_goes_on_counting(stop_at: int, tmp_path: Path) -> None:
-    """Stopped within an epoch, at its end, and within the second one (22 steps each)."""
-    first = fit(small_gan(ema_halflife=100.0), max_steps=stop_at)
-    first.save_checkpoint(tmp_path / "stop.ckpt", weights_only=False)
-    model, count = small_gan(ema_halflife=100.0), CountUpdates()
-    trainer = Trainer(
-        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, max_steps=50, callbacks=[count]
-    )
-    trainer.fit(model, datamodule=Digits(batch_size=64), ckpt_path=tmp_path / "stop.ckpt", weights_only=True)
-    assert trainer.global_step == 50
-    assert count.updates == [50 - stop_at, 50 - stop_at]
-    assert trainer.current_epoch == 2
 
 
 def test_a_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
@@ -277,7 +264,9 @@ def test_numbers_out_of_range(arguments: dict[str, Any], message: str) -> None:
 def test_both_networks_are_conditional_or_neither() -> None:
     with pytest.raises(InputError, match="make them alike"):
         GAN(
-            MLPGenerator((1, 8, 8), 10, hidden=[8], conditional=True), MLPDiscriminator((1, 8, 8), 10, hidden=[8]), NonSaturatingLoss()
+            MLPGenerator((1, 8, 8), 10, hidden=[8], conditional=True),
+            MLPDiscriminator((1, 8, 8), 10, hidden=[8]),
+            NonSaturatingLoss(),
         )
 
 

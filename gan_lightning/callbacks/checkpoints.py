@@ -44,6 +44,8 @@ class Checkpoints(Checkpoint):
         Not in ``on_train_epoch_end``: where a run stops within an epoch, Lightning's loops call it too, with their epoch
         counted as complete, and a checkpoint of then resumes with the next epoch's images.
         """
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
         step = trainer.global_step
         if trainer.is_last_batch or trainer.should_stop or step == trainer.max_steps or self._is_due(step):
             self._save_last(trainer)
@@ -53,7 +55,7 @@ class Checkpoints(Checkpoint):
             self._remove_old(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._saved_at != trainer.global_step:  # stopped by something that should_stop did not foretell
+        if self._saved_at != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save_last(trainer)
 
     def _is_due(self, step: int) -> bool:

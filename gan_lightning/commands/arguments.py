@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from gan_lightning.errors import InputError
@@ -38,6 +39,12 @@ def config_path(config: str) -> str:
     if config.endswith((".yaml", ".yml")):
         if not Path(config).is_file():
             raise InputError(f"--config {config}: no such file")
+        try:
+            content = yaml.safe_load(Path(config).read_text())
+        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+            raise InputError(f"--config {config}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(content, dict):
+            raise InputError(f"--config {config}: holds no settings (name: value)")
         return config
     shipped = recipes()
     if config not in shipped:
@@ -127,6 +134,9 @@ def _one_line(message: str, parser: ArgumentParser, short_for: str) -> str:
         return f"{name} needs {found[1]}: give " + ", ".join(f"--{key}.{word.strip()} VALUE" for word in found[1].split(","))
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
         return f"--{key} {found[1]}: there is no such class{_nearest(found[1], _class_names())}"
+    if found := re.search(r"Not of type (\w+): (?:invalid literal for int\(\) with base 10: )?(.+)", message):
+        wanted = {"NonNegativeInt": "a whole number from 0 on"}.get(found[1], found[1])
+        return f"--{key}: {found[2].split(' does not conform')[0]} is not {wanted}"
     value = re.search(r"(?:Got value|Given value): (.*)", message)
     wanted = [_readable(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value.*)?$", message, re.MULTILINE)]
     wanted = [kind for kind in dict.fromkeys(wanted) if kind != "NoneType"]

@@ -15,6 +15,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -23,6 +24,7 @@ from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, ImageGrid, ProgressBar, TrainingLog
 from gan_lightning.commands.arguments import arrange, config_path, given, parse, run_command
 from gan_lightning.data import ImageDataModule
+from gan_lightning.errors import InputError
 from gan_lightning.gan import ADAM, GAN
 from gan_lightning.inference import load_weights
 from gan_lightning.trainer import LoggerName, last_checkpoint, make_trainer, run_folder
@@ -50,7 +52,7 @@ def make_parser() -> ArgumentParser:
     parser.add_class_arguments(Trainer, "trainer", skip={"logger", "default_root_dir"}, instantiate=False)
     parser.add_argument("--trainer.logger", type=LoggerName | list[LoggerName] | bool, default="tensorboard", help="what logs")
     parser.add_argument("--trainer.default_root_dir", default=".", help="runs lie in lightning_logs/version_N below it")
-    parser.add_subclass_arguments(ImageDataModule, "data", help="where the images come from")
+    parser.add_argument("--data", type=ImageDataModule, help="where the images come from")
     parser.add_class_arguments(GAN, "model")
     parser.add_class_arguments(ImageGrid, "image_grid")
     parser.add_class_arguments(Checkpoints, "checkpoints")
@@ -148,7 +150,7 @@ def _save_config(parser: ArgumentParser, config: Namespace, folder: Path) -> Non
     content = config.clone()
     content.ckpt_path = None
     content.pop("config", None)
-    text = parser.dump(content, skip_none=False)
+    text = parser.dump(content, skip_unset=False)
     path = folder / "config.yaml"
     if path.is_file() and path.read_text() != text:
         number = 1
@@ -166,7 +168,10 @@ def _fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path 
     folder = Path(trainer.log_dir or trainer.default_root_dir)
     rank_zero_info(f"Training on {trainer.strategy.root_device}; everything of this run goes to {_shown(folder)}")
     began = time.perf_counter()
-    trainer.fit(model, datamodule=data, ckpt_path=resume_from)
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=resume_from)
+    except MisconfigurationException as error:
+        raise InputError(" ".join(str(error).split())) from error
     if not trainer.is_global_zero:
         return
     seconds = time.perf_counter() - began

@@ -62,14 +62,22 @@ class TorchvisionSource(ImageDataModule):
     def _found(self) -> bool:
         try:
             self.images("train")
-        except RuntimeError:  # torchvision's word for files that are not there, or of another checksum
+        except FileNotFoundError:
             return False
         return True
 
     def _open(self, split: Split) -> Any:
+        """torchvision's data set.
+
+        Raises:
+            FileNotFoundError: its files are not there (or, for CIFAR-10, of another checksum).
+            InputError: they are damaged.
+        """
         try:
             return self.dataset_class(str(self.root), train=split == "train")
-        except (ValueError, AssertionError, EOFError, IndexError, OSError) as error:
+        except (RuntimeError, ValueError, AssertionError, EOFError, IndexError, OSError) as error:
+            if str(error).startswith("Dataset not found"):
+                raise FileNotFoundError(str(error)) from error
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(
                 f"{type(self).__name__}: a file below {self.root} is damaged or cannot be read ({reason}): "

@@ -69,7 +69,10 @@ def test_a_conditional_discriminator_can_tell_which_label_belongs(network: type[
 
 
 def test_labels_change_what_a_conditional_generator_draws() -> None:
-    for g in (MLPGenerator((1, 8, 8), 10, hidden=[8], conditional=True), DCGANGenerator((1, 8, 8), 10, width=4, conditional=True)):
+    for g in (
+        MLPGenerator((1, 8, 8), 10, hidden=[8], conditional=True),
+        DCGANGenerator((1, 8, 8), 10, width=4, conditional=True),
+    ):
         z = torch.randn(1, 100)
         g.eval()
         assert not torch.equal(g(z, torch.tensor([0])), g(z, torch.tensor([1])))

@@ -1,0 +1,266 @@
+"""Pictures, curves, checkpoints and the progress bar."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gan_lightning import checkpoint
+from gan_lightning.callbacks import Checkpoints, ImageGrid, ProgressBar, TrainingLog
+from gan_lightning.data import Digits
+from gan_lightning.errors import InputError
+from gan_lightning.gan import GAN
+from gan_lightning.losses import NonSaturatingLoss
+from gan_lightning.networks import MLPDiscriminator, MLPGenerator
+from tests.helpers import TensorData, fit, same_state, small_gan
+
+
+def events(folder: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(folder))  # type: ignore[no-untyped-call]
+    accumulator.Reload()  # type: ignore[no-untyped-call]
+    return accumulator
+
+
+class Record(Callback):
+    """The outputs of every step."""
+
+    def __init__(self) -> None:
+        self.outputs: list[dict[str, float]] = []
+        self.images = 0.0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.outputs.append({name: float(value) for name, value in outputs.items()})
+
+
+def test_the_curves_are_means_over_the_interval(tmp_path: Path) -> None:
+    record, log = Record(), TrainingLog()
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    began = time.perf_counter()
+    fit(small_gan(), callbacks=[log, record], max_steps=25, logger=logger, log_every_n_steps=10)
+    seconds = time.perf_counter() - began
+    scalars = events(tmp_path)
+    tags = {tag for tag in scalars.Tags()["scalars"] if tag.startswith("train/")}  # type: ignore[no-untyped-call]
+    assert tags == {
+        "train/discriminator_loss",
+        "train/generator_loss",
+        "train/real_probability",
+        "train/fake_probability",
+        "train/images_per_second",
+        "train/discriminator_gradient_norm",
+        "train/generator_gradient_norm",
+        "train/discriminator_learning_rate",
+        "train/generator_learning_rate",
+    }
+    for name in ("discriminator_loss", "generator_loss", "real_probability", "fake_probability"):
+        written = scalars.Scalars(f"train/{name}")  # type: ignore[no-untyped-call]
+        assert [event.step for event in written] == [10, 20, 25]
+        for event, part in zip(written, (slice(0, 10), slice(10, 20), slice(20, 25)), strict=True):
+            mean = numpy.mean([output[name] for output in record.outputs[part]])
+            assert event.value == pytest.approx(mean, rel=1e-5)
+    assert log.latest["images_per_second"] > 25 * 64 / seconds  # which set-up is part of
+    assert log.latest["generator_learning_rate"] == 2e-4
+
+
+def test_gradient_norms_are_those_of_the_step_that_is_written() -> None:
+    norms: list[list[float]] = []
+
+    class Norms(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+            assert isinstance(pl_module, GAN)
+            norms.append(
+                [
+                    float(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).norm())
+                    for network in (pl_module.generator, pl_module.discriminator)
+                ]
+            )
+
+    log = TrainingLog()
+    fit(small_gan(), callbacks=[Norms(), log], max_steps=3, log_every_n_steps=3)
+    assert [log.latest["generator_gradient_norm"], log.latest["discriminator_gradient_norm"]] == pytest.approx(
+        norms[-1], rel=1e-5
+    )
+    assert min(norms[-1]) > 0
+
+
+def test_nothing_is_written_between() -> None:
+    """self.log is never called, and no value leaves the device but at the interval's end."""
+    calls = []
+
+    class Spy(TrainingLog):
+        def _write(self, trainer: Trainer) -> None:
+            calls.append(trainer.global_step)
+            super()._write(trainer)
+
+    model = small_gan()
+    model.log = model.log_dict = lambda *_, **__: pytest.fail("self.log was called")  # type: ignore[assignment, method-assign]
+    fit(model, callbacks=[Spy()], max_steps=100, log_every_n_steps=50)
+    assert calls == [50, 100]
+
+
+def test_grids_are_drawn_for_the_same_latents(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    grid = ImageGrid(every_n_steps=10, rows=3, columns=4)
+    model = small_gan()
+    fit(model, callbacks=[grid], max_steps=25, logger=logger)
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == [
+        "real.png",
+        "step_00000010.png",
+        "step_00000020.png",
+        "step_00000025.png",
+    ]
+    picture = numpy.asarray(Image.open(tmp_path / "images" / "step_00000025.png"))
+    assert picture.shape == (3 * 50 + 2, 4 * 50 + 2, 3)  # tiles of 48 pixels, enlarged 6 times, 2 between them
+    latents = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
+    samples = model.sample(latents)
+    tile = picture[2 + 50 : 50 + 50, 2 + 100 : 50 + 100, 0]  # second row, third column
+    assert numpy.array_equal(tile[::6, ::6], samples[6, 0].numpy())
+    images = events(tmp_path)
+    assert [event.step for event in images.Images("images/samples")] == [10, 20, 25]  # type: ignore[no-untyped-call]
+    assert [event.step for event in images.Images("images/real")] == [0]  # type: ignore[no-untyped-call]
+
+
+def test_a_class_a_row(tmp_path: Path) -> None:
+    """A conditional generator that paints its label's grey level, and data likewise."""
+
+    class Paint(MLPGenerator):
+        def forward(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
+            assert labels is not None
+            return super().forward(z, labels) * 0 + (labels.view(-1, 1, 1, 1) / 5.0 - 1)
+
+    images = torch.arange(10, dtype=torch.uint8).repeat(20).view(200, 1, 1, 1).expand(200, 1, 8, 8) * 20
+    data = TensorData(images, torch.arange(10).repeat(20), batch_size=16)
+    model = GAN(
+        Paint((1, 8, 8), 10, hidden=[4], conditional=True),
+        MLPDiscriminator((1, 8, 8), 10, hidden=[4], conditional=True),
+        NonSaturatingLoss(),
+    )
+    fit(model, data, callbacks=[ImageGrid(rows=10, columns=3)], max_steps=1, default_root_dir=tmp_path)
+    for name, levels in (("real", [20 * c for c in range(10)]), ("step_00000001", [round(25.5 * c) for c in range(10)])):
+        picture = numpy.asarray(Image.open(tmp_path / "images" / f"{name}.png"))
+        for row in range(10):
+            for column in range(3):
+                assert abs(int(picture[50 * row + 20, 50 * column + 20, 0]) - levels[row]) <= 1
+
+
+def test_a_grid_does_not_move_the_training() -> None:
+    models = []
+    for callbacks in ([], [ImageGrid(every_n_steps=1)]):
+        torch.manual_seed(0)
+        model = small_gan()
+        fit(model, callbacks=list(callbacks), max_steps=5)
+        models.append(model)
+    assert same_state(*models)
+
+
+def test_checkpoints(tmp_path: Path) -> None:
+    fit(
+        small_gan(),
+        callbacks=[Checkpoints(every_n_epochs=2, keep=2)],
+        max_epochs=7,
+        enable_checkpointing=True,
+        default_root_dir=tmp_path,
+    )
+    folder = tmp_path / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == ["epoch_004.ckpt", "epoch_006.ckpt", "last.ckpt"]
+    assert checkpoint.load(folder / "last.ckpt")["global_step"] == 7 * 22
+    assert checkpoint.load(folder / "epoch_004.ckpt")["global_step"] == 4 * 22
+
+
+@pytest.mark.parametrize(("every", "found"), [(0, 22), (5, 25)])
+def test_last_is_renewed_at_each_epochs_end_and_by_choice_between(every: int, found: int, tmp_path: Path) -> None:
+    steps = []
+
+    class Killed(Callback):
+        def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+            if trainer.global_step == 27:
+                raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(
+            small_gan(),
+            callbacks=[Killed(), Checkpoints(every_n_steps=every)],
+            max_steps=60,
+            enable_checkpointing=True,
+            default_root_dir=tmp_path,
+        )
+    steps.append(checkpoint.load(tmp_path / "checkpoints" / "last.ckpt")["global_step"])
+    assert steps == [found]
+
+
+class Seen(Callback):
+    """What the images of every step were."""
+
+    def __init__(self) -> None:
+        self.sums: list[float] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.sums.append(float(batch[0].double().sum()))
+
+
+class Stop(Callback):
+    """Ends the run as a time limit or early stopping would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.global_step == self.step
+
+
+@pytest.mark.parametrize("by", ["max_steps", "should_stop"])
+@pytest.mark.parametrize("step", [11, 22, 30, 44])
+def test_a_resumed_run_sees_the_images_that_it_would_have_seen(step: int, by: str, tmp_path: Path) -> None:
+    """Stopped within an epoch of 22 steps, or at its end, in the first and the second."""
+
+    def run(folder: Path, until: int, stop: int | None = None, ckpt: Path | None = None) -> tuple[Trainer, list[float]]:
+        seen = Seen()
+        callbacks = [seen, *([Stop(stop)] if stop else []), Checkpoints()]
+        arguments: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = Trainer(accelerator="cpu", max_steps=until, callbacks=callbacks, default_root_dir=folder, **arguments)
+        trainer.fit(small_gan(), datamodule=Digits(), ckpt_path=ckpt, weights_only=True)
+        return trainer, seen.sums
+
+    whole, undisturbed = run(tmp_path / "whole", 70)
+    _, first = run(tmp_path / "parts", step if by == "max_steps" else 70, step if by == "should_stop" else None)
+    resumed, second = run(tmp_path / "parts", 70, ckpt=tmp_path / "parts" / "checkpoints" / "last.ckpt")
+    assert len(first) == step
+    assert first + second == undisturbed
+    assert resumed.global_step == whole.global_step == 70
+    assert resumed.current_epoch == whole.current_epoch
+
+
+def test_the_progress_bar_counts_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(small_gan(), callbacks=[TrainingLog(), ProgressBar()], max_epochs=3, enable_progress_bar=True, log_every_n_steps=10)
+    last = capsys.readouterr().out.split("\r")[-1]
+    assert "100%" in last
+    assert "66/66" in last
+    for name in ("D=", "G=", "images/s="):
+        assert name in last
+
+
+def test_the_bar_knows_which_limit_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(small_gan(), callbacks=[ProgressBar()], max_epochs=3, max_steps=30, enable_progress_bar=True)
+    assert "30/30" in capsys.readouterr().out.split("\r")[-1]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ImageGrid(every_n_steps=-1),
+        lambda: ImageGrid(rows=0),
+        lambda: Checkpoints(keep=-1),
+        lambda: Checkpoints(every_n_epochs=-1),
+    ],
+)
+def test_numbers_out_of_range(make: Any) -> None:
+    with pytest.raises(InputError, match="give at least"):
+        make()

@@ -1,0 +1,352 @@
+"""The train command, as users type it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import gan_lightning
+from gan_lightning import checkpoint
+from gan_lightning.commands.arguments import recipes
+from gan_lightning.commands.train import main, make_parser
+from tests.helpers import write_mnist
+
+SMALL = [
+    *("--config", "digits", "--accelerator", "cpu", "--enable_progress_bar", "false", "--enable_model_summary", "false"),
+    *("--model.generator.hidden", "[8]", "--model.discriminator.hidden", "[8]"),
+]
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
+
+
+def config(run: str | Path) -> dict[str, dict[str, object]]:
+    loaded = yaml.safe_load((Path(run) / "config.yaml").read_text())
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def refused(args: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that is said of bad input; nothing is left behind."""
+    capsys.readouterr()
+    assert main(args) == 2
+    error = capsys.readouterr().err
+    lines = [line for line in error.splitlines() if line.startswith("train: error: ")]
+    assert len(lines) == 1, error
+    assert "Traceback" not in error
+    assert not list(Path().glob("lightning_logs/version_*"))
+    return lines[0]
+
+
+def steps(run: str | Path) -> int:
+    return int(checkpoint.load_gan(Path(run) / "checkpoints" / "last.ckpt")["global_step"])
+
+
+def test_a_run_leaves_its_files_and_says_where(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--max_steps", "30", "--image_grid.every_n_steps", "20"]) == 0
+    said = capsys.readouterr().out
+    run = Path("lightning_logs/version_0")
+    for path in ("images/step_00000030.png", "checkpoints/last.ckpt"):
+        assert (run / path).is_file()
+        assert str(run / path) in said
+    assert "tensorboard --logdir lightning_logs" in said
+    assert "train.py --config dcgan_mnist" in said
+    assert (run / "images" / "real.png").is_file()
+    assert (run / "images" / "step_00000020.png").is_file()
+    assert list(run.glob("events.out.tfevents.*"))
+    assert config(run)["trainer"]["max_steps"] == 30
+    assert config(run)["model"]["discriminator_steps"] == 1
+    assert gan_lightning.load(run / "checkpoints" / "last.ckpt").sample(2).shape == (2, 1, 8, 8)
+
+
+def test_a_config_repeats_the_run() -> None:
+    assert main([*SMALL, "--max_steps", "25", "--seed_everything", "7"]) == 0
+    assert main(["--config", "lightning_logs/version_0/config.yaml"]) == 0
+    one, two = (checkpoint.load(f"lightning_logs/version_{n}/checkpoints/last.ckpt")["state_dict"] for n in (0, 1))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert (Path("lightning_logs/version_0/config.yaml")).read_text() == Path(
+        "lightning_logs/version_1/config.yaml"
+    ).read_text()
+    assert main([*SMALL, "--max_steps", "25", "--seed_everything", "8"]) == 0
+    three = checkpoint.load("lightning_logs/version_2/checkpoints/last.ckpt")["state_dict"]
+    assert not all(torch.equal(one[name], three[name]) for name in one)
+
+
+def parsed(args: Sequence[str], capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, object]]:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main([*args, "--print_config"])
+    assert stopped.value.code == 0
+    loaded = yaml.safe_load(capsys.readouterr().out)
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def test_a_short_flag_its_dotted_form_and_the_yaml_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = {
+        "max_steps": 17,
+        "devices": 2,
+        "precision": "bf16-mixed",
+        "accelerator": "cpu",
+        "logger": "csv",
+        "log_every_n_steps": 3,
+    }
+    file = tmp_path / "own.yaml"
+    file.write_text(yaml.safe_dump({"trainer": values}))
+    forms = [
+        [word for name, value in values.items() for word in (f"--{name}", str(value))],
+        [f"--{name}={value}" for name, value in values.items()],
+        [word for name, value in values.items() for word in (f"--trainer.{name}", str(value))],
+        ["--config", str(file)],
+    ]
+    results = [parsed(form, capsys)["trainer"] for form in forms]
+    for result in results:
+        result["devices"] = int(str(result["devices"]))  # Lightning takes it as text too, and so it stays from a flag
+        assert {name: result[name] for name in values} == values
+        result.pop("max_epochs")  # the default recipe's, which the file replaces
+    assert all(result == results[0] for result in results)
+
+
+def test_flags_win_over_yaml_wherever_they_stand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("trainer: {max_steps: 7}\ndata: {class_path: Digits, init_args: {batch_size: 32}}\n")
+    for flags in (
+        ["--max_steps", "3", "--data.batch_size", "16", "--config", str(file)],
+        ["--config", str(file), "--data.batch_size", "16", "--max_steps", "3"],
+        ["--data.batch_size=16", f"--config={file}", "--trainer.max_steps=3"],
+    ):
+        result = parsed(flags, capsys)
+        assert result["trainer"]["max_steps"] == 3
+        assert result["data"]["class_path"] == "gan_lightning.data.Digits"
+        assert result["data"]["init_args"]["batch_size"] == 16  # type: ignore[index]
+    assert parsed(["--config", str(file)], capsys)["trainer"]["max_steps"] == 7
+    assert parsed([], capsys)["trainer"]["max_steps"] == -1
+
+
+def test_arguments_of_a_class_may_stand_before_the_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = parsed(
+        ["--data.image_size", "32", "--data.root", str(tmp_path), "--model.generator.hidden", "[5]", "--data", "ImageFolder"]
+        + ["--model.generator", "MLPGenerator"],
+        capsys,
+    )
+    assert result["data"]["init_args"]["image_size"] == 32  # type: ignore[index]
+    assert result["model"]["generator"]["init_args"]["hidden"] == [5]  # type: ignore[index]
+
+
+def test_the_default_is_a_dcgan_on_mnist(capsys: pytest.CaptureFixture[str]) -> None:
+    result = parsed([], capsys)
+    assert result == parsed(["--config", "dcgan_mnist"], capsys)
+    assert result["data"]["class_path"] == "gan_lightning.data.MNIST"
+    assert result["model"]["generator"]["class_path"] == "gan_lightning.networks.DCGANGenerator"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("source", ["MNIST", "FashionMNIST", "CIFAR10", "Digits"])
+def test_any_source_by_a_flag(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parsed(["--data", source], capsys)["data"]["class_path"] == f"gan_lightning.data.{source}"
+
+
+def test_networks_optimizers_and_losses_by_class_path(capsys: pytest.CaptureFixture[str]) -> None:
+    result = parsed(
+        ["--model.loss", "MinimaxLoss", "--model.generator_optimizer", "torch.optim.RMSprop"]
+        + ["--model.generator_optimizer.lr", "0.01", "--model.discriminator_optimizer.lr", "0.001"],
+        capsys,
+    )["model"]
+    assert result["loss"] == {"class_path": "gan_lightning.losses.MinimaxLoss"}
+    assert result["generator_optimizer"]["class_path"] == "torch.optim.RMSprop"  # type: ignore[index]
+    assert result["generator_optimizer"]["init_args"]["lr"] == 0.01  # type: ignore[index]
+    adam = result["discriminator_optimizer"]["init_args"]  # type: ignore[index]
+    assert (adam["lr"], adam["betas"]) == (0.001, [0.5, 0.999])
+
+
+def test_last_goes_on_in_the_same_folder() -> None:
+    assert main([*SMALL, "--max_steps", "10"]) == 0
+    before = Path("lightning_logs/version_0/config.yaml").read_text()
+    assert main(["--ckpt_path", "last", "--max_steps", "30"]) == 0
+    assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
+    assert steps("lightning_logs/version_0") == 30
+    assert config("lightning_logs/version_0")["trainer"]["max_steps"] == 30
+    assert Path("lightning_logs/version_0/config_1.yaml").read_text() == before
+    assert Path("lightning_logs/version_0/images/step_00000010.png").is_file()  # nothing is lost
+    assert Path("lightning_logs/version_0/images/step_00000030.png").is_file()
+
+
+def test_last_is_the_newest_run() -> None:
+    for n in (5, 9):
+        assert main([*SMALL, "--max_steps", str(n)]) == 0
+    for version in range(3, 12):  # version_10 is newer than version_9
+        shutil.copytree("lightning_logs/version_1", f"lightning_logs/version_{version}")
+    assert main(["--ckpt_path", "last", "--max_steps", "12"]) == 0
+    assert [steps(f"lightning_logs/version_{n}") for n in (0, 1, 9, 11)] == [5, 9, 9, 12]
+
+
+def test_a_named_checkpoint_goes_on_in_a_new_folder() -> None:
+    assert main([*SMALL, "--max_steps", "10"]) == 0
+    assert main([*SMALL, "--ckpt_path", "lightning_logs/version_0/checkpoints/last.ckpt", "--max_steps", "15"]) == 0
+    assert [steps(f"lightning_logs/version_{n}") for n in (0, 1)] == [10, 15]
+    assert config("lightning_logs/version_1")["ckpt_path"] is None
+
+
+def test_init_from_takes_the_weights_alone() -> None:
+    assert main([*SMALL, "--max_steps", "30"]) == 0
+    source = checkpoint.load("lightning_logs/version_0/checkpoints/last.ckpt")["state_dict"]
+    still = ["--model.generator_optimizer.lr", "0", "--model.discriminator_optimizer.lr", "0", "--max_steps", "4"]
+    path = "lightning_logs/version_0/checkpoints/last.ckpt"
+    assert main([*SMALL, *still, "--init_from", path]) == 0
+    content = checkpoint.load("lightning_logs/version_1/checkpoints/last.ckpt")
+    assert content["global_step"] == 4
+    learned = [name for name in source if not name.startswith("ema.") and "running" not in name and "batches" not in name]
+    assert all(torch.equal(content["state_dict"][name], source[name]) for name in learned)
+
+
+@pytest.mark.parametrize("logger", ["csv", "[csv,tensorboard]", "false"])
+def test_loggers(logger: str) -> None:
+    assert main([*SMALL, "--max_steps", "4", "--logger", logger]) == 0
+    run = Path("lightning_logs/version_0")
+    assert (run / "metrics.csv").is_file() == ("csv" in logger)
+    assert bool(list(run.glob("events*"))) == ("tensorboard" in logger)
+    assert (run / "images" / "step_00000004.png").is_file()
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_wandb_is_an_extra(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("lightning")
+    try:
+        import wandb  # type: ignore[import-not-found, unused-ignore]  # noqa: F401
+    except ModuleNotFoundError:
+        assert "wandb" in refused([*SMALL, "--logger", "wandb"], capsys)
+    else:
+        os.environ["WANDB_MODE"] = "offline"
+        assert main([*SMALL, "--max_steps", "2", "--logger", "wandb"]) == 0
+
+
+def test_a_fast_dev_run_and_a_run_without_checkpoints() -> None:
+    assert main([*SMALL, "--fast_dev_run", "true"]) == 0
+    assert main([*SMALL, "--max_steps", "2", "--enable_checkpointing", "false"]) == 0
+    assert not list(Path("lightning_logs").rglob("*.ckpt"))
+
+
+def test_two_processes_train_alike() -> None:
+    args = [*SMALL, "--max_steps", "6", "--devices", "2", "--model.discriminator_steps", "2", "--log_every_n_steps", "2"]
+    done = subprocess.run([sys.executable, SCRIPT, *args], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
+    assert steps("lightning_logs/version_0") == 6
+    assert Path("lightning_logs/version_0/images/step_00000006.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("args", "parts"),
+    [
+        (["--max_epoch", "3"], ["--max_epoch", "did you mean --max_epochs?"]),
+        (["--data.batch_siz", "3"], ["batch_siz", "MNIST has no argument", "did you mean batch_size?"]),
+        (["--model.generator.widht", "3"], ["DCGANGenerator has no argument 'widht'", "did you mean width?"]),
+        (["--image_grid.row", "3"], ["--image_grid.row", "did you mean --image_grid.rows?"]),
+        (["--data", "MNST"], ["--data MNST", "no such class", "did you mean MNIST?"]),
+        (["--model.generator", "DCGenerator"], ["DCGenerator", "did you mean DCGANGenerator?"]),
+        (["--max_epochs", "many"], ["--trainer.max_epochs", "'many' is not a whole number"]),
+        (["--max_steps", "1.5"], ["--trainer.max_steps", "'1.5' is not a whole number"]),
+        (["--data.batch_size", "many"], ["--data", "batch_size", "many", "not a whole number"]),
+        (["--model.ema_halflife", "long"], ["--model.ema_halflife", "'long' is not a number"]),
+        (["--seed_everything", "x"], ["--seed_everything", "'x' is not a whole number"]),
+        (["--seed_everything", "-1"], ["--seed_everything", "-1 is not a whole number from 0 on"]),
+        (["--logger", "cvs"], ["--trainer.logger", "'cvs' is not one of tensorboard, csv, wandb"]),
+        (["--config", "digit"], ["--config digit", "no such recipe", "digits", "dcgan_mnist"]),
+        (["--config", "nowhere.yaml"], ["--config nowhere.yaml", "no such file"]),
+        (["--data", "ImageFolder"], ["ImageFolder needs root", "--data.root"]),
+        (["--data", "ImageFolder", "--data.root", "nowhere"], ["nowhere: no such folder", "--data.root"]),
+        (["--data.batch_size", "0"], ["data.batch_size is 0"]),
+        (
+            ["--config", "digits", "--data.batch_size", "5000"],
+            ["data.batch_size is 5000", "use --data.batch_size 1437 or less"],
+        ),
+        (["--accelerator", "gpuu"], ["--accelerator gpuu"]),
+        (["--config", "digits", "--precision", "12"], ["12"]),
+        (["--config", "digits", "--devices", "0", "--accelerator", "cpu"], ["--devices 0"]),
+        (["--config", "digits", "--gradient_clip_val", "1", "--accelerator", "cpu"], ["clip"]),
+        (["--ckpt_path", "last"], ["--ckpt_path last", "no run in"]),
+        (["--ckpt_path", "nowhere.ckpt"], ["nowhere.ckpt: no such file"]),
+        (["--config", "digits", "--init_from", "nowhere.ckpt"], ["nowhere.ckpt: no such file"]),
+        (["digits"], ["'digits' is no flag"]),
+        (["--config", "mlp_mnist", "--model.generator.conditional", "true"], ["make them alike"]),
+    ],
+)
+def test_bad_input_gets_one_line(args: list[str], parts: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    write_mnist(tmp_path / "data")
+    line = refused(args, capsys)
+    for part in parts:
+        assert part in line, line
+    assert len(line) < 400
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no GPU that torch can use; use --accelerator cpu" in refused([*SMALL, "--accelerator", "gpu"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("trainer: {max_epoch: 3}", ["there is no setting trainer.max_epoch", "did you mean max_epochs?"]),
+        ("dat: MNIST", ["there is no setting dat", "did you mean data?"]),
+        ("data: {class_path: MNIST, init_args: {batchsize: 3}}", ["MNIST has no argument 'batchsize'", "batch_size?"]),
+        ("trainer: {max_epochs: many}", ["trainer.max_epochs", "'many' is not a whole number"]),
+        ("data: [unclosed", ["own.yaml"]),
+        ("just a word", ["own.yaml"]),
+    ],
+)
+def test_a_bad_config(text: str, parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("own.yaml").write_text(text)
+    line = refused(["--config", "own.yaml"], capsys)
+    for part in parts:
+        assert part in line, line
+
+
+def test_a_damaged_checkpoint_is_refused_before_anything_is_made(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main([*SMALL, "--max_steps", "2"]) == 0
+    whole = Path("lightning_logs/version_0/checkpoints/last.ckpt").read_bytes()
+    shutil.rmtree("lightning_logs")
+    flipped = bytearray(whole)
+    flipped[whole.index(b"running_mean")] ^= 1
+    for name, content in {"cut": whole[: len(whole) // 2], "flipped": bytes(flipped), "foreign": b"no checkpoint"}.items():
+        Path(f"{name}.ckpt").write_bytes(content)
+        for flag in ("--ckpt_path", "--init_from"):
+            assert f"{name}.ckpt: damaged" in refused([*SMALL, flag, f"{name}.ckpt"], capsys)
+    torch.save({"state_dict": {}}, "other.ckpt")
+    assert "not a gan_lightning checkpoint" in refused([*SMALL, "--ckpt_path", "other.ckpt"], capsys)
+
+
+def test_a_checkpoint_of_another_model_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main([*SMALL, "--max_steps", "2"]) == 0
+    Path("lightning_logs/version_0/checkpoints/last.ckpt").rename("one.ckpt")
+    shutil.rmtree("lightning_logs")
+    other = [*SMALL, "--model.generator.hidden", "[9]"]
+    assert "make them alike" in refused([*other, "--ckpt_path", "one.ckpt"], capsys)
+    assert "do not fit MLPGenerator" in refused([*other, "--init_from", "one.ckpt"], capsys)
+
+
+def test_no_network_and_no_files(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("torchvision.datasets.MNIST.mirrors", ["http://127.0.0.1:9/"])
+    line = refused(["--accelerator", "cpu"], capsys)
+    for part in (str(tmp_path / "data"), "MNIST/raw", "--config digits"):
+        assert part in line
+
+
+def test_help_names_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    for flag in ("--config", "--ckpt_path", "--init_from", "--trainer.max_epochs", "--model.ema_halflife", "--image_grid.rows"):
+        assert flag in said
+
+
+def test_every_recipe_is_in_the_parser_s_words() -> None:
+    """A recipe holds nothing that the parser does not know; the run through main is in test_recipes.py."""
+    parser = make_parser()
+    for name, path in recipes().items():
+        assert parser.parse_path(path) is not None, name

@@ -1,0 +1,307 @@
+"""Any folder of images."""
+
+import os
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from gan_lightning.data import ImageFolder
+from gan_lightning.data.folder import _is_held_out, decode
+from gan_lightning.data.loaders import DeviceLoader, WorkerLoader
+from gan_lightning.errors import InputError
+from tests.helpers import fit, small_gan
+
+
+def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> numpy.ndarray:
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return numpy.random.default_rng(seed).integers(0, 256, shape, dtype=numpy.uint8)
+
+
+def write(path: Path, height: int = 20, width: int = 30, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(noise(height, width, seed=seed)).save(path)
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    """Two classes of 20 images each, of many sizes and endings."""
+    root = tmp_path / "photos"
+    for c, name in enumerate(("cats", "dogs and wölfe")):
+        for i in range(20):
+            ending = ("png", "jpg", "JPEG", "bmp", "webp", "gif", "tif")[i % 7]
+            write(root / name / f"image {i}.{ending}", 8 + 3 * i, 60 - 2 * i, seed=100 * c + i)
+    return root
+
+
+def test_a_subfolder_is_a_class(classes: Path) -> None:
+    data = ImageFolder(classes, image_size=16)
+    assert (data.image_shape, tuple(data.class_names)) == ((3, 16, 16), ("cats", "dogs and wölfe"))
+    (train, labels), (test, test_labels) = data.images("train"), data.images("test")
+    assert labels is not None
+    assert test_labels is not None
+    assert len(train) + len(test) == 40
+    assert 1 <= len(test) <= 8  # a tenth by hash: 4 on average
+    assert set(labels.tolist()) == {0, 1}
+    assert train.dtype == torch.uint8
+
+
+def test_the_held_out_images_stay_held_out(classes: Path) -> None:
+    before = ImageFolder(classes, image_size=8)._files["test"].paths
+    for i in range(10):
+        write(classes / "cats" / f"new {i}.png", seed=i)
+    after = ImageFolder(classes, image_size=8)._files["test"].paths
+    assert set(before) <= set(after)
+
+
+def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
+    for i in range(30):
+        write(tmp_path / "flat" / f"{i}.png", seed=i)
+    data = ImageFolder(tmp_path / "flat", image_size=8, channels=1)
+    assert (data.num_classes, data.image_shape) == (0, (1, 8, 8))
+    images, labels = data.images("train")
+    assert labels is None
+    assert images.shape[1:] == (1, 8, 8)
+    trainer = fit(small_gan(image_shape=(1, 8, 8)), ImageFolder(tmp_path / "flat", 8, 1, batch_size=4), max_steps=3)
+    assert trainer.global_step == 3
+
+
+def test_train_and_test_are_the_splits_where_exactly_these_exist(tmp_path: Path) -> None:
+    for split, count in (("train", 12), ("test", 3)):
+        for i in range(count):
+            write(tmp_path / "data" / split / "ab"[i % 2] / f"{i}.png", seed=i)
+    data = ImageFolder(tmp_path / "data", image_size=8)
+    assert tuple(data.class_names) == ("a", "b")
+    assert (len(data.images("train")[0]), len(data.images("test")[0])) == (12, 3)
+    write(tmp_path / "data" / "other" / "x.png")
+    assert tuple(ImageFolder(tmp_path / "data", image_size=8).class_names) == ("other", "test", "train")
+
+
+def test_the_splits_must_agree_on_classes(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "train" / "a" / "1.png")
+    write(tmp_path / "data" / "test" / "b" / "1.png")
+    with pytest.raises(InputError, match="its classes b are not in"):
+        ImageFolder(tmp_path / "data")
+
+
+def test_modes(tmp_path: Path) -> None:
+    grey = noise(8, 8, 1)
+    image = Image.fromarray(grey)
+    image.save(tmp_path / "grey.png")
+    assert torch.equal(decode(tmp_path / "grey.png", 8, 1)[0], torch.from_numpy(grey))
+    assert torch.equal(decode(tmp_path / "grey.png", 8, 3), torch.from_numpy(grey).expand(3, 8, 8))
+
+    Image.fromarray(grey.astype(numpy.uint16) * 257).save(tmp_path / "sixteen.png")  # 0 .. 65535
+    assert torch.equal(decode(tmp_path / "sixteen.png", 8, 1)[0], torch.from_numpy(grey))
+
+    image.convert("P").save(tmp_path / "palette.png")
+    assert torch.equal(decode(tmp_path / "palette.png", 8, 3)[0], torch.from_numpy(grey))
+
+    image.point(lambda level: 255 * (level > 127)).convert("1").save(tmp_path / "bits.png")
+    assert set(decode(tmp_path / "bits.png", 8, 1).unique().tolist()) == {0, 255}
+
+    image.convert("RGB").convert("CMYK").save(tmp_path / "cmyk.tif")
+    assert (decode(tmp_path / "cmyk.tif", 8, 3)[1].int() - torch.from_numpy(grey).int()).abs().max() <= 1
+
+    colour = noise(8, 8)
+    alpha = numpy.concatenate([colour, numpy.full((8, 8, 1), 255, numpy.uint8)], axis=2)
+    alpha[:4, :, 3] = 0  # the upper half is transparent, whatever colour lies there
+    Image.fromarray(alpha).save(tmp_path / "rgba.png")
+    pixels = decode(tmp_path / "rgba.png", 8, 3)
+    assert (pixels[:, :4] == 255).all()
+    assert torch.equal(pixels[:, 4:], torch.from_numpy(colour).permute(2, 0, 1)[:, 4:])
+
+
+def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(numpy.ones((8, 8), numpy.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(ValueError, match="floating-point"):
+        decode(tmp_path / "float.tif", 8, 1)
+
+
+def test_resized_to_the_shorter_side_and_cropped_at_the_centre(tmp_path: Path) -> None:
+    """Black, white, black in a row of three squares: the white one is left."""
+    pixels = numpy.zeros((20, 60), numpy.uint8)
+    pixels[:, 20:40] = 255
+    for name, array in (("wide", pixels), ("tall", pixels.T)):
+        Image.fromarray(array).save(tmp_path / f"{name}.png")
+        image = decode(tmp_path / f"{name}.png", 10, 1)[0]
+        assert (image > 200).all(), image
+
+
+def test_upright_as_the_camera_says(tmp_path: Path) -> None:
+    pixels = numpy.zeros((8, 8), numpy.uint8)
+    pixels[:, :4] = 255  # the left half is white
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees clockwise: the upper half is white
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    image = decode(tmp_path / "turned.png", 8, 1)[0]
+    assert (image[:4] == 255).all()
+    assert (image[4:] == 0).all()
+
+
+def corrupt(root: Path) -> None:
+    (root / "cats" / "empty.png").touch()
+    (root / "cats" / "text.jpg").write_text("no image")
+    whole = (root / "cats" / "image 0.png").read_bytes()
+    (root / "cats" / "cut.png").write_bytes(whole[: len(whole) // 2])
+
+
+def test_corrupt_files_are_named(classes: Path) -> None:
+    corrupt(classes)
+    for _ in range(2):  # read, and from the cache
+        with pytest.raises(InputError) as caught:
+            ImageFolder(classes, image_size=8).prepare_data()
+        message = str(caught.value)
+        assert "\n" not in message
+        for part in ("3 of ", "empty.png", "text.jpg", "cut.png", "--data.skip_corrupt true"):
+            assert part in message
+
+
+def test_corrupt_files_are_skipped_on_request_with_their_labels(classes: Path) -> None:
+    whole, labels = ImageFolder(classes, image_size=8).images("train")
+    corrupt(classes)
+    skipped, skipped_labels = ImageFolder(classes, image_size=8, skip_corrupt=True).images("train")
+    assert labels is not None
+    assert skipped_labels is not None
+    assert torch.equal(whole, skipped)
+    assert torch.equal(labels, skipped_labels)
+
+
+def test_nothing_but_corrupt_files(tmp_path: Path) -> None:
+    for i in range(30):
+        (tmp_path / f"{i}.png").touch()
+    with pytest.raises(InputError, match="none of its"):
+        ImageFolder(tmp_path, skip_corrupt=True).prepare_data()
+
+
+def test_images_are_decoded_once(classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ImageFolder(classes, image_size=8).images("train")[0]
+
+    def never(*_: object) -> None:
+        raise AssertionError("decoded again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("gan_lightning.data.folder.decode", never)
+        assert torch.equal(ImageFolder(classes, image_size=8).images("train")[0], first)
+    assert ImageFolder(classes, image_size=9).images("train")[0].shape[2] == 9
+    path = classes / ImageFolder(classes)._files["train"].paths[0]
+    Image.fromarray(255 - noise(20, 20)).save(path.with_suffix(".png"))
+    os.utime(path, (1, 1))
+    assert not torch.equal(ImageFolder(classes, image_size=8).images("train")[0], first)
+
+
+def test_a_damaged_cache_is_made_anew(classes: Path, tmp_path: Path) -> None:
+    first = ImageFolder(classes, image_size=8).images("train")[0]
+    (cache,) = (tmp_path / "data" / "image_folder_cache").iterdir()
+    content = bytearray(cache.read_bytes())
+    content[len(content) // 2] ^= 255
+    cache.write_bytes(bytes(content))
+    assert torch.equal(ImageFolder(classes, image_size=8).images("train")[0], first)
+
+
+def test_a_large_folder_goes_through_workers_in_the_same_format(classes: Path) -> None:
+    loaders = []
+    for limit in (2**30, 100):
+        data = ImageFolder(classes, image_size=8, channels=1, batch_size=4, num_workers=0, max_bytes_on_device=limit)
+        trainer = fit(small_gan(), data, max_steps=2)
+        loaders.append(trainer.train_dataloader)
+    device, worker = loaders
+    assert isinstance(device, DeviceLoader)
+    assert isinstance(worker, WorkerLoader)
+    for loader in loaders:
+        loader.load_state_dict({"next": 0})
+        loader.sampler.set_epoch(0)
+    for (ours, our_labels), (theirs, their_labels) in zip(device, worker, strict=True):
+        assert torch.equal(ours, theirs)
+        assert torch.equal(our_labels, their_labels)
+
+
+def test_a_large_folder_shows_examples_and_all_images(classes: Path) -> None:
+    small = ImageFolder(classes, image_size=8)
+    large = ImageFolder(classes, image_size=8, max_bytes_on_device=100)
+    for ours, theirs in ((small.examples(6), large.examples(6)), (small.images("train"), large.images("train"))):
+        assert torch.equal(ours[0], theirs[0])
+        assert ours[1] is not None
+        assert theirs[1] is not None
+        assert torch.equal(ours[1], theirs[1])
+
+
+def test_many_files_are_decoded_by_workers(tmp_path: Path) -> None:
+    for i in range(520):
+        write(tmp_path / "many" / f"{i:03}.png", 8, 8, seed=i)
+    data = ImageFolder(tmp_path / "many", image_size=8, num_workers=2)
+    images, _ = data.images("train")
+    paths = data._files["train"].paths
+    assert len(images) == len(paths)
+    for i in (0, 100, len(images) - 1):
+        assert torch.equal(images[i], decode(tmp_path / "many" / paths[i], 8, 3))
+
+
+def test_links_are_followed_once_and_hidden_files_left_out(classes: Path) -> None:
+    count = len(ImageFolder(classes)._files["train"].paths) + len(ImageFolder(classes)._files["test"].paths)
+    (classes / "cats" / "loop").symlink_to(classes, target_is_directory=True)
+    write(classes / ".thumbnails" / "a.png")
+    write(classes / "cats" / ".hidden.png")
+    data = ImageFolder(classes)
+    assert len(data._files["train"].paths) + len(data._files["test"].paths) == count
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"root": "nowhere"}, "nowhere: no such folder"),
+        ({"root": "file"}, "file: not a folder"),
+        ({"root": "empty"}, "no images in it"),
+        ({"root": "one", "image_size": 0}, "image_size is 0"),
+        ({"root": "one", "channels": 2}, "channels is 2"),
+        ({"root": "one", "num_workers": -1}, "num_workers is -1"),
+    ],
+)
+def test_bad_folders(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "empty" / "sub").mkdir(parents=True)
+    write(tmp_path / "one" / "1.png")
+    with pytest.raises(InputError, match=message):
+        ImageFolder(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read any folder")
+def test_an_unreadable_folder(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0)
+    with pytest.raises(InputError, match="may not be read"):
+        ImageFolder(tmp_path / "locked")
+
+
+def test_an_unreadable_folder_by_its_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "locked" / "1.png")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match="may not be read"):
+        ImageFolder(tmp_path / "locked")
+
+
+def test_too_few_to_hold_any_out(tmp_path: Path) -> None:
+    held_out = next(f"{i}.png" for i in range(1000) if _is_held_out(f"{i}.png"))
+    kept = next(f"{i}.png" for i in range(1000) if not _is_held_out(f"{i}.png"))
+    write(tmp_path / "kept" / kept)
+    data = ImageFolder(tmp_path / "kept", image_size=8)
+    assert len(data.images("train")[0]) == 1
+    with pytest.raises(InputError, match="too few images to hold any out"):
+        data.images("test")
+    write(tmp_path / "out" / held_out)
+    with pytest.raises(InputError, match="1 images are too few to train on"):
+        ImageFolder(tmp_path / "out")
+
+
+@pytest.mark.real_data
+def test_the_real_cifar10_jpegs(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = real_data / "cifar10-jpg"
+    if not root.is_dir():
+        pytest.skip("no cifar10-jpg below GAN_LIGHTNING_DATA")
+    monkeypatch.setenv("GAN_LIGHTNING_DATA", str(tmp_path))  # a cache of this test alone
+    data = ImageFolder(root, image_size=32)
+    images, labels = data.images("test")
+    assert images.shape == (10_000, 3, 32, 32)
+    assert labels is not None
+    assert torch.bincount(labels).tolist() == [1000] * 10

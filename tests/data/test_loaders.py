@@ -1,0 +1,104 @@
+"""Order, sharding and the place within an epoch."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from gan_lightning.data.loaders import DeviceLoader, EpochShuffle, ImageLoader, WorkerLoader
+
+
+class Numbered(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """Image i is filled with i."""
+
+    def __len__(self) -> int:
+        return 23
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.full((1, 2, 2), index, dtype=torch.uint8), index
+
+
+def device_loader(batch: int = 4, rank: int = 0, world_size: int = 1, seed: int = 0) -> DeviceLoader:
+    images = torch.arange(23, dtype=torch.uint8).view(23, 1, 1, 1).expand(23, 1, 2, 2)
+    return DeviceLoader(images, torch.arange(23), batch, EpochShuffle(23, seed, rank, world_size))
+
+
+def worker_loader(batch: int = 4, num_workers: int = 0) -> WorkerLoader:
+    return WorkerLoader(Numbered(), True, batch, EpochShuffle(23), num_workers, pin_memory=False)
+
+
+def order(loader: ImageLoader) -> list[int]:
+    return [int(image[0, 0, 0]) for images, _ in loader for image in images]
+
+
+@pytest.mark.parametrize("make", [device_loader, worker_loader])
+def test_an_epoch_is_whole_batches_of_different_images(make: type[ImageLoader]) -> None:
+    loader = make()
+    batches = list(loader)
+    assert len(batches) == len(loader) == 5
+    for images, labels in batches:
+        assert images.shape == (4, 1, 2, 2)
+        assert images.dtype == torch.uint8
+        assert labels is not None
+        assert labels.dtype == torch.int64
+        assert images[:, 0, 0, 0].tolist() == labels.tolist()
+    assert len(set(order(loader))) == 20
+
+
+def test_both_loaders_have_one_order_and_format() -> None:
+    assert order(device_loader()) == order(worker_loader()) == order(worker_loader(num_workers=2))
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    orders = {}
+    for seed, epoch in itertools.product((0, 1), (0, 1)):
+        loader = device_loader(seed=seed)
+        loader.sampler.set_epoch(epoch)
+        torch.manual_seed(torch.seed())  # the global random numbers do not matter
+        orders[seed, epoch] = order(loader)
+        assert order(loader) == orders[seed, epoch]
+    assert len({tuple(o) for o in orders.values()}) == 4
+    assert device_loader().sampler.epoch == 0
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 5])
+def test_ranks_share_equally_without_overlap(world_size: int) -> None:
+    shares = [EpochShuffle(23, 0, rank, world_size).indices().tolist() for rank in range(world_size)]
+    assert {len(share) for share in shares} == {23 // world_size}
+    together = [i for share in shares for i in share]
+    assert len(set(together)) == len(together) == 23 // world_size * world_size
+    # together they are the images that one process sees first
+    assert set(together) == set(EpochShuffle(23).indices()[: len(together)].tolist())
+
+
+@pytest.mark.parametrize("make", [device_loader, worker_loader])
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_it_goes_on_where_it_stopped(make: type[ImageLoader], stop: int) -> None:
+    whole = order(make())
+    loader = make()
+    list(itertools.islice(loader, stop))
+    state = loader.state_dict()
+    again = make()
+    again.load_state_dict(state)
+    # a state of an epoch's end goes on with a whole epoch
+    assert order(again) == (whole[4 * stop :] if stop < 5 else whole)
+    assert order(again) == whole
+
+
+def test_nothing_is_permuted_before_the_first_batch() -> None:
+    """Lightning makes an iterator at set-up, before it sets the epoch."""
+    loader = device_loader()
+    iterator = iter(loader)
+    loader.sampler.set_epoch(3)
+    first = next(iterator)[0][:, 0, 0, 0].tolist()
+    fresh = device_loader()
+    fresh.sampler.set_epoch(3)
+    assert first == order(fresh)[:4]
+
+
+def test_no_labels_are_none() -> None:
+    loader = DeviceLoader(torch.zeros(8, 1, 2, 2, dtype=torch.uint8), None, 4, EpochShuffle(8))
+    assert [labels for _, labels in loader] == [None, None]
+    unlabelled = WorkerLoader(Numbered(), False, 4, EpochShuffle(23), 0, pin_memory=False)
+    assert next(iter(unlabelled))[1] is None

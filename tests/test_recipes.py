@@ -1,0 +1,90 @@
+"""Every recipe that ships, through the real entry point."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import gan_lightning
+from gan_lightning import checkpoint
+from gan_lightning.commands.arguments import recipes
+from gan_lightning.commands.train import main
+from tests.helpers import write_cifar10, write_mnist
+
+RECIPES = sorted(recipes())
+SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
+TWO_STEPS = ["--max_steps", "2", "--accelerator", "cpu", "--image_grid.rows", "2", "--image_grid.columns", "2"]
+README = Path(__file__).parents[1] / "README.md"
+
+
+@pytest.fixture(autouse=True)
+def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "data"
+    write_mnist(root, "MNIST")
+    write_mnist(root, "FashionMNIST")
+    sums = write_cifar10(root, count=30)
+    cifar10 = "torchvision.datasets.CIFAR10."
+    monkeypatch.setattr(cifar10 + "train_list", [[f"data_batch_{i}", sums[f"data_batch_{i}"]] for i in range(1, 6)])
+    monkeypatch.setattr(cifar10 + "test_list", [["test_batch", sums["test_batch"]]])
+    monkeypatch.setattr(cifar10 + "meta", {"filename": "batches.meta", "key": "label_names", "md5": sums["batches.meta"]})
+
+
+def check(capture: str) -> None:
+    run = Path("lightning_logs/version_0")
+    content = checkpoint.load_gan(run / "checkpoints" / "last.ckpt")
+    assert content["global_step"] == 2
+    assert (run / "images" / "step_00000002.png").is_file()
+    images = gan_lightning.load(run / "checkpoints" / "last.ckpt").sample(3)
+    assert images.shape[0] == 3
+    assert "image grid" in capture
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_two_steps(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", name, *TWO_STEPS]) == 0
+    check(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", ["digits", "dcgan_mnist", "bottleneck_mnist"])
+def test_two_steps_as_typed(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--config", name, *TWO_STEPS], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    check(done.stdout)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_says_what_it_is_and_why(name: str) -> None:
+    text = recipes()[name].read_text()
+    assert text.startswith("# ")
+    assert isinstance(yaml.safe_load(text), dict)
+
+
+def test_the_readme_lists_every_recipe() -> None:
+    assert set(re.findall(r"^\| `(\w+)` \|", README.read_text(), re.MULTILINE)) == set(RECIPES)
+
+
+@pytest.mark.slow
+def test_digits_in_full() -> None:
+    """The whole recipe: every conditional sample is closer to the mean of its class than to that of another, mostly.
+
+    Nearest class mean names 90 % of the real test images; of the samples of a trained generator it named 97 %.
+    """
+    import torch
+
+    from gan_lightning.data import Digits
+
+    assert main(["--config", "digits", "--accelerator", "cpu"]) == 0
+    train, labels = Digits().images("train")
+    assert labels is not None
+    means = torch.stack([train[labels == c].float().mean(0).flatten() for c in range(10)])
+    wanted = torch.arange(500) % 10
+    samples = gan_lightning.load("lightning_logs/version_0/checkpoints/last.ckpt").sample(500, labels=wanted)
+    named = torch.cdist(samples.float().flatten(1), means).argmin(1)
+    assert float((named == wanted).float().mean()) > 0.85
+    spread = torch.stack([samples[wanted == c].float().std(0).mean() for c in range(10)])
+    assert float(spread.min()) > 15  # no class is one picture; real ones: 40 and more
