@@ -35,10 +35,8 @@ def imports(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: a relative import"
-            if (
-                node.module == "gan_lightning"
-                or node.module.startswith("gan_lightning.")
-                and (PACKAGE.parent / node.module.replace(".", "/")).is_dir()
+            if node.module == "gan_lightning" or (
+                node.module.startswith("gan_lightning.") and (PACKAGE.parent / node.module.replace(".", "/")).is_dir()
             ):
                 found |= {f"{node.module}.{alias.name}" for alias in node.names}
             else:

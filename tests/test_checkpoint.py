@@ -3,6 +3,7 @@
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from gan_lightning.errors import InputError
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
-    content = {"weights": torch.randn(3), "step": 7, "names": ["a"]}
+    content: dict[str, Any] = {"weights": torch.randn(3), "step": 7, "names": ["a"]}
     checkpoint.save(content, tmp_path / "new" / "file.pt")
     loaded = checkpoint.load(tmp_path / "new" / "file.pt")
     assert torch.equal(loaded["weights"], content["weights"])
@@ -31,7 +32,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     with pytest.raises(OSError, match="disk full"):
         write_badly()
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["file.txt"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -
         aside.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
-    assert os.listdir(tmp_path) == ["file.txt"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_mode_follows_the_umask(tmp_path: Path) -> None:

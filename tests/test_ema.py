@@ -10,14 +10,14 @@ from gan_lightning import ema
 def test_parameters_are_averaged_and_buffers_copied() -> None:
     module = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     average = ema.averaged_copy(module)
-    before = average[0].weight.clone()
+    before = average.state_dict()["0.weight"].clone()
     with torch.no_grad():
-        module[0].weight.add_(1.0)
+        module.get_parameter("0.weight").add_(1.0)
     module.train()(torch.randn(8, 2))
     ema.update(average, module, 0.9)
-    assert torch.allclose(average[0].weight, before + 0.1)
-    assert torch.equal(average[1].running_mean, module[1].running_mean)
-    assert int(average[1].num_batches_tracked) == 1
+    assert torch.allclose(average.get_parameter("0.weight"), before + 0.1)
+    assert torch.equal(average.get_buffer("1.running_mean"), module.get_buffer("1.running_mean"))
+    assert int(average.get_buffer("1.num_batches_tracked")) == 1
 
 
 def test_the_half_life_halves() -> None:

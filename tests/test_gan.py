@@ -94,7 +94,7 @@ def test_each_update_sees_fresh_real_images() -> None:
 
 def test_the_generator_step_leaves_the_discriminator_alone() -> None:
     model = small_gan()
-    frozen = model.discriminator.layers[0].bias
+    frozen = model.discriminator.get_parameter("layers.0.bias")
     frozen.requires_grad_(False)  # by a user who fine-tunes
     kept: dict[str, Any] = {}
 
@@ -107,8 +107,10 @@ def test_the_generator_step_leaves_the_discriminator_alone() -> None:
                 weights = [p.clone() for p in model.discriminator.parameters()]
                 outputs = step(real, labels)
                 after = [p.grad for p in model.discriminator.parameters()]
-                kept["same"] = all(a is b if a is None or b is None else torch.equal(a, b) for a, b in zip(before, after))
-                kept["weights"] = all(torch.equal(a, b) for a, b in zip(weights, model.discriminator.parameters()))
+                kept["same"] = all(
+                    a is b if a is None or b is None else torch.equal(a, b) for a, b in zip(before, after, strict=True)
+                )
+                kept["weights"] = all(torch.equal(a, b) for a, b in zip(weights, model.discriminator.parameters(), strict=True))
                 return outputs
 
             model._generator_step = watched  # type: ignore[method-assign]
@@ -152,14 +154,14 @@ def test_one_step_against_the_same_step_written_by_hand() -> None:
     with torch.no_grad():
         for p in discriminator.parameters():
             assert p.grad is not None
-            p -= 0.1 * p.grad
+            p.sub_(0.1 * p.grad)
     z = torch.randn(8, 4)
     generator.zero_grad()
     (1 - discriminator(generator(z)).sigmoid()).log().mean().backward()
     with torch.no_grad():
         for p in generator.parameters():
             assert p.grad is not None
-            p -= 0.1 * p.grad
+            p.sub_(0.1 * p.grad)
     for ours, by_hand in ((model.generator, generator), (model.discriminator, discriminator)):
         for mine, theirs in zip(ours.parameters(), by_hand.parameters(), strict=True):
             assert torch.allclose(mine, theirs, atol=1e-6)  # usually within 1e-8

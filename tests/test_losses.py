@@ -95,7 +95,7 @@ def test_the_optimal_discriminator_is_the_ratio_of_densities() -> None:
         return loss
 
     for _ in range(5):
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.step(closure)
     logits = (weights @ features).detach()
     within = (x > -3) & (x < 3)
     assert torch.allclose(torch.sigmoid(logits)[within], (p / (p + q))[within], atol=5e-3)

@@ -135,8 +135,8 @@ def _one_line(message: str, parser: ArgumentParser, short_for: str) -> str:
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
         return f"--{key} {found[1]}: there is no such class{_nearest(found[1], _class_names())}"
     if found := re.search(r"Not of type (\w+): (?:invalid literal for int\(\) with base 10: )?(.+)", message):
-        wanted = {"NonNegativeInt": "a whole number from 0 on"}.get(found[1], found[1])
-        return f"--{key}: {found[2].split(' does not conform')[0]} is not {wanted}"
+        kind = {"NonNegativeInt": "a whole number from 0 on"}.get(found[1], found[1])
+        return f"--{key}: {found[2].split(' does not conform')[0]} is not {kind}"
     value = re.search(r"(?:Got value|Given value): (.*)", message)
     wanted = [_readable(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value.*)?$", message, re.MULTILINE)]
     wanted = [kind for kind in dict.fromkeys(wanted) if kind != "NoneType"]

@@ -23,8 +23,8 @@ from tests.helpers import TensorData, fit, same_state, small_gan
 
 
 def events(folder: Path) -> EventAccumulator:
-    accumulator = EventAccumulator(str(folder))  # type: ignore[no-untyped-call]
-    accumulator.Reload()  # type: ignore[no-untyped-call]
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
     return accumulator
 
 
@@ -48,7 +48,7 @@ def test_the_curves_are_means_over_the_interval(tmp_path: Path) -> None:
     fit(small_gan(), callbacks=[log, record], max_steps=25, logger=logger, log_every_n_steps=10)
     seconds = time.perf_counter() - began
     scalars = events(tmp_path)
-    tags = {tag for tag in scalars.Tags()["scalars"] if tag.startswith("train/")}  # type: ignore[no-untyped-call]
+    tags = {tag for tag in scalars.Tags()["scalars"] if tag.startswith("train/")}
     assert tags == {
         "train/discriminator_loss",
         "train/generator_loss",
@@ -61,7 +61,7 @@ def test_the_curves_are_means_over_the_interval(tmp_path: Path) -> None:
         "train/generator_learning_rate",
     }
     for name in ("discriminator_loss", "generator_loss", "real_probability", "fake_probability"):
-        written = scalars.Scalars(f"train/{name}")  # type: ignore[no-untyped-call]
+        written = scalars.Scalars(f"train/{name}")
         assert [event.step for event in written] == [10, 20, 25]
         for event, part in zip(written, (slice(0, 10), slice(10, 20), slice(20, 25)), strict=True):
             mean = numpy.mean([output[name] for output in record.outputs[part]])
@@ -124,8 +124,8 @@ def test_grids_are_drawn_for_the_same_latents(tmp_path: Path) -> None:
     tile = picture[2 + 50 : 50 + 50, 2 + 100 : 50 + 100, 0]  # second row, third column
     assert numpy.array_equal(tile[::6, ::6], samples[6, 0].numpy())
     images = events(tmp_path)
-    assert [event.step for event in images.Images("images/samples")] == [10, 20, 25]  # type: ignore[no-untyped-call]
-    assert [event.step for event in images.Images("images/real")] == [0]  # type: ignore[no-untyped-call]
+    assert [event.step for event in images.Images("images/samples")] == [10, 20, 25]
+    assert [event.step for event in images.Images("images/real")] == [0]
 
 
 def test_a_class_a_row(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Order, sharding and the place within an epoch."""
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def order(loader: ImageLoader) -> list[int]:
 
 
 @pytest.mark.parametrize("make", [device_loader, worker_loader])
-def test_an_epoch_is_whole_batches_of_different_images(make: type[ImageLoader]) -> None:
+def test_an_epoch_is_whole_batches_of_different_images(make: Callable[[], ImageLoader]) -> None:
     loader = make()
     batches = list(loader)
     assert len(batches) == len(loader) == 5
@@ -74,7 +75,7 @@ def test_ranks_share_equally_without_overlap(world_size: int) -> None:
 
 @pytest.mark.parametrize("make", [device_loader, worker_loader])
 @pytest.mark.parametrize("stop", [1, 3, 5])
-def test_it_goes_on_where_it_stopped(make: type[ImageLoader], stop: int) -> None:
+def test_it_goes_on_where_it_stopped(make: Callable[[], ImageLoader], stop: int) -> None:
     whole = order(make())
     loader = make()
     list(itertools.islice(loader, stop))

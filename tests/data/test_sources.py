@@ -52,7 +52,7 @@ def test_mnist_files_are_read_where_they_lie(source: type[ImageDataModule], tmp_
     data = source()
     data.prepare_data()
     for split in ("train", "test"):
-        images, labels = data.images(split)  # type: ignore[arg-type]
+        images, labels = data.images(split)
         assert images.shape == (128, 1, 28, 28)
         assert images.dtype == torch.uint8
         assert labels is not None
@@ -109,8 +109,8 @@ def test_mnist_is_downloaded_once_from_a_server(
     data = MNIST()
     data.prepare_data()
     assert len(data.images("train")[0]) == 128
-    for file in folder.iterdir():
-        file.unlink()
+    for served in folder.iterdir():
+        served.unlink()
     MNIST().prepare_data()  # nothing is asked of the server again
 
 

@@ -1,0 +1,30 @@
+# make train: a generator that draws digits, from nothing.   make test: every check.   PYTHON=python3.12 make ... picks another.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: train test clean
+.DELETE_ON_ERROR:
+
+train: .venv/installed
+	$(BIN)/python scripts/train.py --config digits --accelerator cpu
+
+test: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "gan_lightning needs Python 3.10 or newer, and $(PYTHON) is " + sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/installed-dev: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@ .venv/installed
