@@ -15,6 +15,7 @@ from gan_lightning.errors import InputError
 from gan_lightning.images import to_uint8
 from gan_lightning.losses import AdversarialLoss
 from gan_lightning.networks.base import Discriminator, Generator, describe
+from gan_lightning.regularizers import Penalty
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
 """Makes an optimizer of a network's parameters."""
@@ -43,6 +44,7 @@ class GAN(LightningModule):
         discriminator_steps: updates of the discriminator to one of the generator, at least 1.
         ema_halflife: half-life of the generator's moving average, in images (generator updates times the global batch
             size); 0 keeps no average. Where there is one, pictures and metrics are made with it.
+        penalty: what is added to the discriminator's loss, if anything; logged beside it.
 
     Raises:
         InputError: a number out of range, or only one of the two networks is conditional.
@@ -57,6 +59,7 @@ class GAN(LightningModule):
         discriminator_optimizer: OptimizerCallable = adam,
         discriminator_steps: int = 1,
         ema_halflife: float = 0.0,
+        penalty: Penalty | None = None,
     ) -> None:
         super().__init__()
         if discriminator_steps < 1:
@@ -72,6 +75,7 @@ class GAN(LightningModule):
         self.generator = generator
         self.discriminator = discriminator
         self.loss = loss
+        self.penalty = penalty
         self.generator_optimizer = generator_optimizer
         self.discriminator_optimizer = discriminator_optimizer
         self.discriminator_steps = discriminator_steps
@@ -102,14 +106,19 @@ class GAN(LightningModule):
         else:
             real_logits, fake_logits = self.discriminator(real, labels), self.discriminator(fake, labels)
         loss = self.loss.discriminator(real_logits, fake_logits)
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
-        return {
+        outputs = {
             "discriminator_loss": loss.detach(),
             "real_probability": real_logits.detach().float().sigmoid().mean(),  # D(x)
             "fake_probability": fake_logits.detach().float().sigmoid().mean(),  # D(G(z))
         }
+        if self.penalty is not None:
+            penalty = self.penalty(self.discriminator, real, fake, labels)
+            loss = loss + penalty
+            outputs["penalty"] = penalty.detach()
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        return outputs
 
     def _generator_step(self, real: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         optimizer = self._optimizers()[0]

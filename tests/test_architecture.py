@@ -12,19 +12,21 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "images": set(),
     "losses": LEAVES,
+    "regularizers": LEAVES,
     "ema": LEAVES,
     "checkpoint": LEAVES,
     "networks.base": LEAVES,
     "networks.layers": LEAVES,
     "networks": LEAVES | {"networks.base", "networks.layers"},
-    "gan": LEAVES | {"checkpoint", "ema", "images", "losses", "networks.base"},
+    "gan": LEAVES | {"checkpoint", "ema", "images", "losses", "networks.base", "regularizers"},
     "data": LEAVES | {"checkpoint", "images", "data"},
     "callbacks": LEAVES | {"checkpoint", "gan", "callbacks"},
     "trainer": LEAVES | {"checkpoint"},
     "inference": LEAVES | {"checkpoint", "images", "networks.base"},
-    "commands": LEAVES | {"callbacks", "checkpoint", "commands", "data", "gan", "inference", "losses", "networks", "trainer"},
+    "commands": LEAVES
+    | {"callbacks", "checkpoint", "commands", "data", "gan", "inference", "losses", "networks", "regularizers", "trainer"},
 }
-WITHOUT_LIGHTNING = {"errors", "images", "losses", "ema", "checkpoint", "networks", "inference"}
+WITHOUT_LIGHTNING = {"errors", "images", "losses", "regularizers", "ema", "checkpoint", "networks", "inference"}
 
 
 def imports(path: Path) -> set[str]:

@@ -170,9 +170,9 @@ def _parameters(class_path: str) -> list[str]:
 
 def _class_names() -> list[str]:
     """The short names of the classes that a flag may name."""
-    from gan_lightning import data, losses, networks
+    from gan_lightning import data, losses, networks, regularizers
 
-    bases = (data.ImageDataModule, networks.Generator, networks.Discriminator, losses.AdversarialLoss)
+    bases = (data.ImageDataModule, networks.Generator, networks.Discriminator, losses.AdversarialLoss, regularizers.Penalty)
     found: set[str] = set()
     left: list[type[object]] = list(bases)
     while left:
