@@ -7,7 +7,6 @@ python scripts/train.py --ckpt_path last --max_epochs 40
 """
 
 import sys
-import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +16,12 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.utilities import rank_zero_info
 
 import gan_lightning.networks  # noqa: F401  (so that their short names are known)
 from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, ImageGrid, ProgressBar, TrainingLog
 from gan_lightning.commands.arguments import arrange, config_path, given, parse, run_command
-from gan_lightning.data import ImageDataModule
+from gan_lightning.data import MNIST, ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.gan import ADAM, GAN
 from gan_lightning.inference import load_weights
@@ -78,14 +76,19 @@ def train(args: Sequence[str]) -> None:
     """Read the settings, set up, train, and say where everything lies."""
     parser = make_parser()
     config, resume_from, folder = _settings(parser, args)
+    if resume_from is not None and config.init_from:
+        raise InputError(f"--ckpt_path {config.ckpt_path} and --init_from {config.init_from}: give one of the two")
     seed_everything(config.seed_everything, verbose=False)
     objects = parser.instantiate(config)
     data: ImageDataModule = objects.data
     model: GAN = objects.model
     if config.init_from:
         init_from(model, config.init_from)
+    begun_at = 0
     if resume_from is not None:
-        model.on_load_checkpoint(checkpoint.load_gan(resume_from))  # a misfit is said before anything is set up
+        content = checkpoint.load_gan(resume_from)
+        model.on_load_checkpoint(content)  # a misfit is said before anything is set up
+        begun_at = content["global_step"]
     data.prepare_data()
     data.setup("fit")
 
@@ -105,8 +108,11 @@ def train(args: Sequence[str]) -> None:
             callbacks.remove(objects.checkpoints)
         trainer = make_trainer(folder, callbacks=callbacks, **arguments)
         if trainer.is_global_zero:
+            print(f"Training on {trainer.strategy.root_device}; everything of this run goes to {_shown(folder)}", flush=True)
             _save_config(parser, config, folder)
         _fit(trainer, model, data, resume_from)
+        if trainer.is_global_zero:
+            _say_where(trainer, folder, data, begun_at)
 
 
 def _settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Path | None, Path | None]:
@@ -162,21 +168,22 @@ def _save_config(parser: ArgumentParser, config: Namespace, folder: Path) -> Non
 
 
 def _fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path | None) -> None:
-    """Train, and say where everything lies."""
+    """Train, without the warnings of Lightning that do not apply."""
     warnings.filterwarnings("ignore", "The number of training batches")  # the log goes on from epoch to epoch
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's, about torch's own names
-    folder = Path(trainer.log_dir or trainer.default_root_dir)
-    rank_zero_info(f"Training on {trainer.strategy.root_device}; everything of this run goes to {_shown(folder)}")
-    began = time.perf_counter()
+    warnings.filterwarnings("ignore", "Found .* module.* in eval mode")  # the average is meant to be
     try:
         trainer.fit(model, datamodule=data, ckpt_path=resume_from)
     except MisconfigurationException as error:
         raise InputError(" ".join(str(error).split())) from error
-    if not trainer.is_global_zero:
-        return
-    seconds = time.perf_counter() - began
-    state = "Interrupted" if trainer.interrupted else "Trained"
-    print(f"\n{state} after {trainer.global_step:,} generator updates, {seconds:.0f} seconds of this command")
+
+
+def _say_where(trainer: Trainer, folder: Path, data: ImageDataModule, begun_at: int) -> None:
+    """What was done, where its pictures, checkpoint and curves lie, and how to go on."""
+    state = "Interrupted" if trainer.interrupted else "Done"
+    print(f"\n{state}: {trainer.global_step - begun_at:,} generator updates, {trainer.global_step:,} in all")
+    if begun_at == trainer.global_step:
+        print("  nothing was left to train: give a larger --max_epochs or --max_steps")
     lines = {
         "image grid": folder / "images" / f"step_{trainer.global_step:08d}.png",
         "checkpoint": folder / "checkpoints" / "last.ckpt",
@@ -187,7 +194,9 @@ def _fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path 
             print(f"  {name:<18}{_shown(path)}")
     python = Path(sys.executable)
     print(f"  {'see the curves':<18}{_shown(python.with_name('tensorboard'))} --logdir {_shown(folder.parent)}")
-    print(f"  {'train on MNIST':<18}{_shown(python)} scripts/train.py --config {DEFAULT_RECIPE}")
+    if type(data) is not MNIST:  # FashionMNIST is one too
+        script = f"{_shown(python)} {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
+        print(f"  {'train on MNIST':<18}{script} --config {DEFAULT_RECIPE}")
 
 
 def _shown(path: Path) -> str:

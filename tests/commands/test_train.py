@@ -54,7 +54,7 @@ def test_a_run_leaves_its_files_and_says_where(capsys: pytest.CaptureFixture[str
         assert (run / path).is_file()
         assert str(run / path) in said
     assert "tensorboard --logdir lightning_logs" in said
-    assert "train.py --config dcgan_mnist" in said
+    assert "--config dcgan_mnist" in said
     assert (run / "images" / "real.png").is_file()
     assert (run / "images" / "step_00000020.png").is_file()
     assert list(run.glob("events.out.tfevents.*"))
@@ -350,3 +350,17 @@ def test_every_recipe_is_in_the_parser_s_words() -> None:
     parser = make_parser()
     for name, path in recipes().items():
         assert parser.parse_path(path) is not None, name
+
+
+def test_a_finished_run_says_that_nothing_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--max_steps", "10"]) == 0
+    assert main(["--ckpt_path", "last"]) == 0
+    assert "nothing was left to train: give a larger --max_epochs" in capsys.readouterr().out
+    assert steps("lightning_logs/version_0") == 10
+
+
+def test_resuming_and_beginning_anew_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--max_steps", "2"]) == 0
+    shutil.move("lightning_logs/version_0/checkpoints/last.ckpt", "one.ckpt")
+    shutil.rmtree("lightning_logs")
+    assert "give one of the two" in refused([*SMALL, "--ckpt_path", "one.ckpt", "--init_from", "one.ckpt"], capsys)
