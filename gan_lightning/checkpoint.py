@@ -33,7 +33,7 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield aside
         aside.chmod(0o666 & ~_umask())  # mkstemp's 0600 would hide the file from a group that shares the folder
-        with aside.open("rb") as written:
+        with aside.open("r+b") as written:
             os.fsync(written.fileno())
         aside.replace(target)
     finally:

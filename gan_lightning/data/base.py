@@ -1,7 +1,7 @@
 """The contract of every data source."""
 
 import os
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -25,7 +25,7 @@ def default_root() -> Path:
     return Path(named) if named else Path.home() / ".cache" / "gan_lightning" / "data"
 
 
-class ImageDataModule(LightningDataModule):
+class ImageDataModule(LightningDataModule, ABC):
     """Images for a GAN, with their shape and classes known from the start.
 
     A batch is (images uint8 (B, C, H, W), labels int64 (B,) or None); once it is on the device, it is converted to floats
