@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 import PIL
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -137,13 +138,13 @@ class ImageFolder(ImageDataModule):
                 content = self._decode(files, keep)
                 checkpoint.save(content, cache)
             corrupt: dict[int, str] = content["corrupt"]
-            if corrupt and not self.skip_corrupt:
+            if corrupt:
                 named = "; ".join(f"{files.folder / files.paths[i]} ({why})" for i, why in list(corrupt.items())[:5])
                 more = f" and {len(corrupt) - 5} more" if len(corrupt) > 5 else ""
-                raise InputError(
-                    f"{len(corrupt)} of {len(files.paths)} files of {files.folder} cannot be read: {named}{more}; mend or "
-                    "remove them, or leave them out by --data.skip_corrupt true"
-                )
+                message = f"{len(corrupt)} of {len(files.paths)} files of {files.folder} cannot be read: {named}{more}"
+                if not self.skip_corrupt:
+                    raise InputError(f"{message}; mend or remove them, or leave them out by --data.skip_corrupt true")
+                rank_zero_warn(f"{message}; left out")
             good = files.only(i for i in range(len(files.paths)) if i not in corrupt)
             if not good.paths:
                 raise InputError(f"{files.folder}: none of its {len(files.paths)} files can be read as an image")

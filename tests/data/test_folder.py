@@ -163,7 +163,8 @@ def test_corrupt_files_are_named(classes: Path) -> None:
 def test_corrupt_files_are_skipped_on_request_with_their_labels(classes: Path) -> None:
     whole, labels = ImageFolder(classes, image_size=8).images("train")
     corrupt(classes)
-    skipped, skipped_labels = ImageFolder(classes, image_size=8, skip_corrupt=True).images("train")
+    with pytest.warns(UserWarning, match=r"empty\.png.*left out"):
+        skipped, skipped_labels = ImageFolder(classes, image_size=8, skip_corrupt=True).images("train")
     assert labels is not None
     assert skipped_labels is not None
     assert torch.equal(whole, skipped)
