@@ -92,7 +92,8 @@ def test_each_update_sees_fresh_real_images() -> None:
         assert not torch.equal(one, other)
 
 
-def test_the_generator_step_leaves_the_discriminator_alone() -> None:
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_the_generator_step_leaves_the_discriminator_alone(precision: str) -> None:
     model = small_gan()
     frozen = model.discriminator.get_parameter("layers.0.bias")
     frozen.requires_grad_(False)  # by a user who fine-tunes
@@ -115,7 +116,7 @@ def test_the_generator_step_leaves_the_discriminator_alone() -> None:
 
             model._generator_step = watched  # type: ignore[method-assign]
 
-    fit(model, callbacks=[Watch()], max_steps=2)
+    fit(model, callbacks=[Watch()], max_steps=2, precision=precision)
     assert kept == {"same": True, "weights": True}
     assert not frozen.requires_grad
     assert all(p.requires_grad for name, p in model.discriminator.named_parameters() if name != "layers.0.bias")
@@ -165,6 +166,42 @@ def test_one_step_against_the_same_step_written_by_hand() -> None:
     for ours, by_hand in ((model.generator, generator), (model.discriminator, discriminator)):
         for mine, theirs in zip(ours.parameters(), by_hand.parameters(), strict=True):
             assert torch.allclose(mine, theirs, atol=1e-6)  # usually within 1e-8
+
+
+def test_mixed_precision_sees_the_weights_of_after_a_step() -> None:
+    """Autocast may keep copies of the weights until the step's end, and the second update would see those of before the first.
+
+    Lightning switches that off, and this holds it. With a learning rate of 0.5 the losses of both updates of the discriminator and that of the generator against those that
+    the same weights give in float32. Rounding to bfloat16 moves them by up to 0.02; stale weights by 1 and more.
+    """
+
+    def sgd(parameters: Any) -> SGD:
+        return SGD(parameters, lr=0.5)
+
+    losses: dict[str, list[float]] = {}
+
+    class Record(NonSaturatingLoss):
+        def __init__(self, kept: list[float]) -> None:
+            self.kept = kept
+
+        def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+            loss = super().discriminator(real_logits, fake_logits)
+            self.kept.append(float(loss.detach()))
+            return loss
+
+        def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
+            loss = super().generator(real_logits, fake_logits)
+            self.kept.append(float(loss.detach()))
+            return loss
+
+    for precision in ("32-true", "bf16-mixed"):
+        torch.manual_seed(0)
+        losses[precision] = []
+        model = small_gan(Record(losses[precision]), discriminator_steps=2)
+        model.generator_optimizer = model.discriminator_optimizer = sgd
+        fit(model, max_steps=1, precision=precision)
+    assert losses["bf16-mixed"] == pytest.approx(losses["32-true"], abs=0.05)
+    assert abs(losses["32-true"][0] - losses["32-true"][1]) > 0.2  # so that stale weights would show
 
 
 def test_one_pass_over_both_equals_two_where_samples_are_independent() -> None:
