@@ -171,8 +171,9 @@ def test_one_step_against_the_same_step_written_by_hand() -> None:
 def test_mixed_precision_sees_the_weights_of_after_a_step() -> None:
     """Autocast may keep copies of the weights until the step's end, and the second update would see those of before the first.
 
-    Lightning switches that off, and this holds it. With a learning rate of 0.5 the losses of both updates of the discriminator and that of the generator against those that
-    the same weights give in float32. Rounding to bfloat16 moves them by up to 0.02; stale weights by 1 and more.
+    Lightning switches that off, and this holds it. With a learning rate of 0.5, the losses of both updates of the
+    discriminator and that of the generator against those of float32: rounding to bfloat16 moves them by up to 0.02, stale
+    weights by 0.2 and more.
     """
 
     def sgd(parameters: Any) -> SGD:
