@@ -2,7 +2,7 @@
 
 import os
 import pickle
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,12 +27,10 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part" + target.suffix, dir=target.parent)
-    os.close(descriptor)
-    aside = Path(name)
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part{target.suffix}")
     try:
+        aside.touch(exist_ok=False)
         yield aside
-        aside.chmod(0o666 & ~_umask())  # mkstemp's 0600 would hide the file from a group that shares the folder
         with aside.open("r+b") as written:
             os.fsync(written.fileno())
         aside.replace(target)
@@ -40,16 +38,10 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def save(content: Any, path: str | os.PathLike[str]) -> None:
     """Write ``content`` (tensors and primitives) to ``path`` in torch's zip format, aside and renamed."""
-    with write_aside(path) as aside:
-        torch.save(content, aside)
+    with write_aside(path) as aside, aside.open("wb") as file:
+        torch.save(content, file)  # a file, not its name, which would be written into it
 
 
 def load(path: str | os.PathLike[str], map_location: Any = "cpu") -> Any:
@@ -82,17 +74,21 @@ def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[st
     """Read a checkpoint of a training run; what :func:`load` checks, and that it is one of ours.
 
     Raises:
-        InputError: as :func:`load`, or the file is no gan_lightning checkpoint, or of a newer format.
+        InputError: as :func:`load`, or the file is no gan_lightning checkpoint, or of another format.
     """
     content: dict[str, Any] = load(path, map_location)
     about = content.get(KEY) if isinstance(content, dict) else None
-    if not isinstance(about, dict) or not {"format_version", "generator", "discriminator"} <= about.keys():
+    if not isinstance(about, dict) or not {"format_version", "generator", "discriminator", "ema"} <= about.keys():
         raise InputError(f"{path}: not a gan_lightning checkpoint (it has no entry {KEY!r}); use one that train.py wrote")
     if about["format_version"] != FORMAT_VERSION:
         raise InputError(
             f"{path}: checkpoint format {about['format_version']}, and this version of gan_lightning reads "
             f"{FORMAT_VERSION}; install the version that wrote it"
         )
-    if not isinstance(content.get("state_dict"), dict):
-        raise InputError(f"{path}: a gan_lightning checkpoint without weights (no entry 'state_dict'); use another")
+    networks = [about["generator"], about["discriminator"]]
+    if not all(isinstance(network, dict) and {"class_path", "arguments"} <= network.keys() for network in networks):
+        raise InputError(f"{path}: a gan_lightning checkpoint that does not say what its networks are; use another")
+    missing = {"state_dict", "global_step", "pytorch-lightning_version"} - content.keys()
+    if missing:
+        raise InputError(f"{path}: a gan_lightning checkpoint without {', '.join(sorted(missing))}; use another")
     return content

@@ -81,6 +81,7 @@ class GAN(LightningModule):
         self.discriminator_steps = discriminator_steps
         self.ema_halflife = ema_halflife
         self.ema = ema.averaged_copy(generator) if ema_halflife else None
+        self._description()  # raises where a checkpoint could not hold the networks
 
     # The method
 
@@ -160,10 +161,18 @@ class GAN(LightningModule):
         return self
 
     def configure_optimizers(self) -> list[Optimizer]:
-        return [
-            self.generator_optimizer(self.generator.parameters()),
-            self.discriminator_optimizer(self.discriminator.parameters()),
-        ]
+        """The generator's optimizer, then the discriminator's.
+
+        Raises:
+            InputError: one of them refuses its settings.
+        """
+        try:
+            return [
+                self.generator_optimizer(self.generator.parameters()),
+                self.discriminator_optimizer(self.discriminator.parameters()),
+            ]
+        except (ValueError, TypeError) as error:
+            raise InputError(f"an optimizer refuses its settings: {' '.join(str(error).split())}") from error
 
     def on_train_start(self) -> None:
         if self.global_rank > 0:  # every process was seeded alike, and each must draw latents of its own
@@ -176,7 +185,7 @@ class GAN(LightningModule):
         about = content.get(checkpoint.KEY, {})
         for name, mine in self._description().items():
             if about.get(name) != mine:
-                raise InputError(f"the checkpoint's {name} is {about.get(name)} and this run's is {mine}: make them alike")
+                raise InputError(f"the checkpoint's {name} differs: {_difference(about.get(name), mine)}; make them alike")
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -197,6 +206,17 @@ class GAN(LightningModule):
         generator, discriminator = self.optimizers()  # type: ignore[attr-defined]
         discriminator._on_before_step = discriminator._on_after_step = do_nothing_closure
         return generator, discriminator
+
+
+def _difference(theirs: Any, mine: Any) -> str:
+    """What differs between two descriptions of a network, or two values, in a few words."""
+    if isinstance(theirs, dict) and isinstance(mine, dict):
+        return ", ".join(
+            f"{name} {_difference(theirs.get(name), mine.get(name))}"
+            for name in sorted(theirs.keys() | mine.keys())
+            if theirs.get(name) != mine.get(name)
+        )
+    return f"{theirs} there and {mine} here"
 
 
 def _chunks(images: Tensor, labels: Tensor | None, count: int) -> Iterator[tuple[Tensor, Tensor | None]]:

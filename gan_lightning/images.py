@@ -1,4 +1,4 @@
-"""The two ways an image is written down, and the only conversions between them.
+"""The two ways an image is written down, the only conversions between them, and the layout of a grid.
 
 At rest, in a loader's batch, in metrics and on disk an image is uint8, 0 to 255. Inside the model it is float, nominally
 in [-1, 1].
@@ -6,6 +6,14 @@ in [-1, 1].
 
 import torch
 from torch import Tensor
+
+
+def class_rows(rows: int, columns: int, num_classes: int) -> Tensor:
+    """The labels int64 (rows * columns,) of a grid in which every row is one class, the classes in order.
+
+    Where there are more rows than classes, a class has several; where there are fewer, they are evenly spread classes.
+    """
+    return (torch.arange(rows) * num_classes // rows).repeat_interleave(columns)
 
 
 def to_float(images: Tensor) -> Tensor:

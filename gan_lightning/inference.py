@@ -1,7 +1,7 @@
 """From a checkpoint to pictures."""
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -42,16 +42,13 @@ class Sampler:
             raise InputError(f"num_images is {num_images} and batch_size {batch_size}: both must be at least 1")
         random = torch.Generator().manual_seed(seed)
         z = torch.randn(num_images, self.generator.latent_dim, generator=random)  # (N, latent_dim)
-        every_label = self._labels(num_images, labels)
+        chosen = self._labels(num_images, labels)
         device = next(self.generator.parameters()).device
-
-        def batches() -> Iterator[Tensor]:
-            for start in range(0, num_images, batch_size):
-                part = slice(start, start + batch_size)
-                batch_labels = None if every_label is None else every_label[part].to(device)
-                yield to_uint8(self.generator(z[part].to(device), batch_labels)).cpu()
-
-        return torch.cat(list(batches()))
+        batches = [
+            to_uint8(self.generator(z[part].to(device), None if chosen is None else chosen[part].to(device))).cpu()
+            for part in (slice(start, start + batch_size) for start in range(0, num_images, batch_size))
+        ]
+        return torch.cat(batches)
 
     def _labels(self, num_images: int, labels: int | Sequence[int] | Tensor | None) -> Tensor | None:
         if not self.generator.conditional:
@@ -61,9 +58,9 @@ class Sampler:
         classes = self.generator.num_classes
         if labels is None:
             return torch.arange(num_images) % classes
-        chosen = (
-            torch.as_tensor(labels, dtype=torch.long).expand(num_images) if isinstance(labels, int) else torch.as_tensor(labels)
-        )
+        chosen = torch.as_tensor(labels).long()
+        if chosen.dim() == 0:
+            chosen = chosen.expand(num_images)
         if len(chosen) != num_images or int(chosen.min()) < 0 or int(chosen.max()) >= classes:
             raise InputError(f"labels is {labels}: give one class, or {num_images} of them, each from 0 to {classes - 1}")
         return chosen
@@ -90,8 +87,7 @@ def load(
     generator = build(about["generator"], trust)
     if not isinstance(generator, Generator):
         raise InputError(f"{path}: {about['generator']['class_path']} is no generator")
-    averaged = any(name.startswith("ema.") for name in weights) and not raw
-    load_weights(generator, weights, "ema." if averaged else "generator.", path)
+    load_weights(generator, weights, "ema." if about["ema"] and not raw else "generator.", path)
     return Sampler(generator.to(device))
 
 
@@ -105,5 +101,5 @@ def load_weights(network: torch.nn.Module, weights: dict[str, Tensor], prefix: s
     try:
         network.load_state_dict(own)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: its weights {prefix}* do not fit {type(network).__name__}: {reason[:300]}") from error
+        first = [*str(error).splitlines(), ""][1].strip()  # after a line of introduction, one for each that differs
+        raise InputError(f"{path}: its weights {prefix}* do not fit {type(network).__name__}: {first[:150]}") from error

@@ -27,6 +27,8 @@ class Penalty(ABC):
 class R1(Penalty):
     """gamma / 2 E |grad_x D(x)|^2 over real images x (Mescheder et al. 2018, equation 9), at every step.
 
+    It is a pass of its own through the discriminator, which counts in the running moments of one with batch norm.
+
     Args:
         gamma: the weight, above 0. It grows with the area of the images.
 

@@ -56,6 +56,10 @@ def make_trainer(folder: Path, logger: LoggerName | Sequence[LoggerName] | bool,
     names: Sequence[LoggerName] = (
         ["tensorboard"] if logger is True else [] if logger is False else [logger] if isinstance(logger, str) else logger
     )
+    if str(arguments.get("precision")) in ("16-true", "bf16-true"):
+        raise InputError(
+            f"--precision {arguments['precision']}: the optimizers need float32 weights; use 16-mixed or bf16-mixed"
+        )
     try:
         trainer = Trainer(
             default_root_dir=folder,
@@ -63,16 +67,15 @@ def make_trainer(folder: Path, logger: LoggerName | Sequence[LoggerName] | bool,
             plugins=[*_listed(arguments.pop("plugins", None)), AtomicCheckpointIO()],
             **arguments,
         )
-    except (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        if "No supported gpu backend" in reason:
-            reason = "this machine has no GPU that torch can use; use --accelerator cpu, or auto to take what is there"
-        raise InputError(
-            f"--accelerator {arguments.get('accelerator')} --devices {arguments.get('devices')}: {reason}"
-        ) from error
-    if arguments.get("strategy") == "auto" and isinstance(trainer.strategy, DDPStrategy):
+    except (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError) as error:
+        reason = f"the Trainer refuses its settings: {' '.join(str(error).split())}"
+        accelerator = arguments.get("accelerator")
+        if accelerator in ("gpu", "cuda", "mps") and re.search("No supported gpu backend|not available", reason):
+            reason = f"--accelerator {accelerator}: this machine has no GPU that torch can use; use --accelerator cpu, or auto"
+        raise InputError(reason) from error
+    if isinstance(trainer.strategy, DDPStrategy):
         # Each of the two backward passes leaves the other network's parameters out, which plain DDP does not stand.
-        trainer.strategy._ddp_kwargs["find_unused_parameters"] = True
+        trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
     return trainer
 
 
@@ -104,6 +107,8 @@ def run_folder(root: Path, resumed: Path | None = None) -> Iterator[Path]:
             break
         except FileExistsError:  # another run was faster
             number += 1
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be made ({error.strerror}); name another by --default_root_dir") from error
     try:
         yield folder
     except InputError:

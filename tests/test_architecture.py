@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "networks": LEAVES | {"networks.base", "networks.layers"},
     "gan": LEAVES | {"checkpoint", "ema", "images", "losses", "networks.base", "regularizers"},
     "data": LEAVES | {"checkpoint", "images", "data"},
-    "callbacks": LEAVES | {"checkpoint", "gan", "callbacks"},
+    "callbacks": LEAVES | {"checkpoint", "gan", "images", "callbacks"},
     "trainer": LEAVES | {"checkpoint"},
     "inference": LEAVES | {"checkpoint", "images", "networks.base"},
     "commands": LEAVES

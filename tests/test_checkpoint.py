@@ -80,6 +80,9 @@ def test_a_truncated_file_is_refused(tmp_path: Path, kept: float) -> None:
         checkpoint.load(path)
 
 
+NETWORK = {"class_path": "gan_lightning.networks.mlp.MLPGenerator", "arguments": {}}
+
+
 class RunsCode:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("ran",)
@@ -98,8 +101,12 @@ def test_a_file_that_would_run_code_does_not(tmp_path: Path) -> None:
         ({"state_dict": {}}, "not a gan_lightning checkpoint"),
         ([1, 2], "not a gan_lightning checkpoint"),
         ({"gan_lightning": {"format_version": 1}}, "not a gan_lightning checkpoint"),
-        ({"gan_lightning": {"format_version": 99, "generator": {}, "discriminator": {}}}, "format 99"),
-        ({"gan_lightning": {"format_version": 1, "generator": {}, "discriminator": {}}}, "without weights"),
+        ({"gan_lightning": {"format_version": 99, "generator": {}, "discriminator": {}, "ema": False}}, "format 99"),
+        ({"gan_lightning": {"format_version": 1, "generator": 5, "discriminator": {}, "ema": False}}, "what its networks are"),
+        (
+            {"gan_lightning": {"format_version": 1, "generator": NETWORK, "discriminator": NETWORK, "ema": False}},
+            "without global",
+        ),
     ],
 )
 def test_a_foreign_file_is_refused(tmp_path: Path, content: object, message: str) -> None:

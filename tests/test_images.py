@@ -1,8 +1,17 @@
 """uint8 to float and back."""
 
+import pytest
 import torch
 
-from gan_lightning.images import to_float, to_uint8
+from gan_lightning.images import class_rows, to_float, to_uint8
+
+
+@pytest.mark.parametrize(
+    ("rows", "num_classes", "wanted"),
+    [(3, 3, [0, 1, 2]), (3, 10, [0, 3, 6]), (10, 3, [0, 0, 0, 0, 1, 1, 1, 2, 2, 2]), (2, 1, [0, 0])],
+)
+def test_every_row_of_a_grid_is_one_class(rows: int, num_classes: int, wanted: list[int]) -> None:
+    assert class_rows(rows, 4, num_classes).view(rows, 4).tolist() == [[c] * 4 for c in wanted]
 
 
 def test_every_grey_level_comes_back() -> None:

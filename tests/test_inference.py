@@ -56,6 +56,7 @@ def test_labels_of_a_conditional_generator(tmp_path: Path) -> None:
     sampler = gan_lightning.load(tmp_path / "c.ckpt")
     threes = sampler.sample(4, labels=3)
     assert torch.equal(threes, sampler.sample(4, labels=[3, 3, 3, 3]))
+    assert torch.equal(threes, sampler.sample(4, labels=torch.tensor(3)))
     assert not torch.equal(threes, sampler.sample(4, labels=4))
     assert torch.equal(sampler.sample(4), sampler.sample(4, labels=[0, 1, 2, 3]))
     for labels in (10, -1, [1, 2]):

@@ -66,7 +66,8 @@ class Checkpoints(Checkpoint):
         self._saved_at = trainer.global_step
 
     def _remove_old(self, trainer: Trainer) -> None:
-        numbered = sorted(self._folder.glob("epoch_*.ckpt"), key=lambda path: int(path.stem.removeprefix("epoch_")))
+        found = (path for path in self._folder.glob("epoch_*.ckpt") if path.stem.removeprefix("epoch_").isdecimal())
+        numbered = sorted(found, key=lambda path: int(path.stem.removeprefix("epoch_")))
         if self.keep and trainer.is_global_zero:
             for old in numbered[: -self.keep]:
                 old.unlink()

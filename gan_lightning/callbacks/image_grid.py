@@ -13,6 +13,7 @@ from torchvision.utils import make_grid
 from gan_lightning.checkpoint import write_aside
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
+from gan_lightning.images import class_rows
 
 MIN_TILE = 48  # pixels: smaller images are enlarged by a whole number, so that a person can see them
 
@@ -20,8 +21,8 @@ MIN_TILE = 48  # pixels: smaller images are enlarged by a whole number, so that 
 class ImageGrid(Callback):
     """A grid of samples for the same latents each time, to ``images/step_00001000.png`` and to TensorBoard.
 
-    Real images of the same layout stand once beside them, in ``images/real.png``. Where there are labels, each class has
-    rows of its own: of the real images always, of the samples where the generator is conditional.
+    Real images of the same layout stand once beside them, in ``images/real.png``. Where there are labels, every row is one
+    class: of the real images always, of the samples where the generator is conditional.
 
     Args:
         every_n_steps: how often, in generator updates; at the run's end there is always one. 0 is only then.
@@ -55,12 +56,15 @@ class ImageGrid(Callback):
         count = self.rows * self.columns
         random = torch.Generator().manual_seed(self.seed)  # the training's own random numbers stay as they are
         self._latents = torch.randn(count, pl_module.generator.latent_dim, generator=random).to(pl_module.device)
-        classes = pl_module.generator.num_classes
-        if pl_module.generator.conditional:  # a class a row, from the first again where there are more rows
-            self._labels = (torch.arange(count) // self.columns % classes).to(pl_module.device)
-        examples = getattr(trainer, "datamodule", None)
-        if examples is not None:
-            self._save(trainer, examples.examples(count)[0], "real")
+        data = getattr(trainer, "datamodule", None)
+        labels = None
+        if data is not None:
+            real, labels = data.examples(self.rows, self.columns)
+            self._save(trainer, real, "real")
+        if pl_module.generator.conditional:
+            if labels is None:
+                labels = class_rows(self.rows, self.columns, pl_module.generator.num_classes)
+            self._labels = labels.to(pl_module.device)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

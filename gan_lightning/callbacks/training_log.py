@@ -46,7 +46,8 @@ class TrainingLog(Callback):
             self._sums = {name: value.clone() for name, value in outputs.items()}
         self._steps += 1
         self._images += len(batch[0]) // pl_module.real_batches_per_step * trainer.world_size
-        if trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and trainer.global_step % every == 0:
             self._write(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -54,22 +55,23 @@ class TrainingLog(Callback):
             self._write(trainer)
 
     def _write(self, trainer: Trainer) -> None:
-        means = {name: value / self._steps for name, value in self._sums.items()}
-        packed = trainer.strategy.reduce(torch.stack([value.float() for value in means.values()]), reduce_op="mean")
-        assert isinstance(packed, Tensor)
-        values = dict(zip(means, packed.tolist(), strict=True))  # the one wait for the device in the interval
-        now = time.perf_counter()
-        values["images_per_second"] = self._images / (now - self._since)
+        values = {name: value.float() / self._steps for name, value in self._sums.items()}
         for name, optimizer in zip(("generator", "discriminator"), trainer.optimizers, strict=True):
             values[f"{name}_gradient_norm"] = _gradient_norm(optimizer)
-            values[f"{name}_learning_rate"] = optimizer.param_groups[0]["lr"]
+        packed = trainer.strategy.reduce(torch.stack(list(values.values())), reduce_op="mean")
+        assert isinstance(packed, Tensor)
+        written = dict(zip(values, packed.tolist(), strict=True))  # the one wait for the device in the interval
+        now = time.perf_counter()
+        written["images_per_second"] = self._images / (now - self._since)
+        for name, optimizer in zip(("generator", "discriminator"), trainer.optimizers, strict=True):
+            written[f"{name}_learning_rate"] = optimizer.param_groups[0]["lr"]
         for logger in trainer.loggers:
-            logger.log_metrics({f"train/{name}": value for name, value in values.items()}, step=trainer.global_step)
-        self.latest = values
+            logger.log_metrics({f"train/{name}": value for name, value in written.items()}, step=trainer.global_step)
+        self.latest = written
         self._sums, self._steps, self._images, self._since = {}, 0, 0, now
 
 
-def _gradient_norm(optimizer: Optimizer) -> float:
+def _gradient_norm(optimizer: Optimizer) -> Tensor:
     """The Euclidean norm of the gradients that the optimizer used last."""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    return float(torch.nn.utils.get_total_norm(gradients))
+    return torch.nn.utils.get_total_norm(gradients).float()

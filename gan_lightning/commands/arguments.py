@@ -40,7 +40,7 @@ def config_path(config: str) -> str:
         if not Path(config).is_file():
             raise InputError(f"--config {config}: no such file")
         try:
-            content = yaml.safe_load(Path(config).read_text())
+            content = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
             raise InputError(f"--config {config}: cannot be read as YAML: {' '.join(str(error).split())}") from error
         if not isinstance(content, dict):
@@ -104,9 +104,29 @@ def parse(parser: ArgumentParser, groups: Sequence[Sequence[str]], short_for: st
         InputError: in one line, with the nearest right name where one is misspelt.
     """
     try:
-        return parser.parse_args([word for group in groups for word in group])
+        config = parser.parse_args([word for group in groups for word in group])
     except ArgumentError as error:
         raise InputError(_one_line(str(error), parser, short_for)) from error
+    if not isinstance(config[short_for], Namespace):
+        raise InputError(f"{short_for} is {config[short_for]!r} in the file: give its settings (name: value)")
+    return config
+
+
+def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
+    """Make the objects that the settings describe.
+
+    Raises:
+        InputError: one of their arguments is refused. For an argument that may also be None, jsonargparse hides the reason
+            in a ValueError of several lines, the first item of which it is.
+    """
+    try:
+        objects: Namespace = parser.instantiate(config)
+    except InputError:
+        raise
+    except ValueError as error:
+        reasons = re.findall(r"^\s*- (.+)$", str(error), re.MULTILINE)
+        raise InputError(reasons[0] if reasons else " ".join(str(error).split())) from error
+    return objects
 
 
 def _one_line(message: str, parser: ArgumentParser, short_for: str) -> str:
@@ -133,16 +153,17 @@ def _one_line(message: str, parser: ArgumentParser, short_for: str) -> str:
         name = owner[1].rpartition(".")[2] if owner else "the command"
         return f"{name} needs {found[1]}: give " + ", ".join(f"--{key}.{word.strip()} VALUE" for word in found[1].split(","))
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
-        return f"--{key} {found[1]}: there is no such class{_nearest(found[1], _class_names())}"
+        return f"--{key} {found[1]}: there is no such class{_nearest(found[1], _class_names(key))}"
     if found := re.search(r"Not of type (\w+): (?:invalid literal for int\(\) with base 10: )?(.+)", message):
-        kind = {"NonNegativeInt": "a whole number from 0 on"}.get(found[1], found[1])
+        kind = {"Seed": f"a whole number from 0 to {2**32 - 1}"}.get(found[1], found[1])
         return f"--{key}: {found[2].split(' does not conform')[0]} is not {kind}"
     value = re.search(r"(?:Got value|Given value): (.*)", message)
     wanted = [_readable(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value.*)?$", message, re.MULTILINE)]
     wanted = [kind for kind in dict.fromkeys(wanted) if kind != "NoneType"]
     if key and value and wanted:
         return f"--{key}: {_given_value(value[1])} is not {' or '.join(wanted)}"
-    return " ".join(message.split())
+    reason = " ".join(re.sub(r'Parser key "[^"]+":', "", message).split())
+    return f"--{key}: {reason}" if key else reason
 
 
 def _given_value(text: str) -> str:
@@ -159,7 +180,7 @@ def _readable(kind: str) -> str:
 
 
 def _nearest(name: str, known: Collection[str], prefix: str = "") -> str:
-    near = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)
     return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
@@ -168,13 +189,18 @@ def _parameters(class_path: str) -> list[str]:
     return list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
 
 
-def _class_names() -> list[str]:
-    """The short names of the classes that a flag may name."""
+def _class_names(key: str) -> list[str]:
+    """The short names of the classes that the setting ``key`` may name."""
     from gan_lightning import data, losses, networks, regularizers
 
-    bases = (data.ImageDataModule, networks.Generator, networks.Discriminator, losses.AdversarialLoss, regularizers.Penalty)
-    found: set[str] = set()
-    left: list[type[object]] = list(bases)
+    bases: dict[str, type[object]] = {
+        "data": data.ImageDataModule,
+        "generator": networks.Generator,
+        "discriminator": networks.Discriminator,
+        "loss": losses.AdversarialLoss,
+        "penalty": regularizers.Penalty,
+    }
+    left, found = [bases[name] for name in key.split(".")[-1:] if name in bases], set()
     while left:
         subclasses: list[type[object]] = left.pop().__subclasses__()
         found |= {cls.__name__ for cls in subclasses if not inspect.isabstract(cls)}

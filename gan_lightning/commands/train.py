@@ -6,21 +6,26 @@ python scripts/train.py --config dcgan_cifar10 --max_epochs 5 --data.batch_size 
 python scripts/train.py --ckpt_path last --max_epochs 40
 """
 
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import NonNegativeInt
+from jsonargparse.typing import restricted_number_type
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import LambdaCallback
 
 import gan_lightning.networks  # noqa: F401  (so that their short names are known)
 from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, ImageGrid, ProgressBar, TrainingLog
-from gan_lightning.commands.arguments import arrange, config_path, given, parse, run_command
+from gan_lightning.commands.arguments import arrange, config_path, given, instantiate, parse, run_command
 from gan_lightning.data import MNIST, ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.gan import ADAM, GAN
@@ -28,10 +33,20 @@ from gan_lightning.inference import load_weights
 from gan_lightning.trainer import LoggerName, last_checkpoint, make_trainer, run_folder
 
 DEFAULT_RECIPE = "dcgan_mnist"
+LINKED = {
+    "data.seed": "seed_everything",
+    "model.generator.image_shape": "data.image_shape",
+    "model.generator.num_classes": "data.num_classes",
+    "model.discriminator.image_shape": "data.image_shape",
+    "model.discriminator.num_classes": "data.num_classes",
+}
+"""What follows another setting -> that setting."""
+Seed = restricted_number_type("Seed", int, [(">=", 0), ("<=", 2**32 - 1)])
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 0, or 2 for bad input."""
+    sys.path.append(str(Path.cwd()))  # classes of one's own are named by module and class
     return run_command("train", lambda: train(list(sys.argv[1:] if args is None else args)))
 
 
@@ -44,7 +59,7 @@ def make_parser() -> ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="a recipe that ships, by name, or the path of a YAML file")
-    parser.add_argument("--seed_everything", type=NonNegativeInt, default=0, help="the seed of all random numbers of the run")
+    parser.add_argument("--seed_everything", type=Seed, default=0, help="the seed of all random numbers of the run")
     parser.add_argument("--ckpt_path", type=str | None, help="resume from a checkpoint, or from 'last', the newest run's")
     parser.add_argument("--init_from", type=str | None, help="begin with the weights of a checkpoint, and nothing else of it")
     parser.add_class_arguments(Trainer, "trainer", skip={"logger", "default_root_dir"}, instantiate=False)
@@ -54,10 +69,10 @@ def make_parser() -> ArgumentParser:
     parser.add_class_arguments(GAN, "model")
     parser.add_class_arguments(ImageGrid, "image_grid")
     parser.add_class_arguments(Checkpoints, "checkpoints")
-    for network in ("generator", "discriminator"):
-        for attribute in ("image_shape", "num_classes"):
-            parser.link_arguments(f"data.{attribute}", f"model.{network}.init_args.{attribute}", apply_on="instantiate")
-    parser.link_arguments("seed_everything", "data.init_args.seed")
+    for name, source in LINKED.items():
+        owner, _, attribute = name.rpartition(".")
+        when = "parse" if source == "seed_everything" else "instantiate"
+        parser.link_arguments(source, f"{owner}.init_args.{attribute}", apply_on=when)
     default_optimizer = {"class_path": "torch.optim.Adam", "init_args": ADAM}
     parser.set_defaults(
         {
@@ -76,28 +91,28 @@ def train(args: Sequence[str]) -> None:
     """Read the settings, set up, train, and say where everything lies."""
     parser = make_parser()
     config, resume_from, folder = _settings(parser, args)
-    if resume_from is not None and config.init_from:
-        raise InputError(f"--ckpt_path {config.ckpt_path} and --init_from {config.init_from}: give one of the two")
     seed_everything(config.seed_everything, verbose=False)
-    objects = parser.instantiate(config)
+    objects = instantiate(parser, config)
     data: ImageDataModule = objects.data
     model: GAN = objects.model
-    if config.init_from:
-        init_from(model, config.init_from)
     begun_at = 0
     if resume_from is not None:
         content = checkpoint.load_gan(resume_from)
         model.on_load_checkpoint(content)  # a misfit is said before anything is set up
         begun_at = content["global_step"]
-    data.prepare_data()
-    data.setup("fit")
+    elif config.init_from:
+        init_from(model, config.init_from)
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        data.prepare_data()  # likewise; Lightning calls both again, in every process and in their order
+        data.setup("fit")
 
-    with run_folder(Path(config.trainer.default_root_dir) / "lightning_logs", folder) as folder:
+    with run_folder(Path(config.trainer.default_root_dir).expanduser() / "lightning_logs", folder) as folder:
         arguments = objects.trainer.as_dict()
         del arguments["default_root_dir"]
         callbacks = [
             ProgressBar(),
             TrainingLog(),
+            LambdaCallback(on_train_start=lambda trainer, _: _save_config(parser, config, trainer, folder)),
             objects.image_grid,
             objects.checkpoints,
             *_as_list(arguments.pop("callbacks")),
@@ -109,19 +124,27 @@ def train(args: Sequence[str]) -> None:
         trainer = make_trainer(folder, callbacks=callbacks, **arguments)
         if trainer.is_global_zero:
             print(f"Training on {trainer.strategy.root_device}; everything of this run goes to {_shown(folder)}", flush=True)
-            _save_config(parser, config, folder)
-        _fit(trainer, model, data, resume_from)
+        interrupted = _fit(trainer, model, data, resume_from)
         if trainer.is_global_zero:
-            _say_where(trainer, folder, data, begun_at)
+            _say_where(trainer, folder, data, begun_at, interrupted)
+    if interrupted:
+        sys.exit(128 + signal.SIGINT)
 
 
 def _settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Path | None, Path | None]:
     """The settings, the checkpoint to resume from, and the folder to go on in (None is a new one)."""
     short = [action.dest.removeprefix("trainer.") for action in parser._actions if action.dest.startswith("trainer.")]
     groups = arrange(args, "trainer", short)
+    for name, source in LINKED.items():
+        if given(groups, name) is not None:
+            raise InputError(f"--{name}: follows {source} and is not set by hand")
+    ckpt_path, weights = given(groups, "ckpt_path"), given(groups, "init_from")
+    if ckpt_path and weights:
+        raise InputError(f"--ckpt_path {ckpt_path} and --init_from {weights}: give one of the two")
     if given(groups, "config") is None:
-        checkpoint_path, _ = _resume_from(given(groups, "ckpt_path"), given(groups, "trainer.default_root_dir") or ".")
-        own = checkpoint_path and checkpoint_path.parent.parent / "config.yaml"
+        used, _ = _resume_from(ckpt_path, given(groups, "trainer.default_root_dir") or ".")
+        used = used or (Path(weights) if weights else None)
+        own = used and used.parent.parent / "config.yaml"
         groups = [["--config", str(own) if own and own.is_file() else config_path(DEFAULT_RECIPE)], *groups]
     config = parse(parser, groups, "trainer")
     return config, *_resume_from(config.ckpt_path, config.trainer.default_root_dir)
@@ -132,55 +155,77 @@ def _resume_from(ckpt_path: str | None, root: str) -> tuple[Path | None, Path | 
     if not ckpt_path:
         return None, None
     if ckpt_path == "last":
-        path = last_checkpoint(Path(root) / "lightning_logs")
+        path = last_checkpoint(Path(root).expanduser() / "lightning_logs")
         return path, path.parent.parent
     return Path(ckpt_path), None
 
 
 def init_from(model: GAN, path: str) -> None:
-    """Copy the weights of a checkpoint into a new model: both networks, and the average where both have one.
+    """Copy the weights of a checkpoint into a new model, and into its average those of the checkpoint's sampler.
 
     Raises:
-        InputError: there is no such checkpoint, or its networks are of other shapes.
+        InputError: there is no such checkpoint, or its networks are of other classes or shapes.
     """
-    weights = checkpoint.load_gan(path)["state_dict"]
+    content = checkpoint.load_gan(path)
+    weights = content["state_dict"]
     load_weights(model.generator, weights, "generator.", path)
     load_weights(model.discriminator, weights, "discriminator.", path)
     if model.ema is not None:
-        averaged = any(name.startswith("ema.") for name in weights)
-        load_weights(model.ema, weights, "ema." if averaged else "generator.", path)
+        load_weights(model.ema, weights, "ema." if content[checkpoint.KEY]["ema"] else "generator.", path)
 
 
-def _save_config(parser: ArgumentParser, config: Namespace, folder: Path) -> None:
+def _save_config(parser: ArgumentParser, config: Namespace, trainer: Trainer, folder: Path) -> None:
     """Write config.yaml, which repeats the run from its beginning; one that differs is kept as config_1.yaml and so on."""
+    if not trainer.is_global_zero:
+        return
     content = config.clone()
     content.ckpt_path = None
     content.pop("config", None)
-    text = parser.dump(content, skip_unset=False)
+    try:
+        text = parser.dump(content, skip_unset=False)
+    except yaml.YAMLError as error:
+        raise InputError(f"config.yaml cannot be written: {' '.join(str(error).split())}") from error
     path = folder / "config.yaml"
-    if path.is_file() and path.read_text() != text:
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
         number = 1
         while (kept := folder / f"config_{number}.yaml").exists():
             number += 1
         path.rename(kept)
     with checkpoint.write_aside(path) as aside:
-        aside.write_text(text)
+        aside.write_text(text, encoding="utf-8")
 
 
-def _fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path | None) -> None:
-    """Train, without the warnings of Lightning that do not apply."""
+def _fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path | None) -> bool:
+    """Train, without the warnings of Lightning that do not apply; whether it was stopped by Ctrl-C.
+
+    The first Ctrl-C ends the run after its step, as the last step would; the second one at once. Several processes stop at
+    different steps and are left to Lightning, which stops at once.
+    """
     warnings.filterwarnings("ignore", "The number of training batches")  # the log goes on from epoch to epoch
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's, about torch's own names
     warnings.filterwarnings("ignore", "Found .* module.* in eval mode")  # the average is meant to be
+    interrupts: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        trainer.should_stop = True
+        signal.signal(signal.SIGINT, before)
+
+    if trainer.world_size == 1:
+        signal.signal(signal.SIGINT, stop)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=resume_from)
     except MisconfigurationException as error:
         raise InputError(" ".join(str(error).split())) from error
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return bool(interrupts)
 
 
-def _say_where(trainer: Trainer, folder: Path, data: ImageDataModule, begun_at: int) -> None:
+def _say_where(trainer: Trainer, folder: Path, data: ImageDataModule, begun_at: int, interrupted: bool) -> None:
     """What was done, where its pictures, checkpoint and curves lie, and how to go on."""
-    state = "Interrupted" if trainer.interrupted else "Done"
+    state = "Interrupted" if interrupted else "Done"
     print(f"\n{state}: {trainer.global_step - begun_at:,} generator updates, {trainer.global_step:,} in all")
     if begun_at == trainer.global_step:
         print("  nothing was left to train: give a larger --max_epochs or --max_steps")
@@ -193,9 +238,11 @@ def _say_where(trainer: Trainer, folder: Path, data: ImageDataModule, begun_at: 
         if path.exists():
             print(f"  {name:<18}{_shown(path)}")
     python = Path(sys.executable)
+    script = f"{_shown(python)} {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
     print(f"  {'see the curves':<18}{_shown(python.with_name('tensorboard'))} --logdir {_shown(folder.parent)}")
-    if type(data) is not MNIST:  # FashionMNIST is one too
-        script = f"{_shown(python)} {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
+    if interrupted:
+        print(f"  {'go on':<18}{script} --ckpt_path last")
+    elif type(data) is not MNIST:  # FashionMNIST is one too
         print(f"  {'train on MNIST':<18}{script} --config {DEFAULT_RECIPE}")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gan_lightning.data.loaders import DeviceLoader, EpochShuffle, ImageLoader
 from gan_lightning.errors import InputError
-from gan_lightning.images import to_float
+from gan_lightning.images import class_rows, to_float
 
 Split = Literal["train", "test"]
 Images = tuple[Tensor, Tensor | None]
@@ -78,10 +78,10 @@ class ImageDataModule(LightningDataModule, ABC):
             InputError: the data is not there, or damaged.
         """
 
-    def examples(self, count: int) -> Images:
-        """``count`` training images for people to look at, in order of their classes where there are labels."""
+    def examples(self, rows: int, columns: int) -> Images:
+        """Training images (rows * columns of them) for people to look at, a class a row where there are labels."""
         images, labels = self.images("train")
-        chosen = example_indices(labels, len(images), self.num_classes, count)
+        chosen = example_indices(labels, len(images), rows, columns)
         return images[chosen], None if labels is None else labels[chosen]
 
     def setup(self, stage: str) -> None:
@@ -124,10 +124,11 @@ class ImageDataModule(LightningDataModule, ABC):
         return self.batch_size * updates
 
 
-def example_indices(labels: Tensor | None, size: int, num_classes: int, count: int) -> Tensor:
-    """Which ``count`` of ``size`` images to show: evenly spread, in order of their classes where there are labels."""
+def example_indices(labels: Tensor | None, size: int, rows: int, columns: int) -> Tensor:
+    """Which of ``size`` images to show in a grid: a class a row where there are labels, else evenly spread."""
     if labels is None:
-        return torch.arange(count) * size // count
-    members = [own for own in ((labels == c).nonzero().flatten() for c in range(num_classes)) if len(own)]
-    wanted = (torch.arange(count) * len(members) // count).tolist()
+        return torch.arange(rows * columns) * size // (rows * columns)
+    present = torch.unique(labels)  # a class may have been held out whole
+    members = [(labels == label).nonzero().flatten() for label in present]
+    wanted = class_rows(rows, columns, len(present)).tolist()
     return torch.stack([members[c][i % len(members[c])] for i, c in enumerate(wanted)])

@@ -96,12 +96,14 @@ class ImageFolder(ImageDataModule):
             images = torch.cat([batch for _, batch, _ in _decoded(DecodedFiles(files, self.image_shape), self.num_workers)])
         return images, _tensor(files.labels)
 
-    def examples(self, count: int) -> Images:
+    def examples(self, rows: int, columns: int) -> Images:
         files, images = self._prepare("train")
-        chosen = example_indices(_tensor(files.labels), len(files.paths), self.num_classes, count)
+        chosen = example_indices(_tensor(files.labels), len(files.paths), rows, columns)
         few = files.only(chosen.tolist())
         dataset = DecodedFiles(few, self.image_shape)
-        return images[chosen] if images is not None else torch.stack([dataset[i][0] for i in range(count)]), _tensor(few.labels)
+        return images[chosen] if images is not None else torch.stack([dataset[i][0] for i in range(len(few.paths))]), _tensor(
+            few.labels
+        )
 
     def prepare_data(self) -> None:
         self._prepare("train")
@@ -136,7 +138,10 @@ class ImageFolder(ImageDataModule):
             content = _cached(cache)
             if content is None:
                 content = self._decode(files, keep)
-                checkpoint.save(content, cache)
+                try:
+                    checkpoint.save(content, cache)
+                except OSError as error:
+                    rank_zero_warn(f"{cache}: cannot be written ({error.strerror}), so that the images are read anew each time")
             corrupt: dict[int, str] = content["corrupt"]
             if corrupt:
                 named = "; ".join(f"{files.folder / files.paths[i]} ({why})" for i, why in list(corrupt.items())[:5])
@@ -168,8 +173,11 @@ class ImageFolder(ImageDataModule):
         """A hash of all that the cached images depend on."""
         digest = hashlib.sha256(repr((CACHE_VERSION, PIL.__version__, self.image_shape, keep)).encode())
         for path in files.paths:
-            stat = (files.folder / path).stat()
-            digest.update(repr((str(files.folder.resolve()), path, stat.st_size, stat.st_mtime_ns)).encode())
+            try:
+                stat = (files.folder / path).stat()
+                digest.update(repr((str(files.folder.resolve()), path, stat.st_size, stat.st_mtime_ns)).encode())
+            except OSError:  # a link that leads nowhere: reading it will say so
+                digest.update(repr(path).encode())
         return digest.hexdigest()[:32]
 
 
@@ -301,7 +309,10 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], Files]:
             f"{folder}: no images in it (of {', '.join(sorted(SUFFIXES))}); name a folder of images by --data.root"
         )
     names = tuple(str(path) for path in paths)
-    if any(len(path.parts) == 1 for path in paths):
+    flat = [path for path in paths if len(path.parts) == 1]
+    if flat:
+        if len(flat) < len(paths):
+            rank_zero_warn(f"{folder}: no labels, because images such as {flat[0]} lie directly in it beside its subfolders")
         return (), Files(folder, names, None)
     class_names = tuple(sorted({path.parts[0] for path in paths}))
     return class_names, Files(folder, names, tuple(class_names.index(path.parts[0]) for path in paths))

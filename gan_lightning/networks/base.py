@@ -30,9 +30,14 @@ class Network(nn.Module, ABC):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "Self":
         network = super().__new__(cls)
+        signature = inspect.signature(cls)
+        arguments = dict(signature.bind_partial(*args, **kwargs).arguments)
+        for parameter in signature.parameters.values():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                arguments |= arguments.pop(parameter.name, {})
         # Not through nn.Module.__setattr__: __init__ has not run yet. deepcopy comes here without arguments and
         # restores the attribute with the rest.
-        network.__dict__["arguments"] = dict(inspect.signature(cls).bind_partial(*args, **kwargs).arguments)
+        network.__dict__["arguments"] = arguments
         return network
 
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int = 0, conditional: bool = False) -> None:
@@ -85,9 +90,27 @@ class Discriminator(Network):
 
 
 def describe(network: Network) -> dict[str, Any]:
-    """The class path and the arguments of a network: all that :func:`build` needs, primitives only."""
+    """The class path and the arguments of a network: all that :func:`build` needs, primitives only.
+
+    Raises:
+        InputError: an argument is no primitive, so that a checkpoint could not be loaded safely.
+    """
     cls = type(network)
+    for name, value in network.arguments.items():
+        if not _is_primitive(value):
+            raise InputError(
+                f"{cls.__name__}: its argument {name} is a {type(value).__name__}, which a checkpoint cannot hold; take "
+                "numbers, text, and lists or dicts of them"
+            )
     return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "arguments": network.arguments}
+
+
+def _is_primitive(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_primitive, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_primitive(item) for key, item in value.items())
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from gan_lightning.errors import InputError
+from gan_lightning.networks import layers
 from gan_lightning.networks.base import Discriminator
-from gan_lightning.networks.layers import LogitHead
 
 
 class DropoutConvDiscriminator(Discriminator):
@@ -35,13 +35,13 @@ class DropoutConvDiscriminator(Discriminator):
         self.layers = nn.Sequential(
             nn.Conv2d(channels, width, 3, stride=2, padding=1),
             nn.LeakyReLU(0.2, inplace=True),
-            nn.Dropout(dropout),
+            layers.dropout(dropout),
             nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
             nn.LeakyReLU(0.2, inplace=True),
-            nn.Dropout(dropout),
+            layers.dropout(dropout),
             nn.Flatten(),
         )
-        self.head = LogitHead(2 * width * -(-height // 4) * -(-across // 4), num_classes, conditional)
+        self.head = layers.LogitHead(2 * width * -(-height // 4) * -(-across // 4), num_classes, conditional)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         features = self.layers(images)  # (B, 2 * width * ceil(H / 4) * ceil(W / 4))

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from gan_lightning.errors import InputError
+
 
 class LabelEmbedding(nn.Module):
     """Concatenates an embedding of the labels to features: the conditioning of Mirza and Osindero 2014.
@@ -26,6 +28,17 @@ class LabelEmbedding(nn.Module):
         if labels is None:
             raise ValueError("a conditional network needs labels, and got None")
         return torch.cat([features, self.embedding(labels)], dim=1)
+
+
+def dropout(probability: float) -> nn.Dropout:
+    """Dropout with a probability in [0, 1).
+
+    Raises:
+        InputError: it lies elsewhere.
+    """
+    if not 0.0 <= probability < 1.0:
+        raise InputError(f"dropout is {probability}: give a probability from 0 to below 1")
+    return nn.Dropout(probability)
 
 
 class LogitHead(nn.Module):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gan_lightning.errors import InputError
 from gan_lightning.networks.base import Discriminator, Generator
 from gan_lightning.networks.layers import LabelEmbedding
+from gan_lightning.networks.layers import dropout as make_dropout
 
 
 def _widths(hidden: Sequence[int]) -> list[int]:
@@ -86,9 +87,7 @@ class MLPDiscriminator(Discriminator):
         layers: list[nn.Module] = []
         width = math.prod(image_shape) + (self.label_embedding.dim if self.label_embedding else 0)
         for next_width in _widths(hidden):
-            layers += [nn.Linear(width, next_width), nn.LeakyReLU(negative_slope, inplace=True)]
-            if dropout:
-                layers.append(nn.Dropout(dropout))
+            layers += [nn.Linear(width, next_width), nn.LeakyReLU(negative_slope, inplace=True), make_dropout(dropout)]
             width = next_width
         self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
 

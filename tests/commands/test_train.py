@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -253,7 +255,7 @@ def test_two_processes_train_alike() -> None:
         (["--data.batch_size", "many"], ["--data", "batch_size", "many", "not a whole number"]),
         (["--model.ema_halflife", "long"], ["--model.ema_halflife", "'long' is not a number"]),
         (["--seed_everything", "x"], ["--seed_everything", "'x' is not a whole number"]),
-        (["--seed_everything", "-1"], ["--seed_everything", "-1 is not a whole number from 0 on"]),
+        (["--seed_everything", "-1"], ["--seed_everything", "-1 is not a whole number from 0 to 4294967295"]),
         (["--logger", "cvs"], ["--trainer.logger", "'cvs' is not one of tensorboard, csv, wandb"]),
         (["--config", "digit"], ["--config digit", "no such recipe", "digits", "dcgan_mnist"]),
         (["--config", "nowhere.yaml"], ["--config nowhere.yaml", "no such file"]),
@@ -264,14 +266,24 @@ def test_two_processes_train_alike() -> None:
             ["--config", "digits", "--data.batch_size", "5000"],
             ["data.batch_size is 5000", "use --data.batch_size 1437 or less"],
         ),
-        (["--accelerator", "gpuu"], ["--accelerator gpuu"]),
+        (["--accelerator", "gpuu"], ["accelerator='gpuu'", "cpu"]),
         (["--config", "digits", "--precision", "12"], ["12"]),
-        (["--config", "digits", "--devices", "0", "--accelerator", "cpu"], ["--devices 0"]),
+        (["--config", "digits", "--devices", "0", "--accelerator", "cpu"], ["devices='0'"]),
         (["--config", "digits", "--gradient_clip_val", "1", "--accelerator", "cpu"], ["clip"]),
         (["--ckpt_path", "last"], ["--ckpt_path last", "no run in"]),
         (["--ckpt_path", "nowhere.ckpt"], ["nowhere.ckpt: no such file"]),
         (["--config", "digits", "--init_from", "nowhere.ckpt"], ["nowhere.ckpt: no such file"]),
         (["digits"], ["'digits' is no flag"]),
+        (["--seed_everything", "5000000000"], ["--seed_everything", "from 0 to 4294967295"]),
+        (["--config", "mlp_mnist", "--model.penalty", "R1", "--model.penalty.gamma", "-1"], ["gamma is -1", "above 0"]),
+        (["--config", "mlp_mnist", "--model.discriminator.dropout", "1"], ["dropout is 1", "below 1"]),
+        (["--config", "digits", "--model.generator_optimizer.lr", "-1"], ["an optimizer refuses", "-1"]),
+        (["--config", "digits", "--precision", "bf16-true"], ["--precision bf16-true", "use 16-mixed or bf16-mixed"]),
+        (["--model.generator", "MLPDiscriminator"], ["--model.generator"]),
+        (["--model.generator", "os.system"], ["--model.generator: Import path os.system"]),
+        (["--data.seed", "1"], ["--data.seed: follows seed_everything"]),
+        (["--model.generator.num_classes", "3"], ["follows data.num_classes"]),
+        (["--config", "digits", "--default_root_dir", "/dev/null/x"], ["/dev/null/x", "cannot be made", "--default_root_dir"]),
         (["--config", "mlp_mnist", "--model.generator.conditional", "true"], ["make them alike"]),
     ],
 )
@@ -296,6 +308,8 @@ def test_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
         ("data: {class_path: MNIST, init_args: {batchsize: 3}}", ["MNIST has no argument 'batchsize'", "batch_size?"]),
         ("trainer: {max_epochs: many}", ["trainer.max_epochs", "'many' is not a whole number"]),
         ("data: [unclosed", ["own.yaml"]),
+        ("trainer: 5", ["trainer is 5", "give its settings"]),
+        ("trainer:", ["trainer:"]),
         ("just a word", ["own.yaml"]),
     ],
 )
@@ -364,3 +378,73 @@ def test_resuming_and_beginning_anew_exclude_each_other(capsys: pytest.CaptureFi
     shutil.move("lightning_logs/version_0/checkpoints/last.ckpt", "one.ckpt")
     shutil.rmtree("lightning_logs")
     assert "give one of the two" in refused([*SMALL, "--ckpt_path", "one.ckpt", "--init_from", "one.ckpt"], capsys)
+
+
+def test_a_run_begun_with_weights_is_resumed() -> None:
+    assert main([*SMALL, "--max_steps", "3"]) == 0
+    assert main(["--init_from", "lightning_logs/version_0/checkpoints/last.ckpt"]) == 0  # with the config beside it
+    assert steps("lightning_logs/version_1") == 3
+    assert main(["--ckpt_path", "last", "--max_steps", "5"]) == 0
+    assert steps("lightning_logs/version_1") == 5
+    assert str(config("lightning_logs/version_1")["init_from"]) == "lightning_logs/version_0/checkpoints/last.ckpt"
+
+
+def test_a_resume_that_is_refused_leaves_the_config(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--max_epochs", "3"]) == 0
+    before = Path("lightning_logs/version_0/config.yaml").read_text()
+    capsys.readouterr()
+    assert main(["--ckpt_path", "last", "--max_epochs", "1"]) == 2
+    assert "max_epochs=1" in capsys.readouterr().err
+    assert Path("lightning_logs/version_0/config.yaml").read_text() == before
+    assert main(["--ckpt_path", "last", "--max_epochs", "4"]) == 0
+    assert steps("lightning_logs/version_0") == 4 * 22
+
+
+OWN_NETWORK = """
+from gan_lightning.networks import MLPGenerator
+class OwnGenerator(MLPGenerator):
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int = 0, width: int = 8):
+        super().__init__(image_shape, num_classes, hidden=[width])
+"""
+
+
+def typed(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, SCRIPT, *args], capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_a_network_of_ones_own_from_the_current_folder() -> None:
+    Path("own_module.py").write_text(OWN_NETWORK)
+    unconditional = ["--model.discriminator.conditional", "false"]
+    args = ["--config", "digits", "--accelerator", "cpu", "--max_steps", "2", *unconditional]
+    done = typed(*args, "--model.generator", "own_module.OwnGenerator", "--model.generator.width", "5")
+    assert done.returncode == 0, done.stderr
+    path = "lightning_logs/version_0/checkpoints/last.ckpt"
+    assert checkpoint.load_gan(path)["gan_lightning"]["generator"]["arguments"]["width"] == 5
+    load = f"import gan_lightning; print(gan_lightning.load({path!r}, trust=['own_module']).sample(2).shape)"
+    loaded = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, check=False, timeout=120)
+    assert "2, 1, 8, 8" in loaded.stdout, loaded.stderr
+
+
+def test_plain_ddp_by_name_stands_two_optimizers() -> None:
+    done = typed(*SMALL, "--max_steps", "2", "--devices", "2", "--strategy", "ddp")
+    assert done.returncode == 0, done.stderr
+
+
+def test_ctrl_c_ends_the_run_after_its_step_and_saves() -> None:
+    running = subprocess.Popen(
+        [sys.executable, SCRIPT, *SMALL, "--max_epochs", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    last = Path("lightning_logs/version_0/checkpoints/last.ckpt")
+    deadline = time.monotonic() + 120
+    while not last.is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err
+    assert "Traceback" not in err
+    assert "Interrupted: " in out
+    made = steps("lightning_logs/version_0")
+    assert f"{made:,} in all" in out
+    assert Path(f"lightning_logs/version_0/images/step_{made:08d}.png").is_file()
+    assert main(["--ckpt_path", "last", "--max_steps", str(made + 2), "--max_epochs", "-1"]) == 0
+    assert steps("lightning_logs/version_0") == made + 2

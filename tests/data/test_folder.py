@@ -225,7 +225,7 @@ def test_a_large_folder_goes_through_workers_in_the_same_format(classes: Path) -
 def test_a_large_folder_shows_examples_and_all_images(classes: Path) -> None:
     small = ImageFolder(classes, image_size=8)
     large = ImageFolder(classes, image_size=8, max_bytes_on_device=100)
-    for ours, theirs in ((small.examples(6), large.examples(6)), (small.images("train"), large.images("train"))):
+    for ours, theirs in ((small.examples(2, 3), large.examples(2, 3)), (small.images("train"), large.images("train"))):
         assert torch.equal(ours[0], theirs[0])
         assert ours[1] is not None
         assert theirs[1] is not None
@@ -250,6 +250,24 @@ def test_links_are_followed_once_and_hidden_files_left_out(classes: Path) -> Non
     write(classes / "cats" / ".hidden.png")
     data = ImageFolder(classes)
     assert len(data._files["train"].paths) + len(data._files["test"].paths) == count
+
+
+def test_a_link_that_leads_nowhere_is_a_corrupt_file(classes: Path) -> None:
+    (classes / "cats" / "broken.png").symlink_to(classes / "nowhere.png")
+    with pytest.raises(InputError, match=r"1 of .*broken\.png"):
+        ImageFolder(classes, image_size=8).prepare_data()
+
+
+def test_a_cache_that_cannot_be_written_is_gone_without(classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GAN_LIGHTNING_DATA", "/dev/null")
+    with pytest.warns(UserWarning, match="cannot be written"):
+        assert len(ImageFolder(classes, image_size=8).images("train")[0]) > 30
+
+
+def test_a_stray_image_beside_the_classes_is_named(classes: Path) -> None:
+    write(classes / "cover.jpg")
+    with pytest.warns(UserWarning, match=r"no labels, because images such as cover\.jpg"):
+        assert ImageFolder(classes).num_classes == 0
 
 
 @pytest.mark.parametrize(

@@ -138,3 +138,22 @@ def test_a_network_is_rebuilt_from_its_description() -> None:
     again = build(description)
     again.load_state_dict(g.state_dict())
     assert describe(copy.deepcopy(g)) == description
+
+
+class Keyworded(MLPGenerator):
+    """A network that hands its arguments on."""
+
+    def __init__(self, image_shape: tuple[int, int, int], **kwargs: Any) -> None:
+        super().__init__(image_shape, **kwargs)
+
+
+def test_arguments_that_are_handed_on_are_remembered() -> None:
+    g = Keyworded((1, 8, 8), hidden=[8])
+    assert describe(g)["arguments"] == {"image_shape": (1, 8, 8), "hidden": [8]}
+    assert build(describe(g) | {"class_path": "gan_lightning.networks.mlp.MLPGenerator"}).arguments == g.arguments
+
+
+def test_an_argument_that_a_checkpoint_cannot_hold_is_refused() -> None:
+    g = MLPGenerator((1, 8, 8), hidden=torch.tensor([8]))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="its argument hidden is a Tensor"):
+        describe(g)
