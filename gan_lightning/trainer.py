@@ -64,7 +64,7 @@ def make_trainer(folder: Path, logger: LoggerName | Sequence[LoggerName] | bool,
         trainer = Trainer(
             default_root_dir=folder,
             logger=[LOGGERS[name](folder) for name in names],
-            plugins=[*_listed(arguments.pop("plugins", None)), AtomicCheckpointIO()],
+            plugins=[*as_list(arguments.pop("plugins", None)), AtomicCheckpointIO()],
             **arguments,
         )
     except (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError) as error:
@@ -79,8 +79,9 @@ def make_trainer(folder: Path, logger: LoggerName | Sequence[LoggerName] | bool,
     return trainer
 
 
-def _listed(plugins: Any) -> list[Any]:
-    return [] if plugins is None else list(plugins) if isinstance(plugins, list | tuple) else [plugins]
+def as_list(given: Any) -> list[Any]:
+    """None, one thing or several, as Trainer takes its callbacks and plugins, as a list."""
+    return [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
 
 
 def runs(root: Path) -> list[Path]:

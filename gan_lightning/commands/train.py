@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -30,7 +29,7 @@ from gan_lightning.data import MNIST, ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.gan import ADAM, GAN
 from gan_lightning.inference import load_weights
-from gan_lightning.trainer import LoggerName, last_checkpoint, make_trainer, run_folder
+from gan_lightning.trainer import LoggerName, as_list, last_checkpoint, make_trainer, run_folder
 
 DEFAULT_RECIPE = "dcgan_mnist"
 LINKED = {
@@ -115,7 +114,7 @@ def train(args: Sequence[str]) -> None:
             LambdaCallback(on_train_start=lambda trainer, _: _save_config(parser, config, trainer, folder)),
             objects.image_grid,
             objects.checkpoints,
-            *_as_list(arguments.pop("callbacks")),
+            *as_list(arguments.pop("callbacks")),
         ]
         if arguments["enable_progress_bar"] is False:
             callbacks.pop(0)
@@ -249,7 +248,3 @@ def _say_where(trainer: Trainer, folder: Path, data: ImageDataModule, begun_at: 
 def _shown(path: Path) -> str:
     """A path as a person would type it here."""
     return str(path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path)
-
-
-def _as_list(callbacks: Any) -> list[Any]:
-    return [] if callbacks is None else callbacks if isinstance(callbacks, list) else [callbacks]

@@ -1,7 +1,5 @@
 """What the data sets that torchvision reads and downloads have in common."""
 
-import functools
-import os
 from abc import abstractmethod
 from typing import Any
 from urllib.error import URLError
@@ -23,23 +21,18 @@ class TorchvisionSource(ImageDataModule):
     dataset_class: Any
     files: str
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str] | None = None,
-        batch_size: int = 64,
-        horizontal_flip: bool = False,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(root, batch_size, horizontal_flip, seed)
-        # the arrays of a split are read once, and shared with nobody else's root
-        self._read = functools.cache(self._convert)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._splits: dict[Split, Images] = {}
 
     @abstractmethod
     def _convert(self, split: Split) -> Images:
         """Read a split, with :meth:`_open`."""
 
     def images(self, split: Split) -> Images:
-        return self._read(split)
+        if split not in self._splits:
+            self._splits[split] = self._convert(split)
+        return self._splits[split]
 
     def prepare_data(self) -> None:
         """Download, in one process of each machine, what is missing.

@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from gan_lightning.data import ImageFolder
@@ -16,7 +17,7 @@ from gan_lightning.errors import InputError
 from tests.helpers import fit, small_gan
 
 
-def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> numpy.ndarray:
+def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[numpy.uint8]:
     shape = (height, width, channels) if channels > 1 else (height, width)
     return numpy.random.default_rng(seed).integers(0, 256, shape, dtype=numpy.uint8)
 
