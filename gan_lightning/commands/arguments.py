@@ -185,8 +185,13 @@ def _nearest(name: str, known: Collection[str], prefix: str = "") -> str:
 
 
 def _parameters(class_path: str) -> list[str]:
+    """The arguments of a class, and those that it hands on to its bases."""
     module, _, name = class_path.rpartition(".")
-    return list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    found: list[str] = []
+    for base in inspect.getmro(getattr(importlib.import_module(module), name)):
+        if "__init__" in vars(base):
+            found += inspect.signature(vars(base)["__init__"]).parameters
+    return found
 
 
 def _class_names(key: str) -> list[str]:
