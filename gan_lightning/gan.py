@@ -81,7 +81,7 @@ class GAN(LightningModule):
         self.discriminator_steps = discriminator_steps
         self.ema_halflife = ema_halflife
         self.ema = ema.averaged_copy(generator) if ema_halflife else None
-        self._description()  # raises where a checkpoint could not hold the networks
+        self._description()  # raises now what a checkpoint or an optimizer would refuse later
 
     # The method
 
@@ -192,6 +192,7 @@ class GAN(LightningModule):
             "generator": describe(self.generator),
             "discriminator": describe(self.discriminator),
             "ema": self.ema is not None,
+            "optimizers": [type(optimizer).__name__ for optimizer in self.configure_optimizers()],
         }
 
     def _latents(self, count: int) -> Tensor:

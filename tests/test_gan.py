@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.nn.functional import softplus
-from torch.optim import SGD
+from torch.optim import SGD, RMSprop
 
 from gan_lightning import checkpoint
 from gan_lightning.callbacks import TrainingLog
@@ -278,6 +278,8 @@ def test_a_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
     small_gan().on_load_checkpoint(content)
     with pytest.raises(InputError, match="ema differs: False there and True here"):
         small_gan(ema_halflife=10.0).on_load_checkpoint(content)
+    with pytest.raises(InputError, match=r"optimizers differs: \['Adam', 'Adam'\] there and \['RMSprop', 'Adam'\] here"):
+        small_gan(generator_optimizer=RMSprop).on_load_checkpoint(content)
     other = GAN(MLPGenerator((1, 8, 8), hidden=[9]), MLPDiscriminator((1, 8, 8), hidden=[8]), NonSaturatingLoss())
     with pytest.raises(
         InputError, match=r"generator differs: arguments hidden \[8\] there and \[9\] here, latent_dim 4 there and None here"

@@ -72,7 +72,7 @@ def test_the_readme_lists_every_recipe() -> None:
 def test_digits_in_full() -> None:
     """The whole recipe: every conditional sample is closer to the mean of its class than to that of another, mostly.
 
-    Nearest class mean names 90 % of the real test images; of the samples of a trained generator it named 97 %.
+    Nearest class mean names 90 % of the real test images; of the samples of a trained generator it named 96 %.
     """
     import torch
 
@@ -87,4 +87,4 @@ def test_digits_in_full() -> None:
     named = torch.cdist(samples.float().flatten(1), means).argmin(1)
     assert float((named == wanted).float().mean()) > 0.85
     spread = torch.stack([samples[wanted == c].float().std(0).mean() for c in range(10)])
-    assert float(spread.min()) > 15  # no class is one picture; real ones: 40 and more
+    assert float(spread.min()) > 15  # no class is one picture; 28 to 41, and of the real images 32 to 49
