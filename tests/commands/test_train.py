@@ -1,6 +1,5 @@
 """The train command, as users type it."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -215,14 +214,13 @@ def test_loggers(logger: str) -> None:
     assert (run / "checkpoints" / "last.ckpt").is_file()
 
 
-def test_wandb_is_an_extra(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("lightning")
+def test_wandb_is_an_extra(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         import wandb  # type: ignore[import-not-found, unused-ignore]  # noqa: F401
     except ModuleNotFoundError:
         assert "wandb" in refused([*SMALL, "--logger", "wandb"], capsys)
     else:
-        os.environ["WANDB_MODE"] = "offline"
+        monkeypatch.setenv("WANDB_MODE", "offline")
         assert main([*SMALL, "--max_steps", "2", "--logger", "wandb"]) == 0
 
 
