@@ -15,7 +15,7 @@ from gan_lightning.errors import InputError
 
 FORMAT_VERSION = 1
 KEY = "gan_lightning"
-"""The entry of a checkpoint that rebuilds its networks: {"format_version", "generator", "discriminator"}."""
+"""The entry of a checkpoint that says what it is of: format_version, generator, discriminator, ema, optimizers."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend: every command prints it as one line and exits with code 2."""
+"""What a user can mend: one exception, which every command prints as one line and answers with exit code 2."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,8 @@ class InputError(ValueError):
     The message is a single line that names what is wrong, the value, and what to do about it. Anything else that is
     raised is a bug of ours and keeps its traceback.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """The message of another library's error as a single line; its class where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

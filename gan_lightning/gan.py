@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from gan_lightning import checkpoint, ema
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, one_line
 from gan_lightning.images import to_uint8
 from gan_lightning.losses import AdversarialLoss
 from gan_lightning.networks.base import Discriminator, Generator, describe
@@ -172,7 +172,7 @@ class GAN(LightningModule):
                 self.discriminator_optimizer(self.discriminator.parameters()),
             ]
         except (ValueError, TypeError) as error:
-            raise InputError(f"an optimizer refuses its settings: {' '.join(str(error).split())}") from error
+            raise InputError(f"an optimizer refuses its settings: {one_line(error)}") from error
 
     def on_train_start(self) -> None:
         if self.global_rank > 0:  # every process was seeded alike, and each must draw latents of its own

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from lightning.pytorch.strategies import DDPStrategy
 
 from gan_lightning import checkpoint
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, one_line
 
 LoggerName = Literal["tensorboard", "csv", "wandb"]
 # Lightning advertises a logger at each start
@@ -68,7 +68,7 @@ def make_trainer(folder: Path, logger: LoggerName | Sequence[LoggerName] | bool,
             **arguments,
         )
     except (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError) as error:
-        reason = f"the Trainer refuses its settings: {' '.join(str(error).split())}"
+        reason = f"the Trainer refuses its settings: {one_line(error)}"
         accelerator = arguments.get("accelerator")
         if accelerator in ("gpu", "cuda", "mps") and re.search("No supported gpu backend|not available", reason):
             reason = f"--accelerator {accelerator}: this machine has no GPU that torch can use; use --accelerator cpu, or auto"

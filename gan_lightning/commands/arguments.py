@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, one_line
 
 
 def run_command(name: str, command: Callable[[], None]) -> int:
@@ -42,7 +42,7 @@ def config_path(config: str) -> str:
         try:
             content = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            raise InputError(f"--config {config}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+            raise InputError(f"--config {config}: cannot be read as YAML: {one_line(error)}") from error
         if not isinstance(content, dict):
             raise InputError(f"--config {config}: holds no settings (name: value)")
         return config
@@ -125,7 +125,7 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
         raise
     except ValueError as error:
         reasons = re.findall(r"^\s*- (.+)$", str(error), re.MULTILINE)
-        raise InputError(reasons[0] if reasons else " ".join(str(error).split())) from error
+        raise InputError(reasons[0] if reasons else one_line(error)) from error
     return objects
 
 

@@ -26,7 +26,7 @@ from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, ImageGrid, ProgressBar, TrainingLog
 from gan_lightning.commands.arguments import arrange, config_path, given, instantiate, parse, run_command
 from gan_lightning.data import MNIST, ImageDataModule
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, one_line
 from gan_lightning.gan import ADAM, GAN
 from gan_lightning.inference import load_weights
 from gan_lightning.trainer import LoggerName, as_list, last_checkpoint, make_trainer, run_folder
@@ -109,17 +109,13 @@ def train(args: Sequence[str]) -> None:
         arguments = objects.trainer.as_dict()
         del arguments["default_root_dir"]
         callbacks = [
-            ProgressBar(),
+            *([] if arguments["enable_progress_bar"] is False else [ProgressBar()]),
             TrainingLog(),
             LambdaCallback(on_train_start=lambda trainer, _: _save_config(parser, config, trainer, folder)),
             objects.image_grid,
-            objects.checkpoints,
+            *([] if arguments["enable_checkpointing"] is False else [objects.checkpoints]),
             *as_list(arguments.pop("callbacks")),
         ]
-        if arguments["enable_progress_bar"] is False:
-            callbacks.pop(0)
-        if arguments["enable_checkpointing"] is False:
-            callbacks.remove(objects.checkpoints)
         trainer = make_trainer(folder, callbacks=callbacks, **arguments)
         if trainer.is_global_zero:
             print(f"Training on {trainer.strategy.root_device}; everything of this run goes to {_shown(folder)}", flush=True)
@@ -183,7 +179,7 @@ def _save_config(parser: ArgumentParser, config: Namespace, trainer: Trainer, fo
     try:
         text = parser.dump(content, skip_unset=False)
     except yaml.YAMLError as error:
-        raise InputError(f"config.yaml cannot be written: {' '.join(str(error).split())}") from error
+        raise InputError(f"config.yaml cannot be written: {one_line(error)}") from error
     path = folder / "config.yaml"
     if path.is_file() and path.read_text(encoding="utf-8") != text:
         number = 1
@@ -216,7 +212,7 @@ def _fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path 
     try:
         trainer.fit(model, datamodule=data, ckpt_path=resume_from)
     except MisconfigurationException as error:
-        raise InputError(" ".join(str(error).split())) from error
+        raise InputError(one_line(error)) from error
     finally:
         signal.signal(signal.SIGINT, before)
     return bool(interrupts)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from gan_lightning import checkpoint
 from gan_lightning.data.base import ImageDataModule, Images, Split, default_root, example_indices
 from gan_lightning.data.loaders import ImageLoader, WorkerLoader
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, one_line
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 CACHE_VERSION = 1
@@ -100,10 +100,10 @@ class ImageFolder(ImageDataModule):
         files, images = self._prepare("train")
         chosen = example_indices(_tensor(files.labels), len(files.paths), rows, columns)
         few = files.only(chosen.tolist())
-        dataset = DecodedFiles(few, self.image_shape)
-        return images[chosen] if images is not None else torch.stack([dataset[i][0] for i in range(len(few.paths))]), _tensor(
-            few.labels
-        )
+        if images is None:
+            dataset = DecodedFiles(few, self.image_shape)
+            return torch.stack([dataset[i][0] for i in range(len(dataset))]), _tensor(few.labels)
+        return images[chosen], _tensor(few.labels)
 
     def prepare_data(self) -> None:
         self._prepare("train")
@@ -230,7 +230,7 @@ class _Attempts(Dataset[tuple[int, Tensor | str]]):
         try:
             return index, self.dataset[index][0]
         except Exception as error:  # Pillow's decoders raise all sorts for a damaged file
-            return index, (" ".join(str(error).split()) or type(error).__name__)[:200]
+            return index, one_line(error)[:200]
 
 
 def _decoded(dataset: DecodedFiles, num_workers: int) -> Iterator[tuple[int, Tensor, dict[int, str]]]:

@@ -7,7 +7,7 @@ from urllib.error import URLError
 from lightning.pytorch.utilities import rank_zero_info
 
 from gan_lightning.data.base import ImageDataModule, Images, Split
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, one_line
 
 
 class TorchvisionSource(ImageDataModule):
@@ -48,7 +48,7 @@ class TorchvisionSource(ImageDataModule):
             self.dataset_class(str(self.root), download=True)
         except (URLError, OSError, RuntimeError) as error:
             raise InputError(
-                f"{name}: not found in {self.root} and could not be downloaded ({' '.join(str(error).split())}); put "
+                f"{name}: not found in {self.root} and could not be downloaded ({one_line(error)}); put "
                 f"{self.files} there, or name another folder by --data.root, or train with --config digits, which needs neither"
             ) from error
 
@@ -71,8 +71,7 @@ class TorchvisionSource(ImageDataModule):
         except (RuntimeError, ValueError, AssertionError, EOFError, IndexError, OSError) as error:
             if str(error).startswith("Dataset not found"):
                 raise FileNotFoundError(str(error)) from error
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(
-                f"{type(self).__name__}: a file below {self.root} is damaged or cannot be read ({reason}): "
+                f"{type(self).__name__}: a file below {self.root} is damaged or cannot be read ({one_line(error)}): "
                 "delete it, so that it is downloaded anew"
             ) from error
