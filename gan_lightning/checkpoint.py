@@ -1,5 +1,6 @@
 """Safe loading and atomic saving: every file that we read or write as a whole goes through here."""
 
+import hashlib
 import os
 import pickle
 import secrets
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gan_lightning.errors import InputError
 
@@ -44,11 +46,16 @@ def save(content: Any, path: str | os.PathLike[str]) -> None:
         torch.save(content, file)  # a file, not its name, which would be written into it
 
 
-def load(path: str | os.PathLike[str], map_location: Any = "cpu") -> Any:
+def load(path: str | os.PathLike[str], map_location: Any = "cpu", legacy: bool = False) -> Any:
     """Read a file that :func:`save` wrote.
 
     The zip's checksums are verified first, because torch.load reads over a flipped bit without a word; then it is
     unpickled with ``weights_only=True``, which runs no code of the file.
+
+    Args:
+        path: the file.
+        map_location: where its tensors go.
+        legacy: also read the format that torch wrote before version 1.6, which has no checksums.
 
     Raises:
         InputError: there is no such file, it is damaged, or it holds more than tensors and primitives.
@@ -57,8 +64,11 @@ def load(path: str | os.PathLike[str], map_location: Any = "cpu") -> Any:
     if not file.is_file():
         raise InputError(f"{file}: no such file")
     try:
-        with zipfile.ZipFile(file) as archive:
-            damaged = archive.testzip()
+        if legacy and file.read_bytes()[:2] != b"PK":
+            damaged = None
+        else:
+            with zipfile.ZipFile(file) as archive:
+                damaged = archive.testzip()
     except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
         raise InputError(f"{file}: damaged or cut short, or not a file of torch.save ({error}); use another") from error
     if damaged is not None:
@@ -92,3 +102,12 @@ def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[st
     if missing:
         raise InputError(f"{path}: a gan_lightning checkpoint without {', '.join(sorted(missing))}; use another")
     return content
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """A SHA-256, in hex, of the shapes, types and values of tensors."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

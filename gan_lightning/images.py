@@ -7,6 +7,8 @@ in [-1, 1].
 import torch
 from torch import Tensor
 
+from gan_lightning.errors import InputError
+
 
 def class_rows(rows: int, columns: int, num_classes: int) -> Tensor:
     """The labels int64 (rows * columns,) of a grid in which every row is one class, the classes in order.
@@ -22,5 +24,14 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Map float images (any shape, nominally in [-1, 1]) to uint8, to the nearest grey level; what lies outside is clamped."""
+    """Map float images (any shape, nominally in [-1, 1]) to uint8, to the nearest grey level; what lies outside is clamped.
+
+    Raises:
+        InputError: some values are NaN, of which no picture can be made.
+    """
+    if bool(images.isnan().any()):
+        raise InputError(
+            "the generated images hold NaN: the training has diverged; use an earlier checkpoint, or train anew with a lower "
+            "learning rate"
+        )
     return ((images.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from gan_lightning import checkpoint
 from gan_lightning.errors import InputError
 from gan_lightning.images import to_uint8
+from gan_lightning.latents import latents
 from gan_lightning.networks.base import Generator, build
 
 
@@ -17,10 +19,12 @@ class Sampler:
 
     Args:
         generator: the generator; it is put in eval mode and takes no gradient.
+        origin: where it is from, for records: checkpoint, global_step, and weights, ``ema`` or ``raw``.
     """
 
-    def __init__(self, generator: Generator) -> None:
+    def __init__(self, generator: Generator, origin: dict[str, Any] | None = None) -> None:
         self.generator = generator.eval().requires_grad_(False)
+        self.origin = origin or {}
 
     @torch.inference_mode()
     def sample(
@@ -40,15 +44,26 @@ class Sampler:
         """
         if num_images < 1 or batch_size < 1:
             raise InputError(f"num_images is {num_images} and batch_size {batch_size}: both must be at least 1")
-        random = torch.Generator().manual_seed(seed)
-        z = torch.randn(num_images, self.generator.latent_dim, generator=random)  # (N, latent_dim)
+        if seed < 0:
+            raise InputError(f"seed is {seed}: it must be at least 0")
         chosen = self._labels(num_images, labels)
+        parts = torch.split(torch.arange(num_images), batch_size)
+        return torch.cat([self.at(part, None if chosen is None else chosen[part], seed).cpu() for part in parts])
+
+    @torch.inference_mode()
+    def at(self, indices: Tensor, labels: Tensor | None = None, seed: int = 0) -> Tensor:
+        """The images of global indices int64 (B,), uint8 (B, C, H, W), on the generator's device.
+
+        Image i is the i-th that :meth:`sample` draws, whatever the batch it is drawn in.
+
+        Args:
+            indices: which images, each at least 0.
+            labels: int64 (B,), where the generator is conditional.
+            seed: of the latents.
+        """
         device = next(self.generator.parameters()).device
-        batches = [
-            to_uint8(self.generator(z[part].to(device), None if chosen is None else chosen[part].to(device))).cpu()
-            for part in (slice(start, start + batch_size) for start in range(0, num_images, batch_size))
-        ]
-        return torch.cat(batches)
+        z = latents(indices, self.generator.latent_dim, seed).to(device)
+        return to_uint8(self.generator(z, None if labels is None else labels.to(device)))
 
     def _labels(self, num_images: int, labels: int | Sequence[int] | Tensor | None) -> Tensor | None:
         if not self.generator.conditional:
@@ -87,8 +102,10 @@ def load(
     generator = build(about["generator"], trust)
     if not isinstance(generator, Generator):
         raise InputError(f"{path}: {about['generator']['class_path']} is no generator")
-    load_weights(generator, weights, "ema." if about["ema"] and not raw else "generator.", path)
-    return Sampler(generator.to(device))
+    averaged = about["ema"] and not raw
+    load_weights(generator, weights, "ema." if averaged else "generator.", path)
+    origin = {"checkpoint": str(path), "global_step": content["global_step"], "weights": "ema" if averaged else "raw"}
+    return Sampler(generator.to(device), origin)
 
 
 def load_weights(network: torch.nn.Module, weights: dict[str, Tensor], prefix: str, path: str | os.PathLike[str]) -> None:

@@ -10,7 +10,8 @@ PACKAGE = Path(gan_lightning.__file__).parent
 LEAVES = {"errors"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
-    "images": set(),
+    "images": LEAVES,
+    "latents": set(),
     "losses": LEAVES,
     "regularizers": LEAVES,
     "ema": LEAVES,
@@ -20,13 +21,28 @@ ALLOWED: dict[str, set[str]] = {
     "networks": LEAVES | {"networks.base", "networks.layers"},
     "gan": LEAVES | {"checkpoint", "ema", "images", "losses", "networks.base", "regularizers"},
     "data": LEAVES | {"checkpoint", "images", "data"},
-    "callbacks": LEAVES | {"checkpoint", "gan", "images", "callbacks"},
+    "metrics.functional": set(),
+    "metrics": LEAVES | {"checkpoint", "metrics"},
+    "measure": LEAVES | {"checkpoint", "data.base", "metrics"},
+    "callbacks": LEAVES | {"callbacks", "checkpoint", "data.base", "gan", "images", "latents", "measure", "metrics"},
     "trainer": LEAVES | {"checkpoint"},
-    "inference": LEAVES | {"checkpoint", "images", "networks.base"},
+    "inference": LEAVES | {"checkpoint", "images", "latents", "networks.base"},
     "commands": LEAVES
-    | {"callbacks", "checkpoint", "commands", "data", "gan", "inference", "losses", "networks", "regularizers", "trainer"},
+    | {"callbacks", "checkpoint", "commands", "data", "gan", "images", "inference", "latents", "losses", "measure", "metrics"}
+    | {"networks", "regularizers", "trainer"},
 }
-WITHOUT_LIGHTNING = {"errors", "images", "losses", "regularizers", "ema", "checkpoint", "networks", "inference"}
+WITHOUT_LIGHTNING = {
+    "errors",
+    "images",
+    "losses",
+    "regularizers",
+    "ema",
+    "checkpoint",
+    "networks",
+    "inference",
+    "latents",
+    "metrics",
+}
 
 
 def imports(path: Path) -> set[str]:

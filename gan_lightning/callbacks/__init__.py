@@ -1,8 +1,9 @@
 """What happens around training: one callback a file."""
 
 from gan_lightning.callbacks.checkpoints import Checkpoints
+from gan_lightning.callbacks.generative_metrics import GenerativeMetrics
 from gan_lightning.callbacks.image_grid import ImageGrid
 from gan_lightning.callbacks.progress_bar import ProgressBar
 from gan_lightning.callbacks.training_log import TrainingLog
 
-__all__ = ["Checkpoints", "ImageGrid", "ProgressBar", "TrainingLog"]
+__all__ = ["Checkpoints", "GenerativeMetrics", "ImageGrid", "ProgressBar", "TrainingLog"]

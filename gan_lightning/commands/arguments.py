@@ -54,7 +54,7 @@ def config_path(config: str) -> str:
     return str(shipped[config])
 
 
-def arrange(args: Sequence[str], short_for: str, short: Collection[str]) -> list[list[str]]:
+def arrange(args: Sequence[str], short_for: str = "", short: Collection[str] = ()) -> list[list[str]]:
     """Bring flags, each with its values, into the order in which they can be read.
 
     ``--X`` becomes ``--short_for.X`` for every X in ``short``. Files come first, so that a flag wins over a file wherever it
@@ -97,7 +97,7 @@ def given(groups: Sequence[Sequence[str]], name: str) -> str | None:
     return None
 
 
-def parse(parser: ArgumentParser, groups: Sequence[Sequence[str]], short_for: str) -> Namespace:
+def parse(parser: ArgumentParser, groups: Sequence[Sequence[str]], short_for: str = "") -> Namespace:
     """Parse what :func:`arrange` returned.
 
     Raises:
@@ -107,7 +107,7 @@ def parse(parser: ArgumentParser, groups: Sequence[Sequence[str]], short_for: st
         config = parser.parse_args([word for group in groups for word in group])
     except ArgumentError as error:
         raise InputError(_one_line(str(error), parser, short_for)) from error
-    if not isinstance(config[short_for], Namespace):
+    if short_for and not isinstance(config[short_for], Namespace):
         raise InputError(f"{short_for} is {config[short_for]!r} in the file: give its settings (name: value)")
     return config
 

@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 
 import gan_lightning.networks  # noqa: F401  (so that their short names are known)
 from gan_lightning import checkpoint
-from gan_lightning.callbacks import Checkpoints, ImageGrid, ProgressBar, TrainingLog
+from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, ImageGrid, ProgressBar, TrainingLog
 from gan_lightning.commands.arguments import arrange, config_path, given, instantiate, parse, run_command
 from gan_lightning.data import MNIST, ImageDataModule
 from gan_lightning.errors import InputError, one_line
@@ -68,6 +68,7 @@ def make_parser() -> ArgumentParser:
     parser.add_class_arguments(GAN, "model")
     parser.add_class_arguments(ImageGrid, "image_grid")
     parser.add_class_arguments(Checkpoints, "checkpoints")
+    parser.add_class_arguments(GenerativeMetrics, "metrics")
     for name, source in LINKED.items():
         owner, _, attribute = name.rpartition(".")
         when = "parse" if source == "seed_everything" else "instantiate"
@@ -113,6 +114,7 @@ def train(args: Sequence[str]) -> None:
             TrainingLog(),
             LambdaCallback(on_train_start=lambda trainer, _: _save_config(parser, config, trainer, folder)),
             objects.image_grid,
+            objects.metrics,
             *([] if arguments["enable_checkpointing"] is False else [objects.checkpoints]),
             *as_list(arguments.pop("callbacks")),
         ]
@@ -121,7 +123,7 @@ def train(args: Sequence[str]) -> None:
             print(f"Training on {trainer.strategy.root_device}; everything of this run goes to {_shown(folder)}", flush=True)
         interrupted = _fit(trainer, model, data, resume_from)
         if trainer.is_global_zero:
-            _say_where(trainer, folder, data, begun_at, interrupted)
+            _say_where(trainer, folder, data, objects.metrics, begun_at, interrupted)
     if interrupted:
         sys.exit(128 + signal.SIGINT)
 
@@ -218,7 +220,9 @@ def _fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path 
     return bool(interrupts)
 
 
-def _say_where(trainer: Trainer, folder: Path, data: ImageDataModule, begun_at: int, interrupted: bool) -> None:
+def _say_where(
+    trainer: Trainer, folder: Path, data: ImageDataModule, metrics: GenerativeMetrics, begun_at: int, interrupted: bool
+) -> None:
     """What was done, where its pictures, checkpoint and curves lie, and how to go on."""
     state = "Interrupted" if interrupted else "Done"
     print(f"\n{state}: {trainer.global_step - begun_at:,} generator updates, {trainer.global_step:,} in all")
@@ -232,6 +236,10 @@ def _say_where(trainer: Trainer, folder: Path, data: ImageDataModule, begun_at: 
     for name, path in lines.items():
         if path.exists():
             print(f"  {name:<18}{_shown(path)}")
+    best = folder / "checkpoints" / "best.ckpt"
+    if metrics.best_step >= 0 and best.exists():
+        how_good = f"{metrics.best_name} {metrics.best_value:.4g} at step {metrics.best_step:,}"
+        print(f"  {'best checkpoint':<18}{_shown(best)} ({how_good})")
     python = Path(sys.executable)
     script = f"{_shown(python)} {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
     print(f"  {'see the curves':<18}{_shown(python.with_name('tensorboard'))} --logdir {_shown(folder.parent)}")

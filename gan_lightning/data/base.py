@@ -1,6 +1,7 @@
 """The contract of every data source."""
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +43,9 @@ class ImageDataModule(LightningDataModule, ABC):
     Attributes:
         image_shape: (C, H, W).
         class_names: the name of every label; empty where there are no labels.
+        name: of the data set in metrics and files, made of the class's: ``fashion_mnist`` of FashionMNIST.
+        extractor: what samples are measured with unless something else is asked for: ``inception`` for photographs,
+            ``classifier``, the data set's own, for digits and the like, of which Inception has seen none.
 
     Raises:
         InputError: a batch size below 1.
@@ -49,6 +53,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     image_shape: tuple[int, int, int]
     class_names: Sequence[str]
+    extractor: Literal["inception", "classifier"] = "inception"
 
     def __init__(
         self,
@@ -64,11 +69,17 @@ class ImageDataModule(LightningDataModule, ABC):
         self.batch_size = batch_size
         self.horizontal_flip = horizontal_flip
         self.seed = seed
+        self.name: str = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
 
     @property
     def num_classes(self) -> int:
         """How many classes there are; 0 where there are no labels."""
         return len(self.class_names)
+
+    @property
+    def classifier_source(self) -> "ImageDataModule":
+        """The data that the classifier for its metrics is trained on: this."""
+        return self
 
     @abstractmethod
     def images(self, split: Split) -> Images:

@@ -17,6 +17,7 @@ class Digits(ImageDataModule):
 
     image_shape = (1, 8, 8)
     class_names = tuple("0123456789")
+    extractor = "classifier"
 
     def images(self, split: Split) -> Images:
         return _split(split)

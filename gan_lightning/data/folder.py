@@ -181,6 +181,35 @@ class ImageFolder(ImageDataModule):
         return digest.hexdigest()[:32]
 
 
+def read_folder(folder: Path, image_shape: tuple[int, int, int], num_workers: int = 2) -> Tensor:
+    """Every image below a folder, uint8 (N, C, H, W), in the order of the paths; resized and cropped where the size differs.
+
+    Raises:
+        InputError: the folder is missing or empty, or a file cannot be read.
+    """
+    _, files = _scan(folder)
+    read = list(_decoded(DecodedFiles(files, image_shape), num_workers))
+    for index, why in (error for _, _, errors in read for error in errors.items()):
+        raise InputError(f"{folder / files.paths[index]}: cannot be read as an image ({why}); mend or remove it")
+    return torch.cat([images for _, images, _ in read])
+
+
+def first_image_shape(folder: Path) -> tuple[int, int, int]:
+    """(C, H, W) of the first image below a folder, its shorter side as height and width; one channel where it is grey.
+
+    Raises:
+        InputError: the folder is missing or empty, or its first file cannot be read.
+    """
+    _, files = _scan(folder)
+    path = folder / files.paths[0]
+    try:
+        with Image.open(path) as image:
+            side = min(image.size)
+            return (1 if image.mode in ("1", "L", "I", "I;16") else 3), side, side
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as an image ({one_line(error)}); mend or remove it") from error
+
+
 class DecodedFiles(Dataset[tuple[Tensor, int]]):
     """Image files, decoded as they are read: index -> (uint8 (C, H, W), label, -1 where there are none)."""
 

@@ -9,8 +9,9 @@ from gan_lightning.data.torchvision_source import TorchvisionSource
 class MNIST(TorchvisionSource):
     """70,000 handwritten digits of 28x28 pixels, 10,000 of them the test split. Arguments as ``ImageDataModule``."""
 
-    image_shape = (1, 28, 28)
+    image_shape: tuple[int, int, int] = (1, 28, 28)
     class_names: tuple[str, ...] = tuple("0123456789")
+    extractor = "classifier"
     dataset_class = datasets.MNIST
     files = "the four original files (train-images-idx3-ubyte.gz ...) into MNIST/raw"
 

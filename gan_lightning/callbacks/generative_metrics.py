@@ -1,0 +1,208 @@
+"""How good the samples are, measured as the run goes on."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from gan_lightning.data.base import ImageDataModule, Split
+from gan_lightning.errors import InputError
+from gan_lightning.gan import GAN
+from gan_lightning.latents import class_labels, latents
+from gan_lightning.measure import RealImages, make_extractor, reference
+from gan_lightning.metrics.evaluator import (
+    NEED_REAL_FEATURES,
+    check_request,
+    evaluate,
+    metric_names,
+    seconds_per_image,
+    split_names,
+)
+from gan_lightning.metrics.features import Extractor
+from gan_lightning.metrics.inception import Inception
+from gan_lightning.metrics.statistics import Statistics
+
+LARGER_IS_BETTER = {"fid": False, "kid": False, "kl": False} | dict.fromkeys(
+    ("is", "precision", "recall", "density", "coverage", "modes"), True
+)
+
+
+class GenerativeMetrics(Callback):
+    """Metrics of the samples, as ``metrics/*`` in the logs, and ``checkpoints/best.ckpt`` by one of them.
+
+    They are measured on the moving average of the generator where there is one, and at the run's end once more. Latents and
+    labels depend on the seed and the image's number alone, so that figures of one run compare, and the random numbers of
+    the training stay as they are. The values can be monitored by callbacks of Lightning too.
+
+    Args:
+        extractor: what images are measured with: ``inception`` (FID, IS), ``classifier``, one of the data set itself that
+            is trained on first use (``mnist_fd``, ``mnist_score``), the class path of a module of one's own, or ``none``.
+            ``auto`` is the classifier for digits and the like; for photographs Inception on a GPU, and none on a CPU, where
+            it costs a tenth of a second an image.
+        metrics: which, of fid, is, kid, prdc (precision, recall, density, coverage) and modes (classes covered).
+        every_n_steps: how often, in generator updates; 0 does not count them.
+        every_n_epochs: how often, in epochs; 0 does not count them.
+        num_images: how many samples; it stands in the names, as in ``fid_5k``.
+        num_real: how many real images they are compared with; None is all of the split.
+        split: of the real images.
+        weights: the file of Inception's; None looks where torch keeps such files, and downloads it.
+        best: the value that chooses ``best.ckpt``: fid, is, kid, precision, recall, density, coverage, modes or kl.
+        patience: stop the run after so many measurements without a better one; 0 never does.
+        batch_size: images at a time.
+        seed: of the latents.
+
+    Raises:
+        InputError: a number out of range, or metrics that are not there.
+    """
+
+    def __init__(
+        self,
+        extractor: str = "auto",
+        metrics: str = "fid,is",
+        every_n_steps: int = 2000,
+        every_n_epochs: int = 0,
+        num_images: int = 5000,
+        num_real: int | None = None,
+        split: Split = "train",
+        weights: str | None = None,
+        best: str = "fid",
+        patience: int = 0,
+        batch_size: int = 50,
+        seed: int = 0,
+    ) -> None:
+        if min(every_n_steps, every_n_epochs, patience, seed) < 0 or batch_size < 1:
+            raise InputError(
+                f"metrics has every_n_steps {every_n_steps}, every_n_epochs {every_n_epochs}, patience {patience}, "
+                f"seed {seed}, batch_size {batch_size}: give at least 0, 0, 0, 0 and 1"
+            )
+        self.extractor_name, self.metrics, self.weights = extractor, split_names(metrics), weights
+        self.every_n_steps, self.every_n_epochs = every_n_steps, every_n_epochs
+        self.num_images, self.num_real, self.split = num_images, num_real, split
+        self.best, self.patience, self.batch_size, self.seed = best, patience, batch_size, seed
+        check_request(self.metrics, num_images, num_real, real_features=True)
+        if best not in LARGER_IS_BETTER or not _measured(best, self.metrics):
+            raise InputError(f"metrics.best is {best!r}, which is not among what is measured ({metrics})")
+        self.best_name, self.best_value, self.best_step, self.misses = "", float("nan"), -1, 0
+        self._extractor: Extractor | None = None
+        self._reference: Statistics | None = None
+        self._frequencies = torch.empty(0)
+        self._measured_at = -1
+        self._folder = Path()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("best_name", "best_value", "best_step", "misses")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name, value in state_dict.items():
+            setattr(self, name, value)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make ready all that may be missing: weights, a classifier, statistics of the real images."""
+        assert isinstance(pl_module, GAN)
+        data = getattr(trainer, "datamodule", None)
+        device = trainer.strategy.root_device
+        name = self._chosen(data, device)
+        if name == "none" or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        assert isinstance(data, ImageDataModule)
+        progress = trainer.progress_bar_callback is not None
+        with _fork_rng(device):
+            extractor = make_extractor(name, data, self.weights, device, progress)
+            real = RealImages.of(data, self.split)
+            check_request(self.metrics, self.num_images, self.num_real or len(real.images), real_features=True)
+            if isinstance(extractor, Inception) and device.type == "cpu" and trainer.is_global_zero:
+                seconds = seconds_per_image(extractor, data.image_shape)
+                pl_module.print(
+                    f"Inception takes about {seconds:.2f} s an image on this CPU: {seconds * self.num_images / 60:.0f} minutes "
+                    f"each time for {self.num_images:,} samples, and once "
+                    f"{seconds * (self.num_real or len(real.images)) / 60:.0f} for the real images (--metrics.num_images, "
+                    "--metrics.num_real; --metrics.extractor classifier is fast)"
+                )
+            with_features = bool(NEED_REAL_FEATURES & set(self.metrics))
+            self._reference, _ = reference(real, extractor, self.num_real, with_features, self.batch_size, progress)
+        self._extractor = extractor
+        self._frequencies = real.frequencies(pl_module.generator.num_classes)
+        name = metric_names(extractor.prefix, self.num_images)[self.best]
+        if self.best_name != name:  # also of a run that is resumed and measures something else now
+            self.best_name, self.best_value, self.best_step, self.misses = name, float("nan"), -1, 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """At a step's end, as checkpoints are (see ``Checkpoints``), and before them."""
+        if self._extractor is not None and self._is_due(trainer):
+            self._measure(trainer, pl_module, self._extractor)
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        step, epochs = trainer.global_step, trainer.current_epoch + 1
+        if step == trainer.max_steps or (self.every_n_steps and step % self.every_n_steps == 0):
+            return True
+        ends_epoch = self.every_n_epochs and epochs % self.every_n_epochs == 0
+        return bool(trainer.is_last_batch and (ends_epoch or epochs == trainer.max_epochs))
+
+    def _measure(self, trainer: Trainer, pl_module: LightningModule, extractor: Extractor) -> None:
+        assert isinstance(pl_module, GAN)
+        device = pl_module.device
+
+        def sample(indices: Tensor) -> Tensor:
+            labels = class_labels(indices, self._frequencies).to(device) if pl_module.generator.conditional else None
+            return pl_module.sample(latents(indices, pl_module.generator.latent_dim, self.seed).to(device), labels)
+
+        with _fork_rng(device):  # a generator may draw noise of its own
+            values = evaluate(
+                sample,
+                self._reference,
+                extractor,
+                self.metrics,
+                self.num_images,
+                self.batch_size,
+                progress=trainer.progress_bar_callback is not None,
+            )
+        pl_module.log_dict(  # for callbacks that monitor
+            {f"metrics/{name}": value for name, value in values.items()}, logger=False, on_step=True, on_epoch=False
+        )
+        for logger in trainer.loggers:
+            logger.log_metrics({f"metrics/{name}": value for name, value in values.items()}, step=trainer.global_step)
+        value = values[self.best_name]
+        better = self.best_step < 0 or (value > self.best_value if LARGER_IS_BETTER[self.best] else value < self.best_value)
+        pl_module.print(
+            f"step {trainer.global_step:,}: "
+            + ", ".join(f"{name} {value:.4g}" for name, value in values.items() if not name.endswith("_std"))
+            + (" (the best so far)" if better else "")
+        )
+        self.misses = 0 if better else self.misses + 1
+        if better:
+            self.best_value, self.best_step = value, trainer.global_step
+            if trainer.checkpoint_callback is not None:
+                trainer.save_checkpoint(self._folder / "best.ckpt", weights_only=False)
+        if self.patience and self.misses >= self.patience:
+            pl_module.print(
+                f"stopping: {self.best_name} has not improved in {self.misses} measurements; the best was "
+                f"{self.best_value:.4g} at step {self.best_step:,}"
+            )
+            trainer.should_stop = True
+
+    def _chosen(self, data: Any, device: torch.device) -> str:
+        """What ``auto`` means here."""
+        if self.extractor_name != "auto":
+            if not isinstance(data, ImageDataModule) and self.extractor_name != "none":
+                raise InputError("metrics need an ImageDataModule, whose real images samples are compared with")
+            return self.extractor_name
+        if not isinstance(data, ImageDataModule) or (data.extractor == "inception" and device.type == "cpu"):
+            return "none"
+        return data.extractor
+
+
+def _measured(best: str, metrics: list[str]) -> bool:
+    family = {"precision": "prdc", "recall": "prdc", "density": "prdc", "coverage": "prdc", "kl": "modes"}
+    return family.get(best, best) in metrics
+
+
+def _fork_rng(device: torch.device) -> Any:
+    """Within the block torch's random numbers may be drawn; after it they are as before."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

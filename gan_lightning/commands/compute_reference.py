@@ -1,0 +1,76 @@
+"""Compute the statistics of real images alone: into the cache, and as an .npz for other programs or machines.
+
+python scripts/compute_reference.py --data CIFAR10 --output cifar10.npz
+python scripts/compute_reference.py --real my_photos --image_size 64 --features true
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+from torch import distributed
+
+from gan_lightning.commands.arguments import arrange, instantiate, parse, run_command
+from gan_lightning.commands.evaluate import add_real_images, process_group, real_images, say_estimate, versions
+from gan_lightning.data.folder import first_image_shape
+from gan_lightning.errors import InputError
+from gan_lightning.measure import cache_folder, make_extractor, reference
+from gan_lightning.metrics.statistics import write_npz
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code is 0, or 2 for bad input."""
+    sys.path.append(str(Path.cwd()))  # classes of one's own are named by module and class
+    return run_command("compute_reference", lambda: compute_reference(list(sys.argv[1:] if args is None else args)))
+
+
+def make_parser() -> ArgumentParser:
+    """All that can be said on the command line."""
+    parser = ArgumentParser(
+        prog="compute_reference",
+        description="Compute the statistics of real images, which evaluate.py and training then find in the cache.",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    add_real_images(parser)
+    parser.add_argument("--features", type=bool, default=False, help="true: keep features too, for kid and prdc")
+    parser.add_argument("--output", type=str | None, help="also write mu and sigma to this .npz")
+    return parser
+
+
+def compute_reference(args: Sequence[str]) -> None:
+    """Compute, cache, and write what was asked for."""
+    parser = make_parser()
+    config = instantiate(parser, parse(parser, arrange(args)))
+    if config.batch_size < 1:
+        raise InputError(f"batch_size is {config.batch_size}: give at least 1")
+    if config.output is not None and not config.output.endswith(".npz"):
+        raise InputError(f"--output {config.output}: the name must end in .npz")
+    if config.real is not None:
+        shape = first_image_shape(Path(config.real))
+        if config.image_size is not None:
+            shape = shape[0], config.image_size, config.image_size
+    elif config.data is not None:
+        shape = config.data.image_shape
+    else:
+        raise InputError("there is nothing to measure: name real images by --data or --real")
+    with process_group(config.device) as device:
+        first = not distributed.is_initialized() or distributed.get_rank() == 0
+        real = real_images(config, shape, needed=True)
+        assert real is not None
+        name = config.extractor or (config.data.extractor if config.data is not None and config.real is None else "inception")
+        extractor = make_extractor(name, config.data, config.weights, device, progress=first)
+        if first:
+            say_estimate(extractor, shape, config.num_real or len(real.images), None)
+        statistics, about = reference(real, extractor, config.num_real, config.features, config.batch_size, first)
+        if statistics is None:
+            return
+        print(f"{about['num_real']:,} images of {about['real']}: mu and sigma of {len(statistics.mean)} features")
+        print(f"  cache: {cache_folder()}")
+        if config.output is not None:
+            try:
+                write_npz(Path(config.output), statistics, {**about, "versions": versions()})
+            except OSError as error:
+                raise InputError(f"--output {config.output}: cannot be written ({error.strerror})") from error
+            print(f"  written: {config.output}")

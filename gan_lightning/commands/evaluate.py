@@ -1,0 +1,352 @@
+"""Measure a trained generator, or a folder of images, against real images.
+
+python scripts/evaluate.py lightning_logs/version_0/checkpoints/last.ckpt
+python scripts/evaluate.py last.ckpt --metrics fid,is,kid,prdc --extractor inception --num_images 10000
+python scripts/evaluate.py last.ckpt --real my_photos
+python scripts/evaluate.py samples/ --real my_photos
+python scripts/evaluate.py last.ckpt --metrics fid,is --reference cifar10.npz
+torchrun --nproc_per_node 2 scripts/evaluate.py last.ckpt
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+from torch import Tensor, distributed
+
+import gan_lightning
+from gan_lightning import inference
+from gan_lightning.checkpoint import fingerprint, write_aside
+from gan_lightning.commands.arguments import arrange, instantiate, parse, run_command
+from gan_lightning.data import ImageDataModule, Split
+from gan_lightning.data.folder import first_image_shape, read_folder
+from gan_lightning.errors import InputError, one_line
+from gan_lightning.latents import class_labels
+from gan_lightning.measure import RealImages, make_extractor, reference
+from gan_lightning.metrics.evaluator import (
+    NEED_REAL_FEATURES,
+    NEED_REFERENCE,
+    Sample,
+    check_request,
+    collect,
+    compute,
+    on_first_process,
+    protocol,
+    seconds_per_image,
+    split_names,
+)
+from gan_lightning.metrics.features import Extractor
+from gan_lightning.metrics.inception import Inception
+from gan_lightning.metrics.statistics import Statistics, read_npz
+
+NUM_IMAGES = 50_000
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code is 0, or 2 for bad input."""
+    sys.path.append(str(Path.cwd()))  # classes of one's own are named by module and class
+    return run_command("evaluate", lambda: evaluate(list(sys.argv[1:] if args is None else args)))
+
+
+def make_parser() -> ArgumentParser:
+    """All that can be said on the command line."""
+    parser = ArgumentParser(
+        prog="evaluate",
+        description="Measure a trained generator, or a folder of images, against real images.",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", type=str, help="a checkpoint of train.py, or a folder of images")
+    parser.add_argument("--metrics", type=str, default="fid,is", help="which, of fid,is,kid,prdc,modes")
+    parser.add_argument(
+        "--num_images", type=int | None, help=f"how many samples; by default {NUM_IMAGES}, or all of the folder"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the latents")
+    parser.add_argument("--raw", type=bool, default=False, help="true: the generator's own weights, not their average")
+    parser.add_argument("--trust", type=list[str], default=[], help="modules of one's own that the checkpoint may name")
+    parser.add_argument("--reference", type=str | None, help="an .npz with mu and sigma, instead of real images")
+    parser.add_argument("--output", type=str | None, help="the record; by default beside the checkpoint, none of a folder")
+    add_real_images(parser)
+    return parser
+
+
+def add_real_images(parser: ArgumentParser) -> None:
+    """The flags of the real images and the extractor, which ``compute_reference`` has too."""
+    parser.add_argument("--extractor", type=str | None, help="inception, classifier, or the class path of a module")
+    parser.add_argument("--weights", type=str | None, help="the file of Inception's weights")
+    parser.add_argument("--real", type=str | None, help="a folder of real images, all of it")
+    parser.add_argument("--data", type=ImageDataModule | None, help="the real data; by default what the run was trained on")
+    parser.add_argument("--split", type=Split, default="train", help="of the real data")
+    parser.add_argument("--num_real", type=int | None, help="how many real images; by default all")
+    parser.add_argument("--image_size", type=int | None, help="of a folder's images; by default that of its first one")
+    parser.add_argument("--batch_size", type=int, default=50, help="images at a time")
+    parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, mps; auto is the GPU where there is one")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images to be measured: a generator's or a folder's."""
+
+    sample: Sample
+    image_shape: tuple[int, int, int]
+    num_images: int
+    about: dict[str, Any]
+
+
+def evaluate(args: Sequence[str]) -> None:
+    """Read the settings, measure, print a table and write the record."""
+    config = _settings(args)
+    metrics = split_names(config.metrics)
+    if config.seed < 0 or config.batch_size < 1:
+        raise InputError(f"seed is {config.seed} and batch_size {config.batch_size}: give at least 0 and 1")
+    with process_group(config.device) as device:
+        first = not distributed.is_initialized() or distributed.get_rank() == 0
+        begun = time.perf_counter()
+        given = read_npz(Path(config.reference)) if config.reference else None
+        shape = first_image_shape(Path(config.source)) if Path(config.source).is_dir() else None
+        sampler = inference.load(config.source, raw=config.raw, device=device, trust=config.trust) if shape is None else None
+        if sampler is not None:
+            channels, height, width = sampler.generator.image_shape
+            shape = channels, height, width
+        assert shape is not None
+        if config.image_size is not None and sampler is None:
+            shape = shape[0], config.image_size, config.image_size
+        real = None if given else real_images(config, shape, bool(NEED_REFERENCE & set(metrics)))
+        source = _folder_source(config, shape) if sampler is None else _checkpoint_source(config, sampler, real)
+        num_real = given[0].count if given else (config.num_real or (len(real.images) if real is not None else None))
+        check_request(metrics, source.num_images, num_real, real_features=given is None)
+        if real is not None and tuple(real.images.shape[1:]) != source.image_shape:
+            raise InputError(
+                f"{config.source} has images of {_size(source.image_shape)} and the real ones ({real.about['real']}) are "
+                f"{_size(real.images.shape[1:])} (channels, height, width): name data of that size, by --data or --real"
+            )
+        name = config.extractor or (config.data.extractor if config.data is not None and config.real is None else "inception")
+        extractor = make_extractor(name, config.data, config.weights, device, progress=first)
+        if given:
+            _check_reference(config.reference, given[1], extractor, source.image_shape)
+        if first:
+            say_estimate(extractor, source.image_shape, source.num_images, num_real if real is not None else None)
+        seconds = {"set_up": time.perf_counter() - begun}
+        begun = time.perf_counter()
+        statistics: Statistics | None = None
+        about: dict[str, Any] = {}
+        if given:
+            statistics, about = given[0], {"reference": config.reference, **given[1], "num_real": given[0].count}
+        elif real is not None:
+            with_features = bool(NEED_REAL_FEATURES & set(metrics))
+            statistics, about = reference(real, extractor, config.num_real, with_features, config.batch_size, first)
+        seconds["reference"] = time.perf_counter() - begun
+        begun = time.perf_counter()
+        keep = bool(NEED_REAL_FEATURES & set(metrics))
+        generated = collect(
+            source.sample, extractor, source.num_images, config.batch_size, keep, "Measuring samples" if first else None
+        )
+        seconds["samples"] = time.perf_counter() - begun
+        begun = time.perf_counter()
+        values = on_first_process(lambda: compute(generated, statistics, extractor.prefix, metrics))
+        seconds["metrics"] = time.perf_counter() - begun
+        if not first:
+            return
+        record = {
+            "metrics": values,
+            "protocol": {
+                **source.about,
+                "num_images": source.num_images,
+                **about,
+                **extractor.protocol(),
+                "image_shape": list(source.image_shape),
+                "constants": protocol(metrics, source.num_images, num_real),
+                "batch_size": config.batch_size,
+                "device": device.type,
+                "processes": distributed.get_world_size() if distributed.is_initialized() else 1,
+                "versions": versions(),
+            },
+            "seconds": {part: round(spent, 2) for part, spent in seconds.items()},
+        }
+        print_table(record)
+        output = _output(config)
+        if output is not None:
+            write_record(output, record)
+            print(f"  record: {output}")
+
+
+def _settings(args: Sequence[str]) -> Namespace:
+    """The flags, with the data set of the run that the checkpoint is of where no other is named; the data is made."""
+    parser = make_parser()
+    groups = arrange(args)
+    config = parse(parser, groups)
+    if not Path(config.source).exists():
+        raise InputError(f"{config.source}: no such file or folder; give a checkpoint of train.py or a folder of images")
+    if config.data is None and config.real is None and config.reference is None:
+        own = Path(config.source).parent.parent / "config.yaml"
+        if own.is_file() and Path(config.source).is_file():
+            try:
+                content = yaml.safe_load(own.read_text(encoding="utf-8"))
+                parser.set_defaults(data=content["data"])
+            except (yaml.YAMLError, UnicodeDecodeError, OSError, KeyError, TypeError) as error:
+                raise InputError(f"{own}: does not say what the run was trained on ({one_line(error)}); use --data") from error
+            config = parse(parser, groups)
+    return instantiate(parser, config)
+
+
+def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) -> RealImages | None:
+    """What ``--real`` or ``--data`` names, brought to ``shape`` where it is a folder.
+
+    Raises:
+        InputError: both are named, or nothing is, and it is needed.
+    """
+    if config.real is not None:
+        if config.reference if "reference" in config else None:
+            raise InputError(f"--real {config.real} and --reference {config.reference}: give one of the two")
+        if shape[1] != shape[2]:
+            raise InputError(
+                f"--real {config.real}: folders are read as squares and the samples are {_size(shape)}; use --data"
+            )
+        return RealImages(read_folder(Path(config.real), shape), None, {"real": str(config.real), "split": "all"})
+    if config.data is not None:
+        config.data.prepare_data()
+        return RealImages.of(config.data, config.split)
+    if needed:
+        raise InputError("there is nothing to compare with: name real images by --data or --real, or statistics by --reference")
+    return None
+
+
+def _folder_source(config: Namespace, shape: tuple[int, int, int]) -> Source:
+    images = read_folder(Path(config.source), shape)
+    count = len(images) if config.num_images is None else config.num_images
+    if not 0 < count <= len(images):
+        raise InputError(f"num_images is {count}: {config.source} has {len(images):,} images")
+    about = {"source": config.source, "source_sha256": fingerprint(images[:count])}
+    return Source(lambda indices: images[indices], shape, count, about)
+
+
+def _checkpoint_source(config: Namespace, sampler: inference.Sampler, real: RealImages | None) -> Source:
+    generator = sampler.generator
+    frequencies = None
+    if generator.conditional:
+        classes = generator.num_classes
+        frequencies = torch.ones(classes) if real is None else real.frequencies(classes)
+
+    def sample(indices: Tensor) -> Tensor:
+        return sampler.at(indices, None if frequencies is None else class_labels(indices, frequencies), config.seed)
+
+    channels, height, width = generator.image_shape
+    count = NUM_IMAGES if config.num_images is None else config.num_images
+    labels = {} if frequencies is None else {"labels": "in proportion to the real ones'"}
+    about = {**sampler.origin, "seed": config.seed, "latents": "Philox, one stream an image", **labels}
+    return Source(sample, (channels, height, width), count, about)
+
+
+def _check_reference(path: str, about: dict[str, Any], extractor: Extractor, shape: tuple[int, int, int]) -> None:
+    """Refuse statistics that say of themselves that they were made of other images, or with another extractor."""
+    for name, mine in {**extractor.protocol(), "image_shape": list(shape)}.items():
+        if name in about and about[name] != mine:
+            raise InputError(
+                f"{path}: its {name} is {about[name]} and this measurement's {mine}; use one that fits, or real images"
+            )
+
+
+def say_estimate(extractor: Extractor, shape: tuple[int, int, int], num_images: int, num_real: int | None) -> None:
+    """On a CPU, how long Inception will take."""
+    if isinstance(extractor, Inception) and extractor.device.type == "cpu":
+        seconds = seconds_per_image(extractor, shape)
+        also = "" if num_real is None else f"; once {seconds * num_real / 60:.1f} more for {num_real:,} real ones, then cached"
+        print(
+            f"Inception takes about {seconds:.2f} s an image on this CPU: {seconds * num_images / 60:.1f} minutes for "
+            f"{num_images:,} samples{also}",
+            flush=True,
+        )
+
+
+def print_table(record: dict[str, Any]) -> None:
+    """The values, each with its spread where it has one, and the most telling of the protocol."""
+    values = record["metrics"]
+    print()
+    for name, value in values.items():
+        if not name.endswith("_std"):
+            spread = f" ± {values[f'{name}_std']:.4g}" if f"{name}_std" in values else ""
+            print(f"  {name:<28}{value:.6g}{spread}")
+    about = record["protocol"]
+    what = about.get("source") or f"{about.get('checkpoint')} ({about.get('weights')} weights, step {about.get('global_step')})"
+    real = about.get("reference") or f"{about.get('real')} ({about.get('split')} split)"
+    print(f"  {about['num_images']:,} images of {what}")
+    if about.get("num_real"):
+        print(f"  against {about['num_real']:,} of {real}")
+    print(f"  extractor: {about['extractor']}, weights {about.get('weights_sha256', 'none')[:12]}")
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write a record as JSON, aside and renamed.
+
+    Raises:
+        InputError: it cannot be written there.
+    """
+    try:
+        with write_aside(path) as aside:
+            aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--output {path}: cannot be written ({error.strerror})") from error
+
+
+def _output(config: Namespace) -> Path | None:
+    """``--output``, else a file beside the checkpoint that is not there yet; none for a folder."""
+    if config.output is not None:
+        return Path(config.output)
+    source = Path(config.source)
+    if source.is_dir():
+        return None
+    number, path = 0, source.with_name(f"{source.stem}_metrics.json")
+    while path.exists():
+        number += 1
+        path = source.with_name(f"{source.stem}_metrics_{number}.json")
+    return path
+
+
+def versions() -> dict[str, str]:
+    """Of what the values depend on."""
+    packages = {name: version(name) for name in ("torch", "numpy", "torch-fidelity")}
+    return {"gan_lightning": gan_lightning.__version__, "python": platform.python_version(), **packages}
+
+
+@contextmanager
+def process_group(device_name: str) -> Iterator[torch.device]:
+    """The device to work on; under torchrun, with the processes joined for the length of the block.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    if device_name == "auto":
+        device_name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(device_name)
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", local_rank)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {device_name}: cannot be used ({one_line(error)[:100]}); give cpu, or auto") from error
+    if int(os.environ.get("WORLD_SIZE", 1)) < 2:
+        yield device
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        distributed.destroy_process_group()
+
+
+def _size(shape: Any) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,213 @@
+"""A classifier of the data set itself as the extractor: for digits it tells more than a network of photographs.
+
+As TFGAN's ``mnist_score`` and ``mnist_frechet_distance``: penultimate features for the distance, logits for the score.
+Figures compare only where they were made with the same classifier, whose hash stands in every record.
+"""
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from gan_lightning import checkpoint
+from gan_lightning.checkpoint import fingerprint
+from gan_lightning.errors import InputError
+from gan_lightning.metrics.features import Extractor
+
+NUM_FEATURES = 128
+BATCH_SIZE = 128
+LEARNING_RATE = 3e-3  # the peak of one cycle (Smith and Topin 2018)
+FEWEST_IMAGES_SEEN = 60_000  # in training: a small data set is gone through more often
+EPOCHS = 3  # of a large one
+VERSION = 1  # of all that a trained classifier depends on here
+
+Images = tuple[Tensor, Tensor]
+"""Images uint8 (N, C, H, W), and labels int64 (N,)."""
+
+
+class Classifier(Extractor):
+    """The features (N, 128) before the last layer of a classifier, and its logits (N, K).
+
+    Args:
+        network: as :func:`make_network` makes it, trained.
+        image_shape: (C, H, W).
+        name: of the data set: what its metrics' names begin with.
+        accuracy: on the test split, 0 to 1.
+    """
+
+    def __init__(self, network: nn.Sequential, image_shape: tuple[int, int, int], name: str, accuracy: float) -> None:
+        super().__init__()
+        self.body, self.head = network[:-1].eval().requires_grad_(False), network[-1].requires_grad_(False)
+        self.image_shape, self.name, self.accuracy = image_shape, name, accuracy
+        self.prefix = f"{name}_"
+
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        if tuple(images.shape[1:]) != self.image_shape:
+            raise InputError(
+                f"images are {_size(images.shape[1:])} and the classifier of {self.name} takes {_size(self.image_shape)} "
+                "(channels, height, width): measure them with the data they were trained on, or with extractor inception"
+            )
+        features = self.body(images)
+        return features, self.head(features)
+
+    def protocol(self) -> dict[str, Any]:
+        return {
+            "extractor": f"classifier of {self.name}",
+            "weights_sha256": fingerprint(*self.body.state_dict().values(), *self.head.state_dict().values()),
+            "test_accuracy": round(self.accuracy, 4),
+            "resize": "none",
+            "dtype": "float32",
+        }
+
+
+class StackedClassifier(Extractor):
+    """A classifier of grey images, looking at each channel of colour ones by itself; for Stacked MNIST.
+
+    The features of the channels stand side by side, (N, C * 128), and a class is a combination of theirs: with three
+    channels and ten digits the logits are (N, 1000), those of class 123 the sum of the channels' log-probabilities of 1,
+    2 and 3.
+
+    Args:
+        classifier: of one channel.
+        name: of the data set: what its metrics' names begin with.
+    """
+
+    def __init__(self, classifier: Classifier, name: str) -> None:
+        super().__init__()
+        self.classifier, self.name = classifier, name
+        self.prefix = f"{name}_"
+
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        features, logits = self.classifier.extract(images.flatten(0, 1).unsqueeze(1))  # (N * C, ...)
+        assert logits is not None
+        channels = logits.log_softmax(1).view(len(images), -1, logits.shape[1]).unbind(1)  # C times (N, K)
+        joint = channels[0]
+        for channel in channels[1:]:
+            joint = (joint.unsqueeze(2) + channel.unsqueeze(1)).flatten(1)
+        return features.reshape(len(images), -1), joint
+
+    def protocol(self) -> dict[str, Any]:
+        return {**self.classifier.protocol(), "extractor": f"{self.classifier.protocol()['extractor']}, channel by channel"}
+
+
+def make_network(image_shape: tuple[int, int, int], num_classes: int) -> nn.Sequential:
+    """A small convolutional classifier, uint8 images to logits; its last layer is linear on (N, 128) features.
+
+    Each block halves height and width, until at most 4 pixels are left.
+    """
+    channels, height, width = image_shape
+    layers: list[nn.Module] = [_Normalize()]
+    wide = 32
+    while not layers[1:] or max(height, width) > 4:
+        layers += [nn.Conv2d(channels, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(), nn.MaxPool2d(2)]
+        channels, height, width, wide = wide, height // 2, width // 2, min(2 * wide, 256)
+        if min(height, width) < 1:
+            raise InputError(f"images of {_size(image_shape)} are too small for a classifier; use extractor inception")
+    layers += [nn.Flatten(), nn.Linear(channels * height * width, NUM_FEATURES), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(NUM_FEATURES, num_classes))
+
+
+class _Normalize(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.float().sub(127.5).div(127.5)
+
+
+def load_or_train(
+    name: str, train: Images, test: Images, num_classes: int, folder: Path, device: torch.device, progress: bool = True
+) -> Classifier:
+    """The classifier of a data set: from the cache, else trained and put there.
+
+    Its file is named by a hash of the images and labels; one that is cut, damaged or does not fit is made anew. Training is
+    seeded and leaves the random numbers outside as they are.
+
+    Args:
+        name: of the data set.
+        train: what it is trained on.
+        test: what its accuracy is measured on.
+        num_classes: K, at least 2.
+        folder: of the cache.
+        device: where to train and to use it.
+        progress: whether to say what is done.
+
+    Raises:
+        InputError: fewer than two classes, or images that are too small.
+    """
+    image_shape = _shape(train[0])
+    if num_classes < 2:
+        raise InputError(f"{name} has {num_classes} classes: a classifier needs labels of two or more; use extractor inception")
+    with torch.random.fork_rng(devices=[]):
+        network = make_network(image_shape, num_classes).to(device)
+    key = {"version": VERSION, "image_shape": list(image_shape), "num_classes": num_classes, "data": fingerprint(*train, *test)}
+    path = folder / f"{name}_classifier_{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.pt"
+    accuracy = _load(path, key, network)
+    if accuracy is None:
+        if progress:
+            print(f"Training a classifier of {name}, once, for its metrics; it is kept in {path}", flush=True)
+        accuracy = train_classifier(network, train, test, progress)
+        if progress:
+            print(f"  {accuracy:.2%} of its {len(test[0]):,} test images are named right", flush=True)
+        weights = {entry: value.cpu() for entry, value in network.state_dict().items()}
+        content = {"key": key, "accuracy": accuracy, "digest": fingerprint(*weights.values()), "weights": weights}
+        try:
+            checkpoint.save(content, path)
+        except OSError as error:
+            print(f"{path}: cannot be written ({error.strerror}), so the classifier is trained anew each time")
+    return Classifier(network, image_shape, name, accuracy)
+
+
+def train_classifier(network: nn.Sequential, train: Images, test: Images, progress: bool = True) -> float:
+    """Train a network of :func:`make_network` where it is; its accuracy on the test images, 0 to 1."""
+    device = next(network.parameters()).device
+    images, labels = (tensor.to(device) for tensor in train)
+    batch_size = min(BATCH_SIZE, max(2, len(images) // 2))  # batch norm needs two
+    steps = max(1, len(images) // batch_size)  # an epoch
+    epochs = max(EPOCHS, math.ceil(FEWEST_IMAGES_SEEN / len(images)))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
+        torch.manual_seed(0)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+                module.reset_parameters()
+        optimizer = torch.optim.Adam(network.parameters())
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=epochs * steps)
+        network.train()
+        for _ in tqdm(range(epochs), desc="Training a classifier", unit=" epochs", disable=not progress, leave=False):
+            order = torch.randperm(len(images)).to(device)
+            for chosen in torch.split(order, batch_size)[:steps]:
+                loss = functional.cross_entropy(network(images[chosen]), labels[chosen])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+    network.eval()
+    with torch.no_grad():
+        right = [
+            int((network(part.to(device)).argmax(1).cpu() == truth.cpu()).sum())
+            for part, truth in zip(torch.split(test[0], 500), torch.split(test[1], 500), strict=True)
+        ]
+    return sum(right) / max(1, len(test[0]))
+
+
+def _load(path: Path, key: dict[str, Any], network: nn.Sequential) -> float | None:
+    """Fill the network from the cache; its accuracy, or None where there is no such file, or it is not whole."""
+    try:
+        content = checkpoint.load(path)
+        if content["key"] != key or content["digest"] != fingerprint(*content["weights"].values()):
+            return None
+        network.load_state_dict(content["weights"])
+        return float(content["accuracy"])
+    except (InputError, KeyError, TypeError, AttributeError, RuntimeError, ValueError):
+        return None
+
+
+def _shape(images: Tensor) -> tuple[int, int, int]:
+    channels, height, width = images.shape[1:]
+    return channels, height, width
+
+
+def _size(shape: Any) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,302 @@
+"""One pass over a set of images, and every metric that was asked for from it."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from tqdm import tqdm
+
+from gan_lightning.errors import InputError, one_line
+from gan_lightning.metrics.features import Extractor
+from gan_lightning.metrics.functional import (
+    KERNEL_SUBSET_SIZE,
+    KERNEL_SUBSETS,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    mode_coverage,
+    prdc,
+)
+from gan_lightning.metrics.statistics import SPLITS, Statistics, Sums
+
+Sample = Callable[[Tensor], Tensor]
+"""Global indices int64 (B,) to images uint8 (B, C, H, W): of a generator, or of a set of images."""
+
+FEWEST = {"fid": 2, "is": SPLITS, "kid": KERNEL_SUBSET_SIZE, "prdc": 6, "modes": 1}
+"""The metrics that can be asked for -> the fewest images they take."""
+NEED_REFERENCE = {"fid", "kid", "prdc"}
+NEED_REAL_FEATURES = {"kid", "prdc"}
+PRDC_IMAGES = 10_000
+"""Precision, recall, density and coverage look at so many images of each set at most, the first ones, as their papers do."""
+
+
+def split_names(metrics: str) -> list[str]:
+    """The metrics of a flag such as ``fid,is``, each once."""
+    return list(dict.fromkeys(name.strip() for name in metrics.split(",") if name.strip()))
+
+
+def check_request(metrics: Sequence[str], num_images: int, num_real: int | None, real_features: bool) -> None:
+    """Refuse what cannot be computed, before anything is.
+
+    Args:
+        metrics: names from :data:`FEWEST`.
+        num_images: of the generated set.
+        num_real: of the real one, None where it is not known.
+        real_features: whether there are real images, and not their moments alone.
+
+    Raises:
+        InputError: a metric that is not there, too few images, or no real features.
+    """
+    if not metrics:
+        raise InputError(f"metrics is empty: name some of {', '.join(FEWEST)}")
+    for metric in metrics:
+        if metric not in FEWEST:
+            raise InputError(f"metrics has {metric!r}: there are {', '.join(FEWEST)}")
+        if num_images < FEWEST[metric]:
+            raise InputError(f"num_images is {num_images}: {metric} needs at least {FEWEST[metric]:,} images; use more of them")
+        if metric in NEED_REFERENCE and num_real is not None and num_real < FEWEST[metric]:
+            raise InputError(f"there are {num_real} real images: {metric} needs at least {FEWEST[metric]:,}; leave it out")
+        if metric in NEED_REAL_FEATURES and not real_features:
+            raise InputError(f"{metric} needs the real images, and a reference of mu and sigma has none; leave it out")
+
+
+def evaluate(
+    sample: Sample,
+    reference: Statistics | None,
+    extractor: Extractor,
+    metrics: Sequence[str],
+    num_images: int,
+    batch_size: int = 50,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Every metric that was asked for, from one pass over ``num_images`` generated images; the same in every process.
+
+    Args:
+        sample: the images.
+        reference: statistics of the real images, with features where a metric needs them; looked at in the first process
+            only. None where no metric compares.
+        extractor: of the features, in eval mode.
+        metrics: names from :data:`FEWEST`.
+        num_images: how many images.
+        batch_size: images at a time; it changes the results within rounding.
+        progress: whether to draw a progress bar.
+
+    Returns:
+        name -> value, the names as :func:`metric_names` makes them.
+
+    Raises:
+        InputError: in every process, where one of them fails.
+    """
+    keep = bool(NEED_REAL_FEATURES & set(metrics))
+    generated = collect(sample, extractor, num_images, batch_size, keep, "Measuring samples" if progress else None)
+    values: dict[str, float] = on_first_process(lambda: compute(generated, reference, extractor.prefix, metrics))
+    return values
+
+
+def compute(
+    generated: Statistics | None, reference: Statistics | None, prefix: str, metrics: Sequence[str]
+) -> dict[str, float]:
+    """The metrics of one set's statistics against another's. Arguments as :func:`evaluate`.
+
+    Raises:
+        InputError: the two do not fit each other, or what a metric needs is not in them.
+    """
+    assert generated is not None
+    assert generated.count is not None
+    if reference is None:
+        if NEED_REFERENCE & set(metrics):
+            raise InputError(f"{', '.join(NEED_REFERENCE & set(metrics))} compares with real images, and there are none")
+        reference = generated
+    if generated.mean.shape != reference.mean.shape:
+        raise InputError(
+            f"the reference has {len(reference.mean)} features and the extractor gives {len(generated.mean)}: use the "
+            "reference that was made with this extractor"
+        )
+    names = metric_names(prefix, generated.count)
+    values: dict[str, float] = {}
+    if "fid" in metrics:
+        values[names["fid"]] = frechet_distance(generated.mean, generated.covariance, reference.mean, reference.covariance)
+    if "is" in metrics:
+        if generated.score_sums is None:
+            raise InputError("is needs logits, and the extractor gives none; leave it out")
+        values[names["is"]], values[names["is_std"]] = inception_score(*generated.score_sums)
+    if "kid" in metrics:
+        assert generated.features is not None
+        assert reference.features is not None
+        values[names["kid"]], values[names["kid_std"]] = kernel_distance(generated.features, reference.features)
+    if "prdc" in metrics:
+        assert generated.features is not None
+        assert reference.features is not None
+        result = prdc(generated.features[:PRDC_IMAGES], reference.features[:PRDC_IMAGES])
+        values |= {names[name]: value for name, value in result._asdict().items()}
+    if "modes" in metrics:
+        if generated.class_counts is None:
+            raise InputError("modes needs logits, and the extractor gives none; leave it out")
+        values[names["modes"]], values[names["kl"]] = mode_coverage(generated.class_counts)
+    return values
+
+
+def metric_names(prefix: str, num_images: int) -> dict[str, str]:
+    """The full names of all values: ``fid_50k`` with Inception (no prefix), ``mnist_fd_5k`` with MNIST's classifier.
+
+    The number is that of the generated images that were looked at, because most of these values depend on it.
+    """
+    count, few = short_count(num_images), short_count(min(num_images, PRDC_IMAGES))
+    fid, score, kid = ("fid", "is", "kid") if not prefix else ("fd", "score", "kd")
+    return {
+        "fid": f"{prefix}{fid}_{count}",
+        "is": f"{prefix}{score}_{count}",
+        "is_std": f"{prefix}{score}_{count}_std",
+        "kid": f"{prefix}{kid}_{count}",
+        "kid_std": f"{prefix}{kid}_{count}_std",
+        **{name: f"{prefix}{name}_{few}" for name in ("precision", "recall", "density", "coverage")},
+        "modes": f"{prefix}modes_{count}",
+        "kl": f"{prefix}kl_{count}",
+    }
+
+
+def short_count(count: int) -> str:
+    """50000 as 50k; what is no whole number of thousands in full."""
+    return f"{count // 1000}k" if count and count % 1000 == 0 else str(count)
+
+
+def protocol(metrics: Sequence[str], num_images: int, num_real: int | None) -> dict[str, Any]:
+    """The constants that the values of these metrics depend on."""
+    few = [None if count is None else min(count, PRDC_IMAGES) for count in (num_images, num_real)]
+    constants: dict[str, dict[str, Any]] = {
+        "fid": {"covariance": "unbiased", "root": "two symmetric eigenproblems, float64"},
+        "is": {"splits": SPLITS, "order": "permuted by RandomState(2020)", "std": "population, over splits"},
+        "kid": {"kernel": "(x.y / D + 1)^3", "subsets": KERNEL_SUBSETS, "subset_size": KERNEL_SUBSET_SIZE},
+        "prdc": {"k": 3, "k_density": 5, "num_images": few[0], "num_real": few[1]},
+        "modes": {"class": "the largest logit"},
+    }
+    return {name: constants[name] for name in metrics}
+
+
+def collect(
+    sample: Sample,
+    extractor: Extractor,
+    num_images: int,
+    batch_size: int = 50,
+    keep_features: bool = False,
+    description: str | None = None,
+) -> Statistics | None:
+    """Statistics of ``num_images`` images, in one pass shared by all processes; the first one gets them, others None.
+
+    Process ``rank`` of ``world_size`` takes the global indices rank, rank + world_size, ...; nothing is exchanged until all
+    are done. A process that fails, or has no images, still takes part in what is exchanged, so that none waits for ever.
+
+    Args:
+        sample: the images.
+        extractor: of the features.
+        num_images: how many.
+        batch_size: images at a time, in each process.
+        keep_features: whether to keep the features too.
+        description: of the progress bar; None draws none.
+
+    Raises:
+        InputError: ``sample`` or the extractor raised it, in this process or (in one line) in another.
+    """
+    rank, world_size = _rank(), _world_size()
+    device = extractor.device if extractor.device.type != "mps" else torch.device("cpu")  # which has no float64
+    own = torch.arange(rank, num_images, world_size)
+    sums: Sums | None = None
+    kept: list[Tensor] = []
+    failure: Exception | None = None
+    bar = tqdm(total=len(own), desc=description, unit=" images", disable=description is None or rank > 0, leave=False)
+    try:
+        for indices in torch.split(own, batch_size) if len(own) else ():
+            features, logits = extractor(sample(indices))
+            if not bool(features.isfinite().all()):
+                raise InputError("the extractor's features hold NaN or infinite values for some images")
+            if sums is None:
+                sums = Sums(num_images, features.shape[1], 0 if logits is None else logits.shape[1], device)
+            sums.update(indices, features, logits)
+            if keep_features:
+                kept.append(features.cpu())
+            bar.update(len(indices))
+    except Exception as error:  # told to the other processes first
+        failure = error
+    finally:
+        bar.close()
+    if world_size == 1:
+        if failure is not None:
+            raise failure
+        assert sums is not None
+        return sums.statistics(torch.cat(kept) if keep_features else None)
+    return _reduce(sums, kept, failure, num_images, keep_features, device)
+
+
+def _reduce(
+    sums: Sums | None, kept: list[Tensor], failure: Exception | None, num_images: int, keep_features: bool, device: torch.device
+) -> Statistics | None:
+    """Add up the sums of all processes and gather their features; every process comes here."""
+    shape = None if sums is None else (len(sums.features), len(sums.class_counts))
+    told: list[Any] = [None] * _world_size()
+    distributed.all_gather_object(told, (shape, None if failure is None else one_line(failure)))
+    if failure is not None:
+        raise failure
+    for rank, (_, message) in enumerate(told):
+        if message is not None:
+            raise InputError(f"process {rank}: {message}")
+    num_features, num_logits = next(shape for shape, _ in told if shape is not None)
+    sums = sums or Sums(num_images, num_features, num_logits, device)
+    packed = torch.cat([tensor.flatten() for tensor in sums.state()])
+    distributed.all_reduce(packed)
+    for tensor, total in zip(sums.state(), torch.split(packed, [tensor.numel() for tensor in sums.state()]), strict=True):
+        tensor.copy_(total.view_as(tensor))
+    features = _gather(kept, num_images, num_features, device) if keep_features else None
+    return sums.statistics(features) if _rank() == 0 else None
+
+
+def _gather(kept: list[Tensor], num_images: int, num_features: int, device: torch.device) -> Tensor | None:
+    """The features of all processes, in the order of their global indices, in the first process."""
+    world_size = _world_size()
+    padded = torch.zeros(-(-num_images // world_size), num_features, device=device)
+    if kept:
+        own = torch.cat(kept)
+        padded[: len(own)] = own.to(device)
+    gathered = [torch.empty_like(padded) for _ in range(world_size)] if _rank() == 0 else None
+    distributed.gather(padded, gathered)
+    if gathered is None:
+        return None
+    return torch.stack(gathered, dim=1).flatten(0, 1)[:num_images].cpu()  # row r of process p is image r * world_size + p
+
+
+def on_first_process(make: Callable[[], Any]) -> Any:
+    """What ``make`` returns in the first process, in every process; what it raises there is raised everywhere."""
+    if _world_size() == 1:
+        return make()
+    told: list[Any] = [None, None]
+    if _rank() == 0:
+        try:
+            told = [make(), None]
+        except InputError as error:
+            told = [None, str(error)]
+    distributed.broadcast_object_list(told, src=0)
+    if told[1] is not None:
+        raise InputError(told[1])
+    return told[0]
+
+
+def seconds_per_image(extractor: Extractor, image_shape: tuple[int, int, int], batch_size: int = 16) -> float:
+    """How long extraction takes here, from one batch after another that warms up."""
+    images = torch.zeros(batch_size, *image_shape, dtype=torch.uint8)
+    extractor(images)
+    begun = time.perf_counter()
+    extractor(images)
+    return (time.perf_counter() - begun) / batch_size
+
+
+def _rank() -> int:
+    return distributed.get_rank() if _is_distributed() else 0
+
+
+def _world_size() -> int:
+    return distributed.get_world_size() if _is_distributed() else 1
+
+
+def _is_distributed() -> bool:
+    return distributed.is_available() and distributed.is_initialized()

@@ -1,0 +1,122 @@
+"""What turns images into the features and logits that metrics are computed from."""
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gan_lightning.checkpoint import fingerprint
+from gan_lightning.errors import InputError, one_line
+
+
+class Extractor(nn.Module, ABC):
+    """A network in eval mode: uint8 images to the features and logits of one forward pass.
+
+    Attributes:
+        prefix: what the names of its metrics begin with, such as ``mnist_``; empty for Inception alone, whose metrics
+            have the names of the field.
+    """
+
+    prefix: str
+
+    @abstractmethod
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features float32 (N, D), and logits float32 (N, K) or None, for images uint8 (N, C, H, W) on its device."""
+
+    @abstractmethod
+    def protocol(self) -> dict[str, Any]:
+        """All that its output depends on besides the images: it enters records and the key of cached statistics."""
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What :meth:`extract` returns, computed in float32 whatever precision is in force outside.
+
+        Raises:
+            InputError: the images are not uint8 (N, C, H, W).
+        """
+        if images.dtype != torch.uint8 or images.dim() != 4:
+            raise InputError(f"images are {images.dtype} {tuple(images.shape)}: metrics take uint8 (N, C, H, W), from 0 to 255")
+        with full_precision(self.device.type):
+            return self.extract(images.to(self.device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            return tensor.device
+        return torch.device("cpu")
+
+
+class ModuleExtractor(Extractor):
+    """Any module of one's own as an extractor.
+
+    Args:
+        module: maps images uint8 (N, C, H, W) to features (N, D), or to a pair of features and logits (N, K).
+        name: what it is called in records, by default its class.
+    """
+
+    def __init__(self, module: nn.Module, name: str | None = None) -> None:
+        super().__init__()
+        self.module = module.eval().requires_grad_(False)
+        self.name = name or type(module).__name__
+        self.prefix = f"{self.name.lower()}_"
+
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        output = self.module(images)
+        features, logits = output if isinstance(output, tuple) else (output, None)
+        for name, value in {"features": features, "logits": logits}.items():
+            if value is not None and (value.dim() != 2 or len(value) != len(images)):
+                raise InputError(
+                    f"{self.name} gives {name} of shape {tuple(value.shape)} for {len(images)} images: give ({len(images)}, D)"
+                )
+        return features.float(), None if logits is None else logits.float()
+
+    def protocol(self) -> dict[str, Any]:
+        cls = type(self.module)
+        return {
+            "extractor": f"{cls.__module__}.{cls.__qualname__}",
+            "weights_sha256": fingerprint(*self.module.state_dict().values()),
+        }
+
+
+def import_extractor(class_path: str) -> Extractor:
+    """Make an extractor of the class ``class_path``, which takes no arguments: an :class:`Extractor` or any module.
+
+    Raises:
+        InputError: there is no such class, or it is no module, or wants arguments.
+    """
+    module_name, _, class_name = class_path.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"extractor {class_path}: cannot be imported ({one_line(error)}); give inception, classifier or the class path "
+            "of a module of your own"
+        ) from error
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise InputError(f"extractor {class_path}: is no torch.nn.Module")
+    try:
+        module = cls()
+    except TypeError as error:
+        raise InputError(f"extractor {class_path}: cannot be made without arguments ({one_line(error)})") from error
+    return module if isinstance(module, Extractor) else ModuleExtractor(module)
+
+
+@contextmanager
+def full_precision(device_type: str) -> Iterator[None]:
+    """Within the block, float32 is float32: no autocast, no TF32 or bfloat16 inside of matrix products and convolutions."""
+    backends: Any = torch.backends
+    places = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
+    before = [place.fp32_precision for place in places]
+    for place in places:
+        place.fp32_precision = "ieee"
+    try:
+        with torch.autocast(device_type, enabled=False):
+            yield
+    finally:
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision

@@ -1,0 +1,187 @@
+"""The formulas of the metrics, on features and sums of them, in float64.
+
+They say nothing of images: which network made the features is told in ``features.py``.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy
+import torch
+from torch import Tensor
+
+KERNEL_SUBSETS = 100
+KERNEL_SUBSET_SIZE = 1000
+SEED = 2020  # of the subsets and the splits: torch-fidelity's, so that the figures are its figures
+CHUNK = 2**24  # distances held at a time, 128 MiB
+
+
+def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:
+    """The Frechet distance between two Gaussians; FID where the features are Inception's (Heusel et al. 2017, equation 6).
+
+        |mean_1 - mean_2|^2 + tr(covariance_1 + covariance_2 - 2 (covariance_1 covariance_2)^(1/2)), at least 0
+
+    The last trace is the sum of the roots of the eigenvalues of R covariance_2 R with R the root of covariance_1: two
+    symmetric problems, in which what rounding leaves below zero is set to zero. A general square root, or the eigenvalues
+    of the product, wobble by 1e-3 where there are fewer images than features.
+
+    Args:
+        mean_1, mean_2: (D,).
+        covariance_1, covariance_2: (D, D), symmetric.
+    """
+    mean_1, covariance_1, mean_2, covariance_2 = (t.double() for t in (mean_1, covariance_1, mean_2, covariance_2))
+    values, vectors = torch.linalg.eigh(covariance_1)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T  # (D, D)
+    product = root @ covariance_2 @ root
+    cross = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
+    distance = (mean_1 - mean_2).square().sum() + covariance_1.trace() + covariance_2.trace() - 2 * cross
+    return max(0.0, float(distance))
+
+
+def inception_score(counts: Tensor, probabilities: Tensor, log_likelihoods: Tensor) -> tuple[float, float]:
+    """Mean and (population) standard deviation over splits of exp E KL(p(y|x) | p(y)) (Salimans et al. 2016), from sums.
+
+    Between 1 (every image has the same classes) and K (each image is surely of one class, all classes alike often).
+
+    Args:
+        counts: (S,), the images of each split.
+        probabilities: (S, K), the sums over a split's images of p(y|x).
+        log_likelihoods: (S,), the sums over a split's images of sum_y p(y|x) log p(y|x).
+    """
+    marginal = probabilities.double() / counts.double().unsqueeze(1)  # (S, K)
+    divergence = log_likelihoods.double() / counts.double() - torch.xlogy(marginal, marginal).sum(1)
+    scores = divergence.exp()
+    return float(scores.mean()), float(scores.std(correction=0))
+
+
+def kernel_distance(
+    generated: Tensor, real: Tensor, subsets: int = KERNEL_SUBSETS, subset_size: int = KERNEL_SUBSET_SIZE
+) -> tuple[float, float]:
+    """Mean and standard deviation over subsets of the unbiased squared MMD; KID for Inception (Binkowski et al. 2018).
+
+    The kernel is (x.y / D + 1)^3. It may be below zero. Each subset is drawn without replacement, the one of generated
+    features first, by a generator of its own.
+
+    Where the subsets hold more pairs than the whole sets do, the kernel is evaluated once over the whole and the subsets'
+    sums are read off it, as quadratic forms of their indicator vectors: at N = 1000 that is a hundredth of the work.
+
+    Args:
+        generated: (N, D).
+        real: (M, D).
+        subsets: how many.
+        subset_size: of each, at most N and M.
+    """
+    random = numpy.random.RandomState(SEED)
+    chosen = [
+        tuple(torch.from_numpy(random.choice(len(features), subset_size, replace=False)) for features in (generated, real))
+        for _ in range(subsets)
+    ]
+    generated, real = generated.double(), real.double()
+    if max(len(generated), len(real)) ** 2 <= subsets * subset_size**2:
+        sums = _kernel_sums_of_all(generated, real, chosen)
+    else:
+        sums = torch.stack([_kernel_sums(generated[i], real[j]) for i, j in chosen])
+    within_generated, within_real, between = sums.unbind(1)  # (subsets,) each
+    distances = (within_generated + within_real) / (subset_size * (subset_size - 1)) - 2 * between / subset_size**2
+    return float(distances.mean()), float(distances.std(correction=0))
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+def _kernel_sums(x: Tensor, y: Tensor) -> Tensor:
+    """The sums of the kernel within x and within y, each without its diagonal, and between them."""
+    return torch.stack([_kernel(x, x).fill_diagonal_(0).sum(), _kernel(y, y).fill_diagonal_(0).sum(), _kernel(x, y).sum()])
+
+
+def _kernel_sums_of_all(x: Tensor, y: Tensor, chosen: list[tuple[Tensor, ...]]) -> Tensor:
+    """:func:`_kernel_sums` of every pair of subsets, (subsets, 3), from one evaluation over all of x and y."""
+    in_x, in_y = x.new_zeros(len(x), len(chosen)), y.new_zeros(len(y), len(chosen))  # indicators
+    for subset, (i, j) in enumerate(chosen):
+        in_x[i, subset] = in_y[j, subset] = 1.0
+    sums = x.new_zeros(3, len(chosen))
+    pairs = ((x, in_x, x, in_x), (y, in_y, y, in_y), (x, in_x, y, in_y))
+    for number, (a, in_a, b, in_b) in enumerate(pairs):
+        for rows in _chunks(len(a), len(b)):
+            kernel = _kernel(a[rows], b)
+            if a is b:
+                kernel[torch.arange(len(kernel)), torch.arange(rows.start, rows.stop)] = 0.0
+            sums[number] += ((kernel @ in_b) * in_a[rows]).sum(0)
+    return sums.T
+
+
+class PRDC(NamedTuple):
+    """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020)."""
+
+    precision: float
+    """The share of generated images within a real one's neighbourhood, 0 to 1: fidelity."""
+    recall: float
+    """The share of real images within a generated one's neighbourhood, 0 to 1: variety."""
+    density: float
+    """How many real neighbourhoods a generated image lies in, over their expected number; it may be above 1."""
+    coverage: float
+    """The share of real images whose neighbourhood holds a generated one, 0 to 1."""
+
+
+def prdc(generated: Tensor, real: Tensor, k: int = 3, k_density: int = 5) -> PRDC:
+    """Precision, recall, density and coverage of features.
+
+    An image's neighbourhood is the ball around its features that reaches its k-th nearest neighbour in its own set. The
+    ball of precision and recall holds its border (Kynkaanniemi et al. 2019, equation 1), that of density and coverage does
+    not (the reference implementation of Naeem et al. 2020). Distances are computed in float64, chunk by chunk.
+
+    Args:
+        generated: (N, D).
+        real: (M, D).
+        k: of precision and recall, below N and M.
+        k_density: of density and coverage, below M.
+    """
+    generated, real = generated.double(), real.double()
+    radius_generated = _radii(generated, (k,))[0]  # (N,)
+    radius, radius_density = _radii(real, (k, k_density))  # (M,), (M,)
+    is_precise = torch.zeros(len(generated), dtype=torch.bool, device=real.device)
+    recalled = covered = neighbours = 0
+    for rows in _chunks(len(real), len(generated)):
+        distances = torch.cdist(real[rows], generated)  # (chunk, N)
+        is_precise |= (distances <= radius[rows, None]).any(0)
+        recalled += int((distances <= radius_generated).any(1).sum())
+        within = distances < radius_density[rows, None]
+        neighbours += int(within.sum())
+        covered += int(within.any(1).sum())
+    return PRDC(
+        precision=float(is_precise.double().mean()),
+        recall=recalled / len(real),
+        density=neighbours / (k_density * len(generated)),
+        coverage=covered / len(real),
+    )
+
+
+def _radii(features: Tensor, ks: tuple[int, ...]) -> list[Tensor]:
+    """For each k the distance from every row of features (N, D) to its k-th nearest other row, (N,)."""
+    nearest = torch.cat(
+        [
+            torch.cdist(features[rows], features).topk(max(ks) + 1, largest=False).values  # the first is itself
+            for rows in _chunks(len(features), len(features))
+        ]
+    )
+    return [nearest[:, k] for k in ks]
+
+
+def mode_coverage(counts: Tensor) -> tuple[int, float]:
+    """How many classes occur, and the Kullback-Leibler divergence of their shares from equal ones, in nats, from 0 to log K.
+
+    The measure of Stacked MNIST's 1000 modes (Metz et al. 2017; Srivastava et al. 2017).
+
+    Args:
+        counts: (K,), how many images each class has.
+    """
+    shares = counts.double() / counts.sum()
+    divergence = torch.xlogy(shares, shares * len(counts)).sum()
+    return int((counts > 0).sum()), max(0.0, float(divergence))
+
+
+def _chunks(rows: int, columns: int) -> Iterator[slice]:
+    """Ranges of rows, so that a chunk of a (rows, columns) matrix has at most CHUNK entries."""
+    step = max(1, CHUNK // max(1, columns))
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))

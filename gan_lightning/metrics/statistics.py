@@ -1,0 +1,221 @@
+"""What is kept of a set of images: sums that stream, and reference statistics that are cached on disk."""
+
+import hashlib
+import json
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from gan_lightning import checkpoint
+from gan_lightning.checkpoint import fingerprint
+from gan_lightning.errors import InputError, one_line
+from gan_lightning.metrics.functional import SEED
+
+SPLITS = 10
+"""Of the Inception Score."""
+CACHE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What metrics need of a set of images.
+
+    Attributes:
+        count: how many images; None where a file does not say.
+        mean: of the features, float64 (D,).
+        covariance: of the features, float64 (D, D), with N - 1 in the denominator.
+        score_sums: counts (S,), sums of p (S, K) and of p log p (S,), what ``functional.inception_score`` takes; None where
+            the extractor gives no logits or nobody asked.
+        class_counts: how many images each class is the likeliest of, (K,); None likewise.
+        features: float32 (N, D) in order, or None where only moments were kept.
+    """
+
+    count: int | None
+    mean: Tensor
+    covariance: Tensor
+    score_sums: tuple[Tensor, Tensor, Tensor] | None = None
+    class_counts: Tensor | None = None
+    features: Tensor | None = None
+
+
+class Sums:
+    """Sums over images, in float64, of all that FID, the Inception Score and class coverage need.
+
+    They add up over batches, and over processes: :meth:`state` is a list of tensors, those of several processes are added.
+
+    Args:
+        num_images: of the whole set, so that each image's split of the score is known from its index.
+        num_features: D.
+        num_logits: K, or 0 where there are none.
+        device: where to sum.
+    """
+
+    def __init__(self, num_images: int, num_features: int, num_logits: int, device: torch.device) -> None:
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float64, device=device)
+
+        self.split_of = _splits(num_images).to(device)
+        self.count = zeros(1)
+        self.features = zeros(num_features)
+        self.products = zeros(num_features, num_features)
+        self.split_counts = zeros(SPLITS)
+        self.probabilities = zeros(SPLITS, num_logits)
+        self.log_likelihoods = zeros(SPLITS)
+        self.class_counts = zeros(num_logits)
+
+    def update(self, indices: Tensor, features: Tensor, logits: Tensor | None) -> None:
+        """Add a batch: global indices (B,), features (B, D), logits (B, K) or None."""
+        features = features.to(self.features)
+        self.count += len(features)
+        self.features += features.sum(0)
+        self.products.addmm_(features.T, features)
+        if logits is not None:
+            log_p = logits.to(self.features).log_softmax(1)
+            p = log_p.exp()
+            split = self.split_of[indices.to(self.split_of.device)]
+            self.split_counts.index_add_(0, split, torch.ones_like(split, dtype=torch.float64))
+            self.probabilities.index_add_(0, split, p)
+            self.log_likelihoods.index_add_(0, split, (p * log_p).sum(1))
+            self.class_counts.index_add_(0, logits.argmax(1).to(split.device), torch.ones_like(split, dtype=torch.float64))
+
+    def state(self) -> list[Tensor]:
+        """The sums themselves; what is written into them is what :meth:`statistics` reads."""
+        return [
+            self.count,
+            self.features,
+            self.products,
+            self.split_counts,
+            self.probabilities,
+            self.log_likelihoods,
+            self.class_counts,
+        ]
+
+    def statistics(self, features: Tensor | None = None) -> Statistics:
+        """The statistics of all images that were added; ``features`` are kept in them."""
+        count = int(self.count)
+        mean = self.features / count
+        covariance = (self.products - count * torch.outer(mean, mean)) / max(1, count - 1)
+        scored = self.probabilities.shape[1] > 0
+        return Statistics(
+            count,
+            mean.cpu(),
+            covariance.cpu(),
+            (self.split_counts.cpu(), self.probabilities.cpu(), self.log_likelihoods.cpu()) if scored else None,
+            self.class_counts.cpu() if scored else None,
+            features,
+        )
+
+
+def _splits(num_images: int) -> Tensor:
+    """Which split of the score each image belongs to, int64 (num_images,): torch-fidelity's permutation, inverted."""
+    position = numpy.argsort(numpy.random.RandomState(SEED).permutation(num_images))
+    ends = [(split + 1) * num_images // SPLITS for split in range(SPLITS)]
+    return torch.from_numpy(numpy.searchsorted(ends, position, side="right"))
+
+
+def read_cache(folder: Path, key: dict[str, Any], with_features: bool) -> Statistics | None:
+    """What :func:`write_cache` wrote for ``key``; None where there is none, or a file is cut, damaged or of another key.
+
+    Args:
+        folder: of the cache.
+        key: all that the statistics depend on, of primitives; it is hashed into the files' names and stands in them.
+        with_features: whether the features are needed. They lie in a file of their own, so that FID does not read them.
+    """
+    moments = _read(_file(folder, key, "moments"), key, {"count", "mean", "covariance"})
+    if moments is None:
+        return None
+    mean, covariance = moments["mean"], moments["covariance"]
+    if mean.dim() != 1 or covariance.shape != (len(mean), len(mean)):
+        return None
+    statistics = Statistics(int(moments["count"]), mean, covariance)
+    if not with_features:
+        return statistics
+    content = _read(_file(folder, key, "features"), key, {"features"})
+    if content is None or content["features"].shape != (statistics.count, len(mean)):
+        return None
+    return replace(statistics, features=content["features"])
+
+
+def write_cache(folder: Path, key: dict[str, Any], statistics: Statistics) -> None:
+    """Keep moments, and features where there are any, for :func:`read_cache`.
+
+    A folder that cannot be written to is said to be so, and is no error.
+    """
+    parts: dict[str, dict[str, Tensor]] = {
+        "moments": {
+            "count": torch.tensor(statistics.count),
+            "mean": statistics.mean,
+            "covariance": statistics.covariance,
+        }
+    }
+    if statistics.features is not None:
+        parts["features"] = {"features": statistics.features}
+    for part, tensors in parts.items():
+        content = {"key": _key_text(key), "digest": fingerprint(*tensors.values()), **tensors}
+        try:
+            checkpoint.save(content, _file(folder, key, part))
+        except OSError as error:
+            print(f"{folder}: cannot be written to ({error.strerror}), so reference statistics are computed anew each time")
+            return
+
+
+def _read(path: Path, key: dict[str, Any], names: set[str]) -> dict[str, Tensor] | None:
+    try:
+        content = checkpoint.load(path)
+    except InputError:
+        return None
+    if not isinstance(content, dict) or content.keys() != {"key", "digest", *names} or content["key"] != _key_text(key):
+        return None
+    tensors = {name: value for name, value in content.items() if name in names}
+    if not all(isinstance(value, Tensor) for value in tensors.values()):
+        return None
+    return tensors if content["digest"] == fingerprint(*tensors.values()) else None
+
+
+def _key_text(key: dict[str, Any]) -> str:
+    return json.dumps({**key, "format_version": CACHE_VERSION}, sort_keys=True)
+
+
+def _file(folder: Path, key: dict[str, Any], part: str) -> Path:
+    return folder / f"{hashlib.sha256(_key_text(key).encode()).hexdigest()[:32]}.{part}.pt"
+
+
+def read_npz(path: Path) -> tuple[Statistics, dict[str, Any]]:
+    """The statistics of an ``.npz`` with ``mu`` and ``sigma``, as pytorch-fid, TTUR and :func:`write_npz` write it.
+
+    The second value is the protocol that :func:`write_npz` put beside them; it is empty in files of other programs.
+
+    Raises:
+        InputError: no such file, or it is damaged, or holds something else.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give an .npz with mu and sigma")
+    try:
+        with numpy.load(path, allow_pickle=False) as content:
+            mean, covariance = (torch.from_numpy(content[name].astype(numpy.float64)) for name in ("mu", "sigma"))
+            protocol = json.loads(str(content["protocol"])) if "protocol" in content else {}
+    except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not an .npz with mu and sigma ({one_line(error)}); use another") from error
+    if (
+        mean.dim() != 1
+        or covariance.shape != (len(mean), len(mean))
+        or not (mean.isfinite().all() and covariance.isfinite().all())
+    ):
+        raise InputError(
+            f"{path}: mu is {tuple(mean.shape)} and sigma {tuple(covariance.shape)}; they must be finite, (D,) and (D, D)"
+        )
+    count = protocol.get("num_real")
+    return Statistics(count if isinstance(count, int) else None, mean, covariance), protocol
+
+
+def write_npz(path: Path, statistics: Statistics, protocol: dict[str, Any]) -> None:
+    """Write ``mu`` and ``sigma``, which other programs read, and how they were made."""
+    with checkpoint.write_aside(path) as aside, aside.open("wb") as file:
+        numpy.savez(
+            file, mu=statistics.mean.numpy(), sigma=statistics.covariance.numpy(), protocol=numpy.array(json.dumps(protocol))
+        )

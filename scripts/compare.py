@@ -1,0 +1,8 @@
+"""Train recipes for the same time and compare them: python scripts/compare.py --help"""
+
+import sys
+
+from gan_lightning.commands.compare import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""One pass, every metric: beside torch-fidelity, in batches of any size, in two processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch_fidelity
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from gan_lightning.errors import InputError
+from gan_lightning.metrics.evaluator import check_request, collect, compute, evaluate, metric_names, short_count, split_names
+from gan_lightning.metrics.features import Extractor, ModuleExtractor, import_extractor
+from gan_lightning.metrics.statistics import Statistics
+from tests.metrics.extractors import METRICS, Tiny, TinyFidelity, images, measure, measurements
+
+ROOT = Path(__file__).parents[2]
+
+
+class Images(Dataset[Tensor]):
+    """What torch-fidelity reads."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.tensor[index]
+
+
+def tiny() -> ModuleExtractor:
+    return ModuleExtractor(Tiny(), "tiny")
+
+
+def test_end_to_end_it_is_torch_fidelity() -> None:
+    """N = 1200 is more than the 24 features; both in the same batches on the same CPU."""
+    generated, real = images(1200, seed=1), images(1100, seed=2) // 4 * 3
+    torch_fidelity.register_feature_extractor("tiny", TinyFidelity)
+    theirs = torch_fidelity.calculate_metrics(
+        input1=Images(generated),
+        input2=Images(real),
+        feature_extractor="tiny",
+        isc=True,
+        fid=True,
+        kid=True,
+        prc=True,
+        cuda=False,
+        batch_size=50,
+        verbose=False,
+        cache=False,
+    )
+    extractor = tiny()
+    reference = collect(lambda indices: real[indices], extractor, 1100, 50, keep_features=True)
+    ours = evaluate(
+        lambda indices: generated[indices], reference, extractor, ("fid", "is", "kid", "prdc"), 1200, 50, progress=False
+    )
+    pairs = {
+        "tiny_fd_1200": "frechet_inception_distance",
+        "tiny_score_1200": "inception_score_mean",
+        "tiny_score_1200_std": "inception_score_std",
+        "tiny_kd_1200": "kernel_inception_distance_mean",
+    }
+    for mine, their in pairs.items():
+        assert ours[mine] == pytest.approx(theirs[their], rel=1e-5), mine
+    # its distances are float32: a few images at the border of a ball may fall on the other side
+    assert ours["tiny_precision_1200"] == pytest.approx(theirs["precision"], abs=3 / 1200)
+    assert ours["tiny_recall_1200"] == pytest.approx(theirs["recall"], abs=3 / 1100)
+    assert ours["tiny_score_1200"] > 1.05
+    assert ours["tiny_fd_1200"] > 0.01
+
+
+def test_the_batch_size_changes_rounding_alone() -> None:
+    generated, real = images(300, seed=1), images(200, seed=2)
+    extractor = tiny()
+    results = []
+    for batch_size in (1, 7, 300):
+        reference = collect(lambda indices: real[indices], extractor, 200, batch_size, keep_features=True)
+        sample = lambda indices: generated[indices]  # noqa: E731
+        results.append(evaluate(sample, reference, extractor, METRICS, 300, batch_size, progress=False))
+    for name, value in results[0].items():
+        for other in results[1:]:
+            assert other[name] == pytest.approx(value, rel=1e-3, abs=1e-6), name
+
+
+def test_the_random_numbers_outside_stay_as_they_are() -> None:
+    state = torch.get_rng_state()
+    measure(Tiny(), images(50, seed=1), images(50, seed=2))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
+    """Also where the images do not divide, and where one process has none; what fails in one, fails in both."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*command, str(ROOT / "tests" / "metrics" / "extractors.py"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    for name, alone in measurements().items():
+        for process in told:
+            assert process["results"][name] == pytest.approx(alone, rel=1e-3 if name == "end to end" else 1e-10), name
+    assert told[0]["message"] == "process 1: the second process has no images"
+    assert told[1]["message"] == "the second process has no images"
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ((["fid"], 1, 100, True), "num_images is 1: fid needs at least 2"),
+        ((["is"], 9, 100, True), "num_images is 9: is needs at least 10"),
+        ((["kid"], 999, 5000, True), "num_images is 999: kid needs at least 1,000"),
+        ((["kid"], 5000, 999, True), "there are 999 real images: kid needs at least 1,000"),
+        ((["prdc"], 5, 100, True), "num_images is 5: prdc needs at least 6"),
+        ((["prdc"], 100, 5, True), "there are 5 real images: prdc needs at least 6"),
+        ((["fid"], 0, 100, True), "num_images is 0"),
+        ((["fid", "kid"], 5000, None, False), "kid needs the real images, and a reference of mu and sigma has none"),
+        ((["fidd"], 100, 100, True), "metrics has 'fidd': there are fid, is, kid, prdc, modes"),
+        (([], 100, 100, True), "metrics is empty"),
+    ],
+)
+def test_what_cannot_be_computed_is_refused(request_: tuple[list[str], int, int | None, bool], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_request(*request_)
+
+
+def test_the_fewest_images_are_enough() -> None:
+    check_request(["fid"], 2, 2, True)
+    check_request(["fid", "is", "kid", "prdc", "modes"], 1000, 1000, True)
+    check_request(["prdc"], 6, 6, True)
+    check_request(["is", "modes"], 10, 1, True)
+
+
+def test_names() -> None:
+    assert [short_count(count) for count in (5000, 50_000, 1437, 500, 0)] == ["5k", "50k", "1437", "500", "0"]
+    inception, mnist = metric_names("", 50_000), metric_names("mnist_", 5000)
+    assert [inception[name] for name in ("fid", "is", "kid", "precision")] == ["fid_50k", "is_50k", "kid_50k", "precision_10k"]
+    assert [mnist[name] for name in ("fid", "is", "kid", "recall")] == [
+        "mnist_fd_5k",
+        "mnist_score_5k",
+        "mnist_kd_5k",
+        "mnist_recall_5k",
+    ]
+    assert split_names(" fid, is,,fid") == ["fid", "is"]
+
+
+class FeaturesAlone(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :8].float()
+
+
+def test_a_module_of_one_s_own() -> None:
+    extractor = import_extractor("tests.metrics.test_evaluator.FeaturesAlone")
+    assert isinstance(extractor, Extractor)
+    assert extractor.prefix == "featuresalone_"
+    some = images(40, seed=0)
+    statistics = collect(lambda indices: some[indices], extractor, 40)
+    assert statistics is not None
+    assert "featuresalone_fd_40" in compute(statistics, statistics, extractor.prefix, ["fid"])
+    for metric in ("is", "modes"):
+        with pytest.raises(InputError, match=f"{metric} needs logits"):
+            compute(statistics, None, extractor.prefix, [metric])
+
+
+@pytest.mark.parametrize(
+    ("class_path", "message"),
+    [
+        ("nowhere.Extractor", "cannot be imported"),
+        ("word", "cannot be imported"),
+        ("torch.nn.Nothing", "cannot be imported"),
+        ("torch.zeros", "is no torch.nn.Module"),
+        ("torch.nn.Linear", "cannot be made without arguments"),
+    ],
+)
+def test_an_extractor_that_is_none(class_path: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        import_extractor(class_path)
+
+
+class Odd(nn.Module):
+    def __init__(self, output: Tensor) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.output
+
+
+def test_odd_features_are_refused() -> None:
+    some = images(4, seed=0)
+    with pytest.raises(InputError, match=r"gives features of shape \(3, 2\) for 4 images"):
+        collect(lambda indices: some[indices], ModuleExtractor(Odd(torch.zeros(3, 2))), 4)
+    with pytest.raises(InputError, match="NaN"):
+        collect(lambda indices: some[indices], ModuleExtractor(Odd(torch.full((4, 2), float("nan")))), 4)
+    with pytest.raises(InputError, match=r"images are torch\.float32"):
+        collect(lambda indices: some[indices].float(), tiny(), 4)
+
+
+def test_a_reference_of_other_features_is_refused() -> None:
+    some = images(40, seed=0)
+    generated = collect(lambda indices: some[indices], tiny(), 40)
+    other = Statistics(10, torch.zeros(3), torch.eye(3))
+    with pytest.raises(InputError, match="the reference has 3 features and the extractor gives 24"):
+        compute(generated, other, "tiny_", ["fid"])
+    with pytest.raises(InputError, match="fid compares with real images"):
+        compute(generated, None, "tiny_", ["fid"])
+
+
+@pytest.mark.slow
+def test_with_inception_it_is_torch_fidelity(tmp_path: Path) -> None:
+    """2,100 images, more than Inception's 2,048 features: some twenty minutes on two cores."""
+    from gan_lightning.commands.benchmark import varied_images, write_random_weights
+    from gan_lightning.metrics.inception import Inception
+
+    torch.set_num_threads(2)
+    weights = tmp_path / "weights.pth"
+    write_random_weights(weights)
+    generated, real = varied_images(2100, seed=1), varied_images(2100, seed=2)
+    theirs = torch_fidelity.calculate_metrics(
+        input1=Images(generated),
+        input2=Images(real),
+        feature_extractor_weights_path=str(weights),
+        feature_extractor="inception-v3-compat",
+        isc=True,
+        fid=True,
+        kid=True,
+        prc=True,
+        cuda=False,
+        batch_size=50,
+        verbose=False,
+        cache=False,
+    )
+    extractor = Inception(weights)
+    reference = collect(lambda indices: real[indices], extractor, 2100, 50, keep_features=True)
+    ours = evaluate(lambda indices: generated[indices], reference, extractor, ("fid", "is", "kid", "prdc"), 2100, 50)
+    print(theirs, ours)
+    assert ours["fid_2100"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
+    assert ours["is_2100"] == pytest.approx(theirs["inception_score_mean"], rel=1e-5)
+    assert ours["kid_2100"] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3, abs=1e-6)
+    assert ours["precision_2100"] == pytest.approx(theirs["precision"], abs=0.005)
+    assert ours["recall_2100"] == pytest.approx(theirs["recall"], abs=0.005)
