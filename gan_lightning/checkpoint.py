@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, one_line
 
 FORMAT_VERSION = 1
 KEY = "gan_lightning"
@@ -75,9 +75,10 @@ def load(path: str | os.PathLike[str], map_location: Any = "cpu", legacy: bool =
         raise InputError(f"{file}: damaged, the checksum of its part {damaged} is wrong; use another")
     try:
         return torch.load(file, map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{file}: cannot be read as tensors and primitives ({reason}); use another") from error
+    except pickle.UnpicklingError as error:  # whose own words advise to run whatever code is in it
+        raise InputError(f"{file}: damaged, or it holds more than tensors and primitives; use another") from error
+    except (RuntimeError, EOFError, KeyError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read as tensors and primitives ({one_line(error)[:150]}); use another") from error
 
 
 def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:

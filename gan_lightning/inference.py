@@ -1,7 +1,7 @@
 """From a checkpoint to pictures."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from gan_lightning import checkpoint
 from gan_lightning.errors import InputError
 from gan_lightning.images import to_uint8
-from gan_lightning.latents import latents
+from gan_lightning.latents import class_frequencies, class_labels, latents
 from gan_lightning.networks.base import Generator, build
 
 
@@ -64,6 +64,17 @@ class Sampler:
         device = next(self.generator.parameters()).device
         z = latents(indices, self.generator.latent_dim, seed).to(device)
         return to_uint8(self.generator(z, None if labels is None else labels.to(device)))
+
+    def by_index(self, class_counts: Sequence[int] | None = None, seed: int = 0) -> Callable[[Tensor], Tensor]:
+        """What maps global indices int64 (B,) to images, as :meth:`at`; for metrics.
+
+        Args:
+            class_counts: how many images each class of the data has, in proportion to which a conditional generator is
+                asked for its classes; None asks for all alike.
+            seed: of the latents.
+        """
+        frequencies = class_frequencies(class_counts, self.generator.num_classes) if self.generator.conditional else None
+        return lambda indices: self.at(indices, None if frequencies is None else class_labels(indices, frequencies), seed)
 
     def _labels(self, num_images: int, labels: int | Sequence[int] | Tensor | None) -> Tensor | None:
         if not self.generator.conditional:

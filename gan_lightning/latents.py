@@ -4,6 +4,8 @@ So image number i is the same in a batch of 16 or of 512, in one process or in e
 random number where it was.
 """
 
+from collections.abc import Sequence
+
 import numpy
 import torch
 from torch import Tensor
@@ -22,6 +24,13 @@ def latents(indices: Tensor, dim: int, seed: int) -> Tensor:
         for index in indices.tolist()
     ]
     return torch.from_numpy(numpy.stack(rows)) if rows else torch.empty(0, dim)
+
+
+def class_frequencies(counts: Sequence[int] | None, num_classes: int) -> Tensor:
+    """How often to draw each class, (num_classes,), from how many real images each has; all alike where that is not known."""
+    if counts is None:
+        return torch.ones(num_classes)
+    return torch.tensor([*counts, *[0] * num_classes][:num_classes])
 
 
 def class_labels(indices: Tensor, frequencies: Tensor) -> Tensor:

@@ -93,11 +93,9 @@ class RealImages:
         images, labels = data.images(split)
         return cls(images, labels, {"real": data.name, "split": split})
 
-    def frequencies(self, num_classes: int) -> Tensor:
-        """How often each class occurs, (num_classes,); all alike where there are no labels."""
-        if self.labels is None:
-            return torch.ones(num_classes)
-        return torch.bincount(self.labels, minlength=num_classes)[:num_classes]
+    def class_counts(self) -> list[int] | None:
+        """How many images each class has; None where there are no labels."""
+        return None if self.labels is None else torch.bincount(self.labels).tolist()
 
 
 SUBSET_SEED = 0

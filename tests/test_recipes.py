@@ -16,7 +16,10 @@ from tests.helpers import write_cifar10, write_mnist
 
 RECIPES = sorted(recipes())
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
-TWO_STEPS = ["--max_steps", "2", "--accelerator", "cpu", "--image_grid.rows", "2", "--image_grid.columns", "2"]
+TWO_STEPS = [
+    *("--max_steps", "2", "--accelerator", "cpu", "--image_grid.rows", "2", "--image_grid.columns", "2"),
+    *("--metrics.num_images", "20"),
+]
 README = Path(__file__).parents[1] / "README.md"
 
 

@@ -10,10 +10,11 @@ from torch import Tensor
 from gan_lightning.data.base import ImageDataModule, Split
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
-from gan_lightning.latents import class_labels, latents
+from gan_lightning.latents import class_frequencies, class_labels, latents
 from gan_lightning.measure import RealImages, make_extractor, reference
 from gan_lightning.metrics.evaluator import (
     NEED_REAL_FEATURES,
+    NEED_REFERENCE,
     check_request,
     evaluate,
     metric_names,
@@ -27,6 +28,9 @@ from gan_lightning.metrics.statistics import Statistics
 LARGER_IS_BETTER = {"fid": False, "kid": False, "kl": False} | dict.fromkeys(
     ("is", "precision", "recall", "density", "coverage", "modes"), True
 )
+
+FAMILY = dict.fromkeys(("precision", "recall", "density", "coverage"), "prdc") | {"kl": "modes"}
+"""The values of a metric that has several -> its name in the flag."""
 
 
 class GenerativeMetrics(Callback):
@@ -48,7 +52,8 @@ class GenerativeMetrics(Callback):
         num_real: how many real images they are compared with; None is all of the split.
         split: of the real images.
         weights: the file of Inception's; None looks where torch keeps such files, and downloads it.
-        best: the value that chooses ``best.ckpt``: fid, is, kid, precision, recall, density, coverage, modes or kl.
+        best: the value that chooses ``best.ckpt``: fid, is, kid, precision, recall, density, coverage, modes or kl; None is
+            the first of the metrics.
         patience: stop the run after so many measurements without a better one; 0 never does.
         batch_size: images at a time.
         seed: of the latents.
@@ -67,7 +72,7 @@ class GenerativeMetrics(Callback):
         num_real: int | None = None,
         split: Split = "train",
         weights: str | None = None,
-        best: str = "fid",
+        best: str | None = None,
         patience: int = 0,
         batch_size: int = 50,
         seed: int = 0,
@@ -80,9 +85,10 @@ class GenerativeMetrics(Callback):
         self.extractor_name, self.metrics, self.weights = extractor, split_names(metrics), weights
         self.every_n_steps, self.every_n_epochs = every_n_steps, every_n_epochs
         self.num_images, self.num_real, self.split = num_images, num_real, split
-        self.best, self.patience, self.batch_size, self.seed = best, patience, batch_size, seed
+        self.patience, self.batch_size, self.seed = patience, batch_size, seed
         check_request(self.metrics, num_images, num_real, real_features=True)
-        if best not in LARGER_IS_BETTER or not _measured(best, self.metrics):
+        self.best = best or {"prdc": "precision"}.get(self.metrics[0], self.metrics[0])
+        if self.best not in LARGER_IS_BETTER or FAMILY.get(self.best, self.best) not in self.metrics:
             raise InputError(f"metrics.best is {best!r}, which is not among what is measured ({metrics})")
         self.best_name, self.best_value, self.best_step, self.misses = "", float("nan"), -1, 0
         self._extractor: Extractor | None = None
@@ -108,6 +114,11 @@ class GenerativeMetrics(Callback):
         device = trainer.strategy.root_device
         name = self._chosen(data, device)
         if name == "none" or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            if self.extractor_name == "auto" and isinstance(data, ImageDataModule):
+                pl_module.print(
+                    "No metrics are measured, because Inception takes about 0.1 s an image on a CPU: ask for it by "
+                    "--metrics.extractor inception, or for the data set's own classifier by --metrics.extractor classifier"
+                )
             return
         assert isinstance(data, ImageDataModule)
         progress = trainer.progress_bar_callback is not None
@@ -123,10 +134,11 @@ class GenerativeMetrics(Callback):
                     f"{seconds * (self.num_real or len(real.images)) / 60:.0f} for the real images (--metrics.num_images, "
                     "--metrics.num_real; --metrics.extractor classifier is fast)"
                 )
-            with_features = bool(NEED_REAL_FEATURES & set(self.metrics))
-            self._reference, _ = reference(real, extractor, self.num_real, with_features, self.batch_size, progress)
+            if NEED_REFERENCE & set(self.metrics):
+                with_features = bool(NEED_REAL_FEATURES & set(self.metrics))
+                self._reference, _ = reference(real, extractor, self.num_real, with_features, self.batch_size, progress)
         self._extractor = extractor
-        self._frequencies = real.frequencies(pl_module.generator.num_classes)
+        self._frequencies = class_frequencies(real.class_counts(), pl_module.generator.num_classes)
         name = metric_names(extractor.prefix, self.num_images)[self.best]
         if self.best_name != name:  # also of a run that is resumed and measures something else now
             self.best_name, self.best_value, self.best_step, self.misses = name, float("nan"), -1, 0
@@ -147,22 +159,8 @@ class GenerativeMetrics(Callback):
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, extractor: Extractor) -> None:
         assert isinstance(pl_module, GAN)
-        device = pl_module.device
-
-        def sample(indices: Tensor) -> Tensor:
-            labels = class_labels(indices, self._frequencies).to(device) if pl_module.generator.conditional else None
-            return pl_module.sample(latents(indices, pl_module.generator.latent_dim, self.seed).to(device), labels)
-
-        with _fork_rng(device):  # a generator may draw noise of its own
-            values = evaluate(
-                sample,
-                self._reference,
-                extractor,
-                self.metrics,
-                self.num_images,
-                self.batch_size,
-                progress=trainer.progress_bar_callback is not None,
-            )
+        with _fork_rng(pl_module.device):  # a generator may draw noise of its own
+            values = self._evaluate(pl_module, extractor, progress=trainer.progress_bar_callback is not None)
         pl_module.log_dict(  # for callbacks that monitor
             {f"metrics/{name}": value for name, value in values.items()}, logger=False, on_step=True, on_epoch=False
         )
@@ -187,6 +185,15 @@ class GenerativeMetrics(Callback):
             )
             trainer.should_stop = True
 
+    def _evaluate(self, model: GAN, extractor: Extractor, progress: bool) -> dict[str, float]:
+        """The metrics of the generator as it is now."""
+
+        def sample(indices: Tensor) -> Tensor:
+            labels = class_labels(indices, self._frequencies).to(model.device) if model.generator.conditional else None
+            return model.sample(latents(indices, model.generator.latent_dim, self.seed).to(model.device), labels)
+
+        return evaluate(sample, self._reference, extractor, self.metrics, self.num_images, self.batch_size, progress)
+
     def _chosen(self, data: Any, device: torch.device) -> str:
         """What ``auto`` means here."""
         if self.extractor_name != "auto":
@@ -196,11 +203,6 @@ class GenerativeMetrics(Callback):
         if not isinstance(data, ImageDataModule) or (data.extractor == "inception" and device.type == "cpu"):
             return "none"
         return data.extractor
-
-
-def _measured(best: str, metrics: list[str]) -> bool:
-    family = {"precision": "prdc", "recall": "prdc", "density": "prdc", "coverage": "prdc", "kl": "modes"}
-    return family.get(best, best) in metrics
 
 
 def _fork_rng(device: torch.device) -> Any:

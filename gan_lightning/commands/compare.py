@@ -1,4 +1,4 @@
-"""Train recipes for the same time each and measure them beside real images: a table, a record, and a picture.
+"""Train recipes for the same time each and measure them beside real images: a table by distance, a record, a picture.
 
 python scripts/compare.py
 python scripts/compare.py --recipes mlp_mnist,dcgan_mnist --max_time 00:00:30:00 --accelerator gpu
@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser
-from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
@@ -22,9 +21,8 @@ from gan_lightning.commands.arguments import arrange, config_path, instantiate, 
 from gan_lightning.commands.evaluate import process_group, versions, write_record
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import InputError
-from gan_lightning.latents import class_labels
 from gan_lightning.measure import RealImages, make_extractor, reference
-from gan_lightning.metrics.evaluator import Sample, evaluate, protocol, split_names
+from gan_lightning.metrics.evaluator import Sample, evaluate, metric_names, protocol, split_names
 
 METRICS = "fid,is,prdc,modes"
 SHOWN = 20
@@ -59,10 +57,8 @@ def compare(args: Sequence[str]) -> None:
     parser = make_parser()
     config = instantiate(parser, parse(parser, arrange(args)))
     names, output = split_names(config.recipes), Path(config.output)
-    for name in names:
-        config_path(name)
-    checkpoints = {name: _trained(name, config, output) for name in names}
     data = _data(names)
+    checkpoints = {name: _trained(name, config, output) for name in names}
     with process_group(config.device) as device:
         samplers = {name: inference.load(path, device=device) for name, path in checkpoints.items()}
         extractor = make_extractor(data.extractor, data, None, device)
@@ -73,7 +69,7 @@ def compare(args: Sequence[str]) -> None:
         one = test.images[:1]
         sources: dict[str, Sample] = {
             "real test images": lambda indices: test.images[indices],
-            **{name: _sample(sampler, real, config.seed) for name, sampler in samplers.items()},
+            **{name: sampler.by_index(real.class_counts(), config.seed) for name, sampler in samplers.items()},
             "one test image, repeated": lambda indices: one.expand(len(indices), -1, -1, -1),
         }
         rows: dict[str, dict[str, Any]] = {}
@@ -81,6 +77,8 @@ def compare(args: Sequence[str]) -> None:
             print(f"Measuring {name}", flush=True)
             origin = samplers[name].origin if name in samplers else {}
             rows[name] = {**origin, **evaluate(sample, statistics, extractor, split_names(METRICS), config.num_images)}
+    distance = metric_names(extractor.prefix, config.num_images)["fid"]
+    rows = dict(sorted(rows.items(), key=lambda row: row[1][distance]))
     record = {
         "metrics": rows,
         "protocol": {
@@ -96,7 +94,7 @@ def compare(args: Sequence[str]) -> None:
     table = make_table(rows)
     with write_aside(output / "compare.md") as aside:
         aside.write_text(table, encoding="utf-8")
-    shown = torch.cat([sample(torch.arange(SHOWN)).cpu() for sample in sources.values()])
+    shown = torch.cat([sources[name](torch.arange(SHOWN)).cpu() for name in rows])
     with write_aside(output / "compare.png") as aside:
         to_pil_image(make_grid(shown, nrow=SHOWN, padding=2, pad_value=128)).save(aside)
     print(f"\n{table}\n  table, record and picture: {output}/compare.md, .json, .png (a row for each, from the top)")
@@ -157,13 +155,3 @@ def _data(names: Sequence[str]) -> ImageDataModule:
     data: ImageDataModule = parser.instantiate(config).data
     data.prepare_data()
     return data
-
-
-def _sample(sampler: inference.Sampler, real: RealImages, seed: int) -> Sample:
-    generator = sampler.generator
-
-    def sample(indices: Tensor) -> Tensor:
-        labels = class_labels(indices, real.frequencies(generator.num_classes)) if generator.conditional else None
-        return sampler.at(indices, labels, seed)
-
-    return sample

@@ -1,21 +1,30 @@
 """Compute the statistics of real images alone: into the cache, and as an .npz for other programs or machines.
 
 python scripts/compute_reference.py --data CIFAR10 --output cifar10.npz
-python scripts/compute_reference.py --real my_photos --image_size 64 --features true
+python scripts/compute_reference.py --real my_photos --image_size 64 --features
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from jsonargparse import ArgumentParser
-from torch import distributed
 
 from gan_lightning.commands.arguments import arrange, instantiate, parse, run_command
-from gan_lightning.commands.evaluate import add_real_images, process_group, real_images, say_estimate, versions
-from gan_lightning.data.folder import first_image_shape
+from gan_lightning.commands.evaluate import (
+    add_real_images,
+    extractor_name,
+    folder_shape,
+    process_group,
+    real_images,
+    require_writable,
+    say_estimate,
+    versions,
+)
 from gan_lightning.errors import InputError
 from gan_lightning.measure import cache_folder, make_extractor, reference
+from gan_lightning.metrics.evaluator import is_first_process
 from gan_lightning.metrics.statistics import write_npz
 
 
@@ -34,7 +43,7 @@ def make_parser() -> ArgumentParser:
         allow_abbrev=False,
     )
     add_real_images(parser)
-    parser.add_argument("--features", type=bool, default=False, help="true: keep features too, for kid and prdc")
+    parser.add_argument("--features", action="store_true", help="keep features too, for kid and prdc")
     parser.add_argument("--output", type=str | None, help="also write mu and sigma to this .npz")
     return parser
 
@@ -47,20 +56,16 @@ def compute_reference(args: Sequence[str]) -> None:
         raise InputError(f"batch_size is {config.batch_size}: give at least 1")
     if config.output is not None and not config.output.endswith(".npz"):
         raise InputError(f"--output {config.output}: the name must end in .npz")
-    if config.real is not None:
-        shape = first_image_shape(Path(config.real))
-        if config.image_size is not None:
-            shape = shape[0], config.image_size, config.image_size
-    elif config.data is not None:
-        shape = config.data.image_shape
-    else:
+    if config.output is not None:
+        require_writable(Path(config.output))
+    if config.real is None and config.data is None:
         raise InputError("there is nothing to measure: name real images by --data or --real")
+    shape = config.data.image_shape if config.real is None else folder_shape(config.real, config.image_size)
     with process_group(config.device) as device:
-        first = not distributed.is_initialized() or distributed.get_rank() == 0
+        first = is_first_process()
         real = real_images(config, shape, needed=True)
         assert real is not None
-        name = config.extractor or (config.data.extractor if config.data is not None and config.real is None else "inception")
-        extractor = make_extractor(name, config.data, config.weights, device, progress=first)
+        extractor = make_extractor(extractor_name(config), config.data, config.weights, device, progress=first)
         if first:
             say_estimate(extractor, shape, config.num_real or len(real.images), None)
         statistics, about = reference(real, extractor, config.num_real, config.features, config.batch_size, first)
@@ -70,7 +75,8 @@ def compute_reference(args: Sequence[str]) -> None:
         print(f"  cache: {cache_folder()}")
         if config.output is not None:
             try:
-                write_npz(Path(config.output), statistics, {**about, "versions": versions()})
+                counts = {} if real.labels is None else {"class_counts": torch.bincount(real.labels).tolist()}
+                write_npz(Path(config.output), statistics, {**about, "versions": versions(), **counts})
             except OSError as error:
                 raise InputError(f"--output {config.output}: cannot be written ({error.strerror})") from error
             print(f"  written: {config.output}")

@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
-from torch import Tensor, distributed
+from torch import distributed
 
 import gan_lightning
 from gan_lightning import inference
@@ -32,7 +32,6 @@ from gan_lightning.commands.arguments import arrange, instantiate, parse, run_co
 from gan_lightning.data import ImageDataModule, Split
 from gan_lightning.data.folder import first_image_shape, read_folder
 from gan_lightning.errors import InputError, one_line
-from gan_lightning.latents import class_labels
 from gan_lightning.measure import RealImages, make_extractor, reference
 from gan_lightning.metrics.evaluator import (
     NEED_REAL_FEATURES,
@@ -41,6 +40,7 @@ from gan_lightning.metrics.evaluator import (
     check_request,
     collect,
     compute,
+    is_first_process,
     on_first_process,
     protocol,
     seconds_per_image,
@@ -73,7 +73,7 @@ def make_parser() -> ArgumentParser:
         "--num_images", type=int | None, help=f"how many samples; by default {NUM_IMAGES}, or all of the folder"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the latents")
-    parser.add_argument("--raw", type=bool, default=False, help="true: the generator's own weights, not their average")
+    parser.add_argument("--raw", action="store_true", help="the generator's own weights, not their average")
     parser.add_argument("--trust", type=list[str], default=[], help="modules of one's own that the checkpoint may name")
     parser.add_argument("--reference", type=str | None, help="an .npz with mu and sigma, instead of real images")
     parser.add_argument("--output", type=str | None, help="the record; by default beside the checkpoint, none of a folder")
@@ -96,89 +96,99 @@ def add_real_images(parser: ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Source:
-    """The images to be measured: a generator's or a folder's."""
+    """The images to be measured: a generator's or a folder's.
 
-    sample: Sample
+    Attributes:
+        image_shape: (C, H, W).
+        num_images: how many.
+        sample: from how many real images each class has (None where that is not known) to the images by index.
+        about: where they are from, for the record.
+    """
+
     image_shape: tuple[int, int, int]
     num_images: int
+    sample: Callable[[list[int] | None], Sample]
     about: dict[str, Any]
 
 
 def evaluate(args: Sequence[str]) -> None:
     """Read the settings, measure, print a table and write the record."""
     config = _settings(args)
-    metrics = split_names(config.metrics)
-    if config.seed < 0 or config.batch_size < 1:
-        raise InputError(f"seed is {config.seed} and batch_size {config.batch_size}: give at least 0 and 1")
     with process_group(config.device) as device:
-        first = not distributed.is_initialized() or distributed.get_rank() == 0
-        begun = time.perf_counter()
-        given = read_npz(Path(config.reference)) if config.reference else None
-        shape = first_image_shape(Path(config.source)) if Path(config.source).is_dir() else None
-        sampler = inference.load(config.source, raw=config.raw, device=device, trust=config.trust) if shape is None else None
-        if sampler is not None:
-            channels, height, width = sampler.generator.image_shape
-            shape = channels, height, width
-        assert shape is not None
-        if config.image_size is not None and sampler is None:
-            shape = shape[0], config.image_size, config.image_size
-        real = None if given else real_images(config, shape, bool(NEED_REFERENCE & set(metrics)))
-        source = _folder_source(config, shape) if sampler is None else _checkpoint_source(config, sampler, real)
-        num_real = given[0].count if given else (config.num_real or (len(real.images) if real is not None else None))
-        check_request(metrics, source.num_images, num_real, real_features=given is None)
+        record = _measure(config, split_names(config.metrics), device)
+        if record is not None:
+            print_table(record)
+            output = _output(config)
+            if output is not None:
+                write_record(output, record)
+                print(f"  record: {output}")
+
+
+def _measure(config: Namespace, metrics: list[str], device: torch.device) -> dict[str, Any] | None:
+    """The record of all that was asked for; None in all processes but the first."""
+    first = is_first_process()
+    keep_features = bool(NEED_REAL_FEATURES & set(metrics))
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "set_up"):
+        source = _folder_source(config) if Path(config.source).is_dir() else _checkpoint_source(config, device)
+        npz = read_npz(Path(config.reference)) if config.reference else None
+        real = None if npz else real_images(config, source.image_shape, bool(NEED_REFERENCE & set(metrics)))
         if real is not None and tuple(real.images.shape[1:]) != source.image_shape:
             raise InputError(
                 f"{config.source} has images of {_size(source.image_shape)} and the real ones ({real.about['real']}) are "
                 f"{_size(real.images.shape[1:])} (channels, height, width): name data of that size, by --data or --real"
             )
-        name = config.extractor or (config.data.extractor if config.data is not None and config.real is None else "inception")
-        extractor = make_extractor(name, config.data, config.weights, device, progress=first)
-        if given:
-            _check_reference(config.reference, given[1], extractor, source.image_shape)
+        num_real = config.num_real or (None if real is None else len(real.images))
+        if npz:
+            num_real = npz[0].count
+        check_request(metrics, source.num_images, num_real, real_features=npz is None)
+        extractor = make_extractor(extractor_name(config), config.data, config.weights, device, progress=first)
+        if npz:
+            _check_reference(config.reference, npz[1], extractor, source.image_shape)
         if first:
-            say_estimate(extractor, source.image_shape, source.num_images, num_real if real is not None else None)
-        seconds = {"set_up": time.perf_counter() - begun}
-        begun = time.perf_counter()
-        statistics: Statistics | None = None
-        about: dict[str, Any] = {}
-        if given:
-            statistics, about = given[0], {"reference": config.reference, **given[1], "num_real": given[0].count}
+            say_estimate(extractor, source.image_shape, source.num_images, None if real is None else num_real)
+    statistics: Statistics | None = None
+    about: dict[str, Any] = {}
+    counts: list[int] | None = None
+    with _timed(seconds, "reference"):
+        if npz:
+            counts = npz[1].pop("class_counts", None)
+            statistics, about = npz[0], {**npz[1], "reference": config.reference, "num_real": npz[0].count}
         elif real is not None:
-            with_features = bool(NEED_REAL_FEATURES & set(metrics))
-            statistics, about = reference(real, extractor, config.num_real, with_features, config.batch_size, first)
-        seconds["reference"] = time.perf_counter() - begun
-        begun = time.perf_counter()
-        keep = bool(NEED_REAL_FEATURES & set(metrics))
-        generated = collect(
-            source.sample, extractor, source.num_images, config.batch_size, keep, "Measuring samples" if first else None
-        )
-        seconds["samples"] = time.perf_counter() - begun
-        begun = time.perf_counter()
+            counts = real.class_counts()
+            about = real.about
+            if NEED_REFERENCE & set(metrics):
+                statistics, about = reference(real, extractor, config.num_real, keep_features, config.batch_size, first)
+    with _timed(seconds, "samples"):
+        sample, bar = source.sample(counts), "Measuring samples" if first else None
+        generated = collect(sample, extractor, source.num_images, config.batch_size, keep_features, bar)
+    with _timed(seconds, "metrics"):
         values = on_first_process(lambda: compute(generated, statistics, extractor.prefix, metrics))
-        seconds["metrics"] = time.perf_counter() - begun
-        if not first:
-            return
-        record = {
-            "metrics": values,
-            "protocol": {
-                **source.about,
-                "num_images": source.num_images,
-                **about,
-                **extractor.protocol(),
-                "image_shape": list(source.image_shape),
-                "constants": protocol(metrics, source.num_images, num_real),
-                "batch_size": config.batch_size,
-                "device": device.type,
-                "processes": distributed.get_world_size() if distributed.is_initialized() else 1,
-                "versions": versions(),
-            },
-            "seconds": {part: round(spent, 2) for part, spent in seconds.items()},
-        }
-        print_table(record)
-        output = _output(config)
-        if output is not None:
-            write_record(output, record)
-            print(f"  record: {output}")
+    if not first:
+        return None
+    return {
+        "metrics": values,
+        "protocol": {
+            **about,
+            **source.about,
+            "num_images": source.num_images,
+            "image_shape": list(source.image_shape),
+            **extractor.protocol(),
+            "constants": protocol(metrics, source.num_images, num_real),
+            "batch_size": config.batch_size,
+            "device": device.type,
+            "processes": distributed.get_world_size() if distributed.is_initialized() else 1,
+            "versions": versions(),
+        },
+        "seconds": {part: round(spent, 2) for part, spent in seconds.items()},
+    }
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    begun = time.perf_counter()
+    yield
+    seconds[part] = time.perf_counter() - begun
 
 
 def _settings(args: Sequence[str]) -> Namespace:
@@ -186,6 +196,12 @@ def _settings(args: Sequence[str]) -> Namespace:
     parser = make_parser()
     groups = arrange(args)
     config = parse(parser, groups)
+    if config.seed < 0 or config.batch_size < 1:
+        raise InputError(f"seed is {config.seed} and batch_size {config.batch_size}: give at least 0 and 1")
+    if config.real is not None and config.reference is not None:
+        raise InputError(f"--real {config.real} and --reference {config.reference}: give one of the two")
+    if config.output is not None:
+        require_writable(Path(config.output))
     if not Path(config.source).exists():
         raise InputError(f"{config.source}: no such file or folder; give a checkpoint of train.py or a folder of images")
     if config.data is None and config.real is None and config.reference is None:
@@ -207,45 +223,55 @@ def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) ->
         InputError: both are named, or nothing is, and it is needed.
     """
     if config.real is not None:
-        if config.reference if "reference" in config else None:
-            raise InputError(f"--real {config.real} and --reference {config.reference}: give one of the two")
         if shape[1] != shape[2]:
             raise InputError(
                 f"--real {config.real}: folders are read as squares and the samples are {_size(shape)}; use --data"
             )
         return RealImages(read_folder(Path(config.real), shape), None, {"real": str(config.real), "split": "all"})
     if config.data is not None:
-        config.data.prepare_data()
+        on_first_process(config.data.prepare_data)
         return RealImages.of(config.data, config.split)
     if needed:
         raise InputError("there is nothing to compare with: name real images by --data or --real, or statistics by --reference")
     return None
 
 
-def _folder_source(config: Namespace, shape: tuple[int, int, int]) -> Source:
+def extractor_name(config: Namespace) -> str:
+    """``--extractor``, else what the data set is measured with by itself; Inception for folders and foreign statistics."""
+    if config.extractor is not None:
+        return str(config.extractor)
+    return "inception" if config.data is None or config.real is not None else str(config.data.extractor)
+
+
+def folder_shape(folder: str, image_size: int | None) -> tuple[int, int, int]:
+    """The shape that a folder's images are read in: that of the first one, or a square of ``image_size`` pixels.
+
+    Raises:
+        InputError: the folder is not there, empty, or a number is out of range.
+    """
+    channels, height, width = first_image_shape(Path(folder))
+    if image_size is not None and image_size < 1:
+        raise InputError(f"--image_size {image_size}: give at least 1")
+    return (channels, height, width) if image_size is None else (channels, image_size, image_size)
+
+
+def _folder_source(config: Namespace) -> Source:
+    shape = folder_shape(config.source, config.image_size)
     images = read_folder(Path(config.source), shape)
     count = len(images) if config.num_images is None else config.num_images
     if not 0 < count <= len(images):
         raise InputError(f"num_images is {count}: {config.source} has {len(images):,} images")
     about = {"source": config.source, "source_sha256": fingerprint(images[:count])}
-    return Source(lambda indices: images[indices], shape, count, about)
+    return Source(shape, count, lambda _: lambda indices: images[indices], about)
 
 
-def _checkpoint_source(config: Namespace, sampler: inference.Sampler, real: RealImages | None) -> Source:
-    generator = sampler.generator
-    frequencies = None
-    if generator.conditional:
-        classes = generator.num_classes
-        frequencies = torch.ones(classes) if real is None else real.frequencies(classes)
-
-    def sample(indices: Tensor) -> Tensor:
-        return sampler.at(indices, None if frequencies is None else class_labels(indices, frequencies), config.seed)
-
-    channels, height, width = generator.image_shape
+def _checkpoint_source(config: Namespace, device: torch.device) -> Source:
+    sampler = inference.load(config.source, raw=config.raw, device=device, trust=config.trust)
+    channels, height, width = sampler.generator.image_shape
     count = NUM_IMAGES if config.num_images is None else config.num_images
-    labels = {} if frequencies is None else {"labels": "in proportion to the real ones'"}
+    labels = {"labels": "in proportion to the real ones"} if sampler.generator.conditional else {}
     about = {**sampler.origin, "seed": config.seed, "latents": "Philox, one stream an image", **labels}
-    return Source(sample, (channels, height, width), count, about)
+    return Source((channels, height, width), count, lambda counts: sampler.by_index(counts, config.seed), about)
 
 
 def _check_reference(path: str, about: dict[str, Any], extractor: Extractor, shape: tuple[int, int, int]) -> None:
@@ -284,6 +310,20 @@ def print_table(record: dict[str, Any]) -> None:
     if about.get("num_real"):
         print(f"  against {about['num_real']:,} of {real}")
     print(f"  extractor: {about['extractor']}, weights {about.get('weights_sha256', 'none')[:12]}")
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a file that cannot be written to, before anything is measured.
+
+    Raises:
+        InputError: its folder cannot be made, or may not be written to, or it is a folder itself.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--output {path}: cannot be written ({error.strerror}); name another") from error
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(f"--output {path}: cannot be written (a folder, or one that may not be written to); name another")
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

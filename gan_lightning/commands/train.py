@@ -241,7 +241,7 @@ def _say_where(
         how_good = f"{metrics.best_name} {metrics.best_value:.4g} at step {metrics.best_step:,}"
         print(f"  {'best checkpoint':<18}{_shown(best)} ({how_good})")
     python = Path(sys.executable)
-    script = f"{_shown(python)} {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
+    script = f"{_shown(python)} {sys.argv[0]}" if sys.argv[0].endswith("train.py") else "gan-lightning-train"
     print(f"  {'see the curves':<18}{_shown(python.with_name('tensorboard'))} --logdir {_shown(folder.parent)}")
     if interrupted:
         print(f"  {'go on':<18}{script} --ckpt_path last")

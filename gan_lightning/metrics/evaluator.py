@@ -281,6 +281,11 @@ def on_first_process(make: Callable[[], Any]) -> Any:
     return told[0]
 
 
+def is_first_process() -> bool:
+    """Whether this process is the only one, or the one that reports."""
+    return _rank() == 0
+
+
 def seconds_per_image(extractor: Extractor, image_shape: tuple[int, int, int], batch_size: int = 16) -> float:
     """How long extraction takes here, from one batch after another that warms up."""
     images = torch.zeros(batch_size, *image_shape, dtype=torch.uint8)

@@ -66,7 +66,11 @@ class ModuleExtractor(Extractor):
         self.prefix = f"{self.name.lower()}_"
 
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        output = self.module(images)
+        try:
+            output = self.module(images)
+        except (RuntimeError, ValueError, IndexError) as error:
+            shape = "x".join(map(str, images.shape[1:]))
+            raise InputError(f"{self.name} cannot take images of {shape}: {one_line(error)[:150]}") from error
         features, logits = output if isinstance(output, tuple) else (output, None)
         for name, value in {"features": features, "logits": logits}.items():
             if value is not None and (value.dim() != 2 or len(value) != len(images)):

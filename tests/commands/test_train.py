@@ -20,7 +20,7 @@ from tests.helpers import write_mnist
 
 SMALL = [
     *("--config", "digits", "--accelerator", "cpu", "--enable_progress_bar", "false", "--enable_model_summary", "false"),
-    *("--model.generator.hidden", "[8]", "--model.discriminator.hidden", "[8]"),
+    *("--model.generator.hidden", "[8]", "--model.discriminator.hidden", "[8]", "--metrics.extractor", "none"),
 ]
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torchvision import datasets
 
-from gan_lightning.data import CIFAR10, MNIST, Digits, FashionMNIST, ImageDataModule
+from gan_lightning.data import CIFAR10, MNIST, Digits, FashionMNIST, ImageDataModule, StackedMNIST
 from gan_lightning.errors import InputError
 from gan_lightning.images import to_float
 from tests.helpers import TensorData, fit, small_gan, write_cifar10, write_mnist
@@ -202,3 +202,24 @@ def test_the_real_mnist(real_data: Path) -> None:
     assert (len(train), len(test)) == (60_000, 10_000)
     assert labels[:8].tolist() == [5, 0, 4, 1, 9, 2, 1, 3]
     assert float(train.float().mean()) == pytest.approx(33.318, abs=1e-3)
+
+
+def test_stacked_mnist_has_three_digits_an_image(tmp_path: Path) -> None:
+    write_mnist(tmp_path / "data", count=200)
+    digits, digit_labels = MNIST().images("train")
+    data = StackedMNIST()
+    images, labels = data.images("train")
+    assert images.shape == (128_000, 3, 28, 28)
+    assert data.images("test")[0].shape == (26_000, 3, 28, 28)
+    assert (data.name, data.num_classes, data.image_shape) == ("stacked_mnist", 1000, (3, 28, 28))
+    assert labels is not None
+    assert digit_labels is not None
+    assert int(labels.min()) == 0
+    assert int(labels.max()) == 999
+    assert len(labels.unique()) == 1000  # 128 of each
+    by_pixels = {image.numpy().tobytes(): int(label) for image, label in zip(digits[:, 0], digit_labels, strict=True)}
+    for image, label in zip(images[:50], labels[:50], strict=True):
+        assert [by_pixels[channel.numpy().tobytes()] for channel in image] == [int(c) for c in f"{int(label):03d}"]
+    assert torch.equal(StackedMNIST().images("train")[1], labels)  # type: ignore[arg-type]
+    assert isinstance(data.classifier_source, MNIST)
+    assert data.classifier_source.name == "mnist"

@@ -1,0 +1,256 @@
+"""Metrics as the run goes on."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+from gan_lightning import checkpoint
+from gan_lightning.callbacks import Checkpoints, GenerativeMetrics
+from gan_lightning.commands.benchmark import write_random_weights
+from gan_lightning.commands.evaluate import main as evaluate_main
+from gan_lightning.commands.train import main
+from gan_lightning.data import CIFAR10, MNIST, Digits, ImageDataModule, ImageFolder, StackedMNIST
+from gan_lightning.errors import InputError
+from gan_lightning.gan import GAN
+from gan_lightning.losses import NonSaturatingLoss
+from gan_lightning.networks import MLPDiscriminator, MLPGenerator
+from tests.helpers import TensorData, fit, same_state, small_gan
+from tests.metrics.extractors import images
+
+TINY = "tests.metrics.extractors.Tiny"
+SMALL = [
+    *("--config", "digits", "--accelerator", "cpu", "--enable_progress_bar", "false", "--enable_model_summary", "false"),
+    *("--model.generator.hidden", "[8]", "--model.discriminator.hidden", "[8]"),
+]
+
+
+def tiny_metrics(**arguments: Any) -> GenerativeMetrics:
+    settings: dict[str, Any] = {"extractor": TINY, "num_images": 60, "every_n_steps": 2}
+    return GenerativeMetrics(**(settings | arguments))
+
+
+def data() -> TensorData:
+    return TensorData(images(128, seed=0), batch_size=32)
+
+
+def gan(**arguments: Any) -> GAN:
+    torch.manual_seed(0)
+    return small_gan(image_shape=(3, 16, 16), **arguments)
+
+
+def test_the_training_goes_on_as_if_nothing_was_measured() -> None:
+    plain, measured = gan(ema_halflife=64.0), gan(ema_halflife=64.0)
+    torch.manual_seed(1)
+    fit(plain, data(), max_steps=9)
+    torch.manual_seed(1)
+    fit(measured, data(), [tiny_metrics(metrics="fid,is,prdc,modes")], max_steps=9)
+    assert same_state(plain, measured)
+
+
+def test_curves_lie_at_generator_updates_under_metrics() -> None:
+    args = [*SMALL, "--max_steps", "7", "--metrics.extractor", "classifier", "--metrics.every_n_steps", "3"]
+    assert main([*args, "--metrics.num_images", "1000", "--metrics.metrics", "fid,is,modes"]) == 0
+    events = EventAccumulator("lightning_logs/version_0").Reload()
+    tags = {tag for tag in events.Tags()["scalars"] if tag.startswith("metrics/")}
+    assert tags == {
+        f"metrics/digits_{name}" for name in ("fd_1k", "score_1k", "score_1k_std", "modes_1k", "kl_1k")
+    }  # never fid or is
+    assert [event.step for event in events.Scalars("metrics/digits_fd_1k")] == [3, 6, 7]  # and at the run's end
+    content = checkpoint.load_gan("lightning_logs/version_0/checkpoints/last.ckpt")
+    assert all(name.startswith(("generator.", "discriminator.", "ema.")) for name in content["state_dict"])
+    # the script measures the last checkpoint as the callback did
+    last = [event.value for event in events.Scalars("metrics/digits_fd_1k")][-1]
+    flags = ["--extractor", "classifier", "--num_images", "1000", "--output", "record.json"]
+    assert evaluate_main(["lightning_logs/version_0/checkpoints/last.ckpt", *flags]) == 0
+    assert json.loads(Path("record.json").read_text())["metrics"]["digits_fd_1k"] == pytest.approx(last, rel=1e-5)
+
+
+class Scripted(GenerativeMetrics):
+    """Measures what a test says, in turn."""
+
+    def __init__(self, values: list[float], **arguments: Any) -> None:
+        super().__init__(extractor=TINY, num_images=60, every_n_steps=1, **arguments)
+        self.values = values
+
+    def _evaluate(self, pl_module: GAN, extractor: Any, progress: bool) -> dict[str, float]:
+        return {self.best_name: self.values.pop(0)}
+
+
+def test_best_ckpt_is_that_of_the_best_value() -> None:
+    metrics = Scripted([5.0, 3.0, 4.0, 3.5, 6.0])
+    fit(gan(), data(), [metrics, Checkpoints()], enable_checkpointing=True, max_steps=5)
+    assert (metrics.best_value, metrics.best_step, metrics.best_name) == (3.0, 2, "tiny_fd_60")
+    content = checkpoint.load_gan("checkpoints/best.ckpt")
+    assert content["global_step"] == 2
+    assert checkpoint.load_gan("checkpoints/last.ckpt")["global_step"] == 5
+
+
+@pytest.mark.parametrize(("best", "step"), [("is", 3), ("fid", 1)])
+def test_a_score_is_better_when_it_is_larger(best: str, step: int) -> None:
+    metrics = Scripted([1.0, 2.0, 3.0, 2.5], best=best)
+    fit(gan(), data(), [metrics], max_steps=4)
+    assert metrics.best_step == step
+
+
+def test_patience_stops_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    metrics = Scripted([5.0, 3.0, 4.0, 3.0, 6.0, 1.0, 1.0], patience=3)
+    trainer = fit(gan(), data(), [metrics, Checkpoints()], enable_checkpointing=True, max_steps=7)
+    assert trainer.global_step == 5
+    assert "stopping: tiny_fd_60 has not improved in 3 measurements; the best was 3 at step 2" in capsys.readouterr().out
+    assert checkpoint.load_gan("checkpoints/last.ckpt")["global_step"] == 5
+
+
+def test_a_resumed_run_remembers_the_best() -> None:
+    fit(gan(), data(), [Scripted([5.0, 3.0]), Checkpoints()], enable_checkpointing=True, max_steps=2)
+    before = Path("checkpoints/best.ckpt").read_bytes()
+    again = Scripted([4.0, 3.5], patience=2)
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        max_steps=5,
+        callbacks=[again, Checkpoints()],
+    )
+    trainer.fit(gan(), datamodule=data(), ckpt_path="checkpoints/last.ckpt", weights_only=True)
+    assert (again.best_value, again.best_step, trainer.global_step) == (3.0, 2, 4)
+    assert Path("checkpoints/best.ckpt").read_bytes() == before
+    other = Scripted([9.0], best="is")  # another value: there is no best of it yet
+    trainer = Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, max_steps=5, callbacks=[other]
+    )
+    trainer.fit(gan(), datamodule=data(), ckpt_path="checkpoints/last.ckpt", weights_only=True)
+    assert (other.best_name, other.best_value) == ("tiny_score_60", 9.0)
+
+
+def test_callbacks_of_lightning_can_monitor_a_metric() -> None:
+    class Watch(Callback):
+        seen: float = math.nan
+
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            self.seen = float(trainer.callback_metrics["metrics/tiny_fd_60"])
+
+    watch = Watch()
+    metrics = tiny_metrics()
+    fit(gan(), data(), [metrics, watch, EarlyStopping("metrics/tiny_fd_60", check_on_train_epoch_end=True)], max_epochs=1)
+    assert watch.seen > 0
+
+
+def test_epochs_are_counted_too() -> None:
+    steps = []
+
+    class Noted(Scripted):
+        def _evaluate(self, pl_module: GAN, extractor: Any, progress: bool) -> dict[str, float]:
+            steps.append(pl_module.trainer.global_step)
+            return {self.best_name: 1.0}
+
+    metrics = Noted([])
+    metrics.every_n_steps, metrics.every_n_epochs = 0, 2
+    fit(gan(), data(), [metrics], max_epochs=5)  # of 4 steps
+    assert steps == [8, 16, 20]
+
+
+def test_missing_weights_fail_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.URL_INCEPTION_V3", "http://127.0.0.1:9/weights.pth")
+    assert main([*SMALL, "--metrics.extractor", "inception"]) == 2
+    error = capsys.readouterr().err
+    (line,) = [line for line in error.splitlines() if line.startswith("train: error: ")]
+    for way in ("put the file of", "weights flag", "classifier"):
+        assert way in line
+    assert not list(Path().glob("lightning_logs/version_*"))
+    assert main([*SMALL, "--metrics.extractor", "inception", "--metrics.weights", "nowhere.pth"]) == 2
+    assert "nowhere.pth: no such file" in capsys.readouterr().err
+
+
+def test_inception_on_the_cpu_says_how_long_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_random_weights(tmp_path / "weights.pth")
+    args = [*SMALL, "--metrics.extractor", "inception", "--metrics.weights", str(tmp_path / "weights.pth"), "--max_steps", "2"]
+    assert main([*args, "--metrics.num_images", "12", "--metrics.num_real", "10"]) == 0
+    said = capsys.readouterr().out
+    assert "s an image on this CPU" in said
+    assert said.index("s an image on this CPU") < said.index("step 2: fid_12")
+    assert "is_12" in said
+
+
+@pytest.mark.parametrize(
+    ("source", "device", "chosen"),
+    [
+        (MNIST, "cpu", "classifier"),
+        (MNIST, "cuda", "classifier"),
+        (Digits, "cpu", "classifier"),
+        (StackedMNIST, "cuda", "classifier"),
+        (CIFAR10, "cuda", "inception"),
+        (CIFAR10, "cpu", "none"),
+    ],
+)
+def test_what_auto_means(source: type[ImageDataModule], device: str, chosen: str) -> None:
+    assert GenerativeMetrics()._chosen(source(), torch.device(device)) == chosen
+    assert GenerativeMetrics(extractor="inception")._chosen(source(), torch.device("cpu")) == "inception"
+    assert ImageFolder.extractor == "inception"
+
+
+def test_labels_follow_the_data() -> None:
+    """A conditional generator is asked for classes as often as they occur."""
+    asked: list[Tensor] = []
+
+    class Asked(GAN):
+        def sample(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+            assert labels is not None
+            asked.append(labels)
+            return super().sample(z, labels)
+
+    labels = torch.cat([torch.zeros(96), torch.ones(32)]).long()
+    shape: dict[str, Any] = {"image_shape": (3, 16, 16), "num_classes": 2, "hidden": [8], "conditional": True}
+    model = Asked(MLPGenerator(**shape), MLPDiscriminator(**shape), NonSaturatingLoss())
+    fit(model, TensorData(images(128, seed=0), labels, batch_size=32), [tiny_metrics(num_images=200)], max_steps=2)
+    assert float(torch.cat(asked).double().mean()) == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"every_n_steps": -1}, "every_n_steps -1"),
+        ({"batch_size": 0}, "batch_size 0"),
+        ({"metrics": "fid,ist"}, "metrics has 'ist'"),
+        ({"num_images": 5, "metrics": "fid,is"}, "is needs at least 10"),
+        ({"best": "kid"}, "metrics.best is 'kid'"),
+        ({"best": "loss"}, "metrics.best is 'loss'"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        GenerativeMetrics(**arguments)
+    GenerativeMetrics(metrics="fid,kid,prdc", best="recall")
+
+
+def test_samples_of_nan_stop_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--max_steps", "4", "--metrics.every_n_steps", "2", "--model.generator_optimizer.lr", "1e38"]) == 2
+    assert "the generated images hold NaN: the training has diverged" in capsys.readouterr().err
+
+
+def test_two_processes_measure_what_one_does() -> None:
+    """101 samples do not divide; the script, in one process, gives the last value again."""
+    args = [*SMALL, "--max_steps", "4", "--devices", "2", "--metrics.extractor", "classifier", "--metrics.num_images", "101"]
+    script = Path(__file__).parents[2] / "scripts" / "train.py"
+    done = subprocess.run([sys.executable, script, *args], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("step 4: digits_fd_101") == 1
+    best = "lightning_logs/version_0/checkpoints/best.ckpt"
+    assert evaluate_main([best, "--num_images", "101", "--output", "record.json"]) == 0
+    found = json.loads(Path("record.json").read_text())["metrics"]["digits_fd_101"]
+    events = EventAccumulator("lightning_logs/version_0").Reload()
+    (event,) = events.Scalars("metrics/digits_fd_101")
+    assert found == pytest.approx(event.value, rel=1e-3)

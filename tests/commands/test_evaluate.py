@@ -1,0 +1,298 @@
+"""The evaluate and compute_reference commands, as users type them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.functional import to_pil_image
+
+import gan_lightning
+from gan_lightning import checkpoint
+from gan_lightning.commands.benchmark import write_random_weights
+from gan_lightning.commands.compute_reference import main as reference_main
+from gan_lightning.commands.evaluate import main
+from gan_lightning.commands.train import main as train_main
+from gan_lightning.data import Digits
+from gan_lightning.measure import cache_folder
+from gan_lightning.metrics import classifier
+from gan_lightning.metrics.evaluator import collect
+from tests.helpers import write_mnist
+from tests.metrics.extractors import images
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+SMALL = [
+    *("--config", "digits", "--accelerator", "cpu", "--enable_progress_bar", "false", "--enable_model_summary", "false"),
+    *("--model.generator.hidden", "[8]", "--model.discriminator.hidden", "[8]", "--metrics.extractor", "none"),
+]
+TINY = ["--extractor", "tests.metrics.extractors.Tiny"]
+LAST = "lightning_logs/version_0/checkpoints/last.ckpt"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier that is hardly trained."""
+    monkeypatch.setattr(classifier, "FEWEST_IMAGES_SEEN", 1)
+
+
+@pytest.fixture
+def trained() -> str:
+    assert train_main([*SMALL, "--max_steps", "5"]) == 0
+    return LAST
+
+
+def record(args: Sequence[str], path: str = "record.json") -> dict[str, Any]:
+    assert main([*args, "--output", path]) == 0
+    loaded = json.loads(Path(path).read_text())
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def refused(args: Sequence[str], capsys: pytest.CaptureFixture[str], command: Any = main, name: str = "evaluate") -> str:
+    capsys.readouterr()
+    assert command(args) == 2
+    error = capsys.readouterr().err
+    (line,) = [line for line in error.splitlines() if line.startswith(f"{name}: error: ")]
+    assert "Traceback" not in error
+    assert len(line) < 500
+    return line
+
+
+def write_folder(folder: str, count: int, seed: int) -> torch.Tensor:
+    Path(folder).mkdir()
+    made = images(count, seed)
+    for number, image in enumerate(made):
+        to_pil_image(image).save(Path(folder, f"{number:04d}.png"))
+    return made
+
+
+def test_a_checkpoint_against_what_it_was_trained_on(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main([trained, "--num_images", "1200", "--metrics", "fid,is,kid,prdc,modes"]) == 0
+    said = capsys.readouterr().out
+    beside = Path(trained).with_name("last_metrics.json")
+    found = json.loads(beside.read_text())
+    assert set(found["metrics"]) == {
+        f"digits_{name}_1200" for name in ("fd", "score", "kd", "precision", "recall", "density", "coverage", "modes", "kl")
+    } | {"digits_score_1200_std", "digits_kd_1200_std"}
+    for name, value in found["metrics"].items():
+        assert name.endswith("_std") or (name in said and f"{value:.6g}" in said)
+    protocol = found["protocol"]
+    expected = {
+        "checkpoint": trained,
+        "global_step": 5,
+        "weights": "ema",
+        "seed": 0,
+        "num_images": 1200,
+        "num_real": 1437,
+        "real": "digits",
+        "split": "train",
+        "extractor": "classifier of digits",
+        "resize": "none",
+        "image_shape": [1, 8, 8],
+    }
+    assert {name: protocol[name] for name in expected} == expected
+    assert len(protocol["weights_sha256"]) == 64
+    assert protocol["versions"]["torch"] == torch.__version__.partition("+")[0] or "+" in torch.__version__
+    assert protocol["constants"]["is"]["splits"] == 10
+    assert protocol["constants"]["kid"]["subset_size"] == 1000
+    assert main([trained, "--num_images", "20"]) == 0  # nothing that is there is lost
+    assert json.loads(beside.read_text()) == found
+    assert beside.with_name("last_metrics_1.json").is_file()
+
+
+def test_what_the_numbers_depend_on(trained: str) -> None:
+    args = [trained, "--num_images", "200"]
+    first = record(args)["metrics"]
+    assert record(args)["metrics"] == first
+    assert record([*args, "--batch_size", "7"])["metrics"] == pytest.approx(first, rel=1e-3)
+    for other in (["--seed", "1"], ["--raw"], ["--split", "test"], ["--num_real", "300"]):
+        changed = record([*args, *other])
+        assert changed["metrics"]["digits_fd_200"] != pytest.approx(first["digits_fd_200"], rel=1e-6), other
+    assert record([*args, "--raw"])["protocol"]["weights"] == "raw"
+    assert record([*args, "--num_real", "300"])["protocol"]["num_real"] == 300
+
+
+def test_the_reference_is_computed_once(trained: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        passes.append(args[2])
+        return collect(*args, **kwargs)
+
+    monkeypatch.setattr("gan_lightning.measure.collect", counted)
+    args = [trained, "--num_images", "100"]
+    first = record(args)["metrics"]
+    assert record(args)["metrics"] == first
+    assert passes == [1437]
+    cached = sorted(cache_folder().glob("*.moments.pt"))
+    assert len(cached) == 1
+    record([*args, "--split", "test"])
+    record([*args, "--num_real", "50"])
+    record([*args, "--extractor", "tests.metrics.test_evaluator.FeaturesAlone", "--metrics", "fid"])
+    monkeypatch.setattr(classifier, "VERSION", 2)  # other weights
+    monkeypatch.setattr(classifier, "EPOCHS", 1)
+    record(args)
+    assert passes == [1437, 360, 50, 1437, 1437]
+    record(args)
+    assert len(passes) == 5
+    write_folder("real", 40, seed=1)
+    write_folder("samples", 40, seed=2)
+    record(["samples", "--real", "real", *TINY, "--image_size", "16"])
+    record(["samples", "--real", "real", *TINY, "--image_size", "12"])
+    record(["samples", "--real", "real", *TINY, "--image_size", "16"])
+    assert passes[5:] == [40, 40]  # one for each resolution
+    for path in cache_folder().glob("*.moments.pt"):
+        path.write_bytes(path.read_bytes()[:-100])
+    assert record(["samples", "--real", "real", *TINY])["metrics"]
+    assert passes[5:] == [40, 40, 40]
+
+
+def test_two_folders_and_the_same_one_twice() -> None:
+    write_folder("real", 60, seed=1)
+    write_folder("samples", 50, seed=2)
+    found = record(["samples", "--real", "real", *TINY, "--metrics", "fid,prdc"])
+    assert found["protocol"]["source"] == "samples"
+    assert (found["protocol"]["num_images"], found["protocol"]["num_real"]) == (50, 60)
+    assert found["metrics"]["tiny_fd_50"] > 1e-4
+    same = record(["real", "--real", "real", *TINY, "--metrics", "fid,prdc"])["metrics"]
+    assert same["tiny_fd_60"] < 1e-9
+    assert same["tiny_precision_60"] == same["tiny_recall_60"] == 1
+    assert record(["samples", *TINY, "--metrics", "is,modes"])["metrics"]["tiny_score_50"] >= 1  # which need no real ones
+
+
+def test_a_folder_has_the_files_as_they_are(trained: str) -> None:
+    """PNGs of a generator's samples measure what the generator measures."""
+    gan_lightning.load(trained)  # the checkpoint is whole
+    Path("drawn").mkdir()
+    for number, image in enumerate(gan_lightning.load(trained).sample(90, labels=[i % 10 for i in range(90)])):
+        Image.fromarray(image[0].numpy()).save(Path("drawn", f"{number:03d}.png"))
+    read = record(["drawn", "--data", "Digits", "--extractor", "classifier"])
+    assert read["protocol"]["image_shape"] == [1, 8, 8]
+    images, _ = Digits().images("train")
+    assert read["protocol"]["num_real"] == len(images)
+    assert read["metrics"]["digits_fd_90"] > 0
+
+
+def test_a_reference_as_npz(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert reference_main(["--data", "Digits", "--output", "digits.npz"]) == 0
+    with numpy.load("digits.npz") as content:
+        assert content["mu"].shape == (128,)
+        assert content["sigma"].shape == (128, 128)
+    args = [trained, "--extractor", "classifier", "--data", "Digits", "--num_images", "100"]
+    by_file = record([*args, "--reference", "digits.npz"])
+    assert by_file["metrics"] == pytest.approx(record(args)["metrics"], rel=1e-9)
+    assert by_file["protocol"]["reference"] == "digits.npz"
+    assert by_file["protocol"]["num_real"] == 1437
+    line = refused([*args, "--reference", "digits.npz", "--metrics", "kid", "--num_images", "1000"], capsys)
+    assert "kid needs the real images" in line
+    line = refused([trained, *TINY, "--reference", "digits.npz"], capsys)
+    assert "digits.npz: its extractor is classifier of digits" in line
+
+
+def test_as_typed(trained: str) -> None:
+    """The scripts themselves, and two processes: an odd number of images, and the values of one."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def run(*command: str) -> None:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=environment)
+        assert done.returncode == 0, done.stderr
+
+    run(sys.executable, str(SCRIPTS / "compute_reference.py"), "--data", "Digits", "--features")
+    flags = [trained, "--num_images", "101", "--metrics", "fid,is,prdc"]
+    run(sys.executable, str(SCRIPTS / "evaluate.py"), *flags, "--output", "one.json")
+    run(
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
+        *(str(SCRIPTS / "evaluate.py"), *flags, "--output", "two.json"),
+    )
+    one, two = (json.loads(Path(name).read_text()) for name in ("one.json", "two.json"))
+    assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-3)
+    assert (one["protocol"]["processes"], two["protocol"]["processes"]) == (1, 2)
+    assert one["protocol"]["weights_sha256"] == two["protocol"]["weights_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("args", "parts"),
+    [
+        (["nowhere.ckpt"], ["nowhere.ckpt: no such file or folder"]),
+        (["LAST", "--metrics", "fdi"], ["metrics has 'fdi'", "fid, is, kid, prdc, modes"]),
+        (["LAST", "--metrics", "kid", "--num_images", "500"], ["num_images is 500: kid needs at least 1,000"]),
+        (["LAST", "--num_images", "0"], ["num_images is 0"]),
+        (["LAST", "--num_images", "many"], ["--num_images", "'many' is not a whole number"]),
+        (["LAST", "--num_image", "5"], ["there is no flag --num_image", "did you mean --num_images?"]),
+        (["LAST", "--num_real", "5000"], ["num_real is 5000: there are 1,437"]),
+        (["LAST", "--split", "validation"], ["--split", "'validation' is not one of train, test"]),
+        (["LAST", "--data", "MNIST"], ["1x8x8", "mnist", "1x28x28", "--data"]),
+        (["LAST", "--extractor", "inceptio"], ["extractor inceptio", "inception, classifier"]),
+        (["LAST", "--weights", "w.pth"], ["weights w.pth: only extractor inception"]),
+        (["LAST", "--extractor", "inception", "--weights", "w.pth"], ["w.pth: no such file"]),
+        (["LAST", "--extractor", "inception", "--weights", "bad.pth"], ["bad.pth: damaged, or it holds more"]),
+        (["LAST", "--reference", "w.npz"], ["w.npz: no such file"]),
+        (["LAST", "--reference", "bad.npz"], ["bad.npz: not an .npz with mu and sigma"]),
+        (["LAST", "--real", "empty"], ["empty: no images in it"]),
+        (["LAST", "--device", "abacus"], ["--device abacus: cannot be used"]),
+        (["LAST", "--batch_size", "0"], ["batch_size 0"]),
+        (["LAST", "--output", "bad.npz/record.json", "--num_images", "20"], ["bad.npz/record.json: cannot be written"]),
+        (["empty", "--real", "empty"], ["empty: no images in it"]),
+        (["broken", "--metrics", "is"], ["broken", "cannot be read as an image"]),
+        ([], ["source"]),
+    ],
+)
+def test_bad_input_gets_one_line(
+    args: list[str], parts: list[str], trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_mnist(tmp_path / "data")
+    Path("bad.pth").write_bytes(b"nothing")
+    Path("bad.npz").write_bytes(b"nothing")
+    Path("empty").mkdir()
+    Path("broken").mkdir()
+    Path("broken/image.png").write_bytes(b"nothing")
+    line = refused([trained if word == "LAST" else word for word in args], capsys)
+    for part in parts:
+        assert part in line, line
+
+
+def test_a_checkpoint_without_its_run_says_what_to_name(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(trained).rename("moved.ckpt")
+    assert "name real images by --data or --real" in refused(["moved.ckpt", "--num_images", "20"], capsys)
+    assert record(["moved.ckpt", "--data", "Digits", "--num_images", "20"])["metrics"]
+
+
+def test_a_reference_of_other_channels_is_refused(trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_random_weights(tmp_path / "weights.pth")
+    weights = ["--extractor", "inception", "--weights", str(tmp_path / "weights.pth")]
+    write_folder("colour", 12, seed=1)
+    assert reference_main(["--real", "colour", "--image_size", "8", *weights, "--output", "colour.npz"]) == 0
+    line = refused([trained, *weights, "--reference", "colour.npz", "--num_images", "12"], capsys)
+    assert "colour.npz: its image_shape is [3, 8, 8] and this measurement's [1, 8, 8]" in line
+
+
+def test_a_generator_that_has_diverged_is_named(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
+    content = checkpoint.load(trained)
+    for name, value in content["state_dict"].items():
+        if value.is_floating_point():
+            content["state_dict"][name] = torch.full_like(value, float("nan"))
+    checkpoint.save(content, trained)
+    assert "the generated images hold NaN" in refused([trained, "--num_images", "20"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("args", "parts"),
+    [
+        ([], ["name real images by --data or --real"]),
+        (["--data", "Digits", "--output", "digits.pt"], ["--output digits.pt", "must end in .npz"]),
+        (["--real", "nowhere"], ["nowhere: no such folder"]),
+        (["--data", "Digits", "--batch_size", "0"], ["batch_size is 0"]),
+    ],
+)
+def test_a_bad_reference_command(args: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(args, capsys, reference_main, "compute_reference")
+    for part in parts:
+        assert part in line
