@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, distributed
 
 from gan_lightning.data.base import ImageDataModule, Split
 from gan_lightning.errors import InputError
@@ -114,10 +114,11 @@ class GenerativeMetrics(Callback):
         device = trainer.strategy.root_device
         name = self._chosen(data, device)
         if name == "none" or trainer.fast_dev_run:  # type: ignore[attr-defined]
-            if self.extractor_name == "auto" and isinstance(data, ImageDataModule):
-                pl_module.print(
+            if self.extractor_name == "auto" and isinstance(data, ImageDataModule) and trainer.is_global_zero:
+                print(
                     "No metrics are measured, because Inception takes about 0.1 s an image on a CPU: ask for it by "
-                    "--metrics.extractor inception, or for the data set's own classifier by --metrics.extractor classifier"
+                    "--metrics.extractor inception, or for the data set's own classifier by --metrics.extractor classifier",
+                    flush=True,
                 )
             return
         assert isinstance(data, ImageDataModule)
@@ -128,11 +129,12 @@ class GenerativeMetrics(Callback):
             check_request(self.metrics, self.num_images, self.num_real or len(real.images), real_features=True)
             if isinstance(extractor, Inception) and device.type == "cpu" and trainer.is_global_zero:
                 seconds = seconds_per_image(extractor, data.image_shape)
-                pl_module.print(
+                print(  # there is no progress bar yet, which pl_module.print would print above
                     f"Inception takes about {seconds:.2f} s an image on this CPU: {seconds * self.num_images / 60:.0f} minutes "
                     f"each time for {self.num_images:,} samples, and once "
                     f"{seconds * (self.num_real or len(real.images)) / 60:.0f} for the real images (--metrics.num_images, "
-                    "--metrics.num_real; --metrics.extractor classifier is fast)"
+                    "--metrics.num_real; --metrics.extractor classifier is fast)",
+                    flush=True,
                 )
             if NEED_REFERENCE & set(self.metrics):
                 with_features = bool(NEED_REAL_FEATURES & set(self.metrics))
@@ -159,6 +161,9 @@ class GenerativeMetrics(Callback):
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, extractor: Extractor) -> None:
         assert isinstance(pl_module, GAN)
+        if trainer.world_size > 1:  # running moments differ by the last batch, until DDP does this before the next step
+            for buffer in pl_module.sampler.buffers():
+                distributed.broadcast(buffer, src=0)
         with _fork_rng(pl_module.device):  # a generator may draw noise of its own
             values = self._evaluate(pl_module, extractor, progress=trainer.progress_bar_callback is not None)
         pl_module.log_dict(  # for callbacks that monitor

@@ -178,6 +178,7 @@ def test_missing_weights_fail_before_the_first_step(
 def test_inception_on_the_cpu_says_how_long_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_random_weights(tmp_path / "weights.pth")
     args = [*SMALL, "--metrics.extractor", "inception", "--metrics.weights", str(tmp_path / "weights.pth"), "--max_steps", "2"]
+    args[args.index("--enable_progress_bar") + 1] = "true"
     assert main([*args, "--metrics.num_images", "12", "--metrics.num_real", "10"]) == 0
     said = capsys.readouterr().out
     assert "s an image on this CPU" in said
