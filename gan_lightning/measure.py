@@ -12,7 +12,7 @@ from gan_lightning.checkpoint import fingerprint
 from gan_lightning.data.base import ImageDataModule, Split, default_root
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.classifier import Classifier, StackedClassifier, load_or_train
-from gan_lightning.metrics.evaluator import collect, on_first_process
+from gan_lightning.metrics.evaluator import choose, collect, on_first_process, seconds_per_image
 from gan_lightning.metrics.features import Extractor, import_extractor
 from gan_lightning.metrics.inception import Inception, find_weights
 from gan_lightning.metrics.statistics import Statistics, read_cache, write_cache
@@ -98,9 +98,6 @@ class RealImages:
         return None if self.labels is None else torch.bincount(self.labels).tolist()
 
 
-SUBSET_SEED = 0
-
-
 def reference(
     real: RealImages,
     extractor: Extractor,
@@ -117,27 +114,24 @@ def reference(
         num_real: how many of them are looked at, a random choice with a fixed seed; None is all.
         with_features: whether to keep the features, not their moments alone.
         batch_size: images at a time.
-        progress: whether to draw a progress bar.
+        progress: whether to say how long it takes, and to draw a progress bar.
 
     Returns:
-        the statistics, None in all processes but the first; and the key under which they are cached.
+        the statistics, None in all processes but the first; and what they depend on.
 
     Raises:
         InputError: more real images are asked for than there are.
     """
     count = len(real.images) if num_real is None else num_real
     if not 0 < count <= len(real.images):
-        raise InputError(f"num_real is {count}: there are {len(real.images):,} real images")
-    chosen = torch.arange(count)
-    if count < len(real.images):
-        chosen = torch.randperm(len(real.images), generator=torch.Generator().manual_seed(SUBSET_SEED))[:count].sort().values
-    shape = list(real.images.shape[1:])
+        raise InputError(f"num_real is {count}: give from 1 to the {len(real.images):,} real images that there are")
+    chosen = choose(len(real.images), count)
+    shape = (real.images.shape[1], real.images.shape[2], real.images.shape[3])
     key = {
-        **real.about,
         "num_real": count,
-        "real_subset_seed": SUBSET_SEED if count < len(real.images) else None,
+        "real_subset": "all" if count == len(real.images) else "random, seed 0",
         "real_sha256": fingerprint(real.images),
-        "image_shape": shape,
+        "image_shape": list(shape),
         "quantisation": "uint8",
         **extractor.protocol(),
     }
@@ -148,15 +142,22 @@ def reference(
         return found[0] is not None
 
     if on_first_process(look):
-        return (found[0] if found else None), key
-    made = collect(
-        lambda indices: real.images[chosen[indices]],
-        extractor,
-        count,
-        batch_size,
-        with_features,
-        f"Measuring {real.about['real']}" if progress else None,
-    )
+        return (found[0] if found else None), {**real.about, **key}
+    description = None
+    if progress:
+        description = f"Measuring {real.about['real']}"
+        say_estimate(extractor, shape, count, "real images, once")
+    made = collect(lambda indices: real.images[chosen[indices]], extractor, count, batch_size, with_features, description)
     if made is not None:
         write_cache(cache_folder(), key, made)
-    return made, key
+    return made, {**real.about, **key}
+
+
+def say_estimate(extractor: Extractor, image_shape: tuple[int, int, int], count: int, what: str) -> None:
+    """Before Inception is run on a CPU, say how long it will take there."""
+    if not isinstance(extractor, Inception) or extractor.device.type != "cpu":
+        return
+    each = seconds_per_image(extractor, image_shape)
+    whole = each * count
+    duration = f"{whole:.0f} seconds" if whole < 120 else f"{whole / 60:.0f} minutes"
+    print(f"Inception takes about {each:.2f} s an image on this CPU: {duration} for {count:,} {what}", flush=True)

@@ -13,6 +13,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -61,6 +62,11 @@ def make_trainer(folder: Path, logger: LoggerName | Sequence[LoggerName] | bool,
             f"--precision {arguments['precision']}: the optimizers need float32 weights; use 16-mixed or bf16-mixed"
         )
     try:
+        if (max_time := arguments.pop("max_time", None)) is not None:
+            # the first callback, so that the others know at a step's end whether it was the last
+            arguments["callbacks"] = [Timer(max_time), *as_list(arguments.get("callbacks"))]
+            if arguments.get("max_epochs") is None:
+                arguments["max_epochs"] = -1  # the time alone ends the run
         trainer = Trainer(
             default_root_dir=folder,
             logger=[LOGGERS[name](folder) for name in names],
@@ -77,6 +83,13 @@ def make_trainer(folder: Path, logger: LoggerName | Sequence[LoggerName] | bool,
         # Each of the two backward passes leaves the other network's parameters out, which plain DDP does not stand.
         trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
     return trainer
+
+
+def is_out_of_time(trainer: Trainer) -> bool:
+    """Whether the run ends after this step because its ``max_time`` is over (and not by Ctrl-C)."""
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    # the clocks of several processes differ; that they stop, they have agreed upon
+    return trainer.should_stop and any(trainer.world_size > 1 or (timer.time_remaining() or 0) <= 0 for timer in timers)
 
 
 def as_list(given: Any) -> list[Any]:

@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "metrics.functional": set(),
     "metrics": LEAVES | {"checkpoint", "metrics"},
     "measure": LEAVES | {"checkpoint", "data.base", "metrics"},
-    "callbacks": LEAVES | {"callbacks", "checkpoint", "data.base", "gan", "images", "latents", "measure", "metrics"},
+    "callbacks": LEAVES | {"callbacks", "checkpoint", "data.base", "gan", "images", "latents", "measure", "metrics", "trainer"},
     "trainer": LEAVES | {"checkpoint"},
     "inference": LEAVES | {"checkpoint", "images", "latents", "networks.base"},
     "commands": LEAVES

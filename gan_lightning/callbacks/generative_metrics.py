@@ -11,19 +11,18 @@ from gan_lightning.data.base import ImageDataModule, Split
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.latents import class_frequencies, class_labels, latents
-from gan_lightning.measure import RealImages, make_extractor, reference
+from gan_lightning.measure import RealImages, make_extractor, reference, say_estimate
 from gan_lightning.metrics.evaluator import (
     NEED_REAL_FEATURES,
     NEED_REFERENCE,
     check_request,
     evaluate,
     metric_names,
-    seconds_per_image,
     split_names,
 )
 from gan_lightning.metrics.features import Extractor
-from gan_lightning.metrics.inception import Inception
 from gan_lightning.metrics.statistics import Statistics
+from gan_lightning.trainer import is_out_of_time
 
 LARGER_IS_BETTER = {"fid": False, "kid": False, "kl": False} | dict.fromkeys(
     ("is", "precision", "recall", "density", "coverage", "modes"), True
@@ -77,11 +76,11 @@ class GenerativeMetrics(Callback):
         batch_size: int = 50,
         seed: int = 0,
     ) -> None:
-        if min(every_n_steps, every_n_epochs, patience, seed) < 0 or batch_size < 1:
-            raise InputError(
-                f"metrics has every_n_steps {every_n_steps}, every_n_epochs {every_n_epochs}, patience {patience}, "
-                f"seed {seed}, batch_size {batch_size}: give at least 0, 0, 0, 0 and 1"
-            )
+        least = {"every_n_steps": 0, "every_n_epochs": 0, "patience": 0, "seed": 0, "batch_size": 1, "num_images": 1}
+        given = (every_n_steps, every_n_epochs, patience, seed, batch_size, num_images)
+        for (name, smallest), value in zip(least.items(), given, strict=True):
+            if value < smallest:
+                raise InputError(f"metrics.{name} is {value}: it must be at least {smallest}")
         self.extractor_name, self.metrics, self.weights = extractor, split_names(metrics), weights
         self.every_n_steps, self.every_n_epochs = every_n_steps, every_n_epochs
         self.num_images, self.num_real, self.split = num_images, num_real, split
@@ -94,7 +93,6 @@ class GenerativeMetrics(Callback):
         self._extractor: Extractor | None = None
         self._reference: Statistics | None = None
         self._frequencies = torch.empty(0)
-        self._measured_at = -1
         self._folder = Path()
 
     def state_dict(self) -> dict[str, Any]:
@@ -127,15 +125,8 @@ class GenerativeMetrics(Callback):
             extractor = make_extractor(name, data, self.weights, device, progress)
             real = RealImages.of(data, self.split)
             check_request(self.metrics, self.num_images, self.num_real or len(real.images), real_features=True)
-            if isinstance(extractor, Inception) and device.type == "cpu" and trainer.is_global_zero:
-                seconds = seconds_per_image(extractor, data.image_shape)
-                print(  # there is no progress bar yet, which pl_module.print would print above
-                    f"Inception takes about {seconds:.2f} s an image on this CPU: {seconds * self.num_images / 60:.0f} minutes "
-                    f"each time for {self.num_images:,} samples, and once "
-                    f"{seconds * (self.num_real or len(real.images)) / 60:.0f} for the real images (--metrics.num_images, "
-                    "--metrics.num_real; --metrics.extractor classifier is fast)",
-                    flush=True,
-                )
+            if trainer.is_global_zero:
+                say_estimate(extractor, data.image_shape, self.num_images, "samples, each time (--metrics.num_images)")
             if NEED_REFERENCE & set(self.metrics):
                 with_features = bool(NEED_REAL_FEATURES & set(self.metrics))
                 self._reference, _ = reference(real, extractor, self.num_real, with_features, self.batch_size, progress)
@@ -154,7 +145,7 @@ class GenerativeMetrics(Callback):
 
     def _is_due(self, trainer: Trainer) -> bool:
         step, epochs = trainer.global_step, trainer.current_epoch + 1
-        if step == trainer.max_steps or (self.every_n_steps and step % self.every_n_steps == 0):
+        if step == trainer.max_steps or is_out_of_time(trainer) or (self.every_n_steps and step % self.every_n_steps == 0):
             return True
         ends_epoch = self.every_n_epochs and epochs % self.every_n_epochs == 0
         return bool(trainer.is_last_batch and (ends_epoch or epochs == trainer.max_epochs))

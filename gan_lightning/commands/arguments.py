@@ -3,7 +3,9 @@
 import difflib
 import importlib
 import inspect
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
 from importlib.resources import files
@@ -16,13 +18,20 @@ from gan_lightning.errors import InputError, one_line
 
 
 def run_command(name: str, command: Callable[[], None]) -> int:
-    """Run a command; bad input becomes one line on the standard error and exit code 2."""
+    """Run a command; bad input becomes one line on the standard error and exit code 2, Ctrl-C exit code 130.
+
+    Of the processes that torchrun starts, only the first one speaks.
+    """
+    message, code = "", 0
     try:
         command()
     except InputError as error:
-        print(f"{name}: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        message, code = f"error: {error}", 2
+    except KeyboardInterrupt:
+        message, code = "interrupted", 128 + signal.SIGINT
+    if message and os.environ.get("RANK", "0") == "0":
+        print(f"{name}: {message}", file=sys.stderr)
+    return code
 
 
 def recipes() -> dict[str, Path]:
@@ -150,7 +159,9 @@ def _one_line(message: str, parser: ArgumentParser, short_for: str) -> str:
         near = _nearest(unknown, [dest.removeprefix(prefix) for dest in dests if dest.startswith(prefix)])
         return f"there is no setting {prefix}{unknown}{near}"
     if found := re.search(r"following arguments are required: (.+)", message):
-        name = owner[1].rpartition(".")[2] if owner else "the command"
+        if not owner:
+            return f"{found[1]} is missing: name it (--help says more)"
+        name = owner[1].rpartition(".")[2]
         return f"{name} needs {found[1]}: give " + ", ".join(f"--{key}.{word.strip()} VALUE" for word in found[1].split(","))
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
         return f"--{key} {found[1]}: there is no such class{_nearest(found[1], _class_names(key))}"

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from gan_lightning import checkpoint
 from gan_lightning.commands.arguments import arrange, instantiate, parse, run_command
+from gan_lightning.commands.evaluate import require_writable
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.evaluator import compute
 from gan_lightning.metrics.functional import KERNEL_SUBSET_SIZE
@@ -68,6 +69,8 @@ def benchmark(args: Sequence[str]) -> None:
         raise InputError(
             f"--num_images {config.num_images} --rounds {config.rounds}: give at least {KERNEL_SUBSET_SIZE} (kid) and 1"
         )
+    if config.output:
+        require_writable(Path(config.output))
     with tempfile.TemporaryDirectory() as folder:
         figures = benchmark_metrics(Path(folder), config.num_images, config.rounds, config.weights)
     print(_table(figures, config.num_images))

@@ -4,25 +4,27 @@ python scripts/compare.py
 python scripts/compare.py --recipes mlp_mnist,dcgan_mnist --max_time 00:00:30:00 --accelerator gpu
 """
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from gan_lightning import inference
 from gan_lightning.checkpoint import write_aside
 from gan_lightning.commands import train
-from gan_lightning.commands.arguments import arrange, config_path, instantiate, parse, run_command
+from gan_lightning.commands.arguments import arrange, config_path, instantiate, parse, recipes, run_command
 from gan_lightning.commands.evaluate import process_group, versions, write_record
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.measure import RealImages, make_extractor, reference
-from gan_lightning.metrics.evaluator import Sample, evaluate, metric_names, protocol, split_names
+from gan_lightning.metrics.evaluator import Sample, check_request, evaluate, metric_names, protocol, split_names
+from gan_lightning.trainer import last_checkpoint
 
 METRICS = "fid,is,prdc,modes"
 SHOWN = 20
@@ -58,13 +60,16 @@ def compare(args: Sequence[str]) -> None:
     config = instantiate(parser, parse(parser, arrange(args)))
     names, output = split_names(config.recipes), Path(config.output)
     data = _data(names)
-    checkpoints = {name: _trained(name, config, output) for name in names}
     with process_group(config.device) as device:
-        samplers = {name: inference.load(path, device=device) for name, path in checkpoints.items()}
-        extractor = make_extractor(data.extractor, data, None, device)
         real, test = RealImages.of(data, "train"), RealImages.of(data, "test")
-        if not 1 <= config.num_images <= len(test.images):
-            raise InputError(f"--num_images {config.num_images}: there are {len(test.images):,} real test images")
+        check_request(split_names(METRICS), config.num_images, len(real.images), real_features=True)
+        if config.num_images > len(test.images):
+            raise InputError(
+                f"--num_images {config.num_images}: there are {len(test.images):,} real test images; give at most that"
+            )
+        extractor = make_extractor(data.extractor, data, None, device)
+        checkpoints = {name: _trained(name, config, output) for name in names}
+        samplers = {name: inference.load(path, device=device) for name, path in checkpoints.items()}
         statistics, about = reference(real, extractor, with_features=True)
         one = test.images[:1]
         sources: dict[str, Sample] = {
@@ -115,16 +120,12 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def _trained(name: str, config: Any, output: Path) -> Path:
-    """The last checkpoint of a recipe's run below ``output``, which is trained now where it is not there.
+def _trained(name: str, config: Namespace, output: Path) -> Path:
+    """The last checkpoint of a recipe's run below ``output``, which is trained now where that was not done to its end.
 
     Raises:
-        InputError: training was refused.
+        InputError: training was refused, or the run that is there was trained otherwise.
     """
-    path = output / name / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
-    if path.is_file():
-        print(f"{name} is trained: {path}")
-        return path
     flags = {
         "config": name,
         "max_time": config.max_time,
@@ -133,11 +134,22 @@ def _trained(name: str, config: Any, output: Path) -> Path:
         "accelerator": config.accelerator,
         "devices": 1,
         "seed_everything": config.seed,
-        "default_root_dir": output / name,
         "metrics.extractor": "none",
     }
-    if train.main([word for flag, value in flags.items() for word in (f"--{flag}", str(value))]) != 0 or not path.is_file():
-        raise InputError(f"{name}: was not trained to an end; see what is said above")
+    words = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
+    done = output / name / "trained.json"
+    if done.is_file():
+        record = json.loads(done.read_text(encoding="utf-8"))
+        if record["flags"] != words:
+            raise InputError(
+                f"{output / name}: was trained otherwise ({' '.join(record['flags'])}); name another folder by --output, or "
+                "give the same flags"
+            )
+        print(f"{name} is trained: {record['checkpoint']}")
+        return Path(record["checkpoint"])
+    train.train([*words, "--default_root_dir", str(output / name)])
+    path = last_checkpoint(output / name / "lightning_logs")
+    write_record(done, {"flags": words, "checkpoint": str(path)})
     return path
 
 
@@ -145,8 +157,10 @@ def _data(names: Sequence[str]) -> ImageDataModule:
     """The data set that all of the recipes are for.
 
     Raises:
-        InputError: they are for several.
+        InputError: there are none, or they are for several.
     """
+    if not names:
+        raise InputError(f"--recipes is empty: name some of {', '.join(recipes())}")
     parser = train.make_parser()
     found = {name: parser.parse_args(["--config", config_path(name)]).data for name in names}
     if len({str(data.class_path) for data in found.values()}) != 1:

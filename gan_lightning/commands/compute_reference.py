@@ -14,12 +14,12 @@ from jsonargparse import ArgumentParser
 from gan_lightning.commands.arguments import arrange, instantiate, parse, run_command
 from gan_lightning.commands.evaluate import (
     add_real_images,
+    check_numbers,
     extractor_name,
     folder_shape,
     process_group,
     real_images,
     require_writable,
-    say_estimate,
     versions,
 )
 from gan_lightning.errors import InputError
@@ -52,22 +52,19 @@ def compute_reference(args: Sequence[str]) -> None:
     """Compute, cache, and write what was asked for."""
     parser = make_parser()
     config = instantiate(parser, parse(parser, arrange(args)))
-    if config.batch_size < 1:
-        raise InputError(f"batch_size is {config.batch_size}: give at least 1")
+    check_numbers(config)
     if config.output is not None and not config.output.endswith(".npz"):
         raise InputError(f"--output {config.output}: the name must end in .npz")
     if config.output is not None:
         require_writable(Path(config.output))
-    if config.real is None and config.data is None:
-        raise InputError("there is nothing to measure: name real images by --data or --real")
+    if (config.real is None) == (config.data is None):
+        raise InputError("name the real images, by one of --data and --real")
     shape = config.data.image_shape if config.real is None else folder_shape(config.real, config.image_size)
     with process_group(config.device) as device:
         first = is_first_process()
         real = real_images(config, shape, needed=True)
         assert real is not None
         extractor = make_extractor(extractor_name(config), config.data, config.weights, device, progress=first)
-        if first:
-            say_estimate(extractor, shape, config.num_real or len(real.images), None)
         statistics, about = reference(real, extractor, config.num_real, config.features, config.batch_size, first)
         if statistics is None:
             return

@@ -8,10 +8,12 @@ python scripts/evaluate.py last.ckpt --metrics fid,is --reference cifar10.npz
 torchrun --nproc_per_node 2 scripts/evaluate.py last.ckpt
 """
 
+import functools
 import json
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,26 +30,26 @@ from torch import distributed
 import gan_lightning
 from gan_lightning import inference
 from gan_lightning.checkpoint import fingerprint, write_aside
-from gan_lightning.commands.arguments import arrange, instantiate, parse, run_command
+from gan_lightning.commands.arguments import arrange, given, instantiate, parse, run_command
 from gan_lightning.data import ImageDataModule, Split
-from gan_lightning.data.folder import first_image_shape, read_folder
+from gan_lightning.data.folder import count_other_sizes, first_image_shape, read_folder
 from gan_lightning.errors import InputError, one_line
-from gan_lightning.measure import RealImages, make_extractor, reference
+from gan_lightning.measure import RealImages, make_extractor, reference, say_estimate
 from gan_lightning.metrics.evaluator import (
     NEED_REAL_FEATURES,
     NEED_REFERENCE,
     Sample,
     check_request,
+    choose,
     collect,
     compute,
     is_first_process,
     on_first_process,
     protocol,
-    seconds_per_image,
     split_names,
 )
 from gan_lightning.metrics.features import Extractor
-from gan_lightning.metrics.inception import Inception
+from gan_lightning.metrics.inception import file_sha256
 from gan_lightning.metrics.statistics import Statistics, read_npz
 
 NUM_IMAGES = 50_000
@@ -103,12 +105,14 @@ class Source:
         num_images: how many.
         sample: from how many real images each class has (None where that is not known) to the images by index.
         about: where they are from, for the record.
+        labels: whether they depend on labels.
     """
 
     image_shape: tuple[int, int, int]
     num_images: int
     sample: Callable[[list[int] | None], Sample]
     about: dict[str, Any]
+    labels: bool = False
 
 
 def evaluate(args: Sequence[str]) -> None:
@@ -138,22 +142,22 @@ def _measure(config: Namespace, metrics: list[str], device: torch.device) -> dic
                 f"{config.source} has images of {_size(source.image_shape)} and the real ones ({real.about['real']}) are "
                 f"{_size(real.images.shape[1:])} (channels, height, width): name data of that size, by --data or --real"
             )
-        num_real = config.num_real or (None if real is None else len(real.images))
-        if npz:
-            num_real = npz[0].count
+        num_real = npz[0].count if npz else None if real is None else len(real.images)
+        num_real = num_real if config.num_real is None else config.num_real
         check_request(metrics, source.num_images, num_real, real_features=npz is None)
         extractor = make_extractor(extractor_name(config), config.data, config.weights, device, progress=first)
         if npz:
-            _check_reference(config.reference, npz[1], extractor, source.image_shape)
+            _check_reference(config.reference, *npz, extractor, source.image_shape)
         if first:
-            say_estimate(extractor, source.image_shape, source.num_images, None if real is None else num_real)
+            say_estimate(extractor, source.image_shape, source.num_images, "samples")
     statistics: Statistics | None = None
     about: dict[str, Any] = {}
     counts: list[int] | None = None
     with _timed(seconds, "reference"):
         if npz:
             counts = npz[1].pop("class_counts", None)
-            statistics, about = npz[0], {**npz[1], "reference": config.reference, "num_real": npz[0].count}
+            about = {**npz[1], "reference": config.reference, "reference_sha256": file_sha256(Path(config.reference))}
+            statistics, about["num_real"] = npz[0], npz[0].count
         elif real is not None:
             counts = real.class_counts()
             about = real.about
@@ -171,6 +175,9 @@ def _measure(config: Namespace, metrics: list[str], device: torch.device) -> dic
         "protocol": {
             **about,
             **source.about,
+            **(
+                {"labels": "all classes alike" if counts is None else "in proportion to the real ones"} if source.labels else {}
+            ),
             "num_images": source.num_images,
             "image_shape": list(source.image_shape),
             **extractor.protocol(),
@@ -196,24 +203,43 @@ def _settings(args: Sequence[str]) -> Namespace:
     parser = make_parser()
     groups = arrange(args)
     config = parse(parser, groups)
-    if config.seed < 0 or config.batch_size < 1:
-        raise InputError(f"seed is {config.seed} and batch_size {config.batch_size}: give at least 0 and 1")
-    if config.real is not None and config.reference is not None:
-        raise InputError(f"--real {config.real} and --reference {config.reference}: give one of the two")
-    if config.output is not None:
-        require_writable(Path(config.output))
-    if not Path(config.source).exists():
+    check_numbers(config)
+    if config.seed < 0:
+        raise InputError(f"--seed {config.seed}: give at least 0")
+    source = Path(config.source)
+    if not source.exists():
         raise InputError(f"{config.source}: no such file or folder; give a checkpoint of train.py or a folder of images")
-    if config.data is None and config.real is None and config.reference is None:
-        own = Path(config.source).parent.parent / "config.yaml"
-        if own.is_file() and Path(config.source).is_file():
-            try:
-                content = yaml.safe_load(own.read_text(encoding="utf-8"))
-                parser.set_defaults(data=content["data"])
-            except (yaml.YAMLError, UnicodeDecodeError, OSError, KeyError, TypeError) as error:
-                raise InputError(f"{own}: does not say what the run was trained on ({one_line(error)}); use --data") from error
-            config = parse(parser, groups)
-    return instantiate(parser, config)
+    together = {"--real": config.real, "--reference": config.reference, "--data": config.data}
+    named = [f"{flag} {given(groups, flag[2:]) or ''}".strip() for flag, value in together.items() if value is not None]
+    if len(named) > 1 and not (config.data is not None and config.extractor == "classifier"):
+        raise InputError(f"{' and '.join(named)}: give one of them (--data beside another only with --extractor classifier)")
+    if given(groups, "split") is not None and (config.real or config.reference):
+        raise InputError(f"--split {config.split}: only --data has splits, and not {named[0]}")
+    if config.image_size is not None and source.is_file():
+        raise InputError(f"--image_size {config.image_size}: only for a folder; a checkpoint draws in a size of its own")
+    output = _output(config)
+    if output is not None:
+        require_writable(output)
+    own = source.parent.parent / "config.yaml"
+    if config.data is not None or config.real is not None or not (source.is_file() and own.is_file()):
+        return instantiate(parser, config)
+    try:
+        parser.set_defaults(data=yaml.safe_load(own.read_text(encoding="utf-8"))["data"])
+    except (yaml.YAMLError, UnicodeDecodeError, OSError, KeyError, TypeError) as error:
+        raise InputError(f"{own}: does not say what the run was trained on ({one_line(error)}); use --data") from error
+    try:
+        return instantiate(parser, parse(parser, groups))
+    except InputError:
+        if config.reference is None:
+            raise
+        return instantiate(parser, config)  # its statistics stand for the data, which need not be there
+
+
+def check_numbers(config: Namespace) -> None:
+    """Refuse numbers of :func:`add_real_images` that are out of range."""
+    for name in ("num_real", "image_size", "batch_size"):
+        if config[name] is not None and config[name] < 1:
+            raise InputError(f"--{name} {config[name]}: give at least 1")
 
 
 def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) -> RealImages | None:
@@ -223,11 +249,8 @@ def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) ->
         InputError: both are named, or nothing is, and it is needed.
     """
     if config.real is not None:
-        if shape[1] != shape[2]:
-            raise InputError(
-                f"--real {config.real}: folders are read as squares and the samples are {_size(shape)}; use --data"
-            )
-        return RealImages(read_folder(Path(config.real), shape), None, {"real": str(config.real), "split": "all"})
+        about = {"real": str(config.real), "split": "all", **_resized("real", config.real, shape)}
+        return RealImages(read_folder(Path(config.real), shape), None, about)
     if config.data is not None:
         on_first_process(config.data.prepare_data)
         return RealImages.of(config.data, config.split)
@@ -247,11 +270,9 @@ def folder_shape(folder: str, image_size: int | None) -> tuple[int, int, int]:
     """The shape that a folder's images are read in: that of the first one, or a square of ``image_size`` pixels.
 
     Raises:
-        InputError: the folder is not there, empty, or a number is out of range.
+        InputError: the folder is not there, or empty.
     """
     channels, height, width = first_image_shape(Path(folder))
-    if image_size is not None and image_size < 1:
-        raise InputError(f"--image_size {image_size}: give at least 1")
     return (channels, height, width) if image_size is None else (channels, image_size, image_size)
 
 
@@ -261,37 +282,42 @@ def _folder_source(config: Namespace) -> Source:
     count = len(images) if config.num_images is None else config.num_images
     if not 0 < count <= len(images):
         raise InputError(f"num_images is {count}: {config.source} has {len(images):,} images")
-    about = {"source": config.source, "source_sha256": fingerprint(images[:count])}
+    images = images[choose(len(images), count)]  # files often lie in the order of their classes
+    about = {"source": config.source, "source_sha256": fingerprint(images), **_resized("source", config.source, shape)}
     return Source(shape, count, lambda _: lambda indices: images[indices], about)
+
+
+def _resized(what: str, folder: str, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """For the record, how many images of a folder are not of the size they are measured in; said aloud where there are any."""
+    count = count_other_sizes(Path(folder), shape)
+    if count and is_first_process():
+        print(f"{folder}: {count:,} images are resized (Lanczos) and centre-cropped to {shape[1]}x{shape[2]} (height, width)")
+    return {f"{what}_resized": f"{count} images, Lanczos and centre crop to {shape[1]}x{shape[2]}" if count else "none"}
 
 
 def _checkpoint_source(config: Namespace, device: torch.device) -> Source:
     sampler = inference.load(config.source, raw=config.raw, device=device, trust=config.trust)
     channels, height, width = sampler.generator.image_shape
     count = NUM_IMAGES if config.num_images is None else config.num_images
-    labels = {"labels": "in proportion to the real ones"} if sampler.generator.conditional else {}
-    about = {**sampler.origin, "seed": config.seed, "latents": "Philox, one stream an image", **labels}
-    return Source((channels, height, width), count, lambda counts: sampler.by_index(counts, config.seed), about)
+    about = {**sampler.origin, "seed": config.seed, "latents": "Philox, one stream an image"}
+    sample = functools.partial(sampler.by_index, seed=config.seed)
+    return Source((channels, height, width), count, sample, about, sampler.generator.conditional)
 
 
-def _check_reference(path: str, about: dict[str, Any], extractor: Extractor, shape: tuple[int, int, int]) -> None:
-    """Refuse statistics that say of themselves that they were made of other images, or with another extractor."""
+def _check_reference(
+    path: str, statistics: Statistics, about: dict[str, Any], extractor: Extractor, shape: tuple[int, int, int]
+) -> None:
+    """Refuse statistics that do not fit, or say of themselves that they were made of other images or by another extractor."""
     for name, mine in {**extractor.protocol(), "image_shape": list(shape)}.items():
         if name in about and about[name] != mine:
             raise InputError(
                 f"{path}: its {name} is {about[name]} and this measurement's {mine}; use one that fits, or real images"
             )
-
-
-def say_estimate(extractor: Extractor, shape: tuple[int, int, int], num_images: int, num_real: int | None) -> None:
-    """On a CPU, how long Inception will take."""
-    if isinstance(extractor, Inception) and extractor.device.type == "cpu":
-        seconds = seconds_per_image(extractor, shape)
-        also = "" if num_real is None else f"; once {seconds * num_real / 60:.1f} more for {num_real:,} real ones, then cached"
-        print(
-            f"Inception takes about {seconds:.2f} s an image on this CPU: {seconds * num_images / 60:.1f} minutes for "
-            f"{num_images:,} samples{also}",
-            flush=True,
+    features, _ = extractor(torch.zeros(1, *shape, dtype=torch.uint8))
+    if features.shape[1] != len(statistics.mean):
+        raise InputError(
+            f"{path}: it has {len(statistics.mean)} features and the extractor gives {features.shape[1]}; use the reference "
+            "that was made with this extractor"
         )
 
 
@@ -305,25 +331,28 @@ def print_table(record: dict[str, Any]) -> None:
             print(f"  {name:<28}{value:.6g}{spread}")
     about = record["protocol"]
     what = about.get("source") or f"{about.get('checkpoint')} ({about.get('weights')} weights, step {about.get('global_step')})"
-    real = about.get("reference") or f"{about.get('real')} ({about.get('split')} split)"
     print(f"  {about['num_images']:,} images of {what}")
     if about.get("num_real"):
-        print(f"  against {about['num_real']:,} of {real}")
+        print(f"  against {about['num_real']:,} of {about.get('real')} ({about.get('split')} split)")
+    if "reference" in about:
+        print(f"  reference: {about['reference']}")
     print(f"  extractor: {about['extractor']}, weights {about.get('weights_sha256', 'none')[:12]}")
 
 
 def require_writable(path: Path) -> None:
-    """Refuse a file that cannot be written to, before anything is measured.
+    """Refuse a file that cannot be written, before anything is measured.
 
     Raises:
-        InputError: its folder cannot be made, or may not be written to, or it is a folder itself.
+        InputError: a folder or device is there, or its folder cannot be made or written to.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"--output {path}: not a file that can be replaced; name another")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
-        raise InputError(f"--output {path}: cannot be written ({error.strerror}); name another") from error
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InputError(f"--output {path}: cannot be written (a folder, or one that may not be written to); name another")
+        raise InputError(f"--output {path}: cannot be written there ({error.strerror}); name another") from error
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
@@ -367,6 +396,7 @@ def process_group(device_name: str) -> Iterator[torch.device]:
         InputError: there is no such device.
     """
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    given_name = device_name
     if device_name == "auto":
         device_name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -375,7 +405,7 @@ def process_group(device_name: str) -> Iterator[torch.device]:
             device = torch.device("cuda", local_rank)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {device_name}: cannot be used ({one_line(error)[:100]}); give cpu, or auto") from error
+        raise InputError(f"--device {given_name}: there is none that torch can use here; give cpu, or auto") from error
     if int(os.environ.get("WORLD_SIZE", 1)) < 2:
         yield device
         return

@@ -20,6 +20,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.loggers import TensorBoardLogger
 
 import gan_lightning.networks  # noqa: F401  (so that their short names are known)
 from gan_lightning import checkpoint
@@ -231,8 +232,9 @@ def _say_where(
     lines = {
         "image grid": folder / "images" / f"step_{trainer.global_step:08d}.png",
         "checkpoint": folder / "checkpoints" / "last.ckpt",
-        "TensorBoard logs": folder,
     }
+    if any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers):
+        lines["TensorBoard logs"] = folder
     for name, path in lines.items():
         if path.exists():
             print(f"  {name:<18}{_shown(path)}")
@@ -242,7 +244,8 @@ def _say_where(
         print(f"  {'best checkpoint':<18}{_shown(best)} ({how_good})")
     python = Path(sys.executable)
     script = f"{_shown(python)} {sys.argv[0]}" if sys.argv[0].endswith("train.py") else "gan-lightning-train"
-    print(f"  {'see the curves':<18}{_shown(python.with_name('tensorboard'))} --logdir {_shown(folder.parent)}")
+    if "TensorBoard logs" in lines:
+        print(f"  {'see the curves':<18}{_shown(python.with_name('tensorboard'))} --logdir {_shown(folder.parent)}")
     if interrupted:
         print(f"  {'go on':<18}{script} --ckpt_path last")
     elif type(data) is not MNIST:  # FashionMNIST is one too

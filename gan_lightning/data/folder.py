@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,8 +195,18 @@ def read_folder(folder: Path, image_shape: tuple[int, int, int], num_workers: in
     return torch.cat([images for _, images, _ in read])
 
 
+def count_other_sizes(folder: Path, image_shape: tuple[int, int, int]) -> int:
+    """How many images below a folder :func:`read_folder` has to resize or crop to bring them to (C, H, W)."""
+    _, files = _scan(folder)
+    count = 0
+    for path in files.paths:
+        with suppress(OSError), Image.open(folder / path) as image:
+            count += image.size != (image_shape[2], image_shape[1])
+    return count
+
+
 def first_image_shape(folder: Path) -> tuple[int, int, int]:
-    """(C, H, W) of the first image below a folder, its shorter side as height and width; one channel where it is grey.
+    """(C, H, W) of the first image below a folder; one channel where it is grey.
 
     Raises:
         InputError: the folder is missing or empty, or its first file cannot be read.
@@ -204,8 +215,7 @@ def first_image_shape(folder: Path) -> tuple[int, int, int]:
     path = folder / files.paths[0]
     try:
         with Image.open(path) as image:
-            side = min(image.size)
-            return (1 if image.mode in ("1", "L", "I", "I;16") else 3), side, side
+            return (1 if image.mode in ("1", "L", "I", "I;16") else 3), image.height, image.width
     except OSError as error:
         raise InputError(f"{path}: cannot be read as an image ({one_line(error)}); mend or remove it") from error
 
@@ -220,13 +230,12 @@ class DecodedFiles(Dataset[tuple[Tensor, int]]):
         return len(self.files.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        channels, size, _ = self.image_shape
-        image = decode(self.files.folder / self.files.paths[index], size, channels)
+        image = decode(self.files.folder / self.files.paths[index], self.image_shape)
         return image, -1 if self.files.labels is None else self.files.labels[index]
 
 
-def decode(path: Path, size: int, channels: int) -> Tensor:
-    """Read an image file as uint8 (channels, size, size): upright, on white where transparent, resized, centre-cropped.
+def decode(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
+    """Read an image file as uint8 (C, H, W): upright, on white where transparent, resized and centre-cropped if need be.
 
     Raises:
         Exception: whatever Pillow says of a file that is no image, or a part of one.
@@ -241,7 +250,8 @@ def decode(path: Path, size: int, channels: int) -> Tensor:
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        image = ImageOps.fit(image.convert("RGB" if channels == 3 else "L"), (size, size), Image.Resampling.LANCZOS)
+        channels, height, width = image_shape
+        image = ImageOps.fit(image.convert("RGB" if channels == 3 else "L"), (width, height), Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(numpy.array(image))  # (H, W, 3) or (H, W)
     return pixels.permute(2, 0, 1).contiguous() if channels == 3 else pixels.unsqueeze(0)
 
@@ -318,9 +328,9 @@ def _find(root: Path) -> tuple[tuple[str, ...], dict[Split, Files]]:
 
 def _require_folder(folder: Path) -> None:
     if not folder.exists():
-        raise InputError(f"{folder}: no such folder; name a folder of images by --data.root")
+        raise InputError(f"{folder}: no such folder; name a folder of images")
     if not folder.is_dir():
-        raise InputError(f"{folder}: not a folder; name a folder of images by --data.root")
+        raise InputError(f"{folder}: not a folder; name a folder of images")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise InputError(f"{folder}: this folder may not be read; give yourself the right to, or name another by --data.root")
 
@@ -334,9 +344,7 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], Files]:
     _require_folder(folder)
     paths = sorted(path.relative_to(folder) for path in _walk(folder))
     if not paths:
-        raise InputError(
-            f"{folder}: no images in it (of {', '.join(sorted(SUFFIXES))}); name a folder of images by --data.root"
-        )
+        raise InputError(f"{folder}: no images in it (of {', '.join(sorted(SUFFIXES))}); name a folder of images")
     names = tuple(str(path) for path in paths)
     flat = [path for path in paths if len(path.parts) == 1]
     if flat:

@@ -29,12 +29,12 @@ FEWEST = {"fid": 2, "is": SPLITS, "kid": KERNEL_SUBSET_SIZE, "prdc": 6, "modes":
 NEED_REFERENCE = {"fid", "kid", "prdc"}
 NEED_REAL_FEATURES = {"kid", "prdc"}
 PRDC_IMAGES = 10_000
-"""Precision, recall, density and coverage look at so many images of each set at most, the first ones, as their papers do."""
+"""Precision, recall, density and coverage look at so many images of each set at most, a random choice, as their papers do."""
 
 
 def split_names(metrics: str) -> list[str]:
     """The metrics of a flag such as ``fid,is``, each once."""
-    return list(dict.fromkeys(name.strip() for name in metrics.split(",") if name.strip()))
+    return list(dict.fromkeys(name.strip().lower() for name in metrics.split(",") if name.strip()))
 
 
 def check_request(metrics: Sequence[str], num_images: int, num_real: int | None, real_features: bool) -> None:
@@ -55,9 +55,11 @@ def check_request(metrics: Sequence[str], num_images: int, num_real: int | None,
         if metric not in FEWEST:
             raise InputError(f"metrics has {metric!r}: there are {', '.join(FEWEST)}")
         if num_images < FEWEST[metric]:
-            raise InputError(f"num_images is {num_images}: {metric} needs at least {FEWEST[metric]:,} images; use more of them")
+            raise InputError(f"num_images is {num_images}: {metric} needs at least {FEWEST[metric]:,}; use more of them")
         if metric in NEED_REFERENCE and num_real is not None and num_real < FEWEST[metric]:
-            raise InputError(f"there are {num_real} real images: {metric} needs at least {FEWEST[metric]:,}; leave it out")
+            raise InputError(
+                f"num_real is {num_real}: {metric} needs at least {FEWEST[metric]:,} real images; use more, or other metrics"
+            )
         if metric in NEED_REAL_FEATURES and not real_features:
             raise InputError(f"{metric} needs the real images, and a reference of mu and sigma has none; leave it out")
 
@@ -89,6 +91,7 @@ def evaluate(
     Raises:
         InputError: in every process, where one of them fails.
     """
+    check_request(metrics, num_images, None if reference is None else reference.count, real_features=True)
     keep = bool(NEED_REAL_FEATURES & set(metrics))
     generated = collect(sample, extractor, num_images, batch_size, keep, "Measuring samples" if progress else None)
     values: dict[str, float] = on_first_process(lambda: compute(generated, reference, extractor.prefix, metrics))
@@ -129,13 +132,25 @@ def compute(
     if "prdc" in metrics:
         assert generated.features is not None
         assert reference.features is not None
-        result = prdc(generated.features[:PRDC_IMAGES], reference.features[:PRDC_IMAGES])
+        sets = generated.features, reference.features
+        few = [features[choose(len(features), PRDC_IMAGES)] for features in sets]
+        result = prdc(few[0], few[1])
         values |= {names[name]: value for name, value in result._asdict().items()}
     if "modes" in metrics:
         if generated.class_counts is None:
             raise InputError("modes needs logits, and the extractor gives none; leave it out")
         values[names["modes"]], values[names["kl"]] = mode_coverage(generated.class_counts)
     return values
+
+
+def choose(size: int, count: int, seed: int = 0) -> Tensor:
+    """Which ``count`` of ``size`` images to look at, int64, sorted: all, or a random choice with a fixed seed.
+
+    Random, because images often lie in the order of their classes.
+    """
+    if count >= size:
+        return torch.arange(size)
+    return torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:count].sort().values
 
 
 def metric_names(prefix: str, num_images: int) -> dict[str, str]:
@@ -169,7 +184,7 @@ def protocol(metrics: Sequence[str], num_images: int, num_real: int | None) -> d
         "fid": {"covariance": "unbiased", "root": "two symmetric eigenproblems, float64"},
         "is": {"splits": SPLITS, "order": "permuted by RandomState(2020)", "std": "population, over splits"},
         "kid": {"kernel": "(x.y / D + 1)^3", "subsets": KERNEL_SUBSETS, "subset_size": KERNEL_SUBSET_SIZE},
-        "prdc": {"k": 3, "k_density": 5, "num_images": few[0], "num_real": few[1]},
+        "prdc": {"k": 3, "k_density": 5, "num_images": few[0], "num_real": few[1], "choice": "random, seed 0"},
         "modes": {"class": "the largest logit"},
     }
     return {name: constants[name] for name in metrics}
@@ -199,6 +214,8 @@ def collect(
     Raises:
         InputError: ``sample`` or the extractor raised it, in this process or (in one line) in another.
     """
+    if num_images < 1 or batch_size < 1:
+        raise InputError(f"num_images is {num_images} and batch_size {batch_size}: give at least 1")
     rank, world_size = _rank(), _world_size()
     device = extractor.device if extractor.device.type != "mps" else torch.device("cpu")  # which has no float64
     own = torch.arange(rank, num_images, world_size)

@@ -1,9 +1,12 @@
 """What turns images into the features and logits that metrics are computed from."""
 
+import hashlib
 import importlib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -83,8 +86,17 @@ class ModuleExtractor(Extractor):
         cls = type(self.module)
         return {
             "extractor": f"{cls.__module__}.{cls.__qualname__}",
+            "source_sha256": _source_sha256(cls),
             "weights_sha256": fingerprint(*self.module.state_dict().values()),
         }
+
+
+def _source_sha256(cls: type) -> str | None:
+    """Of the file that a class is written in, so that statistics are made anew when it changes; None where there is none."""
+    try:
+        return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
+    except (TypeError, OSError):
+        return None
 
 
 def import_extractor(class_path: str) -> Extractor:
@@ -94,15 +106,15 @@ def import_extractor(class_path: str) -> Extractor:
         InputError: there is no such class, or it is no module, or wants arguments.
     """
     module_name, _, class_name = class_path.rpartition(".")
+    advice = "give inception, classifier, or the class path of a torch.nn.Module of your own (module.Class)"
+    if not module_name:
+        raise InputError(f"extractor {class_path}: there is none of this name; {advice}")
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"extractor {class_path}: cannot be imported ({one_line(error)}); give inception, classifier or the class path "
-            "of a module of your own"
-        ) from error
+        raise InputError(f"extractor {class_path}: cannot be imported ({one_line(error)}); {advice}") from error
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise InputError(f"extractor {class_path}: is no torch.nn.Module")
+        raise InputError(f"extractor {class_path}: is no torch.nn.Module; {advice}")
     try:
         module = cls()
     except TypeError as error:

@@ -35,7 +35,7 @@ def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covar
     product = root @ covariance_2 @ root
     cross = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
     distance = (mean_1 - mean_2).square().sum() + covariance_1.trace() + covariance_2.trace() - 2 * cross
-    return max(0.0, float(distance))
+    return float(distance.clamp(min=0))  # which lets NaN through, unlike max
 
 
 def inception_score(counts: Tensor, probabilities: Tensor, log_likelihoods: Tensor) -> tuple[float, float]:
@@ -69,8 +69,13 @@ def kernel_distance(
         generated: (N, D).
         real: (M, D).
         subsets: how many.
-        subset_size: of each, at most N and M.
+        subset_size: of each, from 2 to N and M.
+
+    Raises:
+        ValueError: there are fewer features than a subset has.
     """
+    if not 2 <= subset_size <= min(len(generated), len(real)):
+        raise ValueError(f"subsets of {subset_size} cannot be drawn from {len(generated)} and {len(real)} features")
     random = numpy.random.RandomState(SEED)
     chosen = [
         tuple(torch.from_numpy(random.choice(len(features), subset_size, replace=False)) for features in (generated, real))
@@ -136,7 +141,14 @@ def prdc(generated: Tensor, real: Tensor, k: int = 3, k_density: int = 5) -> PRD
         real: (M, D).
         k: of precision and recall, below N and M.
         k_density: of density and coverage, below M.
+
+    Where many real features are equal, their balls are points and density and coverage say nothing.
+
+    Raises:
+        ValueError: there are fewer features than neighbours.
     """
+    if len(generated) <= k or len(real) <= max(k, k_density):
+        raise ValueError(f"{len(generated)} and {len(real)} features are too few for {k} and {k_density} neighbours")
     generated, real = generated.double(), real.double()
     radius_generated = _radii(generated, (k,))[0]  # (N,)
     radius, radius_density = _radii(real, (k, k_density))  # (M,), (M,)

@@ -45,7 +45,7 @@ class Inception(Extractor):
         try:
             network.load_state_dict(state)
         except (RuntimeError, TypeError, AttributeError) as error:
-            raise InputError(f"{weights}: not torch-fidelity's weights of Inception-v3 ({one_line(error)[:150]})") from error
+            raise InputError(f"{weights}: not torch-fidelity's weights of Inception-v3; {_ways_out()}") from error
         self.sha256 = file_sha256(weights)
         network.eval().requires_grad_(False)
         for block in network.modules():
@@ -129,22 +129,30 @@ def find_weights(path: Path | None = None) -> Path:
     """
     if path is not None:
         if not path.is_file():
-            raise InputError(f"{path}: no such file; give the path of torch-fidelity's Inception weights")
+            raise InputError(f"{path}: no such file of Inception's weights; {_ways_out()}")
         return path
     url = fidelity.URL_INCEPTION_V3
-    found: Path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    found: Path = _hub_folder() / url.rpartition("/")[2]
     if not found.is_file():
         try:
             found.parent.mkdir(parents=True, exist_ok=True)
             print(f"Downloading Inception's weights to {found}", flush=True)
             torch.hub.download_url_to_file(url, str(found), progress=True)
         except (URLError, OSError) as error:
-            raise InputError(
-                f"Inception's weights are not in {found} and could not be downloaded ({one_line(error)}): put the file of "
-                f"{url} there, or name it by the weights flag, or measure with the data set's own classifier (extractor "
-                "classifier)"
-            ) from error
+            raise InputError(f"Inception's weights could not be downloaded ({one_line(error)}); {_ways_out()}") from error
     return found
+
+
+def _hub_folder() -> Path:
+    return Path(str(torch.hub.get_dir()), "checkpoints")
+
+
+def _ways_out() -> str:
+    """What to do where the weights are not to be had."""
+    return (
+        f"put the file of {fidelity.URL_INCEPTION_V3} into {_hub_folder()}, or name it by --weights (in training "
+        "--metrics.weights), or measure with --extractor classifier"
+    )
 
 
 def file_sha256(path: Path) -> str:

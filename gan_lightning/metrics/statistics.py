@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gan_lightning import checkpoint
 from gan_lightning.checkpoint import fingerprint
-from gan_lightning.errors import InputError, one_line
+from gan_lightning.errors import InputError
 from gan_lightning.metrics.functional import SEED
 
 SPLITS = 10
@@ -200,15 +200,13 @@ def read_npz(path: Path) -> tuple[Statistics, dict[str, Any]]:
             mean, covariance = (torch.from_numpy(content[name].astype(numpy.float64)) for name in ("mu", "sigma"))
             protocol = json.loads(str(content["protocol"])) if "protocol" in content else {}
     except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not an .npz with mu and sigma ({one_line(error)}); use another") from error
-    if (
-        mean.dim() != 1
-        or covariance.shape != (len(mean), len(mean))
-        or not (mean.isfinite().all() and covariance.isfinite().all())
-    ):
+        raise InputError(f"{path}: not an .npz with mu and sigma, or damaged; use another") from error
+    if mean.dim() != 1 or covariance.shape != (len(mean), len(mean)):
         raise InputError(
-            f"{path}: mu is {tuple(mean.shape)} and sigma {tuple(covariance.shape)}; they must be finite, (D,) and (D, D)"
+            f"{path}: mu is {tuple(mean.shape)} and sigma {tuple(covariance.shape)}, not (D,) and (D, D); use another"
         )
+    if not (mean.isfinite().all() and torch.allclose(covariance, covariance.T, rtol=1e-4, atol=1e-6)):
+        raise InputError(f"{path}: mu and sigma hold NaN or infinite values, or sigma is not symmetric; use another")
     count = protocol.get("num_real")
     return Statistics(count if isinstance(count, int) else None, mean, covariance), protocol
 

@@ -43,13 +43,25 @@ def data() -> TensorData:
     return TensorData(images(128, seed=0), batch_size=32)
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier that is hardly trained."""
+    monkeypatch.setattr("gan_lightning.metrics.classifier.FEWEST_IMAGES_SEEN", 1)
+
+
 def gan(**arguments: Any) -> GAN:
     torch.manual_seed(0)
     return small_gan(image_shape=(3, 16, 16), **arguments)
 
 
 def test_the_training_goes_on_as_if_nothing_was_measured() -> None:
+    class Noisy(GAN):
+        def sample(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+            torch.rand(7)  # as a generator may that adds noise of its own
+            return super().sample(z, labels)
+
     plain, measured = gan(ema_halflife=64.0), gan(ema_halflife=64.0)
+    measured.__class__ = Noisy
     torch.manual_seed(1)
     fit(plain, data(), max_steps=9)
     torch.manual_seed(1)
@@ -168,7 +180,7 @@ def test_missing_weights_fail_before_the_first_step(
     assert main([*SMALL, "--metrics.extractor", "inception"]) == 2
     error = capsys.readouterr().err
     (line,) = [line for line in error.splitlines() if line.startswith("train: error: ")]
-    for way in ("put the file of", "weights flag", "classifier"):
+    for way in ("put the file of", "--metrics.weights", "--extractor classifier"):
         assert way in line
     assert not list(Path().glob("lightning_logs/version_*"))
     assert main([*SMALL, "--metrics.extractor", "inception", "--metrics.weights", "nowhere.pth"]) == 2
@@ -223,8 +235,8 @@ def test_labels_follow_the_data() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"every_n_steps": -1}, "every_n_steps -1"),
-        ({"batch_size": 0}, "batch_size 0"),
+        ({"every_n_steps": -1}, "metrics.every_n_steps is -1: it must be at least 0"),
+        ({"batch_size": 0}, "metrics.batch_size is 0"),
         ({"metrics": "fid,ist"}, "metrics has 'ist'"),
         ({"num_images": 5, "metrics": "fid,is"}, "is needs at least 10"),
         ({"best": "kid"}, "metrics.best is 'kid'"),
@@ -255,3 +267,12 @@ def test_two_processes_measure_what_one_does() -> None:
     events = EventAccumulator("lightning_logs/version_0").Reload()
     (event,) = events.Scalars("metrics/digits_fd_101")
     assert found == pytest.approx(event.value, rel=1e-3)
+
+
+def test_a_run_that_ends_by_its_time_is_measured_at_its_end() -> None:
+    args = [*SMALL, "--max_time", "00:00:00:02", "--max_epochs", "-1", "--metrics.every_n_steps", "0"]
+    assert main([*args, "--metrics.extractor", "classifier", "--metrics.num_images", "20"]) == 0
+    (event,) = EventAccumulator("lightning_logs/version_0").Reload().Scalars("metrics/digits_fd_20")
+    content = checkpoint.load_gan("lightning_logs/version_0/checkpoints/best.ckpt")
+    assert event.step == content["global_step"]
+    assert event.step == checkpoint.load_gan("lightning_logs/version_0/checkpoints/last.ckpt")["global_step"]

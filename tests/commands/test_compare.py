@@ -30,8 +30,7 @@ def test_recipes_beside_real_images(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     folder = Path("lightning_logs/compare")
     rows = json.loads((folder / "compare.json").read_text())["metrics"]
     assert list(rows) == ["real test images", "digits", "one test image, repeated"]
-    distances = [row["digits_fd_300"] for row in rows.values()]
-    assert distances == sorted(distances)  # 2, some 100, 700
+    assert [row["digits_fd_300"] for row in rows.values()] == sorted(row["digits_fd_300"] for row in rows.values())
     assert [row["digits_modes_300"] for row in rows.values()][2] == 1
     assert rows["real test images"]["digits_recall_300"] > 0.8 > rows["one test image, repeated"]["digits_recall_300"]
     table = (folder / "compare.md").read_text()
@@ -43,6 +42,8 @@ def test_recipes_beside_real_images(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert main(args) == 0  # goes on with what is there
     assert json.loads((folder / "compare.json").read_text())["metrics"]["digits"]["global_step"] == step
     assert "digits is trained" in capsys.readouterr().out
+    assert main([*args, "--max_time", "00:00:00:05"]) == 2  # which those figures would not be of
+    assert "digits: was trained otherwise" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -50,12 +51,20 @@ def test_recipes_beside_real_images(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     [
         (["--recipes", "digit"], "--config digit: no such recipe"),
         (["--recipes", "digits,mlp_mnist"], "they are for several data sets"),
-        (["--recipes", "digits", "--max_time", "soon"], "was not trained to an end"),
+        (["--recipes", "digits", "--max_time", "soon", "--num_images", "100"], "the Trainer refuses its settings"),
+        (["--recipes", "digits", "--num_images", "361"], "--num_images 361: there are 360 real test images"),
+        (["--recipes", ","], "--recipes is empty"),
     ],
 )
-def test_bad_input_gets_one_line(args: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_gets_one_line(
+    args: list[str], part: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier, "FEWEST_IMAGES_SEEN", 1)
     assert main(args) == 2
-    assert part in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert part in error
+    assert error.count("error:") == 1
+    assert not Path("lightning_logs/compare/digits/trained.json").exists()
 
 
 @pytest.mark.parametrize(

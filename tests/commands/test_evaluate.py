@@ -1,10 +1,12 @@
 """The evaluate and compute_reference commands, as users type them."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from gan_lightning.commands.compute_reference import main as reference_main
 from gan_lightning.commands.evaluate import main
 from gan_lightning.commands.train import main as train_main
 from gan_lightning.data import Digits
+from gan_lightning.data.folder import first_image_shape, read_folder
 from gan_lightning.measure import cache_folder
 from gan_lightning.metrics import classifier
 from gan_lightning.metrics.evaluator import collect
@@ -100,7 +103,7 @@ def test_a_checkpoint_against_what_it_was_trained_on(trained: str, capsys: pytes
     }
     assert {name: protocol[name] for name in expected} == expected
     assert len(protocol["weights_sha256"]) == 64
-    assert protocol["versions"]["torch"] == torch.__version__.partition("+")[0] or "+" in torch.__version__
+    assert protocol["versions"]["torch"] == version("torch")
     assert protocol["constants"]["is"]["splits"] == 10
     assert protocol["constants"]["kid"]["subset_size"] == 1000
     assert main([trained, "--num_images", "20"]) == 0  # nothing that is there is lost
@@ -168,17 +171,81 @@ def test_two_folders_and_the_same_one_twice() -> None:
     assert record(["samples", *TINY, "--metrics", "is,modes"])["metrics"]["tiny_score_50"] >= 1  # which need no real ones
 
 
-def test_a_folder_has_the_files_as_they_are(trained: str) -> None:
-    """PNGs of a generator's samples measure what the generator measures."""
-    gan_lightning.load(trained)  # the checkpoint is whole
+def test_the_pngs_of_a_generator_measure_what_it_measures(trained: str) -> None:
+    _, labels = Digits().images("train")
+    assert labels is not None
+    draw = gan_lightning.load(trained).by_index(torch.bincount(labels).tolist())
     Path("drawn").mkdir()
-    for number, image in enumerate(gan_lightning.load(trained).sample(90, labels=[i % 10 for i in range(90)])):
+    for number, image in enumerate(draw(torch.arange(90))):
         Image.fromarray(image[0].numpy()).save(Path("drawn", f"{number:03d}.png"))
-    read = record(["drawn", "--data", "Digits", "--extractor", "classifier"])
-    assert read["protocol"]["image_shape"] == [1, 8, 8]
-    images, _ = Digits().images("train")
-    assert read["protocol"]["num_real"] == len(images)
-    assert read["metrics"]["digits_fd_90"] > 0
+    of_files = record(["drawn", "--data", "Digits", "--extractor", "classifier", "--metrics", "fid,is,prdc,modes"])
+    assert of_files["protocol"]["source_resized"] == "none"
+    of_generator = record([trained, "--num_images", "90", "--metrics", "fid,is,prdc,modes"])
+    assert of_files["metrics"] == pytest.approx(of_generator["metrics"], rel=1e-5)
+    assert (
+        record(["drawn", "--data", "Digits", "--extractor", "classifier", "--num_images", "50"])["metrics"]["digits_fd_50"] > 0
+    )
+
+
+def test_folders_of_other_sizes(capsys: pytest.CaptureFixture[str]) -> None:
+    """Images of one size are read as they are, square or not; what has to be resized is said and recorded."""
+    Path("wide").mkdir()
+    random = numpy.random.default_rng(0)
+    pixels = random.integers(0, 256, (20, 12, 20, 3), dtype=numpy.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(Path("wide", f"{number:02d}.png"))
+    shape = first_image_shape(Path("wide"))
+    assert shape == (3, 12, 20)
+    assert torch.equal(read_folder(Path("wide"), shape), torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    write_folder("square", 20, seed=1)
+    capsys.readouterr()
+    found = record(["wide", "--real", "square", *TINY])
+    assert "square: 20 images are resized (Lanczos) and centre-cropped to 12x20" in capsys.readouterr().out
+    protocol = found["protocol"]
+    assert (protocol["source_resized"], protocol["image_shape"]) == ("none", [3, 12, 20])
+    assert protocol["real_resized"] == "20 images, Lanczos and centre crop to 12x20"
+    record(["wide", "--real", str(Path("square").resolve()), *TINY])
+    assert len(list(cache_folder().glob("*.moments.pt"))) == 1  # however the folder is spelt
+
+
+def test_the_record_of_a_foreign_reference(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
+    numpy.savez("theirs.npz", mu=numpy.zeros(24), sigma=numpy.eye(24))
+    write_folder("samples", 40, seed=2)
+    protocol = record(["samples", "--reference", "theirs.npz", *TINY])["protocol"]
+    assert protocol["num_real"] is None
+    assert protocol["reference_sha256"] == hashlib.sha256(Path("theirs.npz").read_bytes()).hexdigest()
+    assert "reference: theirs.npz" in capsys.readouterr().out
+    numpy.savez("wide.npz", mu=numpy.zeros(128), sigma=numpy.eye(128))
+    protocol = record([trained, "--reference", "wide.npz", "--num_images", "20"])["protocol"]  # by the run's own classifier
+    assert protocol["extractor"] == "classifier of digits"
+    assert protocol["labels"] == "all classes alike"
+    line = refused([trained, "--reference", "theirs.npz", "--num_images", "20"], capsys)
+    assert "theirs.npz: it has 24 features and the extractor gives 128" in line
+
+
+def test_ctrl_c_and_several_processes_speak_once(trained: str) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    code = f"""
+import os, signal, sys
+from gan_lightning.commands import evaluate
+evaluate.collect = lambda *args: os.kill(os.getpid(), signal.SIGINT)
+sys.exit(evaluate.main([{trained!r}, "--num_images", "20"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == "evaluate: interrupted"
+    assert "Traceback" not in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        + [str(SCRIPTS / "evaluate.py"), trained, "--metrics", "foo"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode != 0
+    assert done.stderr.count("evaluate: error: metrics has 'foo'") == 1
 
 
 def test_a_reference_as_npz(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,7 +253,7 @@ def test_a_reference_as_npz(trained: str, capsys: pytest.CaptureFixture[str]) ->
     with numpy.load("digits.npz") as content:
         assert content["mu"].shape == (128,)
         assert content["sigma"].shape == (128, 128)
-    args = [trained, "--extractor", "classifier", "--data", "Digits", "--num_images", "100"]
+    args = [trained, "--num_images", "100"]
     by_file = record([*args, "--reference", "digits.npz"])
     assert by_file["metrics"] == pytest.approx(record(args)["metrics"], rel=1e-9)
     assert by_file["protocol"]["reference"] == "digits.npz"
@@ -227,22 +294,34 @@ def test_as_typed(trained: str) -> None:
         (["LAST", "--num_images", "0"], ["num_images is 0"]),
         (["LAST", "--num_images", "many"], ["--num_images", "'many' is not a whole number"]),
         (["LAST", "--num_image", "5"], ["there is no flag --num_image", "did you mean --num_images?"]),
-        (["LAST", "--num_real", "5000"], ["num_real is 5000: there are 1,437"]),
+        (["LAST", "--num_real", "5000"], ["num_real is 5000: give from 1 to the 1,437"]),
         (["LAST", "--split", "validation"], ["--split", "'validation' is not one of train, test"]),
         (["LAST", "--data", "MNIST"], ["1x8x8", "mnist", "1x28x28", "--data"]),
         (["LAST", "--extractor", "inceptio"], ["extractor inceptio", "inception, classifier"]),
         (["LAST", "--weights", "w.pth"], ["weights w.pth: only extractor inception"]),
-        (["LAST", "--extractor", "inception", "--weights", "w.pth"], ["w.pth: no such file"]),
+        (
+            ["LAST", "--extractor", "inception", "--weights", "w.pth"],
+            ["w.pth: no such file", "put the file of", "--weights", "--extractor classifier"],
+        ),
         (["LAST", "--extractor", "inception", "--weights", "bad.pth"], ["bad.pth: damaged, or it holds more"]),
         (["LAST", "--reference", "w.npz"], ["w.npz: no such file"]),
         (["LAST", "--reference", "bad.npz"], ["bad.npz: not an .npz with mu and sigma"]),
         (["LAST", "--real", "empty"], ["empty: no images in it"]),
-        (["LAST", "--device", "abacus"], ["--device abacus: cannot be used"]),
-        (["LAST", "--batch_size", "0"], ["batch_size 0"]),
+        (["LAST", "--device", "abacus"], ["--device abacus: there is none"]),
+        (["LAST", "--batch_size", "0"], ["--batch_size 0: give at least 1"]),
+        (["LAST", "--num_real", "0"], ["--num_real 0: give at least 1"]),
+        (["LAST", "--seed", "-1"], ["--seed -1: give at least 0"]),
+        (["LAST", "--output", "/dev/null"], ["/dev/null: not a file that can be replaced"]),
+        (["LAST", "--output", "empty"], ["empty: not a file that can be replaced"]),
+        (["LAST", "--output", "/proc/record.json"], ["/proc/record.json: cannot be written there"]),
+        (["LAST", "--real", "empty", "--data", "MNIST"], ["--real empty and --data MNIST: give one of them"]),
+        (["LAST", "--real", "empty", "--reference", "bad.npz"], ["--real empty and --reference bad.npz: give one of them"]),
+        (["LAST", "--real", "empty", "--split", "test"], ["--split test: only --data has splits", "--real empty"]),
+        (["LAST", "--image_size", "20"], ["--image_size 20: only for a folder"]),
         (["LAST", "--output", "bad.npz/record.json", "--num_images", "20"], ["bad.npz/record.json: cannot be written"]),
         (["empty", "--real", "empty"], ["empty: no images in it"]),
         (["broken", "--metrics", "is"], ["broken", "cannot be read as an image"]),
-        ([], ["source"]),
+        ([], ["source is missing"]),
     ],
 )
 def test_bad_input_gets_one_line(
@@ -286,10 +365,10 @@ def test_a_generator_that_has_diverged_is_named(trained: str, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("args", "parts"),
     [
-        ([], ["name real images by --data or --real"]),
+        ([], ["name the real images, by one of --data and --real"]),
         (["--data", "Digits", "--output", "digits.pt"], ["--output digits.pt", "must end in .npz"]),
         (["--real", "nowhere"], ["nowhere: no such folder"]),
-        (["--data", "Digits", "--batch_size", "0"], ["batch_size is 0"]),
+        (["--data", "Digits", "--batch_size", "0"], ["--batch_size 0: give at least 1"]),
     ],
 )
 def test_a_bad_reference_command(args: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -258,7 +258,7 @@ def test_two_processes_train_alike() -> None:
         (["--config", "digit"], ["--config digit", "no such recipe", "digits", "dcgan_mnist"]),
         (["--config", "nowhere.yaml"], ["--config nowhere.yaml", "no such file"]),
         (["--data", "ImageFolder"], ["ImageFolder needs root", "--data.root"]),
-        (["--data", "ImageFolder", "--data.root", "nowhere"], ["nowhere: no such folder", "--data.root"]),
+        (["--data", "ImageFolder", "--data.root", "nowhere"], ["nowhere: no such folder", "name a folder"]),
         (["--data.batch_size", "0"], ["data.batch_size is 0"]),
         (
             ["--config", "digits", "--data.batch_size", "5000"],

@@ -92,26 +92,26 @@ def test_modes(tmp_path: Path) -> None:
     grey = noise(8, 8, 1)
     image = Image.fromarray(grey)
     image.save(tmp_path / "grey.png")
-    assert torch.equal(decode(tmp_path / "grey.png", 8, 1)[0], torch.from_numpy(grey))
-    assert torch.equal(decode(tmp_path / "grey.png", 8, 3), torch.from_numpy(grey).expand(3, 8, 8))
+    assert torch.equal(decode(tmp_path / "grey.png", (1, 8, 8))[0], torch.from_numpy(grey))
+    assert torch.equal(decode(tmp_path / "grey.png", (3, 8, 8)), torch.from_numpy(grey).expand(3, 8, 8))
 
     Image.fromarray(grey.astype(numpy.uint16) * 257).save(tmp_path / "sixteen.png")  # 0 .. 65535
-    assert torch.equal(decode(tmp_path / "sixteen.png", 8, 1)[0], torch.from_numpy(grey))
+    assert torch.equal(decode(tmp_path / "sixteen.png", (1, 8, 8))[0], torch.from_numpy(grey))
 
     image.convert("P").save(tmp_path / "palette.png")
-    assert torch.equal(decode(tmp_path / "palette.png", 8, 3)[0], torch.from_numpy(grey))
+    assert torch.equal(decode(tmp_path / "palette.png", (3, 8, 8))[0], torch.from_numpy(grey))
 
     image.point(lambda level: 255 * (level > 127)).convert("1").save(tmp_path / "bits.png")
-    assert set(decode(tmp_path / "bits.png", 8, 1).flatten().tolist()) == {0, 255}
+    assert set(decode(tmp_path / "bits.png", (1, 8, 8)).flatten().tolist()) == {0, 255}
 
     image.convert("RGB").convert("CMYK").save(tmp_path / "cmyk.tif")
-    assert (decode(tmp_path / "cmyk.tif", 8, 3)[1].int() - torch.from_numpy(grey).int()).abs().max() <= 1
+    assert (decode(tmp_path / "cmyk.tif", (3, 8, 8))[1].int() - torch.from_numpy(grey).int()).abs().max() <= 1
 
     colour = noise(8, 8)
     alpha = numpy.concatenate([colour, numpy.full((8, 8, 1), 255, numpy.uint8)], axis=2)
     alpha[:4, :, 3] = 0  # the upper half is transparent, whatever colour lies there
     Image.fromarray(alpha).save(tmp_path / "rgba.png")
-    pixels = decode(tmp_path / "rgba.png", 8, 3)
+    pixels = decode(tmp_path / "rgba.png", (3, 8, 8))
     assert (pixels[:, :4] == 255).all()
     assert torch.equal(pixels[:, 4:], torch.from_numpy(colour).permute(2, 0, 1)[:, 4:])
 
@@ -119,7 +119,7 @@ def test_modes(tmp_path: Path) -> None:
 def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
     Image.fromarray(numpy.ones((8, 8), numpy.float32)).save(tmp_path / "float.tif")
     with pytest.raises(ValueError, match="floating-point"):
-        decode(tmp_path / "float.tif", 8, 1)
+        decode(tmp_path / "float.tif", (1, 8, 8))
 
 
 def test_resized_to_the_shorter_side_and_cropped_at_the_centre(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_resized_to_the_shorter_side_and_cropped_at_the_centre(tmp_path: Path) -
     pixels[:, 20:40] = 255
     for name, array in (("wide", pixels), ("tall", pixels.T)):
         Image.fromarray(array).save(tmp_path / f"{name}.png")
-        image = decode(tmp_path / f"{name}.png", 10, 1)[0]
+        image = decode(tmp_path / f"{name}.png", (1, 10, 10))[0]
         assert (image > 200).all(), image
 
 
@@ -138,7 +138,7 @@ def test_upright_as_the_camera_says(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by 90 degrees clockwise: the upper half is white
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
-    image = decode(tmp_path / "turned.png", 8, 1)[0]
+    image = decode(tmp_path / "turned.png", (1, 8, 8))[0]
     assert (image[:4] == 255).all()
     assert (image[4:] == 0).all()
 
@@ -241,7 +241,7 @@ def test_many_files_are_decoded_by_workers(tmp_path: Path) -> None:
     paths = data._files["train"].paths
     assert len(images) == len(paths)
     for i in (0, 100, len(images) - 1):
-        assert torch.equal(images[i], decode(tmp_path / "many" / paths[i], 8, 3))
+        assert torch.equal(images[i], decode(tmp_path / "many" / paths[i], (3, 8, 8)))
 
 
 def test_links_are_followed_once_and_hidden_files_left_out(classes: Path) -> None:

@@ -13,10 +13,19 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from gan_lightning.errors import InputError
-from gan_lightning.metrics.evaluator import check_request, collect, compute, evaluate, metric_names, short_count, split_names
+from gan_lightning.metrics.evaluator import (
+    check_request,
+    choose,
+    collect,
+    compute,
+    evaluate,
+    metric_names,
+    short_count,
+    split_names,
+)
 from gan_lightning.metrics.features import Extractor, ModuleExtractor, import_extractor
 from gan_lightning.metrics.statistics import Statistics
-from tests.metrics.extractors import METRICS, Tiny, TinyFidelity, images, measure, measurements
+from tests.metrics.extractors import METRICS, Tiny, TinyFidelity, images, measurements
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,18 +43,11 @@ class Images(Dataset[Tensor]):
         return self.tensor[index]
 
 
-def tiny() -> ModuleExtractor:
-    return ModuleExtractor(Tiny(), "tiny")
-
-
-def test_end_to_end_it_is_torch_fidelity() -> None:
-    """N = 1200 is more than the 24 features; both in the same batches on the same CPU."""
-    generated, real = images(1200, seed=1), images(1100, seed=2) // 4 * 3
-    torch_fidelity.register_feature_extractor("tiny", TinyFidelity)
-    theirs = torch_fidelity.calculate_metrics(
+def fidelity(generated: Tensor, real: Tensor, **extractor: str) -> dict[str, float]:
+    """All metrics by torch-fidelity, on the CPU, in batches of 50."""
+    metrics: dict[str, float] = torch_fidelity.calculate_metrics(
         input1=Images(generated),
         input2=Images(real),
-        feature_extractor="tiny",
         isc=True,
         fid=True,
         kid=True,
@@ -54,7 +56,20 @@ def test_end_to_end_it_is_torch_fidelity() -> None:
         batch_size=50,
         verbose=False,
         cache=False,
+        **extractor,
     )
+    return metrics
+
+
+def tiny() -> ModuleExtractor:
+    return ModuleExtractor(Tiny(), "tiny")
+
+
+def test_end_to_end_it_is_torch_fidelity() -> None:
+    """N = 1200 is more than the 24 features; both in the same batches on the same CPU."""
+    generated, real = images(1200, seed=1), images(1100, seed=2) // 4 * 3
+    torch_fidelity.register_feature_extractor("tiny", TinyFidelity)
+    theirs = fidelity(generated, real, feature_extractor="tiny")
     extractor = tiny()
     reference = collect(lambda indices: real[indices], extractor, 1100, 50, keep_features=True)
     ours = evaluate(
@@ -88,10 +103,40 @@ def test_the_batch_size_changes_rounding_alone() -> None:
             assert other[name] == pytest.approx(value, rel=1e-3, abs=1e-6), name
 
 
-def test_the_random_numbers_outside_stay_as_they_are() -> None:
-    state = torch.get_rng_state()
-    measure(Tiny(), images(50, seed=1), images(50, seed=2))
-    assert torch.equal(torch.get_rng_state(), state)
+def test_the_order_of_the_images_does_not_matter_to_prdc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real images in the order of their classes, more than are looked at: the first of them are one class alone."""
+    monkeypatch.setattr("gan_lightning.metrics.evaluator.PRDC_IMAGES", 400)
+    real = torch.cat([images(500, seed=1) // 3, 170 + images(500, seed=2) // 3])  # a dark class, then a bright one
+    generated = torch.cat([images(500, seed=3) // 3, 170 + images(500, seed=4) // 3])[torch.randperm(1000)]
+    extractor = tiny()
+
+    def precision(real: Tensor) -> float:
+        reference = collect(lambda indices: real[indices], extractor, 1000, keep_features=True)
+        sample = lambda indices: generated[indices]  # noqa: E731
+        return evaluate(sample, reference, extractor, ["prdc"], 1000, progress=False)["tiny_precision_400"]
+
+    assert precision(real) > 0.8
+    assert precision(real) == pytest.approx(precision(real[torch.randperm(1000)]), abs=0.06)  # 0.02
+
+
+def test_choosing_images() -> None:
+    assert torch.equal(choose(5, 5), torch.arange(5))
+    some = choose(100_000, 10_000)
+    assert len(some.unique()) == 10_000
+    assert torch.equal(some, some.sort().values)
+    assert float(some.double().mean()) == pytest.approx(50_000, rel=0.02)
+    assert torch.equal(choose(100_000, 10_000), some)
+
+
+def test_the_code_of_a_module_is_in_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = []
+    for factor in (1, 2):
+        text = f"import torch\nclass Net(torch.nn.Module):\n    def forward(self, x): return x.flatten(1).float() * {factor}\n"
+        (tmp_path / "mynet.py").write_text(text)
+        keys.append(import_extractor("mynet.Net").protocol())
+    assert keys[0] != keys[1]
+    assert keys[1] == import_extractor("mynet.Net").protocol()
 
 
 def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
@@ -121,9 +166,9 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
         ((["fid"], 1, 100, True), "num_images is 1: fid needs at least 2"),
         ((["is"], 9, 100, True), "num_images is 9: is needs at least 10"),
         ((["kid"], 999, 5000, True), "num_images is 999: kid needs at least 1,000"),
-        ((["kid"], 5000, 999, True), "there are 999 real images: kid needs at least 1,000"),
+        ((["kid"], 5000, 999, True), "num_real is 999: kid needs at least 1,000 real images"),
         ((["prdc"], 5, 100, True), "num_images is 5: prdc needs at least 6"),
-        ((["prdc"], 100, 5, True), "there are 5 real images: prdc needs at least 6"),
+        ((["prdc"], 100, 5, True), "num_real is 5: prdc needs at least 6 real images"),
         ((["fid"], 0, 100, True), "num_images is 0"),
         ((["fid", "kid"], 5000, None, False), "kid needs the real images, and a reference of mu and sigma has none"),
         ((["fidd"], 100, 100, True), "metrics has 'fidd': there are fid, is, kid, prdc, modes"),
@@ -177,7 +222,7 @@ def test_a_module_of_one_s_own() -> None:
     ("class_path", "message"),
     [
         ("nowhere.Extractor", "cannot be imported"),
-        ("word", "cannot be imported"),
+        ("word", "there is none of this name"),
         ("torch.nn.Nothing", "cannot be imported"),
         ("torch.zeros", "is no torch.nn.Module"),
         ("torch.nn.Linear", "cannot be made without arguments"),
@@ -213,6 +258,10 @@ def test_a_reference_of_other_features_is_refused() -> None:
     other = Statistics(10, torch.zeros(3), torch.eye(3))
     with pytest.raises(InputError, match="the reference has 3 features and the extractor gives 24"):
         compute(generated, other, "tiny_", ["fid"])
+    with pytest.raises(InputError, match="num_images is 0"):
+        collect(lambda indices: some[indices], tiny(), 0)
+    with pytest.raises(InputError, match="metrics has 'foo'"):
+        evaluate(lambda indices: some[indices], generated, tiny(), ["foo"], 40)
     with pytest.raises(InputError, match="fid compares with real images"):
         compute(generated, None, "tiny_", ["fid"])
 
@@ -227,20 +276,7 @@ def test_with_inception_it_is_torch_fidelity(tmp_path: Path) -> None:
     weights = tmp_path / "weights.pth"
     write_random_weights(weights)
     generated, real = varied_images(2100, seed=1), varied_images(2100, seed=2)
-    theirs = torch_fidelity.calculate_metrics(
-        input1=Images(generated),
-        input2=Images(real),
-        feature_extractor_weights_path=str(weights),
-        feature_extractor="inception-v3-compat",
-        isc=True,
-        fid=True,
-        kid=True,
-        prc=True,
-        cuda=False,
-        batch_size=50,
-        verbose=False,
-        cache=False,
-    )
+    theirs = fidelity(generated, real, feature_extractor_weights_path=str(weights), feature_extractor="inception-v3-compat")
     extractor = Inception(weights)
     reference = collect(lambda indices: real[indices], extractor, 2100, 50, keep_features=True)
     ours = evaluate(lambda indices: generated[indices], reference, extractor, ("fid", "is", "kid", "prdc"), 2100, 50)

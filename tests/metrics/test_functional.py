@@ -174,3 +174,13 @@ def test_mode_coverage(counts: list[int], modes: int, divergence: float) -> None
     covered, kl = mode_coverage(torch.tensor(counts))
     assert covered == modes
     assert kl == pytest.approx(divergence, abs=1e-12)
+
+
+def test_what_cannot_be_is_not_taken_for_perfect() -> None:
+    mean, covariance = moments(gaussian(20, 4, seed=0))
+    assert math.isnan(frechet_distance(mean * math.nan, covariance, mean, covariance))
+    few = gaussian(5, 4, seed=0)
+    with pytest.raises(ValueError, match="5 and 5 features are too few for 3 and 5 neighbours"):
+        prdc(few, few)
+    with pytest.raises(ValueError, match="subsets of 1000 cannot be drawn from 5 and 5 features"):
+        kernel_distance(few, few)
