@@ -268,7 +268,11 @@ def test_a_reference_of_other_features_is_refused() -> None:
 
 @pytest.mark.slow
 def test_with_inception_it_is_torch_fidelity(tmp_path: Path) -> None:
-    """2,100 images, more than Inception's 2,048 features: some twenty minutes on two cores."""
+    """2,100 images, more than Inception's 2,048 features: some twenty minutes on two cores.
+
+    As it was run: FID 6.7346963 and torch-fidelity's 6.7346952, IS 2.5592449 and 2.5592442, KID -6.87732e-4 and -6.87752e-4
+    (theirs in float32), precision and recall the same.
+    """
     from gan_lightning.commands.benchmark import varied_images, write_random_weights
     from gan_lightning.metrics.inception import Inception
 
@@ -281,8 +285,9 @@ def test_with_inception_it_is_torch_fidelity(tmp_path: Path) -> None:
     reference = collect(lambda indices: real[indices], extractor, 2100, 50, keep_features=True)
     ours = evaluate(lambda indices: generated[indices], reference, extractor, ("fid", "is", "kid", "prdc"), 2100, 50)
     print(theirs, ours)
-    assert ours["fid_2100"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-4)
+    assert ours["fid_2100"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-5)
     assert ours["is_2100"] == pytest.approx(theirs["inception_score_mean"], rel=1e-5)
-    assert ours["kid_2100"] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3, abs=1e-6)
-    assert ours["precision_2100"] == pytest.approx(theirs["precision"], abs=0.005)
-    assert ours["recall_2100"] == pytest.approx(theirs["recall"], abs=0.005)
+    assert ours["kid_2100"] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3)
+    assert ours["is_2100_std"] == pytest.approx(theirs["inception_score_std"], rel=1e-4)
+    assert ours["precision_2100"] == pytest.approx(theirs["precision"], abs=1.5 / 2100)
+    assert ours["recall_2100"] == pytest.approx(theirs["recall"], abs=1.5 / 2100)
