@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from gan_lightning import checkpoint
 from gan_lightning.commands.arguments import arrange, instantiate, parse, run_command
-from gan_lightning.commands.evaluate import require_writable
+from gan_lightning.commands.records import require_writable
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.evaluator import compute
 from gan_lightning.metrics.functional import KERNEL_SUBSET_SIZE

@@ -19,7 +19,7 @@ from gan_lightning import inference
 from gan_lightning.checkpoint import write_aside
 from gan_lightning.commands import train
 from gan_lightning.commands.arguments import arrange, config_path, instantiate, parse, recipes, run_command
-from gan_lightning.commands.evaluate import process_group, versions, write_record
+from gan_lightning.commands.records import process_group, versions, write_record
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.measure import RealImages, make_extractor, reference

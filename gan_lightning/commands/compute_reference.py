@@ -12,16 +12,8 @@ import torch
 from jsonargparse import ArgumentParser
 
 from gan_lightning.commands.arguments import arrange, instantiate, parse, run_command
-from gan_lightning.commands.evaluate import (
-    add_real_images,
-    check_numbers,
-    extractor_name,
-    folder_shape,
-    process_group,
-    real_images,
-    require_writable,
-    versions,
-)
+from gan_lightning.commands.real_images import add_real_images, check_numbers, extractor_name, folder_shape, real_images
+from gan_lightning.commands.records import process_group, require_writable, versions
 from gan_lightning.errors import InputError
 from gan_lightning.measure import cache_folder, make_extractor, reference
 from gan_lightning.metrics.evaluator import is_first_process

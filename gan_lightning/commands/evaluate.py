@@ -9,16 +9,11 @@ torchrun --nproc_per_node 2 scripts/evaluate.py last.ckpt
 """
 
 import functools
-import json
-import os
-import platform
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +22,21 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 from torch import distributed
 
-import gan_lightning
 from gan_lightning import inference
-from gan_lightning.checkpoint import fingerprint, write_aside
+from gan_lightning.checkpoint import fingerprint
 from gan_lightning.commands.arguments import arrange, given, instantiate, parse, run_command
-from gan_lightning.data import ImageDataModule, Split
-from gan_lightning.data.folder import count_other_sizes, first_image_shape, read_folder
+from gan_lightning.commands.real_images import (
+    add_real_images,
+    check_numbers,
+    extractor_name,
+    folder_shape,
+    real_images,
+    resized,
+)
+from gan_lightning.commands.records import process_group, require_writable, versions, write_record
+from gan_lightning.data.folder import read_folder
 from gan_lightning.errors import InputError, one_line
-from gan_lightning.measure import RealImages, make_extractor, reference, say_estimate
+from gan_lightning.measure import make_extractor, reference, say_estimate
 from gan_lightning.metrics.evaluator import (
     NEED_REAL_FEATURES,
     NEED_REFERENCE,
@@ -81,19 +83,6 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--output", type=str | None, help="the record; by default beside the checkpoint, none of a folder")
     add_real_images(parser)
     return parser
-
-
-def add_real_images(parser: ArgumentParser) -> None:
-    """The flags of the real images and the extractor, which ``compute_reference`` has too."""
-    parser.add_argument("--extractor", type=str | None, help="inception, classifier, or the class path of a module")
-    parser.add_argument("--weights", type=str | None, help="the file of Inception's weights")
-    parser.add_argument("--real", type=str | None, help="a folder of real images, all of it")
-    parser.add_argument("--data", type=ImageDataModule | None, help="the real data; by default what the run was trained on")
-    parser.add_argument("--split", type=Split, default="train", help="of the real data")
-    parser.add_argument("--num_real", type=int | None, help="how many real images; by default all")
-    parser.add_argument("--image_size", type=int | None, help="of a folder's images; by default that of its first one")
-    parser.add_argument("--batch_size", type=int, default=50, help="images at a time")
-    parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, mps; auto is the GPU where there is one")
 
 
 @dataclass(frozen=True)
@@ -235,47 +224,6 @@ def _settings(args: Sequence[str]) -> Namespace:
         return instantiate(parser, config)  # its statistics stand for the data, which need not be there
 
 
-def check_numbers(config: Namespace) -> None:
-    """Refuse numbers of :func:`add_real_images` that are out of range."""
-    for name in ("num_real", "image_size", "batch_size"):
-        if config[name] is not None and config[name] < 1:
-            raise InputError(f"--{name} {config[name]}: give at least 1")
-
-
-def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) -> RealImages | None:
-    """What ``--real`` or ``--data`` names, brought to ``shape`` where it is a folder.
-
-    Raises:
-        InputError: both are named, or nothing is, and it is needed.
-    """
-    if config.real is not None:
-        about = {"real": str(config.real), "split": "all", **_resized("real", config.real, shape)}
-        return RealImages(read_folder(Path(config.real), shape), None, about)
-    if config.data is not None:
-        on_first_process(config.data.prepare_data)
-        return RealImages.of(config.data, config.split)
-    if needed:
-        raise InputError("there is nothing to compare with: name real images by --data or --real, or statistics by --reference")
-    return None
-
-
-def extractor_name(config: Namespace) -> str:
-    """``--extractor``, else what the data set is measured with by itself; Inception for folders and foreign statistics."""
-    if config.extractor is not None:
-        return str(config.extractor)
-    return "inception" if config.data is None or config.real is not None else str(config.data.extractor)
-
-
-def folder_shape(folder: str, image_size: int | None) -> tuple[int, int, int]:
-    """The shape that a folder's images are read in: that of the first one, or a square of ``image_size`` pixels.
-
-    Raises:
-        InputError: the folder is not there, or empty.
-    """
-    channels, height, width = first_image_shape(Path(folder))
-    return (channels, height, width) if image_size is None else (channels, image_size, image_size)
-
-
 def _folder_source(config: Namespace) -> Source:
     shape = folder_shape(config.source, config.image_size)
     images = read_folder(Path(config.source), shape)
@@ -283,16 +231,8 @@ def _folder_source(config: Namespace) -> Source:
     if not 0 < count <= len(images):
         raise InputError(f"num_images is {count}: {config.source} has {len(images):,} images")
     images = images[choose(len(images), count)]  # files often lie in the order of their classes
-    about = {"source": config.source, "source_sha256": fingerprint(images), **_resized("source", config.source, shape)}
+    about = {"source": config.source, "source_sha256": fingerprint(images), **resized("source", config.source, shape)}
     return Source(shape, count, lambda _: lambda indices: images[indices], about)
-
-
-def _resized(what: str, folder: str, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """For the record, how many images of a folder are not of the size they are measured in; said aloud where there are any."""
-    count = count_other_sizes(Path(folder), shape)
-    if count and is_first_process():
-        print(f"{folder}: {count:,} images are resized (Lanczos) and centre-cropped to {shape[1]}x{shape[2]} (height, width)")
-    return {f"{what}_resized": f"{count} images, Lanczos and centre crop to {shape[1]}x{shape[2]}" if count else "none"}
 
 
 def _checkpoint_source(config: Namespace, device: torch.device) -> Source:
@@ -339,35 +279,6 @@ def print_table(record: dict[str, Any]) -> None:
     print(f"  extractor: {about['extractor']}, weights {about.get('weights_sha256', 'none')[:12]}")
 
 
-def require_writable(path: Path) -> None:
-    """Refuse a file that cannot be written, before anything is measured.
-
-    Raises:
-        InputError: a folder or device is there, or its folder cannot be made or written to.
-    """
-    if path.exists() and not path.is_file():
-        raise InputError(f"--output {path}: not a file that can be replaced; name another")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise InputError(f"--output {path}: cannot be written there ({error.strerror}); name another") from error
-
-
-def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Write a record as JSON, aside and renamed.
-
-    Raises:
-        InputError: it cannot be written there.
-    """
-    try:
-        with write_aside(path) as aside:
-            aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--output {path}: cannot be written ({error.strerror})") from error
-
-
 def _output(config: Namespace) -> Path | None:
     """``--output``, else a file beside the checkpoint that is not there yet; none for a folder."""
     if config.output is not None:
@@ -380,42 +291,6 @@ def _output(config: Namespace) -> Path | None:
         number += 1
         path = source.with_name(f"{source.stem}_metrics_{number}.json")
     return path
-
-
-def versions() -> dict[str, str]:
-    """Of what the values depend on."""
-    packages = {name: version(name) for name in ("torch", "numpy", "torch-fidelity")}
-    return {"gan_lightning": gan_lightning.__version__, "python": platform.python_version(), **packages}
-
-
-@contextmanager
-def process_group(device_name: str) -> Iterator[torch.device]:
-    """The device to work on; under torchrun, with the processes joined for the length of the block.
-
-    Raises:
-        InputError: there is no such device.
-    """
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    given_name = device_name
-    if device_name == "auto":
-        device_name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(device_name)
-        if device.type == "cuda" and device.index is None:
-            device = torch.device("cuda", local_rank)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {given_name}: there is none that torch can use here; give cpu, or auto") from error
-    if int(os.environ.get("WORLD_SIZE", 1)) < 2:
-        yield device
-        return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield device
-    finally:
-        distributed.destroy_process_group()
 
 
 def _size(shape: Any) -> str:
