@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_lightning.errors import InputError, one_line
+from gan_lightning.errors import InputError
 
 FORMAT_VERSION = 1
 KEY = "gan_lightning"
@@ -78,7 +78,7 @@ def load(path: str | os.PathLike[str], map_location: Any = "cpu", legacy: bool =
     except pickle.UnpicklingError as error:  # whose own words advise to run whatever code is in it
         raise InputError(f"{file}: damaged, or it holds more than tensors and primitives; use another") from error
     except (RuntimeError, EOFError, KeyError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read as tensors and primitives ({one_line(error)[:150]}); use another") from error
+        raise InputError(f"{file}: cannot be read as tensors and primitives; use another") from error
 
 
 def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:

@@ -57,7 +57,9 @@ def _inception_weights(weights: str | None) -> Path:
 
 def _classifier(data: ImageDataModule | None, device: torch.device, progress: bool) -> Extractor:
     if data is None:
-        raise InputError("extractor classifier: there is no labelled data to train it on; use extractor inception")
+        raise InputError(
+            "extractor classifier: there is no labelled data to train it on; name some by --data, or use extractor inception"
+        )
     source = data.classifier_source
     (train, train_labels), (test, test_labels) = source.images("train"), source.images("test")
     if train_labels is None or test_labels is None:

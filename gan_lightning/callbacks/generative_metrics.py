@@ -15,6 +15,7 @@ from gan_lightning.measure import RealImages, make_extractor, reference, say_est
 from gan_lightning.metrics.evaluator import (
     NEED_REAL_FEATURES,
     NEED_REFERENCE,
+    check_extractor,
     check_request,
     evaluate,
     metric_names,
@@ -123,6 +124,7 @@ class GenerativeMetrics(Callback):
         progress = trainer.progress_bar_callback is not None
         with _fork_rng(device):
             extractor = make_extractor(name, data, self.weights, device, progress)
+            check_extractor(extractor, self.metrics, data.image_shape)
             real = RealImages.of(data, self.split)
             check_request(self.metrics, self.num_images, self.num_real or len(real.images), real_features=True)
             if trainer.is_global_zero:

@@ -147,8 +147,11 @@ def _trained(name: str, config: Namespace, output: Path) -> Path:
             )
         print(f"{name} is trained: {record['checkpoint']}")
         return Path(record["checkpoint"])
-    train.train([*words, "--default_root_dir", str(output / name)])
-    path = last_checkpoint(output / name / "lightning_logs")
+    try:
+        train.train([*words, "--default_root_dir", str(output / name)])
+        path = last_checkpoint(output / name / "lightning_logs")
+    except InputError as error:
+        raise InputError(f"{name} was not trained for --max_time {config.max_time} into {output / name}: {error}") from error
     write_record(done, {"flags": words, "checkpoint": str(path)})
     return path
 

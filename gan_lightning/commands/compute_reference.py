@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from jsonargparse import ArgumentParser
 
-from gan_lightning.commands.arguments import arrange, instantiate, parse, run_command
+from gan_lightning.commands.arguments import arrange, given, instantiate, parse, run_command
 from gan_lightning.commands.real_images import add_real_images, check_numbers, extractor_name, folder_shape, real_images
 from gan_lightning.commands.records import process_group, require_writable, versions
 from gan_lightning.errors import InputError
@@ -43,14 +43,21 @@ def make_parser() -> ArgumentParser:
 def compute_reference(args: Sequence[str]) -> None:
     """Compute, cache, and write what was asked for."""
     parser = make_parser()
-    config = instantiate(parser, parse(parser, arrange(args)))
+    groups = arrange(args)
+    config = instantiate(parser, parse(parser, groups))
     check_numbers(config)
     if config.output is not None and not config.output.endswith(".npz"):
         raise InputError(f"--output {config.output}: the name must end in .npz")
     if config.output is not None:
         require_writable(Path(config.output))
-    if (config.real is None) == (config.data is None):
+    if config.real is None and config.data is None:
         raise InputError("name the real images, by one of --data and --real")
+    if config.real is not None and config.data is not None and config.extractor != "classifier":
+        raise InputError(f"--real {config.real} and --data: give one of them (both only with --extractor classifier)")
+    if config.real is not None and given(groups, "split") is not None:
+        raise InputError(f"--split {config.split}: only --data has splits, and not --real {config.real}")
+    if config.real is None and config.image_size is not None:
+        raise InputError(f"--image_size {config.image_size}: only for the folder of --real")
     shape = config.data.image_shape if config.real is None else folder_shape(config.real, config.image_size)
     with process_group(config.device) as device:
         first = is_first_process()

@@ -41,6 +41,7 @@ from gan_lightning.metrics.evaluator import (
     NEED_REAL_FEATURES,
     NEED_REFERENCE,
     Sample,
+    check_extractor,
     check_request,
     choose,
     collect,
@@ -135,8 +136,9 @@ def _measure(config: Namespace, metrics: list[str], device: torch.device) -> dic
         num_real = num_real if config.num_real is None else config.num_real
         check_request(metrics, source.num_images, num_real, real_features=npz is None)
         extractor = make_extractor(extractor_name(config), config.data, config.weights, device, progress=first)
+        num_features = check_extractor(extractor, metrics, source.image_shape)
         if npz:
-            _check_reference(config.reference, *npz, extractor, source.image_shape)
+            _check_reference(config.reference, *npz, extractor, source.image_shape, num_features)
         if first:
             say_estimate(extractor, source.image_shape, source.num_images, "samples")
     statistics: Statistics | None = None
@@ -204,6 +206,11 @@ def _settings(args: Sequence[str]) -> Namespace:
         raise InputError(f"{' and '.join(named)}: give one of them (--data beside another only with --extractor classifier)")
     if given(groups, "split") is not None and (config.real or config.reference):
         raise InputError(f"--split {config.split}: only --data has splits, and not {named[0]}")
+    if config.num_real is not None and config.reference:
+        raise InputError(f"--num_real {config.num_real}: not with --reference, whose images are counted already")
+    for flag in ("raw", "seed", "trust"):
+        if given(groups, flag) is not None and source.is_dir():
+            raise InputError(f"--{flag}: only for a checkpoint, and {config.source} is a folder")
     if config.image_size is not None and source.is_file():
         raise InputError(f"--image_size {config.image_size}: only for a folder; a checkpoint draws in a size of its own")
     output = _output(config)
@@ -245,7 +252,12 @@ def _checkpoint_source(config: Namespace, device: torch.device) -> Source:
 
 
 def _check_reference(
-    path: str, statistics: Statistics, about: dict[str, Any], extractor: Extractor, shape: tuple[int, int, int]
+    path: str,
+    statistics: Statistics,
+    about: dict[str, Any],
+    extractor: Extractor,
+    shape: tuple[int, int, int],
+    num_features: int,
 ) -> None:
     """Refuse statistics that do not fit, or say of themselves that they were made of other images or by another extractor."""
     for name, mine in {**extractor.protocol(), "image_shape": list(shape)}.items():
@@ -253,10 +265,9 @@ def _check_reference(
             raise InputError(
                 f"{path}: its {name} is {about[name]} and this measurement's {mine}; use one that fits, or real images"
             )
-    features, _ = extractor(torch.zeros(1, *shape, dtype=torch.uint8))
-    if features.shape[1] != len(statistics.mean):
+    if num_features != len(statistics.mean):
         raise InputError(
-            f"{path}: it has {len(statistics.mean)} features and the extractor gives {features.shape[1]}; use the reference "
+            f"{path}: it has {len(statistics.mean)} features and the extractor gives {num_features}; use the reference "
             "that was made with this extractor"
         )
 
@@ -273,7 +284,8 @@ def print_table(record: dict[str, Any]) -> None:
     what = about.get("source") or f"{about.get('checkpoint')} ({about.get('weights')} weights, step {about.get('global_step')})"
     print(f"  {about['num_images']:,} images of {what}")
     if about.get("num_real"):
-        print(f"  against {about['num_real']:,} of {about.get('real')} ({about.get('split')} split)")
+        split = "" if about.get("split") == "all" else f" ({about.get('split')} split)"
+        print(f"  against {about['num_real']:,} of {about.get('real')}{split}")
     if "reference" in about:
         print(f"  reference: {about['reference']}")
     print(f"  extractor: {about['extractor']}, weights {about.get('weights_sha256', 'none')[:12]}")

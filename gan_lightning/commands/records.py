@@ -26,6 +26,8 @@ def require_writable(path: Path) -> None:
     """
     if path.exists() and not path.is_file():
         raise InputError(f"--output {path}: not a file that can be replaced; name another")
+    if path.is_file() and path.suffix not in (".json", ".npz"):
+        raise InputError(f"--output {path}: there is such a file, and it is no earlier record; name another")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):

@@ -26,7 +26,7 @@ import gan_lightning.networks  # noqa: F401  (so that their short names are know
 from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, ImageGrid, ProgressBar, TrainingLog
 from gan_lightning.commands.arguments import arrange, config_path, given, instantiate, parse, run_command
-from gan_lightning.data import MNIST, ImageDataModule
+from gan_lightning.data import Digits, ImageDataModule
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.gan import ADAM, GAN
 from gan_lightning.inference import load_weights
@@ -228,7 +228,9 @@ def _say_where(
     state = "Interrupted" if interrupted else "Done"
     print(f"\n{state}: {trainer.global_step - begun_at:,} generator updates, {trainer.global_step:,} in all")
     if begun_at == trainer.global_step:
-        print("  nothing was left to train: give a larger --max_epochs or --max_steps")
+        print(
+            "  nothing was left to train: give a larger --max_epochs or --max_steps (or --max_time, which counts the whole run)"
+        )
     lines = {
         "image grid": folder / "images" / f"step_{trainer.global_step:08d}.png",
         "checkpoint": folder / "checkpoints" / "last.ckpt",
@@ -243,12 +245,12 @@ def _say_where(
         how_good = f"{metrics.best_name} {metrics.best_value:.4g} at step {metrics.best_step:,}"
         print(f"  {'best checkpoint':<18}{_shown(best)} ({how_good})")
     python = Path(sys.executable)
-    script = f"{_shown(python)} {sys.argv[0]}" if sys.argv[0].endswith("train.py") else "gan-lightning-train"
+    script = f"{_shown(python)} {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
     if "TensorBoard logs" in lines:
         print(f"  {'see the curves':<18}{_shown(python.with_name('tensorboard'))} --logdir {_shown(folder.parent)}")
     if interrupted:
         print(f"  {'go on':<18}{script} --ckpt_path last")
-    elif type(data) is not MNIST:  # FashionMNIST is one too
+    elif isinstance(data, Digits):
         print(f"  {'train on MNIST':<18}{script} --config {DEFAULT_RECIPE}")
 
 

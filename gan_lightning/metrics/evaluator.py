@@ -55,13 +55,28 @@ def check_request(metrics: Sequence[str], num_images: int, num_real: int | None,
         if metric not in FEWEST:
             raise InputError(f"metrics has {metric!r}: there are {', '.join(FEWEST)}")
         if num_images < FEWEST[metric]:
-            raise InputError(f"num_images is {num_images}: {metric} needs at least {FEWEST[metric]:,}; use more of them")
+            raise InputError(
+                f"num_images is {num_images}: {metric} needs at least {FEWEST[metric]:,}; use more, or other metrics"
+            )
         if metric in NEED_REFERENCE and num_real is not None and num_real < FEWEST[metric]:
             raise InputError(
                 f"num_real is {num_real}: {metric} needs at least {FEWEST[metric]:,} real images; use more, or other metrics"
             )
         if metric in NEED_REAL_FEATURES and not real_features:
             raise InputError(f"{metric} needs the real images, and a reference of mu and sigma has none; leave it out")
+
+
+def check_extractor(extractor: Extractor, metrics: Sequence[str], image_shape: tuple[int, int, int]) -> int:
+    """Try an extractor on one black image, before anything is measured; how many features it gives.
+
+    Raises:
+        InputError: it does not take images of this shape (C, H, W), or a metric needs logits and it gives none.
+    """
+    features, logits = extractor(torch.zeros(1, *image_shape, dtype=torch.uint8))
+    for metric in ("is", "modes"):
+        if metric in metrics and logits is None:
+            raise InputError(f"{metric} needs logits, and the extractor gives none; leave it out of the metrics")
+    return int(features.shape[1])
 
 
 def evaluate(

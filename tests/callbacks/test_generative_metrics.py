@@ -276,3 +276,9 @@ def test_a_run_that_ends_by_its_time_is_measured_at_its_end() -> None:
     content = checkpoint.load_gan("lightning_logs/version_0/checkpoints/best.ckpt")
     assert event.step == content["global_step"]
     assert event.step == checkpoint.load_gan("lightning_logs/version_0/checkpoints/last.ckpt")["global_step"]
+
+
+def test_an_extractor_that_does_not_serve_is_refused_before_the_first_step(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--max_steps", "3", "--metrics.extractor", "torch.nn.Flatten"]) == 2
+    assert "is needs logits, and the extractor gives none" in capsys.readouterr().err
+    assert not list(Path().glob("lightning_logs/version_*"))

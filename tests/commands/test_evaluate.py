@@ -260,7 +260,8 @@ def test_a_reference_as_npz(trained: str, capsys: pytest.CaptureFixture[str]) ->
     assert by_file["protocol"]["num_real"] == 1437
     line = refused([*args, "--reference", "digits.npz", "--metrics", "kid", "--num_images", "1000"], capsys)
     assert "kid needs the real images" in line
-    line = refused([trained, *TINY, "--reference", "digits.npz"], capsys)
+    other = ["--extractor", "tests.metrics.test_evaluator.FeaturesAlone", "--metrics", "fid"]
+    line = refused([trained, *other, "--reference", "digits.npz"], capsys)
     assert "digits.npz: its extractor is classifier of digits" in line
 
 
@@ -317,6 +318,10 @@ def test_as_typed(trained: str) -> None:
         (["LAST", "--real", "empty", "--data", "MNIST"], ["--real empty and --data MNIST: give one of them"]),
         (["LAST", "--real", "empty", "--reference", "bad.npz"], ["--real empty and --reference bad.npz: give one of them"]),
         (["LAST", "--real", "empty", "--split", "test"], ["--split test: only --data has splits", "--real empty"]),
+        (["LAST", "--metrics", "fid,is", "--extractor", "torch.nn.Flatten"], ["is needs logits, and the extractor gives none"]),
+        (["LAST", "--reference", "bad.npz", "--num_real", "9"], ["--num_real 9: not with --reference"]),
+        (["broken", "--real", "empty", "--seed", "3"], ["--seed: only for a checkpoint, and broken is a folder"]),
+        (["LAST", "--output", "bad.pth"], ["bad.pth: there is such a file, and it is no earlier record"]),
         (["LAST", "--image_size", "20"], ["--image_size 20: only for a folder"]),
         (["LAST", "--output", "bad.npz/record.json", "--num_images", "20"], ["bad.npz/record.json: cannot be written"]),
         (["empty", "--real", "empty"], ["empty: no images in it"]),
@@ -368,6 +373,9 @@ def test_a_generator_that_has_diverged_is_named(trained: str, capsys: pytest.Cap
         ([], ["name the real images, by one of --data and --real"]),
         (["--data", "Digits", "--output", "digits.pt"], ["--output digits.pt", "must end in .npz"]),
         (["--real", "nowhere"], ["nowhere: no such folder"]),
+        (["--real", "nowhere", "--split", "test"], ["--split test: only --data has splits"]),
+        (["--real", "nowhere", "--data", "Digits"], ["--real nowhere and --data: give one of them"]),
+        (["--data", "Digits", "--image_size", "9"], ["--image_size 9: only for the folder of --real"]),
         (["--data", "Digits", "--batch_size", "0"], ["--batch_size 0: give at least 1"]),
     ],
 )
