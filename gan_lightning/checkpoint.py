@@ -64,9 +64,8 @@ def load(path: str | os.PathLike[str], map_location: Any = "cpu", legacy: bool =
     if not file.is_file():
         raise InputError(f"{file}: no such file")
     try:
-        if legacy and file.read_bytes()[:2] != b"PK":
-            damaged = None
-        else:
+        damaged = None
+        if not legacy or _begins_as_zip(file):
             with zipfile.ZipFile(file) as archive:
                 damaged = archive.testzip()
     except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
@@ -79,6 +78,11 @@ def load(path: str | os.PathLike[str], map_location: Any = "cpu", legacy: bool =
         raise InputError(f"{file}: damaged, or it holds more than tensors and primitives; use another") from error
     except (RuntimeError, EOFError, KeyError, ValueError) as error:
         raise InputError(f"{file}: cannot be read as tensors and primitives; use another") from error
+
+
+def _begins_as_zip(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(2) == b"PK"
 
 
 def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:

@@ -21,7 +21,7 @@ from gan_lightning.metrics.evaluator import (
     metric_names,
     split_names,
 )
-from gan_lightning.metrics.features import Extractor
+from gan_lightning.metrics.features import Extractor, untouched_random_numbers
 from gan_lightning.metrics.statistics import Statistics
 from gan_lightning.trainer import is_out_of_time
 
@@ -122,7 +122,7 @@ class GenerativeMetrics(Callback):
             return
         assert isinstance(data, ImageDataModule)
         progress = trainer.progress_bar_callback is not None
-        with _fork_rng(device):
+        with untouched_random_numbers(device):
             extractor = make_extractor(name, data, self.weights, device, progress)
             check_extractor(extractor, self.metrics, data.image_shape)
             real = RealImages.of(data, self.split)
@@ -157,13 +157,12 @@ class GenerativeMetrics(Callback):
         if trainer.world_size > 1:  # running moments differ by the last batch, until DDP does this before the next step
             for buffer in pl_module.sampler.buffers():
                 distributed.broadcast(buffer, src=0)
-        with _fork_rng(pl_module.device):  # a generator may draw noise of its own
+        with untouched_random_numbers(pl_module.device):  # a generator may draw noise of its own
             values = self._evaluate(pl_module, extractor, progress=trainer.progress_bar_callback is not None)
-        pl_module.log_dict(  # for callbacks that monitor
-            {f"metrics/{name}": value for name, value in values.items()}, logger=False, on_step=True, on_epoch=False
-        )
+        grouped = {f"metrics/{name}": value for name, value in values.items()}
+        pl_module.log_dict(grouped, logger=False, on_step=True, on_epoch=False)  # for callbacks that monitor
         for logger in trainer.loggers:
-            logger.log_metrics({f"metrics/{name}": value for name, value in values.items()}, step=trainer.global_step)
+            logger.log_metrics(grouped, step=trainer.global_step)
         value = values[self.best_name]
         better = self.best_step < 0 or (value > self.best_value if LARGER_IS_BETTER[self.best] else value < self.best_value)
         pl_module.print(
@@ -201,8 +200,3 @@ class GenerativeMetrics(Callback):
         if not isinstance(data, ImageDataModule) or (data.extractor == "inception" and device.type == "cpu"):
             return "none"
         return data.extractor
-
-
-def _fork_rng(device: torch.device) -> Any:
-    """Within the block torch's random numbers may be drawn; after it they are as before."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])

@@ -26,7 +26,7 @@ from gan_lightning.measure import RealImages, make_extractor, reference
 from gan_lightning.metrics.evaluator import Sample, check_request, evaluate, metric_names, protocol, split_names
 from gan_lightning.trainer import last_checkpoint
 
-METRICS = "fid,is,prdc,modes"
+METRICS = ("fid", "is", "prdc", "modes")
 SHOWN = 20
 """Samples of each row in the picture."""
 
@@ -62,7 +62,7 @@ def compare(args: Sequence[str]) -> None:
     data = _data(names)
     with process_group(config.device) as device:
         real, test = RealImages.of(data, "train"), RealImages.of(data, "test")
-        check_request(split_names(METRICS), config.num_images, len(real.images), real_features=True)
+        check_request(METRICS, config.num_images, len(real.images), real_features=True)
         if config.num_images > len(test.images):
             raise InputError(
                 f"--num_images {config.num_images}: there are {len(test.images):,} real test images; give at most that"
@@ -81,7 +81,7 @@ def compare(args: Sequence[str]) -> None:
         for name, sample in sources.items():
             print(f"Measuring {name}", flush=True)
             origin = samplers[name].origin if name in samplers else {}
-            rows[name] = {**origin, **evaluate(sample, statistics, extractor, split_names(METRICS), config.num_images)}
+            rows[name] = {**origin, **evaluate(sample, statistics, extractor, METRICS, config.num_images)}
     distance = metric_names(extractor.prefix, config.num_images)["fid"]
     rows = dict(sorted(rows.items(), key=lambda row: row[1][distance]))
     record = {
@@ -91,7 +91,7 @@ def compare(args: Sequence[str]) -> None:
             "num_images": config.num_images,
             "seed": config.seed,
             "max_time": config.max_time,
-            "constants": protocol(split_names(METRICS), config.num_images, len(real.images)),
+            "constants": protocol(METRICS, config.num_images, len(real.images)),
             "versions": versions(),
         },
     }
@@ -165,10 +165,9 @@ def _data(names: Sequence[str]) -> ImageDataModule:
     if not names:
         raise InputError(f"--recipes is empty: name some of {', '.join(recipes())}")
     parser = train.make_parser()
-    found = {name: parser.parse_args(["--config", config_path(name)]).data for name in names}
-    if len({str(data.class_path) for data in found.values()}) != 1:
+    configs = [parser.parse_args(["--config", config_path(name)]) for name in names]
+    if len({config.data.class_path for config in configs}) != 1:
         raise InputError(f"--recipes {','.join(names)}: they are for several data sets; name some of one")
-    config = parser.parse_args(["--config", config_path(names[0])])
-    data: ImageDataModule = parser.instantiate(config).data
+    data: ImageDataModule = parser.instantiate(configs[0]).data
     data.prepare_data()
     return data

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from jsonargparse import ArgumentParser
 
 from gan_lightning.commands.arguments import arrange, given, instantiate, parse, run_command
@@ -71,8 +70,8 @@ def compute_reference(args: Sequence[str]) -> None:
         print(f"  cache: {cache_folder()}")
         if config.output is not None:
             try:
-                counts = {} if real.labels is None else {"class_counts": torch.bincount(real.labels).tolist()}
-                write_npz(Path(config.output), statistics, {**about, "versions": versions(), **counts})
+                content = {**about, "versions": versions(), "class_counts": real.class_counts()}
+                write_npz(Path(config.output), statistics, content)
             except OSError as error:
                 raise InputError(f"--output {config.output}: cannot be written ({error.strerror})") from error
             print(f"  written: {config.output}")

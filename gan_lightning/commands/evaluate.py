@@ -51,7 +51,7 @@ from gan_lightning.metrics.evaluator import (
     protocol,
     split_names,
 )
-from gan_lightning.metrics.features import Extractor
+from gan_lightning.metrics.features import Extractor, size_text
 from gan_lightning.metrics.inception import file_sha256
 from gan_lightning.metrics.statistics import Statistics, read_npz
 
@@ -129,11 +129,10 @@ def _measure(config: Namespace, metrics: list[str], device: torch.device) -> dic
         real = None if npz else real_images(config, source.image_shape, bool(NEED_REFERENCE & set(metrics)))
         if real is not None and tuple(real.images.shape[1:]) != source.image_shape:
             raise InputError(
-                f"{config.source} has images of {_size(source.image_shape)} and the real ones ({real.about['real']}) are "
-                f"{_size(real.images.shape[1:])} (channels, height, width): name data of that size, by --data or --real"
+                f"{config.source} has images of {size_text(source.image_shape)} and the real ones ({real.about['real']}) are "
+                f"{size_text(real.images.shape[1:])} (channels, height, width): name data of that size, by --data or --real"
             )
-        num_real = npz[0].count if npz else None if real is None else len(real.images)
-        num_real = num_real if config.num_real is None else config.num_real
+        num_real = npz[0].count if npz else config.num_real or (None if real is None else len(real.images))
         check_request(metrics, source.num_images, num_real, real_features=npz is None)
         extractor = make_extractor(extractor_name(config), config.data, config.weights, device, progress=first)
         num_features = check_extractor(extractor, metrics, source.image_shape)
@@ -161,14 +160,14 @@ def _measure(config: Namespace, metrics: list[str], device: torch.device) -> dic
         values = on_first_process(lambda: compute(generated, statistics, extractor.prefix, metrics))
     if not first:
         return None
+    drawn = "all classes alike" if counts is None else "in proportion to the real ones"
+    labels = {"labels": drawn} if source.labels else {}
     return {
         "metrics": values,
         "protocol": {
             **about,
             **source.about,
-            **(
-                {"labels": "all classes alike" if counts is None else "in proportion to the real ones"} if source.labels else {}
-            ),
+            **labels,
             "num_images": source.num_images,
             "image_shape": list(source.image_shape),
             **extractor.protocol(),
@@ -303,7 +302,3 @@ def _output(config: Namespace) -> Path | None:
         number += 1
         path = source.with_name(f"{source.stem}_metrics_{number}.json")
     return path
-
-
-def _size(shape: Any) -> str:
-    return "x".join(map(str, shape))

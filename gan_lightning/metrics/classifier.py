@@ -17,7 +17,7 @@ from tqdm import tqdm
 from gan_lightning import checkpoint
 from gan_lightning.checkpoint import fingerprint
 from gan_lightning.errors import InputError
-from gan_lightning.metrics.features import Extractor
+from gan_lightning.metrics.features import Extractor, size_text, untouched_random_numbers
 
 NUM_FEATURES = 128
 BATCH_SIZE = 128
@@ -48,9 +48,10 @@ class Classifier(Extractor):
 
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         if tuple(images.shape[1:]) != self.image_shape:
+            given, own = size_text(images.shape[1:]), size_text(self.image_shape)
             raise InputError(
-                f"images are {_size(images.shape[1:])} and the classifier of {self.name} takes {_size(self.image_shape)} "
-                "(channels, height, width): measure them with the data they were trained on, or with extractor inception"
+                f"images are {given} and the classifier of {self.name} takes {own} (channels, height, width): measure them "
+                "with the data they were trained on, or with extractor inception"
             )
         features = self.body(images)
         return features, self.head(features)
@@ -92,7 +93,8 @@ class StackedClassifier(Extractor):
         return features.reshape(len(images), -1), joint
 
     def protocol(self) -> dict[str, Any]:
-        return {**self.classifier.protocol(), "extractor": f"{self.classifier.protocol()['extractor']}, channel by channel"}
+        single = self.classifier.protocol()
+        return {**single, "extractor": f"{single['extractor']}, channel by channel"}
 
 
 def make_network(image_shape: tuple[int, int, int], num_classes: int) -> nn.Sequential:
@@ -107,7 +109,7 @@ def make_network(image_shape: tuple[int, int, int], num_classes: int) -> nn.Sequ
         layers += [nn.Conv2d(channels, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(), nn.MaxPool2d(2)]
         channels, height, width, wide = wide, height // 2, width // 2, min(2 * wide, 256)
         if min(height, width) < 1:
-            raise InputError(f"images of {_size(image_shape)} are too small for a classifier; use extractor inception")
+            raise InputError(f"images of {size_text(image_shape)} are too small for a classifier; use extractor inception")
     layers += [nn.Flatten(), nn.Linear(channels * height * width, NUM_FEATURES), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(NUM_FEATURES, num_classes))
 
@@ -167,7 +169,7 @@ def train_classifier(network: nn.Sequential, train: Images, test: Images, progre
     batch_size = min(BATCH_SIZE, max(2, len(images) // 2))  # batch norm needs two
     steps = max(1, len(images) // batch_size)  # an epoch
     epochs = max(EPOCHS, math.ceil(FEWEST_IMAGES_SEEN / len(images)))
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
+    with untouched_random_numbers(device), torch.enable_grad():
         torch.manual_seed(0)
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
@@ -207,7 +209,3 @@ def _load(path: Path, key: dict[str, Any], network: nn.Sequential) -> float | No
 def _shape(images: Tensor) -> tuple[int, int, int]:
     channels, height, width = images.shape[1:]
     return channels, height, width
-
-
-def _size(shape: Any) -> str:
-    return "x".join(map(str, shape))

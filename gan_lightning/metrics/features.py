@@ -4,8 +4,9 @@ import hashlib
 import importlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Extractor(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where its weights are."""
-        for tensor in (*self.parameters(), *self.buffers()):
+        for tensor in chain(self.parameters(), self.buffers()):
             return tensor.device
         return torch.device("cpu")
 
@@ -72,8 +73,8 @@ class ModuleExtractor(Extractor):
         try:
             output = self.module(images)
         except (RuntimeError, ValueError, IndexError) as error:
-            shape = "x".join(map(str, images.shape[1:]))
-            raise InputError(f"{self.name} cannot take images of {shape}: {one_line(error)[:150]}") from error
+            size = size_text(images.shape[1:])
+            raise InputError(f"{self.name} cannot take images of {size}: {one_line(error)[:150]}") from error
         features, logits = output if isinstance(output, tuple) else (output, None)
         for name, value in {"features": features, "logits": logits}.items():
             if value is not None and (value.dim() != 2 or len(value) != len(images)):
@@ -136,3 +137,13 @@ def full_precision(device_type: str) -> Iterator[None]:
     finally:
         for place, precision in zip(places, before, strict=True):
             place.fp32_precision = precision
+
+
+def untouched_random_numbers(device: torch.device) -> AbstractContextManager[None]:
+    """Within the block torch's random numbers may be drawn, on the CPU and on ``device``; after it they are as before."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+def size_text(shape: Iterable[int]) -> str:
+    """A shape as messages write it: 3x32x32."""
+    return "x".join(map(str, shape))
