@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gan_lightning.errors import InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KEY = "gan_lightning"
 """The entry of a checkpoint that says what it is of: format_version, generator, discriminator, ema, optimizers."""
 

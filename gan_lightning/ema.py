@@ -20,8 +20,8 @@ def averaged_copy(module: M) -> M:
 
 
 def decay(images: int, halflife: float) -> float:
-    """The weight of the old average after ``images`` images, where ``halflife`` images halve it."""
-    return math.pow(0.5, images / halflife)
+    """The weight of the old average after ``images`` images, where ``halflife`` images halve it; 0 keeps nothing of it."""
+    return math.pow(0.5, images / halflife) if halflife else 0.0
 
 
 @torch.no_grad()

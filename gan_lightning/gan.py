@@ -1,6 +1,6 @@
 """The adversarial step: the file to read first."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,14 +8,16 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.optim import Adam, Optimizer
 
 from gan_lightning import checkpoint, ema
+from gan_lightning.augment import Augmentation
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.images import to_uint8
 from gan_lightning.losses import AdversarialLoss
 from gan_lightning.networks.base import Discriminator, Generator, describe
-from gan_lightning.regularizers import Penalty
+from gan_lightning.regularizers import Constraint, Judged, Penalty
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
 """Makes an optimizer of a network's parameters."""
@@ -44,11 +46,22 @@ class GAN(LightningModule):
         discriminator_steps: updates of the discriminator to one of the generator, at least 1.
         ema_halflife: half-life of the generator's moving average, in images (generator updates times the global batch
             size); 0 keeps no average. Where there is one, pictures and metrics are made with it.
-        penalty: what is added to the discriminator's loss, if anything; logged beside it.
+        penalty: what is added to the discriminator's loss, one or several; logged beside it.
+        constraint: what is done to the discriminator's weights after each of its updates.
+        augmentation: what is done to all images that the discriminator sees, real and generated.
+        classification_weight: of the cross-entropy that both networks minimise beside their losses where the
+            discriminator's conditioning is an auxiliary ``classifier``; nothing otherwise.
+
+    Attributes:
+        penalty_factor: what the penalties are multiplied with; moved by ``Schedules``.
+        ema_factor: what the half-life is multiplied with; moved by ``Schedules``.
 
     Raises:
         InputError: a number out of range, or only one of the two networks is conditional.
     """
+
+    penalty_factor: float = 1.0
+    ema_factor: float = 1.0
 
     def __init__(
         self,
@@ -59,7 +72,10 @@ class GAN(LightningModule):
         discriminator_optimizer: OptimizerCallable = adam,
         discriminator_steps: int = 1,
         ema_halflife: float = 0.0,
-        penalty: Penalty | None = None,
+        penalty: Penalty | Sequence[Penalty] | None = None,
+        constraint: Constraint | None = None,
+        augmentation: Augmentation | None = None,
+        classification_weight: float = 1.0,
     ) -> None:
         super().__init__()
         if discriminator_steps < 1:
@@ -68,14 +84,19 @@ class GAN(LightningModule):
             raise InputError(f"model.ema_halflife is {ema_halflife}: give a number of images, 0 for no average")
         if generator.conditional != discriminator.conditional:
             raise InputError(
-                f"conditional is {generator.conditional} for the generator and {discriminator.conditional} for the "
-                "discriminator: make them alike"
+                f"conditioning is {generator.conditioning} for the generator and {discriminator.conditioning} for the "
+                "discriminator: give both one, or neither"
             )
+        if not 0.0 <= classification_weight < float("inf"):
+            raise InputError(f"model.classification_weight is {classification_weight}: it must be at least 0")
         self.automatic_optimization = False
         self.generator = generator
         self.discriminator = discriminator
         self.loss = loss
-        self.penalty = penalty
+        self.penalties = nn.ModuleList([] if penalty is None else [penalty] if isinstance(penalty, Penalty) else penalty)
+        self.constraint = constraint
+        self.augmentation = augmentation
+        self.classification_weight = classification_weight
         self.generator_optimizer = generator_optimizer
         self.discriminator_optimizer = discriminator_optimizer
         self.discriminator_steps = discriminator_steps
@@ -89,48 +110,72 @@ class GAN(LightningModule):
         images, labels = batch  # float (real_batches_per_step * B, C, H, W) in [-1, 1]; (real_batches_per_step * B,) or None
         real_batches = list(_chunks(images, labels if self.generator.conditional else None, self.real_batches_per_step))
         outputs: dict[str, Tensor] = {}
-        for real, real_labels in real_batches[: self.discriminator_steps]:
-            outputs = self._discriminator_step(real, real_labels)
+        for i, (real, real_labels) in enumerate(real_batches[: self.discriminator_steps]):
+            outputs = self._discriminator_step(real, real_labels, self.global_step * self.discriminator_steps + i)
         real, real_labels = real_batches[-1]  # fresh where the generator's loss looks at real images
         outputs |= self._generator_step(real, real_labels)
         if self.ema is not None:
-            ema.update(self.ema, self.generator, ema.decay(len(real) * self.trainer.world_size, self.ema_halflife))
+            halflife = self.ema_halflife * self.ema_factor
+            ema.update(self.ema, self.generator, ema.decay(len(real) * self.trainer.world_size, halflife))
         return outputs
 
-    def _discriminator_step(self, real: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+    def _discriminator_step(self, real: Tensor, labels: Tensor | None, update: int) -> dict[str, Tensor]:
         optimizer = self._optimizers()[1]
         with torch.no_grad():
             fake = self.generator(self._latents(len(real)), labels)  # (B, C, H, W)
-        if self.discriminator.samples_are_independent:
-            both = self.discriminator(torch.cat([real, fake]), None if labels is None else labels.repeat(2))
-            real_logits, fake_logits = both.chunk(2)  # (B,), (B,)
-        else:
-            real_logits, fake_logits = self.discriminator(real, labels), self.discriminator(fake, labels)
+        (real_logits, real_classes), (fake_logits, fake_classes) = self._judge_both(real, fake, labels)
         loss = self.loss.discriminator(real_logits, fake_logits)
         outputs = {
             "discriminator_loss": loss.detach(),
             "real_probability": real_logits.detach().float().sigmoid().mean(),  # D(x)
             "fake_probability": fake_logits.detach().float().sigmoid().mean(),  # D(G(z))
         }
-        if self.penalty is not None:
-            penalty = self.penalty(self.discriminator, real, fake, labels)
+        if self.augmentation is not None:
+            self.augmentation.observe(real_logits.detach())
+        if real_classes is not None and fake_classes is not None:  # AC-GAN, Odena et al. 2017, equation 3
+            classification = cross_entropy(real_classes.float(), labels) + cross_entropy(fake_classes.float(), labels)
+            loss = loss + self.classification_weight * classification
+            outputs["classification_loss"] = classification.detach()
+        if self.penalties:
+            judged = Judged(real, fake, labels, real_logits, fake_logits, update)
+            penalty = self.penalty_factor * torch.stack([p(self._critic, judged) for p in self.penalties]).sum()
             loss = loss + penalty
             outputs["penalty"] = penalty.detach()
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
+        if self.constraint is not None:
+            self.constraint(self.discriminator)
         return outputs
 
     def _generator_step(self, real: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         optimizer = self._optimizers()[0]
         with _frozen(self.discriminator):
             fake = self.generator(self._latents(len(real)), labels)
-            real_logits = self.discriminator(real, labels) if self.loss.generator_sees_real else None
-            loss = self.loss.generator(real_logits, self.discriminator(fake, labels))
+            real_logits = self._critic(real, labels) if self.loss.generator_sees_real else None
+            fake_logits, classes = self._judge(fake, labels)
+            loss = self.loss.generator(real_logits, fake_logits)
+            outputs = {"generator_loss": loss.detach()}
+            if classes is not None:
+                loss = loss + self.classification_weight * cross_entropy(classes.float(), labels)
             optimizer.zero_grad()
             self.manual_backward(loss)
         optimizer.step()
-        return {"generator_loss": loss.detach()}
+        return outputs
+
+    def _judge(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Logits (B,), and class logits (B, num_classes) of an auxiliary classifier, for images as they are augmented."""
+        return self.discriminator.judge(images if self.augmentation is None else self.augmentation(images), labels)
+
+    def _critic(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        return self._judge(images, labels)[0]
+
+    def _judge_both(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
+        """What :meth:`_judge` says of real and of generated images, in one pass where samples do not touch one another."""
+        if not self.discriminator.samples_are_independent:
+            return [self._judge(real, labels), self._judge(fake, labels)]
+        logits, classes = self._judge(torch.cat([real, fake]), None if labels is None else labels.repeat(2))
+        return list(zip(logits.chunk(2), (None, None) if classes is None else classes.chunk(2), strict=True))
 
     # What the method stands on
 
@@ -193,6 +238,7 @@ class GAN(LightningModule):
             "discriminator": describe(self.discriminator),
             "ema": self.ema is not None,
             "optimizers": [type(optimizer).__name__ for optimizer in self.configure_optimizers()],
+            "state": [name for name in self.state_dict() if name.startswith(("penalties.", "augmentation."))],
         }
 
     def _latents(self, count: int) -> Tensor:

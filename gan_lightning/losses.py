@@ -5,14 +5,15 @@ generated images. With the logit l, the probability that the discriminator gives
 
     log D = -softplus(-l)        log(1 - D) = -softplus(l)
 
-which is exact and finite for any finite logit: no log of a probability that was rounded to 0 is ever taken. Logits are
-taken to float32 first, whatever the precision of the networks.
+which is exact and finite for any finite logit: no log of a probability that was rounded to 0 is ever taken. Logits in
+half precision are taken to float32 first. The losses after Goodfellow's take the logit as it is, as a score.
 """
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import relu, softplus
 
 
 class AdversarialLoss(ABC):
@@ -42,10 +43,10 @@ class MinimaxLoss(AdversarialLoss):
     """
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        return softplus(-real_logits.float()).mean() + softplus(fake_logits.float()).mean()
+        return softplus(-_full(real_logits)).mean() + softplus(_full(fake_logits)).mean()
 
     def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
-        return -softplus(fake_logits.float()).mean()
+        return -softplus(_full(fake_logits)).mean()
 
 
 class NonSaturatingLoss(MinimaxLoss):
@@ -55,4 +56,85 @@ class NonSaturatingLoss(MinimaxLoss):
     """
 
     def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
-        return softplus(-fake_logits.float()).mean()
+        return softplus(-_full(fake_logits)).mean()
+
+
+class LeastSquaresLoss(AdversarialLoss):
+    """LSGAN (Mao et al. 2017, equation 9): the logits are drawn to 1 for real images and to 0 for generated ones.
+
+    The discriminator minimises 1/2 E (D(x) - 1)^2 + 1/2 E D(G(z))^2, the generator 1/2 E (D(G(z)) - 1)^2.
+    """
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return ((_full(real_logits) - 1).square().mean() + _full(fake_logits).square().mean()) / 2
+
+    def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
+        return (_full(fake_logits) - 1).square().mean() / 2
+
+
+class WassersteinLoss(AdversarialLoss):
+    """The difference of mean scores, an estimate of the earth mover's distance (Arjovsky et al. 2017, equations 2 and 3).
+
+    The discriminator minimises E D(G(z)) - E D(x), the generator -E D(G(z)). It means something only where the
+    discriminator's slope is bounded: by ``WeightClipping``, ``WGANGP`` or spectral norm. Nothing here bounds it.
+    """
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return _full(fake_logits).mean() - _full(real_logits).mean()
+
+    def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
+        return -_full(fake_logits).mean()
+
+
+class HingeLoss(WassersteinLoss):
+    """The hinge of a support vector machine (Lim and Ye 2017; Miyato et al. 2018, equations 16 and 17).
+
+    The discriminator minimises E max(0, 1 - D(x)) + E max(0, 1 + D(G(z))), the generator -E D(G(z)).
+    """
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return relu(1 - _full(real_logits)).mean() + relu(1 + _full(fake_logits)).mean()
+
+
+class RelativisticPairingLoss(AdversarialLoss):
+    """Is a real image more real than a generated one? (RSGAN, Jolicoeur-Martineau 2019; Huang et al. 2024).
+
+    The discriminator minimises E log(1 + exp(-(D(x) - D(G(z))))), the generator the same with the two exchanged: each real
+    image is paired with one generated image of its batch. With R1 and R2 it is the loss of R3GAN.
+    """
+
+    generator_sees_real = True
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return softplus(_full(fake_logits) - _full(real_logits)).mean()
+
+    def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
+        return self.discriminator(fake_logits, _seen(real_logits))
+
+
+class RelativisticAverageLoss(AdversarialLoss):
+    """Is an image more real than the other kind on average? (RaSGAN, Jolicoeur-Martineau 2019).
+
+    The discriminator minimises E softplus(-(D(x) - E D(G(z)))) + E softplus(D(G(z)) - E D(x)), the generator the same with
+    real and generated exchanged. The means are those of the batch.
+    """
+
+    generator_sees_real = True
+
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        real, fake = _full(real_logits), _full(fake_logits)
+        return softplus(fake.mean() - real).mean() + softplus(fake - real.mean()).mean()
+
+    def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
+        return self.discriminator(fake_logits, _seen(real_logits))
+
+
+def _full(logits: Tensor) -> Tensor:
+    """Logits in float32 at least."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _seen(real_logits: Tensor | None) -> Tensor:
+    if real_logits is None:
+        raise ValueError("a relativistic loss needs the logits of real images in the generator's step, and got None")
+    return real_logits

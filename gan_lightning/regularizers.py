@@ -1,49 +1,207 @@
-"""Penalties on the discriminator: what is added to its loss to keep its gradients small.
+"""What holds the discriminator back: penalties, which are added to its loss, and constraints, applied after its update.
 
-A penalty is called as ``penalty(discriminator, real, fake, labels)`` in the discriminator's step and returns a scalar. It is
-computed in float32 whatever the precision of the run, because loss scaling does not cover ``torch.autograd.grad``.
+A penalty is called in the discriminator's step with the discriminator and with what it was shown. Gradients are taken with
+respect to the images before any augmentation, in float32 whatever the precision of the run, because loss scaling does not
+cover ``torch.autograd.grad``. A pass of its own counts in the running moments of a discriminator with batch norm; and with
+batch norm "the gradient at an image" depends on the rest of its batch, which no penalty's paper means.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_lightning.errors import InputError
 
 Critic = Callable[[Tensor, Tensor | None], Tensor]
-"""A discriminator: images (B, C, H, W) and labels (B,) or None to logits (B,)."""
+"""A discriminator, with the augmentation before it: images (B, C, H, W) and labels (B,) or None to logits (B,)."""
 
 
-class Penalty(ABC):
-    """What is added to the discriminator's loss."""
+class Judged(NamedTuple):
+    """What the discriminator was shown in one of its updates, and what it said."""
+
+    real: Tensor  # (B, C, H, W) in [-1, 1], before any augmentation
+    fake: Tensor  # (B, C, H, W), likewise; takes no gradient
+    labels: Tensor | None  # (B,), of both, or None
+    real_logits: Tensor  # (B,)
+    fake_logits: Tensor  # (B,)
+    update: int  # how many updates of the discriminator came before this one
+
+
+class Penalty(nn.Module, ABC):
+    """What is added to the discriminator's loss. A module, so that what it remembers is saved in checkpoints."""
 
     @abstractmethod
-    def __call__(self, discriminator: Critic, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
-        """The penalty, a scalar, for real and generated images (B, C, H, W) in [-1, 1] that share labels (B,) or None."""
+    def forward(self, critic: Critic, judged: Judged) -> Tensor:
+        """The penalty, a scalar in float32."""
 
 
-class R1(Penalty):
-    """gamma / 2 E |grad_x D(x)|^2 over real images x (Mescheder et al. 2018, equation 9), at every step.
+class GradientPenalty(Penalty):
+    """A penalty on |grad_x D(x)|, at points that a subclass names.
 
-    It is a pass of its own through the discriminator, which counts in the running moments of one with batch norm.
+    Args:
+        weight: what it is multiplied with, above 0.
+        every: apply it at every so many updates of the discriminator only, with so many times the weight, which has the
+            same mean and costs less (lazy regularization; Karras et al. 2020, StyleGAN2).
+
+    Raises:
+        InputError: a number out of range.
+    """
+
+    def __init__(self, weight: float, every: int = 1) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if not 0 < weight < float("inf"):
+            raise InputError(f"{name}'s weight is {weight}: it must be above 0")
+        if every < 1:
+            raise InputError(f"{name}'s every is {every}: it must be at least 1")
+        self.weight, self.every = weight, every
+
+    def forward(self, critic: Critic, judged: Judged) -> Tensor:
+        if judged.update % self.every:
+            return judged.real_logits.new_zeros((), dtype=torch.float32)
+        with torch.autocast(judged.real.device.type, enabled=False):
+            points = self.points(judged.real.detach().float(), judged.fake.detach().float()).requires_grad_(True)
+            logits = critic(points, judged.labels)
+            (gradients,) = torch.autograd.grad(logits.sum(), points, create_graph=True)  # (B, C, H, W)
+            return self.every * self.weight * self.penalty(gradients.flatten(1)).mean()
+
+    @abstractmethod
+    def points(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Where the gradient is taken, (B, C, H, W), given real and generated images of that shape."""
+
+    @abstractmethod
+    def penalty(self, gradients: Tensor) -> Tensor:
+        """The penalty (B,) on gradients (B, D)."""
+
+
+class R1(GradientPenalty):
+    """gamma / 2 E |grad_x D(x)|^2 over real images x (Mescheder et al. 2018, equation 9).
 
     Args:
         gamma: the weight, above 0. It grows with the area of the images.
-
-    Raises:
-        InputError: ``gamma`` is not above 0.
+        every: apply it lazily, at every so many updates with so many times the weight.
     """
 
-    def __init__(self, gamma: float = 1.0) -> None:
-        if not 0 < gamma < float("inf"):
-            raise InputError(f"R1's gamma is {gamma}: it must be above 0")
-        self.gamma = gamma
+    def __init__(self, gamma: float = 1.0, every: int = 1) -> None:
+        super().__init__(gamma, every)
 
-    def __call__(self, discriminator: Critic, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
-        with torch.autocast(real.device.type, enabled=False):
-            images = real.detach().float().requires_grad_(True)
-            logits = discriminator(images, labels)
-            (gradients,) = torch.autograd.grad(logits.sum(), images, create_graph=True)  # (B, C, H, W)
-            return self.gamma / 2 * gradients.square().sum(dim=(1, 2, 3)).mean()
+    def points(self, real: Tensor, fake: Tensor) -> Tensor:
+        return real
+
+    def penalty(self, gradients: Tensor) -> Tensor:
+        return gradients.square().sum(dim=1) / 2
+
+
+class R2(R1):
+    """gamma / 2 E |grad_x D(x)|^2 over generated images x (Mescheder et al. 2018, equation 10)."""
+
+    def points(self, real: Tensor, fake: Tensor) -> Tensor:
+        return fake
+
+
+class WGANGP(GradientPenalty):
+    """lambda E (|grad_x D(x)| - 1)^2 at points between real and generated images (Gulrajani et al. 2017, equation 3).
+
+    Each point lies on the line between one real and one generated image, uniformly.
+
+    Args:
+        weight: the paper's lambda, above 0.
+        every: apply it lazily, at every so many updates with so many times the weight.
+    """
+
+    def __init__(self, weight: float = 10.0, every: int = 1) -> None:
+        super().__init__(weight, every)
+
+    def points(self, real: Tensor, fake: Tensor) -> Tensor:
+        return torch.lerp(fake, real, _uniform_per_image(real))
+
+    def penalty(self, gradients: Tensor) -> Tensor:
+        return (torch.linalg.vector_norm(gradients, dim=1) - 1).square()  # whose gradient at 0 is 0, not NaN
+
+
+class DRAGAN(WGANGP):
+    """lambda E (|grad_x D(x + d)| - 1)^2 around real images (Kodali et al. 2017), with noise d.
+
+    The noise is that of the paper's experiments, not the normal one of its formula: uniform in [0, 1) times half the
+    standard deviation of the batch, and each point uniformly on the way from the image to the noisy one.
+    """
+
+    def points(self, real: Tensor, fake: Tensor) -> Tensor:
+        return real + _uniform_per_image(real) * 0.5 * real.std() * torch.rand_like(real)
+
+
+class LeCam(Penalty):
+    """lambda (E (D(x) - a_F)^2 + E (D(G(z)) - a_R)^2), Tseng et al. 2021; for training on few images.
+
+    a_R and a_F are moving averages of the logits of real and of generated images, and begin at those of the first batch.
+
+    Args:
+        weight: the paper's lambda, above 0.
+        decay: of the averages, from 0 to below 1.
+
+    Raises:
+        InputError: a number out of range.
+    """
+
+    real_average: Tensor
+    fake_average: Tensor
+
+    def __init__(self, weight: float = 0.3, decay: float = 0.99) -> None:
+        super().__init__()
+        if not 0 < weight < float("inf"):
+            raise InputError(f"LeCam's weight is {weight}: it must be above 0")
+        if not 0 <= decay < 1:
+            raise InputError(f"LeCam's decay is {decay}: give a number from 0 to below 1")
+        self.weight, self.decay = weight, decay
+        self.register_buffer("real_average", torch.tensor(torch.nan))  # NaN until there was a batch
+        self.register_buffer("fake_average", torch.tensor(torch.nan))
+
+    def forward(self, critic: Critic, judged: Judged) -> Tensor:
+        real, fake = judged.real_logits.float(), judged.fake_logits.float()
+        self._move(self.real_average, real)
+        self._move(self.fake_average, fake)
+        # copies, which the next move leaves as they are
+        real_average, fake_average = self.real_average.clone(), self.fake_average.clone()
+        return self.weight * ((real - fake_average).square().mean() + (fake - real_average).square().mean())
+
+    @torch.no_grad()
+    def _move(self, average: Tensor, logits: Tensor) -> None:
+        mean = logits.mean()
+        average.copy_(torch.where(average.isnan(), mean, torch.lerp(mean, average, self.decay)))
+
+
+class Constraint(ABC):
+    """What is done to the discriminator's weights after each of its updates."""
+
+    @abstractmethod
+    def __call__(self, discriminator: nn.Module) -> None:
+        """Change the weights in place."""
+
+
+class WeightClipping(Constraint):
+    """Clamps every weight to [-limit, limit], which bounds the discriminator's slope (Arjovsky et al. 2017, algorithm 1).
+
+    Args:
+        limit: the paper's c, above 0.
+
+    Raises:
+        InputError: it is not above 0.
+    """
+
+    def __init__(self, limit: float = 0.01) -> None:
+        if not 0 < limit < float("inf"):
+            raise InputError(f"WeightClipping's limit is {limit}: it must be above 0")
+        self.limit = limit
+
+    @torch.no_grad()
+    def __call__(self, discriminator: nn.Module) -> None:
+        parameters = list(discriminator.parameters())
+        torch._foreach_clamp_min_(parameters, -self.limit)
+        torch._foreach_clamp_max_(parameters, self.limit)
+
+
+def _uniform_per_image(images: Tensor) -> Tensor:
+    return torch.rand(len(images), *[1] * (images.dim() - 1), device=images.device)  # (B, 1, 1, 1)

@@ -8,7 +8,6 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
-from torch.nn.functional import softplus
 from torch.optim import SGD, RMSprop
 
 from gan_lightning import checkpoint
@@ -16,7 +15,7 @@ from gan_lightning.callbacks import TrainingLog
 from gan_lightning.data import Digits
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
-from gan_lightning.losses import AdversarialLoss, MinimaxLoss, NonSaturatingLoss
+from gan_lightning.losses import MinimaxLoss, NonSaturatingLoss, RelativisticPairingLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
 from tests.helpers import fit, same_state, small_gan
 
@@ -63,26 +62,13 @@ class RecordInputs(MLPDiscriminator):
         self.samples_are_independent = False
         self.seen: list[Tensor] = []
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
         self.seen.append(images.detach().clone())
-        return super().forward(images, labels)
-
-
-class Relativistic(AdversarialLoss):
-    """Relativistic pairing (Jolicoeur-Martineau 2019), whose generator looks at real images."""
-
-    generator_sees_real = True
-
-    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        return softplus(fake_logits - real_logits).mean()
-
-    def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
-        assert real_logits is not None
-        return softplus(real_logits - fake_logits).mean()
+        return super().features(images)
 
 
 def test_each_update_sees_fresh_real_images() -> None:
-    model = small_gan(Relativistic(), discriminator_steps=2)
+    model = small_gan(RelativisticPairingLoss(), discriminator_steps=2)
     model.discriminator = recorder = RecordInputs((1, 8, 8), hidden=[8])
     fit(model, Digits(batch_size=16), max_steps=1)
     assert model.real_batches_per_step == 3
@@ -306,9 +292,9 @@ def test_numbers_out_of_range(arguments: dict[str, Any], message: str) -> None:
 
 
 def test_both_networks_are_conditional_or_neither() -> None:
-    with pytest.raises(InputError, match="make them alike"):
+    with pytest.raises(InputError, match="give both one, or neither"):
         GAN(
-            MLPGenerator((1, 8, 8), 10, hidden=[8], conditional=True),
+            MLPGenerator((1, 8, 8), 10, hidden=[8], conditioning="concatenation"),
             MLPDiscriminator((1, 8, 8), 10, hidden=[8]),
             NonSaturatingLoss(),
         )

@@ -48,8 +48,8 @@ def test_the_images_depend_on_the_seed_and_not_on_the_batch_size(path: Path) -> 
 def test_labels_of_a_conditional_generator(tmp_path: Path) -> None:
     shape, classes = (1, 8, 8), 10
     gan = GAN(
-        MLPGenerator(shape, classes, hidden=[8], conditional=True),
-        MLPDiscriminator(shape, classes, hidden=[8], conditional=True),
+        MLPGenerator(shape, classes, hidden=[8], conditioning="concatenation"),
+        MLPDiscriminator(shape, classes, hidden=[8], conditioning="concatenation"),
         NonSaturatingLoss(),
     )
     fit(gan, Digits(), max_steps=2).save_checkpoint(tmp_path / "c.ckpt", weights_only=False)

@@ -4,6 +4,7 @@ from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.callbacks.generative_metrics import GenerativeMetrics
 from gan_lightning.callbacks.image_grid import ImageGrid
 from gan_lightning.callbacks.progress_bar import ProgressBar
+from gan_lightning.callbacks.schedules import Schedules
 from gan_lightning.callbacks.training_log import TrainingLog
 
-__all__ = ["Checkpoints", "GenerativeMetrics", "ImageGrid", "ProgressBar", "TrainingLog"]
+__all__ = ["Checkpoints", "GenerativeMetrics", "ImageGrid", "ProgressBar", "Schedules", "TrainingLog"]

@@ -91,7 +91,7 @@ def _reading_order(group: list[str]) -> int:
     name = _name(group[0])
     if name == "config":
         return -1
-    return name.count(".") if name.split(".")[0] in ("data", "model") else 0
+    return name.count(".") if name.split(".")[0] in ("data", "model", "schedules") else 0
 
 
 def _name(flag: str) -> str:
@@ -207,7 +207,7 @@ def _parameters(class_path: str) -> list[str]:
 
 def _class_names(key: str) -> list[str]:
     """The short names of the classes that the setting ``key`` may name."""
-    from gan_lightning import data, losses, networks, regularizers
+    from gan_lightning import augment, data, losses, networks, regularizers, schedules
 
     bases: dict[str, type[object]] = {
         "data": data.ImageDataModule,
@@ -215,8 +215,12 @@ def _class_names(key: str) -> list[str]:
         "discriminator": networks.Discriminator,
         "loss": losses.AdversarialLoss,
         "penalty": regularizers.Penalty,
+        "constraint": regularizers.Constraint,
+        "augmentation": augment.Augmentation,
     }
-    left, found = [bases[name] for name in key.split(".")[-1:] if name in bases], set()
+    group, _, name = key.rpartition(".")
+    base = schedules.Schedule if group == "schedules" else bases.get(name)
+    left, found = [] if base is None else [base], set()
     while left:
         subclasses: list[type[object]] = left.pop().__subclasses__()
         found |= {cls.__name__ for cls in subclasses if not inspect.isabstract(cls)}

@@ -24,7 +24,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 import gan_lightning.networks  # noqa: F401  (so that their short names are known)
 from gan_lightning import checkpoint
-from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, ImageGrid, ProgressBar, TrainingLog
+from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, ImageGrid, ProgressBar, Schedules, TrainingLog
 from gan_lightning.commands.arguments import arrange, config_path, given, instantiate, parse, run_command
 from gan_lightning.data import Digits, ImageDataModule
 from gan_lightning.errors import InputError, one_line
@@ -70,6 +70,7 @@ def make_parser() -> ArgumentParser:
     parser.add_class_arguments(ImageGrid, "image_grid")
     parser.add_class_arguments(Checkpoints, "checkpoints")
     parser.add_class_arguments(GenerativeMetrics, "metrics")
+    parser.add_class_arguments(Schedules, "schedules")
     for name, source in LINKED.items():
         owner, _, attribute = name.rpartition(".")
         when = "parse" if source == "seed_everything" else "instantiate"
@@ -112,6 +113,7 @@ def train(args: Sequence[str]) -> None:
         del arguments["default_root_dir"]
         callbacks = [
             *([] if arguments["enable_progress_bar"] is False else [ProgressBar()]),
+            objects.schedules,
             TrainingLog(),
             LambdaCallback(on_train_start=lambda trainer, _: _save_config(parser, config, trainer, folder)),
             objects.image_grid,

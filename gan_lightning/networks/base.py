@@ -20,10 +20,10 @@ class Network(nn.Module, ABC):
     Args:
         image_shape: (C, H, W) of the images.
         num_classes: how many classes the data has; 0 where it has no labels.
-        conditional: whether the network looks at the labels.
+        conditioning: how the network takes the labels in; None where it does not look at them.
 
     Raises:
-        InputError: ``conditional`` where the data has fewer than two classes, or a shape that cannot be.
+        InputError: ``conditioning`` where the data has fewer than two classes, or a shape that cannot be.
     """
 
     arguments: dict[str, Any]
@@ -40,18 +40,23 @@ class Network(nn.Module, ABC):
         network.__dict__["arguments"] = arguments
         return network
 
-    def __init__(self, image_shape: tuple[int, int, int], num_classes: int = 0, conditional: bool = False) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int = 0, conditioning: str | None = None) -> None:
         super().__init__()
         if len(image_shape) != 3 or min(image_shape) < 1:
             raise InputError(f"image_shape is {image_shape}: give (channels, height, width), each at least 1")
-        if conditional and num_classes < 2:
+        if conditioning is not None and num_classes < 2:
             raise InputError(
-                f"{type(self).__name__}: conditional=true needs at least two classes and the data has {num_classes}; "
-                "use data with labels, or conditional=false"
+                f"{type(self).__name__}: conditioning={conditioning} needs at least two classes and the data has "
+                f"{num_classes}; use data with labels, or conditioning=null"
             )
         self.image_shape = tuple(image_shape)
         self.num_classes = num_classes
-        self.conditional = conditional
+        self.conditioning = conditioning
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network looks at the labels."""
+        return self.conditioning is not None
 
 
 class Generator(Network):
@@ -59,12 +64,18 @@ class Generator(Network):
 
     Args:
         latent_dim: the dimension of the latent z.
+        conditioning: ``concatenation`` of an embedding of the label to z (Mirza and Osindero 2014), or, in networks with
+            batch norm, ``batch_norm`` whose scale and shift belong to the class (de Vries et al. 2017).
     """
 
     def __init__(
-        self, image_shape: tuple[int, int, int], num_classes: int = 0, latent_dim: int = 100, conditional: bool = False
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int = 0,
+        latent_dim: int = 100,
+        conditioning: str | None = None,
     ) -> None:
-        super().__init__(image_shape, num_classes, conditional)
+        super().__init__(image_shape, num_classes, conditioning)
         if latent_dim < 1:
             raise InputError(f"latent_dim is {latent_dim}: it must be at least 1")
         self.latent_dim = latent_dim
@@ -77,16 +88,35 @@ class Generator(Network):
 class Discriminator(Network):
     """Maps images (B, C, H, W) in [-1, 1] to logits (B,): large where the image looks real. No sigmoid.
 
+    It is made of :meth:`features` and of a ``head`` on them, which is the one part that looks at labels: one of those in
+    ``layers.py``, or a module that is called with features (B, F) and labels, and returns logits (B,).
+
     Attributes:
         samples_are_independent: whether an image's logit is untouched by the other images of its batch (no batch norm).
             Only then may real and generated images share one pass, which is faster.
     """
 
     samples_are_independent: bool = False
+    head: nn.Module
 
     @abstractmethod
+    def features(self, images: Tensor) -> Tensor:
+        """The last features (B, F) of images (B, C, H, W)."""
+
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Logits (B,) for images (B, C, H, W) and labels (B,), None where unconditional."""
+        logits: Tensor = self.head(self.features(images), labels)
+        return logits
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the head names classes too (see :meth:`judge`)."""
+        return hasattr(self.head, "classify")
+
+    def judge(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Logits (B,) as :meth:`forward` has them, and of an auxiliary classifier's head the class logits (B, num_classes)."""
+        features = self.features(images)
+        return self.head(features, labels), self.head.classify(features) if self.classifies else None
 
 
 def describe(network: Network) -> dict[str, Any]:

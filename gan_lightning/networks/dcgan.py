@@ -4,7 +4,15 @@ from torch import Tensor, nn
 
 from gan_lightning.errors import InputError
 from gan_lightning.networks.base import Discriminator, Generator
-from gan_lightning.networks.layers import LabelEmbedding, LogitHead
+from gan_lightning.networks.layers import (
+    HEADS,
+    ConditionalBatchNorm,
+    DiscriminatorConditioning,
+    GeneratorConditioning,
+    LabelEmbedding,
+    LabelledSequential,
+    batch_norm,
+)
 
 SIZES = {28: (7, 2), 8: (4, 1), 16: (4, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}
 """Image size -> (size of the smallest feature map, how often it is doubled)."""
@@ -26,9 +34,11 @@ def _initialise(network: nn.Module) -> None:
             nn.init.normal_(module.weight, 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm2d) and module.affine:
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)
+        elif isinstance(module, ConditionalBatchNorm):
+            nn.init.normal_(module.scale.weight, 1.0, 0.02)
 
 
 class DCGANGenerator(Generator):
@@ -39,7 +49,7 @@ class DCGANGenerator(Generator):
         num_classes: how many classes the data has.
         latent_dim: the dimension of the latent.
         width: channels at half the full size, doubled at each smaller scale.
-        conditional: an embedding of the label is concatenated to z.
+        conditioning: ``concatenation`` of an embedding of the label to z, or class-conditional ``batch_norm``.
     """
 
     def __init__(
@@ -48,34 +58,35 @@ class DCGANGenerator(Generator):
         num_classes: int = 0,
         latent_dim: int = 100,
         width: int = 64,
-        conditional: bool = False,
+        conditioning: GeneratorConditioning | None = None,
     ) -> None:
-        super().__init__(image_shape, num_classes, latent_dim, conditional)
+        super().__init__(image_shape, num_classes, latent_dim, conditioning)
         base, doublings = _scales(image_shape, width)
-        self.label_embedding = LabelEmbedding(num_classes) if conditional else None
+        self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
         inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
         channels = width * 2 ** (doublings - 1)
         layers: list[nn.Module] = [
             nn.Linear(inputs, channels * base * base, bias=False),
             nn.Unflatten(1, (channels, base, base)),
-            nn.BatchNorm2d(channels),
+            batch_norm(channels, 2, num_classes, conditioning),
             nn.ReLU(inplace=True),
         ]
         for _ in range(doublings - 1):
             layers += [
                 nn.ConvTranspose2d(channels, channels // 2, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(channels // 2),
+                batch_norm(channels // 2, 2, num_classes, conditioning),
                 nn.ReLU(inplace=True),
             ]
             channels //= 2
         # no batch norm at the generator's output, nor at the discriminator's input
-        self.layers = nn.Sequential(*layers, nn.ConvTranspose2d(channels, image_shape[0], 4, stride=2, padding=1), nn.Tanh())
+        to_image = nn.ConvTranspose2d(channels, image_shape[0], 4, stride=2, padding=1)
+        self.layers = LabelledSequential(*layers, to_image, nn.Tanh())
         _initialise(self)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         if self.label_embedding is not None:
             z = self.label_embedding(z, labels)
-        images: Tensor = self.layers(z)  # (B, C, H, W)
+        images: Tensor = self.layers(z, labels)  # (B, C, H, W)
         return images
 
 
@@ -86,14 +97,22 @@ class DCGANDiscriminator(Discriminator):
         image_shape: (C, H, W), square, 28 pixels or a power of two from 8 to 128.
         num_classes: how many classes the data has.
         width: channels at half the full size, doubled at each smaller scale.
-        conditional: an embedding of the label is concatenated to the last features (see ``LogitHead``).
+        batch_norm: batch norm after each convolution but the first, as in the paper. Penalties on gradients, and weight
+            clipping, do without.
+        conditioning: what ends it: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
     """
 
     def __init__(
-        self, image_shape: tuple[int, int, int], num_classes: int = 0, width: int = 64, conditional: bool = False
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int = 0,
+        width: int = 64,
+        batch_norm: bool = True,
+        conditioning: DiscriminatorConditioning | None = None,
     ) -> None:
-        super().__init__(image_shape, num_classes, conditional)
+        super().__init__(image_shape, num_classes, conditioning)
         base, halvings = _scales(image_shape, width)
+        self.samples_are_independent = not batch_norm
         layers: list[nn.Module] = [
             nn.Conv2d(image_shape[0], width, 4, stride=2, padding=1),
             nn.LeakyReLU(0.2, inplace=True),
@@ -101,16 +120,15 @@ class DCGANDiscriminator(Discriminator):
         channels = width
         for _ in range(halvings - 1):
             layers += [
-                nn.Conv2d(channels, channels * 2, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(channels * 2),
+                nn.Conv2d(channels, channels * 2, 4, stride=2, padding=1, bias=not batch_norm),
+                *([nn.BatchNorm2d(channels * 2)] if batch_norm else []),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
             channels *= 2
         self.layers = nn.Sequential(*layers, nn.Flatten())
-        self.head = LogitHead(channels * base * base, num_classes, conditional)
+        self.head = HEADS[conditioning](channels * base * base, num_classes)
         _initialise(self)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        features = self.layers(images)  # (B, channels * base * base)
-        logits: Tensor = self.head(features, labels)  # (B,)
-        return logits
+    def features(self, images: Tensor) -> Tensor:
+        features: Tensor = self.layers(images)  # (B, channels * base * base)
+        return features

@@ -15,7 +15,7 @@ class DropoutConvDiscriminator(Discriminator):
         num_classes: how many classes the data has.
         width: channels of the first convolution; the second has twice as many.
         dropout: probability of dropping a feature, in [0, 1).
-        conditional: an embedding of the label is concatenated to the last features (see ``LogitHead``).
+        conditioning: what ends it: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
     """
 
     samples_are_independent = True
@@ -26,9 +26,9 @@ class DropoutConvDiscriminator(Discriminator):
         num_classes: int = 0,
         width: int = 64,
         dropout: float = 0.3,
-        conditional: bool = False,
+        conditioning: layers.DiscriminatorConditioning | None = None,
     ) -> None:
-        super().__init__(image_shape, num_classes, conditional)
+        super().__init__(image_shape, num_classes, conditioning)
         if width < 1:
             raise InputError(f"width is {width}: it must be at least 1")
         channels, height, across = image_shape
@@ -41,9 +41,8 @@ class DropoutConvDiscriminator(Discriminator):
             layers.dropout(dropout),
             nn.Flatten(),
         )
-        self.head = layers.LogitHead(2 * width * -(-height // 4) * -(-across // 4), num_classes, conditional)
+        self.head = layers.HEADS[conditioning](2 * width * -(-height // 4) * -(-across // 4), num_classes)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        features = self.layers(images)  # (B, 2 * width * ceil(H / 4) * ceil(W / 4))
-        logits: Tensor = self.head(features, labels)  # (B,)
-        return logits
+    def features(self, images: Tensor) -> Tensor:
+        features: Tensor = self.layers(images)  # (B, 2 * width * ceil(H / 4) * ceil(W / 4))
+        return features

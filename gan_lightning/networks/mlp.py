@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from gan_lightning.errors import InputError
+from gan_lightning.networks import layers as shared
 from gan_lightning.networks.base import Discriminator, Generator
-from gan_lightning.networks.layers import LabelEmbedding
-from gan_lightning.networks.layers import dropout as make_dropout
+from gan_lightning.networks.layers import DiscriminatorConditioning, GeneratorConditioning, LabelEmbedding
 
 
 def _widths(hidden: Sequence[int]) -> list[int]:
@@ -27,7 +27,10 @@ class MLPGenerator(Generator):
         hidden: widths of the hidden layers.
         batch_norm: batch norm after each hidden layer. Without it the MLP recipes that tutorials print collapse.
         negative_slope: slope of LeakyReLU; 0 is ReLU.
-        conditional: an embedding of the label is concatenated to z.
+        conditioning: ``concatenation`` of an embedding of the label to z, or class-conditional ``batch_norm``.
+
+    Raises:
+        InputError: a width below 1, or conditioning by batch norm without batch norm.
     """
 
     def __init__(
@@ -38,24 +41,26 @@ class MLPGenerator(Generator):
         hidden: Sequence[int] = (256, 512, 1024),
         batch_norm: bool = True,
         negative_slope: float = 0.2,
-        conditional: bool = False,
+        conditioning: GeneratorConditioning | None = None,
     ) -> None:
-        super().__init__(image_shape, num_classes, latent_dim, conditional)
-        self.label_embedding = LabelEmbedding(num_classes) if conditional else None
+        super().__init__(image_shape, num_classes, latent_dim, conditioning)
+        if conditioning == "batch_norm" and not batch_norm:
+            raise InputError("conditioning=batch_norm needs batch_norm=true; or use conditioning=concatenation")
+        self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
         layers: list[nn.Module] = []
         width = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
         for next_width in _widths(hidden):
             layers.append(nn.Linear(width, next_width, bias=not batch_norm))  # batch norm has a bias of its own
             if batch_norm:
-                layers.append(nn.BatchNorm1d(next_width))
+                layers.append(shared.batch_norm(next_width, 1, num_classes, conditioning))
             layers.append(nn.LeakyReLU(negative_slope, inplace=True))
             width = next_width
-        self.layers = nn.Sequential(*layers, nn.Linear(width, math.prod(image_shape)), nn.Tanh())
+        self.layers = shared.LabelledSequential(*layers, nn.Linear(width, math.prod(image_shape)), nn.Tanh())
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         if self.label_embedding is not None:
             z = self.label_embedding(z, labels)
-        images: Tensor = self.layers(z).unflatten(1, self.image_shape)  # (B, C, H, W)
+        images: Tensor = self.layers(z, labels).unflatten(1, self.image_shape)  # (B, C, H, W)
         return images
 
 
@@ -68,7 +73,7 @@ class MLPDiscriminator(Discriminator):
         hidden: widths of the hidden layers.
         negative_slope: slope of LeakyReLU.
         dropout: probability of dropping a hidden unit, in [0, 1).
-        conditional: an embedding of the label is concatenated to the pixels.
+        conditioning: what ends it: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
     """
 
     samples_are_independent = True
@@ -80,20 +85,17 @@ class MLPDiscriminator(Discriminator):
         hidden: Sequence[int] = (1024, 512, 256),
         negative_slope: float = 0.2,
         dropout: float = 0.0,
-        conditional: bool = False,
+        conditioning: DiscriminatorConditioning | None = None,
     ) -> None:
-        super().__init__(image_shape, num_classes, conditional)
-        self.label_embedding = LabelEmbedding(num_classes) if conditional else None
-        layers: list[nn.Module] = []
-        width = math.prod(image_shape) + (self.label_embedding.dim if self.label_embedding else 0)
+        super().__init__(image_shape, num_classes, conditioning)
+        layers: list[nn.Module] = [nn.Flatten()]
+        width = math.prod(image_shape)
         for next_width in _widths(hidden):
-            layers += [nn.Linear(width, next_width), nn.LeakyReLU(negative_slope, inplace=True), make_dropout(dropout)]
+            layers += [nn.Linear(width, next_width), nn.LeakyReLU(negative_slope, inplace=True), shared.dropout(dropout)]
             width = next_width
-        self.layers = nn.Sequential(*layers, nn.Linear(width, 1))
+        self.layers = nn.Sequential(*layers)
+        self.head = shared.HEADS[conditioning](width, num_classes)
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        features = images.flatten(1)  # (B, C * H * W)
-        if self.label_embedding is not None:
-            features = self.label_embedding(features, labels)
-        logits: Tensor = self.layers(features).squeeze(1)  # (B,)
-        return logits
+    def features(self, images: Tensor) -> Tensor:
+        features: Tensor = self.layers(images)  # (B, hidden[-1])
+        return features

@@ -139,8 +139,8 @@ def test_a_class_a_row(tmp_path: Path) -> None:
     images = torch.arange(10, dtype=torch.uint8).repeat(20).view(200, 1, 1, 1).expand(200, 1, 8, 8) * 20
     data = TensorData(images, torch.arange(10).repeat(20), batch_size=16)
     model = GAN(
-        Paint((1, 8, 8), 10, hidden=[4], conditional=True),
-        MLPDiscriminator((1, 8, 8), 10, hidden=[4], conditional=True),
+        Paint((1, 8, 8), 10, hidden=[4], conditioning="concatenation"),
+        MLPDiscriminator((1, 8, 8), 10, hidden=[4], conditioning="concatenation"),
         NonSaturatingLoss(),
     )
     fit(model, data, callbacks=[ImageGrid(rows=10, columns=3)], max_steps=1, default_root_dir=tmp_path)

@@ -226,7 +226,7 @@ def test_labels_follow_the_data() -> None:
             return super().sample(z, labels)
 
     labels = torch.cat([torch.zeros(96), torch.ones(32)]).long()
-    shape: dict[str, Any] = {"image_shape": (3, 16, 16), "num_classes": 2, "hidden": [8], "conditional": True}
+    shape: dict[str, Any] = {"image_shape": (3, 16, 16), "num_classes": 2, "hidden": [8], "conditioning": "concatenation"}
     model = Asked(MLPGenerator(**shape), MLPDiscriminator(**shape), NonSaturatingLoss())
     fit(model, TensorData(images(128, seed=0), labels, batch_size=32), [tiny_metrics(num_images=200)], max_steps=2)
     assert float(torch.cat(asked).double().mean()) == pytest.approx(0.25, abs=0.01)

@@ -282,7 +282,7 @@ def test_two_processes_train_alike() -> None:
         (["--data.seed", "1"], ["--data.seed: follows seed_everything"]),
         (["--model.generator.num_classes", "3"], ["follows data.num_classes"]),
         (["--config", "digits", "--default_root_dir", "/dev/null/x"], ["/dev/null/x", "cannot be made", "--default_root_dir"]),
-        (["--config", "mlp_mnist", "--model.generator.conditional", "true"], ["make them alike"]),
+        (["--config", "mlp_mnist", "--model.generator.conditioning", "batch_norm"], ["give both one, or neither"]),
     ],
 )
 def test_bad_input_gets_one_line(args: list[str], parts: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -412,7 +412,7 @@ def typed(*args: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_network_of_ones_own_from_the_current_folder() -> None:
     Path("own_module.py").write_text(OWN_NETWORK)
-    unconditional = ["--model.discriminator.conditional", "false"]
+    unconditional = ["--model.discriminator.conditioning", "null"]
     args = ["--config", "digits", "--accelerator", "cpu", "--max_steps", "2", *unconditional]
     done = typed(*args, "--model.generator", "own_module.OwnGenerator", "--model.generator.width", "5")
     assert done.returncode == 0, done.stderr

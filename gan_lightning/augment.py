@@ -1,0 +1,196 @@
+"""Differentiable augmentation of all that the discriminator sees, real and generated images alike.
+
+It lets a discriminator train on few images without learning them by heart. The generator's gradient flows through it, and
+so do the gradients of gradients that penalties need. The generator does not learn to draw augmented images as long as an
+augmentation leaves some images as they are, or its effect can be undone on average (Karras et al. 2020, ADA, section 2.2).
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import affine_grid, grid_sample, pad
+
+from gan_lightning.errors import InputError
+
+
+class Augmentation(nn.Module, ABC):
+    """Changes images (B, C, H, W) at random, each on its own. A module, so that what it adapts is saved in checkpoints.
+
+    Attributes:
+        strength: what the probabilities are multiplied with; moved by ``Schedules``.
+    """
+
+    strength: float = 1.0
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W), nominally in [-1, 1], to such images."""
+
+    def observe(self, real_logits: Tensor) -> None:
+        """Told the discriminator's logits (B,) for augmented real images at each of its updates, where it adapts to them."""
+
+
+def color(images: Tensor) -> Tensor:
+    """Brightness by up to +-0.5, saturation by 0 to 2, contrast by 0.5 to 1.5 times (Zhao et al. 2020)."""
+    images = images + _uniform(images, -0.5, 0.5)
+    grey = images.mean(dim=1, keepdim=True)  # (B, 1, H, W); of a grey-scale image, itself
+    images = grey + _uniform(images, 0.0, 2.0) * (images - grey)
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return mean + _uniform(images, 0.5, 1.5) * (images - mean)
+
+
+def translation(images: Tensor) -> Tensor:
+    """A shift by whole pixels, up to an eighth of the size each way; zeros move in (Zhao et al. 2020)."""
+    count, _, height, width = images.shape
+    most_down, most_across = int(height / 8 + 0.5), int(width / 8 + 0.5)
+    down = torch.randint(0, 2 * most_down + 1, (count, 1, 1), device=images.device)
+    across = torch.randint(0, 2 * most_across + 1, (count, 1, 1), device=images.device)
+    rows = torch.arange(height, device=images.device)[:, None] + down  # (B, H, 1), of the padded image
+    columns = torch.arange(width, device=images.device) + across  # (B, 1, W)
+    padded = pad(images, (most_across, most_across, most_down, most_down))
+    index = torch.arange(count, device=images.device)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[index, rows, columns].permute(0, 3, 1, 2)  # (B, C, H, W)
+
+
+def cutout(images: Tensor) -> Tensor:
+    """A square of half the size, its centre anywhere, becomes zero (Zhao et al. 2020)."""
+    count, _, height, width = images.shape
+    rows, columns = (torch.arange(size, device=images.device) for size in (height, width))
+    top, left = (
+        torch.randint(0, size + 1 - half % 2, (count, 1), device=images.device) - half // 2
+        for size, half in ((height, height // 2), (width, width // 2))
+    )
+    in_rows = (rows >= top) & (rows < top + height // 2)  # (B, H)
+    in_columns = (columns >= left) & (columns < left + width // 2)  # (B, W)
+    inside = in_rows[:, None, :, None] & in_columns[:, None, None, :]  # (B, 1, H, W)
+    return images * ~inside
+
+
+def flip(images: Tensor) -> Tensor:
+    """Left to right, for one image in two."""
+    return torch.where(_uniform(images, 0.0, 1.0) < 0.5, images.flip(3), images)
+
+
+def rotate90(images: Tensor) -> Tensor:
+    """A turn by 0, 90, 180 or 270 degrees; of images that are not square, by 0 or 180."""
+    images = torch.where(_uniform(images, 0.0, 1.0) < 0.5, images.flip((2, 3)), images)
+    if images.shape[2] != images.shape[3]:
+        return images
+    return torch.where(_uniform(images, 0.0, 1.0) < 0.5, images.rot90(1, (2, 3)), images)
+
+
+def geometry(images: Tensor) -> Tensor:
+    """Scale, turn by any angle, stretch and shift at once, as ADA draws them (Karras et al. 2020, appendix B).
+
+    The scale is 2^s with s normal of deviation 0.2, the stretch likewise, the angle uniform, the shift normal of deviation
+    an eighth of the size. Interpolation is bilinear, without the paper's wavelet filters; the edge is mirrored.
+    """
+    count, device = len(images), images.device
+    angle = (torch.rand(count, device=device) * 2 - 1) * math.pi
+    scale, stretch, across, down = torch.randn(4, count, device=device) * torch.tensor([[0.2], [0.2], [0.25], [0.25]]).to(
+        device
+    )
+    cos, sin = angle.cos(), angle.sin()
+    wide, tall = (scale + stretch).exp2(), (scale - stretch).exp2()
+    matrices = torch.stack([wide * cos, -wide * sin, across, tall * sin, tall * cos, down], dim=1).unflatten(1, (2, 3))
+    grid = affine_grid(matrices, list(images.shape), align_corners=False).to(images.dtype)
+    return grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+Transform = Literal["color", "translation", "cutout", "flip", "rotate90", "geometry"]
+TRANSFORMS: dict[Transform, Callable[[Tensor], Tensor]] = {
+    "color": color,
+    "translation": translation,
+    "cutout": cutout,
+    "flip": flip,
+    "rotate90": rotate90,
+    "geometry": geometry,
+}
+
+
+class DiffAugment(Augmentation):
+    """The given transforms, one after the other, each for every image (Zhao et al. 2020), or for some of them.
+
+    Args:
+        transforms: of color, translation, cutout (the paper's), flip, rotate90 and geometry.
+        probability: of each transform for each image, in (0, 1]. Below about 0.8 nothing of it shows in samples.
+
+    Raises:
+        InputError: no transform, or a probability out of range.
+    """
+
+    def __init__(self, transforms: Sequence[Transform] = ("color", "translation", "cutout"), probability: float = 1.0) -> None:
+        super().__init__()
+        if not transforms:
+            raise InputError(f"transforms is empty: name some of {', '.join(TRANSFORMS)}")
+        if unknown := set(transforms) - TRANSFORMS.keys():
+            raise InputError(f"transforms has {', '.join(sorted(unknown))}: there are {', '.join(TRANSFORMS)}")
+        if not 0 < probability <= 1:
+            raise InputError(f"probability is {probability}: it must be above 0 and at most 1")
+        self.transforms = list(transforms)
+        self.probability: float | Tensor = probability
+
+    def forward(self, images: Tensor) -> Tensor:
+        probability = self.probability * self.strength
+        for name in self.transforms:
+            chosen = _uniform(images, 0.0, 1.0) < probability  # (B, 1, 1, 1)
+            images = torch.where(chosen, TRANSFORMS[name](images), images)
+        return images
+
+
+class AdaptiveAugment(DiffAugment):
+    """As much augmentation as the discriminator needs not to overfit (ADA, Karras et al. 2020, section 3).
+
+    The sign of the logits of augmented real images, averaged, is 1 where the discriminator is sure of all of them and 0
+    where it has no idea. The probability of the transforms goes up while the average lies above ``target``, else down. It
+    means something where the logits' zero does: not for the relativistic losses, whose logits may move together.
+
+    Args:
+        transforms: of color, translation, cutout, flip, rotate90 and geometry.
+        target: of the average sign, between 0 and 1.
+        images: real images seen by the discriminator in which the probability could go from 0 to 1.
+        every: adapt at every so many updates of the discriminator.
+
+    Raises:
+        InputError: a number out of range.
+    """
+
+    probability: Tensor
+    signs: Tensor
+
+    def __init__(
+        self,
+        transforms: Sequence[Transform] = ("rotate90", "flip", "geometry", "color"),
+        target: float = 0.6,
+        images: int = 500_000,
+        every: int = 4,
+    ) -> None:
+        super().__init__(transforms)
+        if not 0 < target < 1:
+            raise InputError(f"target is {target}: give a number between 0 and 1")
+        if images < 1 or every < 1:
+            raise InputError(f"images is {images} and every {every}: both must be at least 1")
+        self.target, self.images, self.every = target, images, every
+        del self.probability
+        self.register_buffer("probability", torch.tensor(0.0))
+        self.register_buffer("signs", torch.zeros(3))  # sum of signs, images, updates since the probability was moved
+
+    @torch.no_grad()
+    def observe(self, real_logits: Tensor) -> None:
+        self.signs[0] += real_logits.sign().sum()
+        self.signs[1] += len(real_logits)
+        self.signs[2] += 1
+        total, seen, updates = self.signs
+        step = (total / seen - self.target).sign() * seen / self.images
+        due = updates >= self.every  # on the device, which nothing waits for
+        self.probability.copy_(torch.where(due, (self.probability + step).clamp(0, 1), self.probability))
+        self.signs.copy_(torch.where(due, 0, self.signs))
+
+
+def _uniform(images: Tensor, low: float, high: float) -> Tensor:
+    """(B, 1, 1, 1), uniform in [low, high), one number an image."""
+    return torch.rand(len(images), 1, 1, 1, dtype=images.dtype, device=images.device) * (high - low) + low

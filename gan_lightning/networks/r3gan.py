@@ -1,0 +1,200 @@
+"""R3GAN (Huang et al. 2024, "The GAN is dead; long live the GAN!"): ResNeXt-like blocks without any norm, FIR resampling."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, conv_transpose2d
+
+from gan_lightning.errors import InputError
+from gan_lightning.networks.base import Discriminator, Generator
+from gan_lightning.networks.layers import HEADS, DiscriminatorConditioning, LabelEmbedding
+
+SIZES = {16: (4, 3), 28: (7, 3), 32: (4, 4), 64: (4, 5), 128: (4, 6)}
+"""Image size -> (size of the smallest feature map, number of scales)."""
+
+GAIN = (2 / (1 + 0.2**2)) ** 0.5
+"""Keeps the variance through LeakyReLU 0.2 (He et al. 2015)."""
+
+
+def _scales(
+    image_shape: tuple[int, int, int], widths: Sequence[int] | None, blocks: int, group_width: int
+) -> tuple[int, list[int]]:
+    """The size of the smallest feature map, and the channels at each scale from there."""
+    _, height, across = image_shape
+    if height != across or height not in SIZES:
+        raise InputError(f"R3GAN makes square images of {', '.join(map(str, SIZES))} pixels, not {height} x {across}")
+    base, scales = SIZES[height]
+    chosen = [768] * scales if widths is None else list(widths)
+    if len(chosen) != scales or min(chosen) < 1:
+        raise InputError(
+            f"widths is {chosen}: give {scales} of them for {height} pixels, smallest scale first, each at least 1"
+        )
+    if blocks < 1:
+        raise InputError(f"blocks is {blocks}: it must be at least 1")
+    if group_width < 1 or any(2 * width % group_width for width in chosen):
+        raise InputError(f"group_width is {group_width}: it must divide twice each of the widths {chosen}")
+    return base, chosen
+
+
+class Block(nn.Module):
+    """x + 1x1 to twice the channels, LeakyReLU, grouped 3x3, LeakyReLU, 1x1 back, which is zero at first.
+
+    Args:
+        channels: that come in and go out.
+        group_width: channels of each group of the 3x3 convolution.
+        depth: blocks of the whole network, by which the first two convolutions are scaled (Zhang et al. 2019, Fixup).
+    """
+
+    def __init__(self, channels: int, group_width: int, depth: int) -> None:
+        super().__init__()
+        inner = 2 * channels
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, inner, 1),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(inner, inner, 3, padding=1, groups=inner // group_width),
+            nn.LeakyReLU(0.2, inplace=True),
+            nn.Conv2d(inner, channels, 1, bias=False),
+        )
+        for i in (0, 2):
+            _initialise(self.layers[i], GAIN * depth**-0.25)
+        nn.init.zeros_(self.layers[4].weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same."""
+        result: Tensor = x + self.layers(x)
+        return result
+
+
+class Resample(nn.Module):
+    """Doubles or halves height and width by the filter [1, 3, 3, 1], after or before a 1x1 convolution where widths differ."""
+
+    kernel: Tensor
+
+    def __init__(self, inputs: int, outputs: int, up: bool) -> None:
+        super().__init__()
+        self.up = up
+        taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+        self.register_buffer("kernel", torch.outer(taps, taps)[None, None] * (4 if up else 1), persistent=False)
+        self.change = None if inputs == outputs else _initialise(nn.Conv2d(inputs, outputs, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, 2 H, 2 W) or (B, outputs, H / 2, W / 2)."""
+        if self.up:
+            x = self._filter(x if self.change is None else self.change(x))
+        else:
+            x = self._filter(x)
+            x = x if self.change is None else self.change(x)
+        return x
+
+    def _filter(self, x: Tensor) -> Tensor:
+        batch, channels = x.shape[:2]
+        planes = x.flatten(0, 1).unsqueeze(1)  # (B * C, 1, H, W)
+        resample = conv_transpose2d if self.up else conv2d
+        return resample(planes, self.kernel.to(x.dtype), stride=2, padding=1).view(batch, channels, *self._size(x))
+
+    def _size(self, x: Tensor) -> tuple[int, int]:
+        height, across = x.shape[2:]
+        return (2 * height, 2 * across) if self.up else (height // 2, across // 2)
+
+
+class R3GANGenerator(Generator):
+    """Latent -> a learned 4x4 (7x7 for 28 pixels) basis, scaled by it -> blocks at each scale -> 1x1 -> image, no tanh.
+
+    The paper's for 32 pixels has 768 channels and two blocks at each of the four scales, 21 million parameters.
+
+    Args:
+        image_shape: (C, H, W), square, of 16, 28, 32, 64 or 128 pixels.
+        num_classes: how many classes the data has.
+        latent_dim: the dimension of the latent.
+        widths: channels at each scale, the smallest first; None is 768 at each.
+        blocks: how many at each scale.
+        group_width: channels of each group of the 3x3 convolutions.
+        conditioning: ``concatenation`` of an embedding of the label to z; there is no norm that could be conditional.
+
+    Raises:
+        InputError: a size that it does not make, or widths that do not fit it.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int = 0,
+        latent_dim: int = 64,
+        widths: Sequence[int] | None = None,
+        blocks: int = 2,
+        group_width: int = 16,
+        conditioning: Literal["concatenation"] | None = None,
+    ) -> None:
+        super().__init__(image_shape, num_classes, latent_dim, conditioning)
+        base, channels = _scales(image_shape, widths, blocks, group_width)
+        self.label_embedding = LabelEmbedding(num_classes) if conditioning else None
+        inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
+        self.basis = nn.Parameter(torch.randn(channels[0], base, base))
+        self.scale = _initialise(nn.Linear(inputs, channels[0], bias=False))
+        layers: list[nn.Module] = []
+        for i, width in enumerate(channels):
+            if i > 0:
+                layers.append(Resample(channels[i - 1], width, up=True))
+            layers += [Block(width, group_width, blocks * len(channels)) for _ in range(blocks)]
+        self.layers = nn.Sequential(*layers, _initialise(nn.Conv2d(channels[-1], image_shape[0], 1, bias=False)))
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        if self.label_embedding is not None:
+            z = self.label_embedding(z, labels)
+        images: Tensor = self.layers(self.basis * self.scale(z)[:, :, None, None])  # (B, C, H, W)
+        return images
+
+
+class R3GANDiscriminator(Discriminator):
+    """Image -> 1x1 -> blocks at each scale -> a depthwise convolution of the whole 4x4 (7x7) map -> logit. It mirrors G.
+
+    Args:
+        image_shape: (C, H, W), square, of 16, 28, 32, 64 or 128 pixels.
+        num_classes: how many classes the data has.
+        widths: channels at each scale, the smallest first; None is 768 at each.
+        blocks: how many at each scale.
+        group_width: channels of each group of the 3x3 convolutions.
+        conditioning: what ends it: ``concatenation``, ``projection`` (the paper's) or an auxiliary ``classifier``.
+
+    Raises:
+        InputError: a size that it does not take, or widths that do not fit it.
+    """
+
+    samples_are_independent = True
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int = 0,
+        widths: Sequence[int] | None = None,
+        blocks: int = 2,
+        group_width: int = 16,
+        conditioning: DiscriminatorConditioning | None = None,
+    ) -> None:
+        super().__init__(image_shape, num_classes, conditioning)
+        base, channels = _scales(image_shape, widths, blocks, group_width)
+        channels.reverse()
+        layers: list[nn.Module] = [_initialise(nn.Conv2d(image_shape[0], channels[0], 1, bias=False))]
+        for i, width in enumerate(channels):
+            if i > 0:
+                layers.append(Resample(channels[i - 1], width, up=False))
+            layers += [Block(width, group_width, blocks * len(channels)) for _ in range(blocks)]
+        whole_map = nn.Conv2d(channels[-1], channels[-1], base, groups=channels[-1], bias=False)
+        self.layers = nn.Sequential(*layers, _initialise(whole_map), nn.Flatten())
+        self.head = HEADS[conditioning](channels[-1], num_classes, _initialise)
+
+    def features(self, images: Tensor) -> Tensor:
+        features: Tensor = self.layers(images)  # (B, widths[0])
+        return features
+
+
+def _initialise(layer: nn.Module, gain: float = 1.0) -> nn.Module:
+    """Weights from normal(0, gain / sqrt(fan in)), biases zero."""
+    assert isinstance(layer.weight, Tensor)
+    fan_in = layer.weight[0].numel()  # of a convolution or a linear layer; of an embedding, its dimension
+    nn.init.normal_(layer.weight, 0.0, gain * fan_in**-0.5)
+    if isinstance(getattr(layer, "bias", None), Tensor):
+        nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,259 @@
+"""The residual networks of SNGAN (Miyato et al. 2018, appendix B.4; with projection: Miyato and Koyama 2018) and WGAN-GP."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate, relu
+
+from gan_lightning.errors import InputError
+from gan_lightning.networks.base import Discriminator, Generator
+from gan_lightning.networks.layers import (
+    HEADS,
+    DiscriminatorConditioning,
+    GeneratorConditioning,
+    LabelEmbedding,
+    LabelledSequential,
+    Wrap,
+    as_is,
+    batch_norm,
+    spectrally_normalized,
+)
+
+GENERATOR_WIDTHS = {
+    16: (256, 256, 256),
+    28: (256, 256, 256),
+    32: (256, 256, 256, 256),  # Miyato et al. 2018, table 4
+    64: (1024, 512, 256, 128, 64),  # table 5 begins one scale higher
+    128: (1024, 1024, 512, 256, 128, 64),  # table 5
+}
+"""Image size -> channels of the smallest feature map, and after each doubling."""
+
+DISCRIMINATOR_WIDTHS = {
+    16: (128, 128, 128, 128),
+    28: (128, 128, 128, 128),
+    32: (128, 128, 128, 128),
+    64: (64, 128, 256, 512, 1024),
+    128: (64, 128, 256, 512, 1024, 1024),
+}
+"""Image size -> channels after each block."""
+
+HALVINGS = {16: 2, 28: 2, 32: 2, 64: 4, 128: 5}
+"""Image size -> how many of the discriminator's blocks, the first ones, halve it."""
+
+
+def _size(image_shape: tuple[int, int, int]) -> int:
+    _, height, across = image_shape
+    if height != across or height not in HALVINGS:
+        sizes = ", ".join(map(str, HALVINGS))
+        raise InputError(f"the residual networks make square images of {sizes} pixels, not {height} x {across}")
+    return height
+
+
+class SelfAttention(nn.Module):
+    """Every place looks at every other one (SAGAN, Zhang et al. 2019, section 3): x + scale * attention(x), scale 0 at first.
+
+    Args:
+        channels: of the feature map; queries and keys have an eighth of them, values half.
+        wrap: applied to each layer with weights.
+    """
+
+    def __init__(self, channels: int, wrap: Wrap = as_is) -> None:
+        super().__init__()
+        narrow, half = max(channels // 8, 1), max(channels // 2, 1)
+        self.query, self.key, self.value = (wrap(nn.Conv2d(channels, width, 1, bias=False)) for width in (narrow, narrow, half))
+        self.output = wrap(nn.Conv2d(half, channels, 1, bias=False))
+        self.scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same."""
+        query, key, value = (layer(x).flatten(2) for layer in (self.query, self.key, self.value))  # (B, C', H * W)
+        weights = (query.transpose(1, 2) @ key).softmax(dim=2)  # (B, from, to)
+        attended = (value @ weights.transpose(1, 2)).unflatten(2, x.shape[2:])
+        result: Tensor = x + self.scale * self.output(attended)
+        return result
+
+
+class GeneratorBlock(nn.Module):
+    """Norm, ReLU, doubling, 3x3, norm, ReLU, 3x3; beside it doubling and 1x1."""
+
+    def __init__(self, inputs: int, outputs: int, num_classes: int, conditioning: str | None) -> None:
+        super().__init__()
+        self.norm1 = LabelledSequential(batch_norm(inputs, 2, num_classes, conditioning), nn.ReLU())
+        self.norm2 = LabelledSequential(batch_norm(outputs, 2, num_classes, conditioning), nn.ReLU())
+        self.conv1, self.conv2 = _conv3(inputs, outputs), _conv3(outputs, outputs)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1)
+        nn.init.xavier_uniform_(self.shortcut.weight)
+
+    def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, 2 H, 2 W)."""
+        h = self.conv1(_doubled(self.norm1(x, labels)))
+        h = self.conv2(self.norm2(h, labels))
+        result: Tensor = h + _doubled(self.shortcut(x))  # a 1x1 convolution may as well come before the doubling
+        return result
+
+
+class DiscriminatorBlock(nn.Module):
+    """ReLU, 3x3, ReLU, 3x3, halving; beside it 1x1 and halving.
+
+    Args:
+        inputs: channels that come in.
+        outputs: channels that go out.
+        halve: whether height and width are halved.
+        first: no ReLU comes before the first convolution, which looks at pixels.
+        wrap: applied to each layer with weights.
+    """
+
+    def __init__(self, inputs: int, outputs: int, halve: bool, first: bool, wrap: Wrap) -> None:
+        super().__init__()
+        self.halve, self.first = halve, first
+        self.conv1 = wrap(_conv3(inputs, outputs))
+        self.conv2 = wrap(_conv3(outputs, outputs))
+        self.shortcut: nn.Module | None = None
+        if halve or inputs != outputs:
+            convolution = nn.Conv2d(inputs, outputs, 1)
+            nn.init.xavier_uniform_(convolution.weight)
+            self.shortcut = wrap(convolution)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H, W), or half as high and wide."""
+        h = self.conv2(relu(self.conv1(x if self.first else relu(x))))
+        if self.halve:  # pooling and a 1x1 convolution commute, and pixels first is the cheaper order
+            x, h = avg_pool2d(x, 2), avg_pool2d(h, 2)
+        result: Tensor = h + (x if self.shortcut is None else self.shortcut(x))
+        return result
+
+
+class ResNetGenerator(Generator):
+    """Latent -> 4x4 (7x7 for 28 pixels) -> a residual block for each doubling -> norm, ReLU, 3x3 -> image, tanh.
+
+    Args:
+        image_shape: (C, H, W), square, of 16, 28, 32, 64 or 128 pixels.
+        num_classes: how many classes the data has.
+        latent_dim: the dimension of the latent.
+        widths: channels of the smallest feature map and after each doubling; None is the paper's for the size.
+        attention_at: a feature map of this size gets self-attention; 0 for none.
+        conditioning: ``concatenation`` of an embedding of the label to z, or class-conditional ``batch_norm`` in the blocks.
+
+    Raises:
+        InputError: a size that it does not make, widths that do not fit it, or attention where no feature map has the size.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int = 0,
+        latent_dim: int = 128,
+        widths: Sequence[int] | None = None,
+        attention_at: int = 0,
+        conditioning: GeneratorConditioning | None = None,
+    ) -> None:
+        super().__init__(image_shape, num_classes, latent_dim, conditioning)
+        size = _size(image_shape)
+        doublings = len(GENERATOR_WIDTHS[size]) - 1
+        channels = list(GENERATOR_WIDTHS[size] if widths is None else widths)
+        if len(channels) != doublings + 1 or min(channels) < 1:
+            raise InputError(f"widths is {channels}: give {doublings + 1} of them for {size} pixels, each at least 1")
+        base = size // 2**doublings
+        self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
+        inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
+        linear = nn.Linear(inputs, channels[0] * base * base)
+        nn.init.xavier_uniform_(linear.weight)
+        self.stem = nn.Sequential(linear, nn.Unflatten(1, (channels[0], base, base)))
+        self.blocks = nn.ModuleList(
+            GeneratorBlock(channels[i], channels[i + 1], num_classes, conditioning) for i in range(doublings)
+        )
+        sizes = [base * 2 ** (i + 1) for i in range(doublings)]
+        self.attention = _attention(attention_at, sizes, channels[1:], as_is)
+        self.attention_at = attention_at
+        to_image = nn.Conv2d(channels[-1], image_shape[0], 3, padding=1)
+        nn.init.xavier_uniform_(to_image.weight)
+        self.to_image = nn.Sequential(nn.BatchNorm2d(channels[-1]), nn.ReLU(), to_image, nn.Tanh())
+
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        if self.label_embedding is not None:
+            z = self.label_embedding(z, labels)
+        x = self.stem(z)
+        for block in self.blocks:
+            x = block(x, labels)
+            if self.attention is not None and x.shape[2] == self.attention_at:
+                x = self.attention(x)
+        images: Tensor = self.to_image(x)  # (B, C, H, W)
+        return images
+
+
+class ResNetDiscriminator(Discriminator):
+    """Image -> residual blocks, the first ones halving -> ReLU -> pooled over the places -> logit. No norm but spectral norm.
+
+    Args:
+        image_shape: (C, H, W), square, of 16, 28, 32, 64 or 128 pixels.
+        num_classes: how many classes the data has.
+        widths: channels after each block; None is the paper's for the size.
+        spectral_norm: every layer's weight is divided by its largest singular value (Miyato et al. 2018). WGAN-GP does
+            without.
+        pool: ``sum`` over the places (SNGAN) or ``mean`` (WGAN-GP).
+        attention_at: a feature map of this size gets self-attention; 0 for none.
+        conditioning: what ends it: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
+
+    Raises:
+        InputError: a size that it does not take, widths that do not fit it, or attention where no feature map has the size.
+    """
+
+    samples_are_independent = True
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int = 0,
+        widths: Sequence[int] | None = None,
+        spectral_norm: bool = True,
+        pool: Literal["sum", "mean"] = "sum",
+        attention_at: int = 0,
+        conditioning: DiscriminatorConditioning | None = None,
+    ) -> None:
+        super().__init__(image_shape, num_classes, conditioning)
+        size = _size(image_shape)
+        halvings = HALVINGS[size]
+        channels = list(DISCRIMINATOR_WIDTHS[size] if widths is None else widths)
+        if len(channels) < halvings or min(channels) < 1:
+            raise InputError(f"widths is {channels}: give at least {halvings} of them for {size} pixels, each at least 1")
+        wrap = spectrally_normalized if spectral_norm else as_is
+        inputs = [image_shape[0], *channels[:-1]]
+        self.blocks = nn.ModuleList(
+            DiscriminatorBlock(inputs[i], channels[i], halve=i < halvings, first=i == 0, wrap=wrap)
+            for i in range(len(channels))
+        )
+        sizes = [size // 2 ** min(i + 1, halvings) for i in range(len(channels))]
+        self.attention = _attention(attention_at, sizes, channels, wrap)
+        self.attention_at = attention_at
+        self.pool = pool
+        self.head = HEADS[conditioning](channels[-1], num_classes, wrap)
+
+    def features(self, images: Tensor) -> Tensor:
+        x, attended = images, False
+        for block in self.blocks:
+            x = block(x)
+            if self.attention is not None and not attended and x.shape[2] == self.attention_at:
+                x, attended = self.attention(x), True
+        x = relu(x)
+        return x.sum(dim=(2, 3)) if self.pool == "sum" else x.mean(dim=(2, 3))  # (B, widths[-1])
+
+
+def _attention(size: int, sizes: Sequence[int], channels: Sequence[int], wrap: Wrap) -> SelfAttention | None:
+    """Self-attention for the first feature map of this size."""
+    if size == 0:
+        return None
+    if size not in sizes:
+        raise InputError(f"attention_at is {size}: there are feature maps of {', '.join(map(str, dict.fromkeys(sizes)))}")
+    return SelfAttention(channels[list(sizes).index(size)], wrap)
+
+
+def _conv3(inputs: int, outputs: int) -> nn.Conv2d:
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
+    nn.init.xavier_uniform_(convolution.weight, gain=2**0.5)
+    return convolution
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return interpolate(x, scale_factor=2.0, mode="nearest")
