@@ -96,7 +96,7 @@ def geometry(images: Tensor) -> Tensor:
     )
     cos, sin = angle.cos(), angle.sin()
     wide, tall = (scale + stretch).exp2(), (scale - stretch).exp2()
-    matrices = torch.stack([wide * cos, -wide * sin, across, tall * sin, tall * cos, down], dim=1).unflatten(1, (2, 3))
+    matrices = torch.stack([wide * cos, -wide * sin, across, tall * sin, tall * cos, down], dim=1).view(count, 2, 3)
     grid = affine_grid(matrices, list(images.shape), align_corners=False).to(images.dtype)
     return grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 

@@ -9,6 +9,10 @@ class InputError(ValueError):
     """
 
 
+class Diverged(InputError):
+    """A network's outputs are NaN: its training has failed, and goes on failing."""
+
+
 def one_line(error: BaseException) -> str:
     """The message of another library's error as a single line; its class where it has none."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -133,7 +133,7 @@ class GAN(LightningModule):
         if self.augmentation is not None:
             self.augmentation.observe(real_logits.detach())
         if real_classes is not None and fake_classes is not None:  # AC-GAN, Odena et al. 2017, equation 3
-            classification = cross_entropy(real_classes.float(), labels) + cross_entropy(fake_classes.float(), labels)
+            classification = _cross_entropy(real_classes, labels) + _cross_entropy(fake_classes, labels)
             loss = loss + self.classification_weight * classification
             outputs["classification_loss"] = classification.detach()
         if self.penalties:
@@ -157,7 +157,7 @@ class GAN(LightningModule):
             loss = self.loss.generator(real_logits, fake_logits)
             outputs = {"generator_loss": loss.detach()}
             if classes is not None:
-                loss = loss + self.classification_weight * cross_entropy(classes.float(), labels)
+                loss = loss + self.classification_weight * _cross_entropy(classes, labels)
             optimizer.zero_grad()
             self.manual_backward(loss)
         optimizer.step()
@@ -253,6 +253,11 @@ class GAN(LightningModule):
         generator, discriminator = self.optimizers()  # type: ignore[attr-defined]
         discriminator._on_before_step = discriminator._on_after_step = do_nothing_closure
         return generator, discriminator
+
+
+def _cross_entropy(class_logits: Tensor, labels: Tensor | None) -> Tensor:
+    assert labels is not None  # a discriminator that names classes is conditional
+    return cross_entropy(class_logits.float(), labels)
 
 
 def _difference(theirs: Any, mine: Any) -> str:

@@ -7,7 +7,7 @@ in [-1, 1].
 import torch
 from torch import Tensor
 
-from gan_lightning.errors import InputError
+from gan_lightning.errors import Diverged
 
 
 def class_rows(rows: int, columns: int, num_classes: int) -> Tensor:
@@ -27,10 +27,10 @@ def to_uint8(images: Tensor) -> Tensor:
     """Map float images (any shape, nominally in [-1, 1]) to uint8, to the nearest grey level; what lies outside is clamped.
 
     Raises:
-        InputError: some values are NaN, of which no picture can be made.
+        Diverged: some values are NaN, of which no picture can be made.
     """
     if bool(images.isnan().any()):
-        raise InputError(
+        raise Diverged(
             "the generated images hold NaN: the training has diverged; use an earlier checkpoint, or train anew with a lower "
             "learning rate"
         )

@@ -46,17 +46,21 @@ class GradientPenalty(Penalty):
         every: apply it at every so many updates of the discriminator only, with so many times the weight, which has the
             same mean and costs less (lazy regularization; Karras et al. 2020, StyleGAN2).
 
+    Attributes:
+        symbol: what a subclass calls the weight.
+
     Raises:
         InputError: a number out of range.
     """
 
+    symbol = "weight"
+
     def __init__(self, weight: float, every: int = 1) -> None:
         super().__init__()
-        name = type(self).__name__
         if not 0 < weight < float("inf"):
-            raise InputError(f"{name}'s weight is {weight}: it must be above 0")
+            raise InputError(f"{type(self).__name__}'s {self.symbol} is {weight}: it must be above 0")
         if every < 1:
-            raise InputError(f"{name}'s every is {every}: it must be at least 1")
+            raise InputError(f"{type(self).__name__}'s every is {every}: it must be at least 1")
         self.weight, self.every = weight, every
 
     def forward(self, critic: Critic, judged: Judged) -> Tensor:
@@ -84,6 +88,8 @@ class R1(GradientPenalty):
         gamma: the weight, above 0. It grows with the area of the images.
         every: apply it lazily, at every so many updates with so many times the weight.
     """
+
+    symbol = "gamma"
 
     def __init__(self, gamma: float = 1.0, every: int = 1) -> None:
         super().__init__(gamma, every)
@@ -119,7 +125,8 @@ class WGANGP(GradientPenalty):
         return torch.lerp(fake, real, _uniform_per_image(real))
 
     def penalty(self, gradients: Tensor) -> Tensor:
-        return (torch.linalg.vector_norm(gradients, dim=1) - 1).square()  # whose gradient at 0 is 0, not NaN
+        norms: Tensor = torch.linalg.vector_norm(gradients, dim=1)  # whose own gradient at 0 is 0, not NaN
+        return (norms - 1).square()
 
 
 class DRAGAN(WGANGP):
@@ -198,7 +205,7 @@ class WeightClipping(Constraint):
 
     @torch.no_grad()
     def __call__(self, discriminator: nn.Module) -> None:
-        parameters = list(discriminator.parameters())
+        parameters: list[Tensor] = list(discriminator.parameters())
         torch._foreach_clamp_min_(parameters, -self.limit)
         torch._foreach_clamp_max_(parameters, self.limit)
 

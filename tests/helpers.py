@@ -29,8 +29,14 @@ def small_gan(loss: AdversarialLoss | None = None, image_shape: tuple[int, int, 
     )
 
 
-def fit(model: GAN, data: ImageDataModule | None = None, callbacks: list[Callback] | None = None, **arguments: Any) -> Trainer:
-    """Train on the CPU in the current folder, without a word."""
+def fit(
+    model: GAN,
+    data: ImageDataModule | None = None,
+    callbacks: list[Callback] | None = None,
+    ckpt_path: Path | None = None,
+    **arguments: Any,
+) -> Trainer:
+    """Train on the CPU in the current folder, without a word; from ``ckpt_path`` on where it is given."""
     quiet: dict[str, Any] = {
         "accelerator": "cpu",
         "logger": False,
@@ -39,7 +45,7 @@ def fit(model: GAN, data: ImageDataModule | None = None, callbacks: list[Callbac
         "enable_model_summary": False,
     }
     trainer = Trainer(callbacks=callbacks, **(quiet | arguments))
-    trainer.fit(model, datamodule=data or Digits(batch_size=64))
+    trainer.fit(model, datamodule=data or Digits(batch_size=64), ckpt_path=ckpt_path, weights_only=True)
     return trainer
 
 

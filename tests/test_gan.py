@@ -11,12 +11,15 @@ from torch import Tensor
 from torch.optim import SGD, RMSprop
 
 from gan_lightning import checkpoint
-from gan_lightning.callbacks import TrainingLog
+from gan_lightning.augment import AdaptiveAugment
+from gan_lightning.callbacks import Schedules, TrainingLog
 from gan_lightning.data import Digits
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
-from gan_lightning.losses import MinimaxLoss, NonSaturatingLoss, RelativisticPairingLoss
+from gan_lightning.losses import MinimaxLoss, NonSaturatingLoss, RelativisticPairingLoss, WassersteinLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
+from gan_lightning.regularizers import R1, Constraint, LeCam, WeightClipping
+from gan_lightning.schedules import LinearSchedule
 from tests.helpers import fit, same_state, small_gan
 
 
@@ -309,3 +312,122 @@ def test_seeds_repeat_a_run_to_the_last_bit() -> None:
         models.append(model)
     assert same_state(models[0], models[1])
     assert not same_state(models[0], models[2])
+
+
+def test_an_auxiliary_classifier_by_hand() -> None:
+    """One step with plain SGD: D minimises its loss and the cross-entropy of both kinds, G its loss and that of its own."""
+
+    def sgd(parameters: Any) -> SGD:
+        return SGD(parameters, lr=0.1)
+
+    def networks() -> tuple[MLPGenerator, MLPDiscriminator]:
+        torch.manual_seed(0)
+        return (
+            MLPGenerator((1, 8, 8), 10, latent_dim=4, hidden=[8], batch_norm=False, conditioning="concatenation"),
+            MLPDiscriminator((1, 8, 8), 10, hidden=[8], conditioning="classifier"),
+        )
+
+    model = GAN(*networks(), NonSaturatingLoss(), sgd, sgd, classification_weight=0.7)
+    generator, discriminator = networks()
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    class Seed(Callback):
+        def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+            seen.append(batch)
+            torch.manual_seed(1)
+
+    fit(model, Digits(batch_size=8), callbacks=[Seed()], max_steps=1)
+    ((real, labels),) = seen
+
+    def negative_log_likelihood(images: Tensor) -> Tensor:
+        scores = discriminator.judge(images)[1]
+        assert scores is not None
+        return -scores.log_softmax(1)[torch.arange(8), labels].mean()
+
+    torch.manual_seed(1)
+    fake = generator(torch.randn(8, 4), labels).detach()
+    adversarial = -discriminator(real).sigmoid().log().mean() - (1 - discriminator(fake).sigmoid()).log().mean()
+    (adversarial + 0.7 * (negative_log_likelihood(real) + negative_log_likelihood(fake))).backward()
+    step(discriminator)
+    fake = generator(torch.randn(8, 4), labels)
+    (-discriminator(fake).sigmoid().log().mean() + 0.7 * negative_log_likelihood(fake)).backward()
+    step(generator)
+    for ours, by_hand in ((model.generator, generator), (model.discriminator, discriminator)):
+        for mine, theirs in zip(ours.parameters(), by_hand.parameters(), strict=True):
+            assert torch.allclose(mine, theirs, atol=1e-6)  # usually within 1e-8
+
+
+def step(network: torch.nn.Module) -> None:
+    with torch.no_grad():
+        for p in network.parameters():
+            if p.grad is not None:
+                p.sub_(0.1 * p.grad)
+
+
+def test_weights_are_clipped_after_each_update_of_the_discriminator() -> None:
+    """It is called once an update; and at its end every weight lies within, some of them at the limit."""
+    clip, calls = WeightClipping(0.02), []
+
+    class Counted(Constraint):
+        def __call__(self, discriminator: torch.nn.Module) -> None:
+            clip(discriminator)
+            calls.append(discriminator)
+
+    model = small_gan(WassersteinLoss(), discriminator_steps=3, constraint=Counted())
+    fit(model, max_steps=4)
+    assert calls == [model.discriminator] * 12
+    largest = max(float(p.detach().abs().max()) for p in model.discriminator.parameters())
+    assert largest == pytest.approx(0.02)
+    assert max(float(p.detach().abs().max()) for p in model.generator.parameters()) > 0.1
+
+
+def test_a_checkpoint_of_other_penalties_that_remember_is_refused(tmp_path: Path) -> None:
+    fit(small_gan(penalty=LeCam()), max_steps=1).save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
+    content = checkpoint.load_gan(tmp_path / "a.ckpt")
+    small_gan(penalty=LeCam(weight=1.0)).on_load_checkpoint(content)
+    with pytest.raises(InputError, match=r"state differs: .*penalties.0.real_average.* there and \[\] here"):
+        small_gan(penalty=R1()).on_load_checkpoint(content)
+
+
+def test_what_adapts_goes_on_where_it_was(tmp_path: Path) -> None:
+    """The averages of LeCam, the probability of ADA and the schedules after 6 steps, and after 3, a checkpoint and 3 more."""
+
+    def run(steps: int, **arguments: Any) -> tuple[GAN, Trainer]:
+        torch.manual_seed(0)
+        augment = AdaptiveAugment(images=300, every=2, target=0.01)
+        augment.probability.fill_(0.5)
+        model = small_gan(penalty=[LeCam(), R1()], augmentation=augment)
+        callbacks: list[Callback] = [Schedules(learning_rate=LinearSchedule(10), penalty=LinearSchedule(10))]
+        return model, fit(model, callbacks=callbacks, max_steps=steps, **arguments)
+
+    _, trainer = run(3)
+    trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
+    half = checkpoint.load(tmp_path / "a.ckpt")["state_dict"]
+    assert 0 < float(half["augmentation.probability"]) != 0.5
+    seen: dict[str, Any] = {}
+
+    class Look(Callback):
+        def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+            assert isinstance(pl_module, GAN)
+            if not seen:
+                seen.update({name: value.clone() for name, value in pl_module.state_dict().items() if name in half})
+                seen["lr"] = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
+                seen["penalty"] = pl_module.penalty_factor
+
+    torch.manual_seed(0)
+    model = small_gan(penalty=[LeCam(), R1()], augmentation=AdaptiveAugment(images=300, every=2, target=0.01))
+    schedules = Schedules(learning_rate=LinearSchedule(10), penalty=LinearSchedule(10))
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=6,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[schedules, Look()],
+    )
+    trainer.fit(model, datamodule=Digits(batch_size=64), ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    assert seen.pop("lr") == pytest.approx([2e-4 * 0.7] * 2)
+    assert seen.pop("penalty") == pytest.approx(0.7)
+    assert len(seen) == len(half)
+    assert all(torch.equal(value, half[name]) for name, value in seen.items())

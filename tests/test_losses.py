@@ -1,33 +1,89 @@
 """Losses against their closed forms."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from torch import Tensor
 
-from gan_lightning.losses import AdversarialLoss, MinimaxLoss, NonSaturatingLoss
+from gan_lightning.losses import (
+    AdversarialLoss,
+    HingeLoss,
+    LeastSquaresLoss,
+    MinimaxLoss,
+    NonSaturatingLoss,
+    RelativisticAverageLoss,
+    RelativisticPairingLoss,
+    WassersteinLoss,
+)
 
-LOSSES = [MinimaxLoss(), NonSaturatingLoss()]
+REAL, FAKE = [2.0, -1.0], [0.5, -3.0]
+RELATIVISTIC: list[AdversarialLoss] = [RelativisticPairingLoss(), RelativisticAverageLoss()]
+ABSOLUTE: list[AdversarialLoss] = [
+    MinimaxLoss(),
+    NonSaturatingLoss(),
+    LeastSquaresLoss(),
+    WassersteinLoss(),
+    HingeLoss(),
+]
+LOSSES = ABSOLUTE + RELATIVISTIC
+
+
+def name(loss: object) -> str:
+    return type(loss).__name__
 
 
 def probability(logit: float) -> float:
     return 1 / (1 + math.exp(-logit))
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
-def test_discriminator_loss_is_goodfellows(loss: AdversarialLoss) -> None:
-    real, fake = [2.0, -1.0], [0.5, -3.0]
-    by_hand = -sum(math.log(probability(r)) for r in real) / 2 - sum(math.log(1 - probability(f)) for f in fake) / 2
-    assert float(loss.discriminator(torch.tensor(real), torch.tensor(fake))) == pytest.approx(by_hand, rel=1e-6)
+def softplus(x: float) -> float:
+    return math.log(1 + math.exp(x))
 
 
-def test_generator_losses_by_hand() -> None:
-    fake = [0.5, -3.0]
-    minimax = sum(math.log(1 - probability(f)) for f in fake) / 2
-    non_saturating = -sum(math.log(probability(f)) for f in fake) / 2
-    logits = torch.tensor(fake)
-    assert float(MinimaxLoss().generator(None, logits)) == pytest.approx(minimax, rel=1e-6)
-    assert float(NonSaturatingLoss().generator(None, logits)) == pytest.approx(non_saturating, rel=1e-6)
+def mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def log_loss() -> float:
+    """-E log D(x) - E log(1 - D(G(z))) at the logits above."""
+    return -mean([math.log(probability(r)) for r in REAL]) - mean([math.log(1 - probability(f)) for f in FAKE])
+
+
+BY_HAND = {  # of the discriminator and the generator at REAL, whose mean is 0.5, and FAKE, whose mean is -1.25
+    MinimaxLoss: (log_loss(), mean([math.log(1 - probability(f)) for f in FAKE])),
+    NonSaturatingLoss: (log_loss(), -mean([math.log(probability(f)) for f in FAKE])),
+    LeastSquaresLoss: ((1 + 4) / 2 / 2 + (0.25 + 9) / 2 / 2, (0.25 + 16) / 2 / 2),
+    WassersteinLoss: (-1.25 - 0.5, 1.25),
+    HingeLoss: ((0 + 2) / 2 + (1.5 + 0) / 2, 1.25),
+    RelativisticPairingLoss: (mean([softplus(0.5 - 2), softplus(-3 + 1)]), mean([softplus(2 - 0.5), softplus(-1 + 3)])),
+    RelativisticAverageLoss: (
+        mean([softplus(-1.25 - 2), softplus(-1.25 + 1)]) + mean([softplus(0.5 - 0.5), softplus(-3 - 0.5)]),
+        mean([softplus(0.5 - 0.5), softplus(0.5 + 3)]) + mean([softplus(2 + 1.25), softplus(-1 + 1.25)]),
+    ),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=name)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_values_by_hand(loss: AdversarialLoss, dtype: torch.dtype) -> None:
+    real, fake = torch.tensor(REAL, dtype=dtype), torch.tensor(FAKE, dtype=dtype)
+    discriminator, generator = BY_HAND[type(loss)]
+    precise = 1e-6 if dtype == torch.float32 else 1e-12
+    assert float(loss.discriminator(real, fake)) == pytest.approx(discriminator, rel=precise)
+    assert float(loss.generator(real, fake)) == pytest.approx(generator, rel=precise)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=name)
+def test_which_generators_see_real_images(loss: AdversarialLoss) -> None:
+    real, fake = torch.tensor(REAL), torch.tensor(FAKE)
+    assert loss.generator_sees_real == (loss in RELATIVISTIC)
+    if loss.generator_sees_real:
+        with pytest.raises(ValueError, match="real images"):
+            loss.generator(None, fake)
+    else:
+        assert torch.equal(loss.generator(None, fake), loss.generator(real, fake))
 
 
 def test_an_undecided_discriminator_pays_two_log_two() -> None:
@@ -37,7 +93,7 @@ def test_an_undecided_discriminator_pays_two_log_two() -> None:
 
 def test_minimax_saturates_where_the_discriminator_is_sure_and_non_saturating_does_not() -> None:
     gradients = {}
-    for loss in LOSSES:
+    for loss in (MinimaxLoss(), NonSaturatingLoss()):
         logits = torch.tensor([-10.0], requires_grad=True)
         loss.generator(None, logits).backward()
         assert logits.grad is not None
@@ -46,53 +102,91 @@ def test_minimax_saturates_where_the_discriminator_is_sure_and_non_saturating_do
     assert gradients[NonSaturatingLoss] == pytest.approx(probability(-10) - 1, rel=1e-5)  # -0.99995
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+def test_hinge_is_flat_beyond_its_margin_and_of_slope_one_inside() -> None:
+    real = torch.tensor([-3.0, 0.9, 1.1, 5.0], requires_grad=True)
+    fake = torch.tensor([-5.0, -1.1, -0.9, 3.0], requires_grad=True)
+    gradients = torch.autograd.grad(HingeLoss().discriminator(real, fake), (real, fake))
+    assert gradients[0].tolist() == [-0.25, -0.25, 0, 0]
+    assert gradients[1].tolist() == [0, 0, 0.25, 0.25]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=name)
+def test_only_the_relativistic_losses_do_not_see_a_constant(loss: AdversarialLoss) -> None:
+    """It is added to all logits. Of the others the Wasserstein discriminator's, a difference, does not see it either."""
+    real, fake = torch.tensor(REAL), torch.tensor(FAKE)
+    changes = [
+        abs(float(player(real + 5, fake + 5)) - float(player(real, fake))) for player in (loss.discriminator, loss.generator)
+    ]
+    if loss.generator_sees_real:
+        assert max(changes) < 1e-6  # usually below 2e-7
+    else:
+        assert changes[1] > 0.1
+        assert changes[0] < 1e-6 if type(loss) is WassersteinLoss else changes[0] > 0.1
+
+
+def test_pairs_matter_to_relativistic_pairing_alone() -> None:
+    real, swapped, fake = torch.tensor(REAL), torch.tensor(REAL[::-1]), torch.tensor(FAKE)
+    for loss in LOSSES:
+        change = abs(float(loss.discriminator(real, fake)) - float(loss.discriminator(swapped, fake)))
+        assert change > 0.1 if isinstance(loss, RelativisticPairingLoss) else change < 1e-6
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=name)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("extreme", [1e4, -1e4])
-def test_finite_at_extreme_logits(loss: AdversarialLoss, dtype: torch.dtype, extreme: float) -> None:
+@pytest.mark.parametrize("extreme", [6e4, -6e4])
+def test_finite_and_float32_at_extreme_logits(loss: AdversarialLoss, dtype: torch.dtype, extreme: float) -> None:
+    """6e4 is about the largest number of float16."""
     logits = torch.full((4,), extreme, dtype=dtype, requires_grad=True)
-    for value in (loss.discriminator(logits, -logits), loss.discriminator(logits, logits), loss.generator(None, logits)):
-        assert torch.isfinite(value)
-        (gradient,) = torch.autograd.grad(value, logits, retain_graph=True)
-        assert torch.isfinite(gradient).all()
+    players: list[Callable[[Tensor, Tensor], Tensor]] = [loss.discriminator, loss.generator]
+    for player in players:
+        for value in (player(logits, -logits), player(logits, logits), player(-logits, logits)):
+            assert value.dtype == torch.float32
+            assert value.shape == ()
+            assert torch.isfinite(value)
+            (gradient,) = torch.autograd.grad(value, logits)
+            assert torch.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
+@pytest.mark.parametrize("loss", LOSSES, ids=name)
 def test_gradients_against_finite_differences(loss: AdversarialLoss) -> None:
-    # in float32, as the losses compute: hence the wide step
-    for function in (lambda r, f: loss.discriminator(r, f), lambda r, f: loss.generator(None, f)):
-        real = torch.tensor([0.3, -1.2], requires_grad=True)
-        fake = torch.tensor([1.5, -0.4], requires_grad=True)
-        (analytic,) = torch.autograd.grad(function(real, fake), fake)
-        for i in range(2):
-            step = torch.zeros(2)
-            step[i] = 1e-2
-            numeric = (function(real, fake + step) - function(real, fake - step)) / 2e-2
-            assert float(analytic[i]) == pytest.approx(float(numeric), abs=1e-4)  # usually within 2e-5
+    real = torch.tensor([0.3, -1.2, 2.2], dtype=torch.float64, requires_grad=True)
+    fake = torch.tensor([1.5, -0.4, -1.7], dtype=torch.float64, requires_grad=True)
+    assert loss.discriminator(real, fake).dtype == torch.float64
+    assert torch.autograd.gradcheck(loss.discriminator, (real, fake))
+    if loss.generator_sees_real:
+        assert torch.autograd.gradcheck(loss.generator, (real, fake))
+    else:
+        assert torch.autograd.gradcheck(lambda logits: loss.generator(None, logits), (fake,))
 
 
-def test_the_optimal_discriminator_is_the_ratio_of_densities() -> None:
+@pytest.mark.parametrize(
+    ("loss", "score"),
+    [(MinimaxLoss(), lambda logits: logits), (LeastSquaresLoss(), torch.sigmoid)],
+    ids=["MinimaxLoss", "LeastSquaresLoss"],
+)
+def test_the_optimal_discriminator_is_the_ratio_of_densities(loss: AdversarialLoss, score: Callable[[Tensor], Tensor]) -> None:
     """Goodfellow et al. 2014, proposition 1: D*(x) = p / (p + q), here for p = N(-1, 1) and q = N(1, 1): sigmoid(-2x).
 
-    The discriminator is a logit a + b x + c x^2 trained to convergence on the exact expectations (a fine grid), so the
-    optimum is a = 0, b = -2, c = 0. It ends within 1e-3 of that.
+    So it is for least squares that draw D to 1 and 0 (Mao et al. 2017, equation 5), where D itself is the score. The
+    discriminator is sigmoid(a + b x + c x^2) trained to convergence on the exact expectations (a fine grid), so the
+    optimum is a = 0, b = -2, c = 0. D ends within 1e-3 of that, and the weights within 5e-3.
     """
-    x = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    x = torch.linspace(-8, 8, 2001, dtype=torch.float64)
     p, q = (torch.exp(-((x - m) ** 2) / 2) for m in (-1.0, 1.0))
     p, q = p / p.sum(), q / q.sum()
     features = torch.stack([torch.ones_like(x), x, x**2])
     weights = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     # the loss takes a mean over samples: stand for the density by repeating grid points in its proportion
-    counts = 200_000
+    counts = 100_000
     real, fake = ((density * counts).round().long() for density in (p, q))
     optimizer = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
 
-    def closure() -> torch.Tensor:
+    def closure() -> Tensor:
         optimizer.zero_grad()
-        logits = weights @ features
-        loss = MinimaxLoss().discriminator(logits.repeat_interleave(real), logits.repeat_interleave(fake))
-        loss.backward()
-        return loss
+        scores = score(weights @ features)
+        value = loss.discriminator(scores.repeat_interleave(real), scores.repeat_interleave(fake))
+        value.backward()
+        return value.detach()
 
     for _ in range(5):
         optimizer.step(closure)

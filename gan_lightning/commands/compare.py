@@ -1,14 +1,17 @@
-"""Train recipes for the same time each and measure them beside real images: a table by distance, a record, a picture.
+"""Train recipes, or every loss and penalty, alike, and measure them beside real images: a table, a record, a picture.
 
 python scripts/compare.py
 python scripts/compare.py --recipes mlp_mnist,dcgan_mnist --max_time 00:00:30:00 --accelerator gpu
+python scripts/compare.py --recipes small_dcgan_mnist --vary losses_and_penalties --seeds 0,1,2 --max_steps 2000
 """
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from statistics import mean, stdev
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jsonargparse import ArgumentParser, Namespace
@@ -21,14 +24,53 @@ from gan_lightning.commands import train
 from gan_lightning.commands.arguments import arrange, config_path, instantiate, parse, recipes, run_command
 from gan_lightning.commands.records import process_group, versions, write_record
 from gan_lightning.data import ImageDataModule
-from gan_lightning.errors import InputError
+from gan_lightning.errors import Diverged, InputError
 from gan_lightning.measure import RealImages, make_extractor, reference
 from gan_lightning.metrics.evaluator import Sample, check_request, evaluate, metric_names, protocol, split_names
 from gan_lightning.trainer import last_checkpoint
 
-METRICS = ("fid", "is", "prdc", "modes")
 SHOWN = 20
 """Samples of each row in the picture."""
+
+Vary = Literal["nothing", "losses_and_penalties", "product"]
+Flags = dict[str, str]
+"""Flags of train.py, without their dashes, and their values."""
+
+LOSSES: dict[str, Flags] = {
+    "MinimaxLoss": {},
+    "NonSaturatingLoss": {},
+    "LeastSquaresLoss": {},
+    "HingeLoss": {},
+    "WassersteinLoss": {"model.constraint": "WeightClipping"},  # which means nothing without a bound
+    "RelativisticPairingLoss": {},
+    "RelativisticAverageLoss": {},
+}
+"""Every loss, and what belongs to it where it has no penalty."""
+
+
+def _penalties(*names: str, **arguments: Any) -> Flags:
+    return {"model.penalty": json.dumps([{"class_path": name, "init_args": arguments} for name in names])}
+
+
+PENALTIES: dict[str, Flags] = {
+    "R1": _penalties("R1"),
+    "R1 at every 4th update": _penalties("R1", every=4),
+    "R2": _penalties("R2"),
+    "R1 and R2": _penalties("R1", "R2"),
+    "WGANGP": _penalties("WGANGP"),
+    "DRAGAN": _penalties("DRAGAN"),
+    "LeCam": _penalties("LeCam"),
+    "LeCam and R1": _penalties("LeCam", "R1"),
+}
+"""Every penalty with its default weight, and some together."""
+
+
+class Row(NamedTuple):
+    """One row of the table: a recipe, and the flags that change it."""
+
+    name: str
+    recipe: str
+    flags: Flags
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -40,14 +82,23 @@ def make_parser() -> ArgumentParser:
     """All that can be said on the command line."""
     parser = ArgumentParser(
         prog="compare",
-        description="Train recipes for the same time each and measure them beside real images.",
+        description="Train alike and measure beside real images. What is in --output already is kept, so that the command "
+        "goes on where it stopped; several may work on one folder with other seeds.",
         exit_on_error=False,
         allow_abbrev=False,
     )
     parser.add_argument("--recipes", type=str, default="dcgan_mnist,mlp_mnist,mlp_mnist_textbook", help="of one data set")
+    parser.add_argument(
+        "--vary",
+        type=Vary,
+        default="nothing",
+        help="each recipe as it is; or with every loss, then every penalty with the non-saturating loss; or all of both",
+    )
     parser.add_argument("--max_time", type=str, default="00:00:06:00", help="of training, each: days:hours:minutes:seconds")
+    parser.add_argument("--max_steps", type=int, default=0, help="generator updates, each, instead of a time")
     parser.add_argument("--num_images", type=int, default=10_000, help="samples of each; at most the real test images")
-    parser.add_argument("--seed", type=int, default=0, help="of training and of the latents")
+    parser.add_argument("--metrics", type=str, default="fid,is,prdc,modes", help="as of evaluate.py")
+    parser.add_argument("--seeds", type=str, default="0", help="of training and of the latents, as 0,1,2: mean and deviation")
     parser.add_argument("--accelerator", type=str, default="auto", help="to train on, as of train.py")
     parser.add_argument("--device", type=str, default="auto", help="to measure on, as of evaluate.py")
     parser.add_argument("--output", type=str, default="lightning_logs/compare", help="a folder; runs that are in it are kept")
@@ -55,105 +106,212 @@ def make_parser() -> ArgumentParser:
 
 
 def compare(args: Sequence[str]) -> None:
-    """Train what is not trained yet, measure all, write table, record and picture."""
+    """Train and measure what is not there yet, write table, record and picture."""
     parser = make_parser()
     config = instantiate(parser, parse(parser, arrange(args)))
-    names, output = split_names(config.recipes), Path(config.output)
+    names, seeds, output = split_names(config.recipes), _seeds(config.seeds), Path(config.output)
     data = _data(names)
     with process_group(config.device) as device:
-        real, test = RealImages.of(data, "train"), RealImages.of(data, "test")
-        check_request(METRICS, config.num_images, len(real.images), real_features=True)
-        if config.num_images > len(test.images):
-            raise InputError(
-                f"--num_images {config.num_images}: there are {len(test.images):,} real test images; give at most that"
-            )
-        extractor = make_extractor(data.extractor, data, None, device)
-        checkpoints = {name: _trained(name, config, output) for name in names}
-        samplers = {name: inference.load(path, device=device) for name, path in checkpoints.items()}
-        statistics, about = reference(real, extractor, with_features=True)
-        one = test.images[:1]
-        sources: dict[str, Sample] = {
-            "real test images": lambda indices: test.images[indices],
-            **{name: sampler.by_index(real.class_counts(), config.seed) for name, sampler in samplers.items()},
+        ruler = Ruler(data, split_names(config.metrics), config.num_images, device)
+        one = ruler.test.images[:1]
+        real: dict[str, Sample] = {
+            "real test images": lambda indices: ruler.test.images[indices],
             "one test image, repeated": lambda indices: one.expand(len(indices), -1, -1, -1),
         }
-        rows: dict[str, dict[str, Any]] = {}
-        for name, sample in sources.items():
-            print(f"Measuring {name}", flush=True)
-            origin = samplers[name].origin if name in samplers else {}
-            rows[name] = {**origin, **evaluate(sample, statistics, extractor, METRICS, config.num_images)}
-    distance = metric_names(extractor.prefix, config.num_images)["fid"]
-    rows = dict(sorted(rows.items(), key=lambda row: row[1][distance]))
-    record = {
-        "metrics": rows,
-        "protocol": {
-            **about,
-            "num_images": config.num_images,
-            "seed": config.seed,
-            "max_time": config.max_time,
-            "constants": protocol(METRICS, config.num_images, len(real.images)),
-            "versions": versions(),
-        },
-    }
-    write_record(output / "compare.json", record)
-    table = make_table(rows)
+        results = {name: [ruler.measure(sample)] for name, sample in real.items()}
+        pictures = {name: sample(torch.arange(SHOWN)) for name, sample in real.items()}
+        for row in make_rows(names, config.vary):
+            runs = [_run(row, seed, config, ruler, output / _folder(row.name) / f"seed_{seed}") for seed in seeds]
+            results[row.name] = [run["values"] for run in runs]
+            if drawn := next((run for run in runs if "diverged" not in run["values"]), None):
+                pictures[row.name] = ruler.sample(drawn["checkpoint"], seeds[0])(torch.arange(SHOWN)).cpu()
+    order = sorted(results, key=lambda name: _mean_and_deviation(results[name], ruler.distance)[0])
+    results = {name: results[name] for name in order}
+    budget = {"max_steps": config.max_steps} if config.max_steps else {"max_time": config.max_time}
+    described = {"recipes": names, "vary": config.vary, "seeds": seeds, **budget}
+    write_record(output / "compare.json", {"metrics": results, "protocol": {**ruler.settings, **described}})
+    table = make_table(results)
     with write_aside(output / "compare.md") as aside:
         aside.write_text(table, encoding="utf-8")
-    shown = torch.cat([sources[name](torch.arange(SHOWN)).cpu() for name in rows])
+    grid = make_grid(torch.cat([pictures[name] for name in order if name in pictures]), nrow=SHOWN, padding=2, pad_value=128)
     with write_aside(output / "compare.png") as aside:
-        to_pil_image(make_grid(shown, nrow=SHOWN, padding=2, pad_value=128)).save(aside)
+        to_pil_image(grid).save(aside)
     print(f"\n{table}\n  table, record and picture: {output}/compare.md, .json, .png (a row for each, from the top)")
 
 
-def make_table(rows: dict[str, dict[str, Any]]) -> str:
-    """The values as a Markdown table, a row for each source."""
-    names = [name for name in next(iter(rows.values())) if not name.endswith("_std")]
-    names = ["global_step", *(name for name in names if name not in ("checkpoint", "weights", "global_step"))]
-    lines = [f"| | {' | '.join(name.replace('global_step', 'updates') for name in names)} |", "|---" * (len(names) + 1) + "|"]
-    for source, values in rows.items():
-        cells = [f"{values[name]:,}" if isinstance(values.get(name), int) else _number(values.get(name)) for name in names]
-        lines.append(f"| {source} | {' | '.join(cells)} |")
+class Ruler:
+    """What all samples are measured with, alike.
+
+    Args:
+        data: the real images.
+        metrics: which.
+        num_images: samples of each.
+        device: to measure on.
+
+    Attributes:
+        settings: all that the values depend on.
+        distance: the name of the value that rows are sorted by.
+
+    Raises:
+        InputError: a request that cannot be met.
+    """
+
+    def __init__(self, data: ImageDataModule, metrics: Sequence[str], num_images: int, device: torch.device) -> None:
+        self.real, self.test = RealImages.of(data, "train"), RealImages.of(data, "test")
+        with_features = "prdc" in metrics
+        if "fid" not in metrics:
+            raise InputError(f"--metrics {','.join(metrics)}: the rows are sorted by fid, which must be among them")
+        check_request(metrics, num_images, len(self.real.images), real_features=with_features)
+        if num_images > len(self.test.images):
+            raise InputError(
+                f"--num_images {num_images}: there are {len(self.test.images):,} real test images; give at most that"
+            )
+        self.metrics, self.num_images, self.device = metrics, num_images, device
+        self.extractor = make_extractor(data.extractor, data, None, device)
+        self.statistics, about = reference(self.real, self.extractor, with_features=with_features)
+        constants = protocol(metrics, num_images, len(self.real.images))
+        settings = {**about, "num_images": num_images, "constants": constants, "versions": versions()}
+        self.settings = json.loads(json.dumps(settings))  # as it will be read back
+        self.distance = metric_names(self.extractor.prefix, num_images)["fid"]
+
+    def sample(self, checkpoint: str, seed: int) -> Sample:
+        """What maps indices to samples of a checkpoint."""
+        return inference.load(checkpoint, device=self.device).by_index(self.real.class_counts(), seed)
+
+    def measure(self, sample: Sample) -> dict[str, Any]:
+        """Every value of some samples.
+
+        Raises:
+            Diverged: they are NaN.
+        """
+        return dict(evaluate(sample, self.statistics, self.extractor, self.metrics, self.num_images))
+
+
+def make_rows(names: Sequence[str], vary: Vary) -> list[Row]:
+    """What is trained: each recipe, as it is or with other losses and penalties."""
+    rows = []
+    for name in names:
+        prefix = "" if len(names) == 1 else f"{name}, "
+        if vary == "nothing":
+            rows.append(Row(name, name, {}))
+            continue
+        for loss, own in LOSSES.items():
+            belongs = "".join(f", {value}" for value in own.values())
+            rows.append(Row(prefix + loss + belongs, name, {"model.loss": loss, **own}))
+        for loss in LOSSES if vary == "product" else ["NonSaturatingLoss"]:
+            for penalty, flags in PENALTIES.items():
+                rows.append(Row(f"{prefix}{loss}, {penalty}", name, {"model.loss": loss, **flags}))
+    return rows
+
+
+def make_table(results: dict[str, list[dict[str, Any]]]) -> str:
+    """The values as a Markdown table, a row for each source, mean and standard deviation over its runs."""
+    names = dict.fromkeys(name for runs in results.values() for values in runs for name in values)
+    columns: list[str] = [name for name in ("updates", "seconds") if name in names]
+    columns += [name for name in names if name not in (*columns, "diverged") and not name.endswith("_std")]
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for source, runs in results.items():
+        failed = sum("diverged" in values for values in runs)
+        name = source if not failed else f"{source} ({failed} of {len(runs)} diverged)"
+        lines.append(f"| {name} | {' | '.join(_cell(runs, column) for column in columns)} |")
     return "\n".join(lines) + "\n"
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+def _cell(runs: list[dict[str, Any]], column: str) -> str:
+    average, deviation = _mean_and_deviation(runs, column)
+    if average == float("inf"):
+        return ""
+    text = f"{average:,.0f}" if column in ("updates", "seconds") else f"{average:.4g}"
+    return f"{text} ± {deviation:.2g}" if deviation else text
 
 
-def _trained(name: str, config: Namespace, output: Path) -> Path:
-    """The last checkpoint of a recipe's run below ``output``, which is trained now where that was not done to its end.
+def _mean_and_deviation(runs: list[dict[str, Any]], column: str) -> tuple[float, float]:
+    """Over the runs that have the value; infinite where none has it."""
+    values = [run[column] for run in runs if column in run]
+    if not values:
+        return float("inf"), 0.0
+    return mean(values), stdev(values) if len(values) > 1 else 0.0
+
+
+def _run(row: Row, seed: int, config: Namespace, ruler: Ruler, folder: Path) -> dict[str, Any]:
+    """The record of one run: what is in its folder, after training and measuring what is not there.
 
     Raises:
         InputError: training was refused, or the run that is there was trained otherwise.
     """
-    flags = {
-        "config": name,
-        "max_time": config.max_time,
-        "max_epochs": -1,
-        "max_steps": -1,
-        "accelerator": config.accelerator,
-        "devices": 1,
-        "seed_everything": config.seed,
-        "metrics.extractor": "none",
-    }
-    words = [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
-    done = output / name / "trained.json"
-    if done.is_file():
-        record = json.loads(done.read_text(encoding="utf-8"))
+    path = folder / "trained.json"
+    flags = _flags(row, seed, config)
+    words = [word for flag, value in flags.items() for word in (f"--{flag}", value)]
+    if path.is_file():
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if record["flags"] != words:
             raise InputError(
-                f"{output / name}: was trained otherwise ({' '.join(record['flags'])}); name another folder by --output, or "
+                f"{folder}: was trained otherwise ({' '.join(record['flags'])}); name another folder by --output, or "
                 "give the same flags"
             )
-        print(f"{name} is trained: {record['checkpoint']}")
-        return Path(record["checkpoint"])
+        print(f"{row.name}, seed {seed}, is trained: {record['checkpoint']}")
+    else:
+        print(f"Training {row.name}, seed {seed}", flush=True)
+        record = _train(row, words, folder)
+        write_record(path, record)
+    if "diverged" not in record["values"] and record.get("settings") != ruler.settings:
+        print(f"Measuring {row.name}, seed {seed}", flush=True)
+        trained = {name: record["values"][name] for name in ("updates", "seconds")}
+        try:
+            record["values"] = {**trained, **ruler.measure(ruler.sample(record["checkpoint"], seed))}
+            record["settings"] = ruler.settings
+        except Diverged:
+            record["values"] = {**trained, "diverged": True}
+        write_record(path, record)
+    return record
+
+
+def _flags(row: Row, seed: int, config: Namespace) -> Flags:
+    budget = {"max_steps": str(config.max_steps)} if config.max_steps else {"max_time": config.max_time, "max_steps": "-1"}
+    return {
+        "config": row.recipe,
+        **budget,
+        "max_epochs": "-1",
+        "accelerator": config.accelerator,
+        "devices": "1",
+        "seed_everything": str(seed),
+        "metrics.extractor": "none",
+        **row.flags,
+    }
+
+
+def _train(row: Row, words: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Train, and say what came of it.
+
+    Raises:
+        InputError: training was refused.
+    """
+    begun = time.perf_counter()
+    diverged = {}
     try:
-        train.train([*words, "--default_root_dir", str(output / name)])
-        path = last_checkpoint(output / name / "lightning_logs")
+        train.train([*words, "--default_root_dir", str(folder)])
+    except Diverged:
+        diverged = {"diverged": True}
     except InputError as error:
-        raise InputError(f"{name} was not trained for --max_time {config.max_time} into {output / name}: {error}") from error
-    write_record(done, {"flags": words, "checkpoint": str(path)})
-    return path
+        raise InputError(f"{row.name} was not trained into {folder} ({' '.join(words)}): {error}") from error
+    seconds = round(time.perf_counter() - begun, 1)
+    if diverged:
+        return {"flags": words, "checkpoint": None, "values": {"seconds": seconds, **diverged}}
+    path = last_checkpoint(folder / "lightning_logs")
+    values = {"updates": inference.load(path).origin["global_step"], "seconds": seconds}
+    return {"flags": words, "checkpoint": str(path), "values": values}
+
+
+def _folder(name: str) -> str:
+    """The name of a row as that of a folder."""
+    return name.replace(", ", "+").replace(" ", "_")
+
+
+def _seeds(given: str) -> list[int]:
+    words = split_names(given)
+    if not words or not all(word.isdecimal() for word in words):
+        raise InputError(f"--seeds {given}: give whole numbers, such as 0,1,2")
+    return [int(word) for word in words]
 
 
 def _data(names: Sequence[str]) -> ImageDataModule:

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -108,15 +108,11 @@ class Discriminator(Network):
         logits: Tensor = self.head(self.features(images), labels)
         return logits
 
-    @property
-    def classifies(self) -> bool:
-        """Whether the head names classes too (see :meth:`judge`)."""
-        return hasattr(self.head, "classify")
-
     def judge(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Logits (B,) as :meth:`forward` has them, and of an auxiliary classifier's head the class logits (B, num_classes)."""
+        """Logits (B,) as :meth:`forward` has them, and class logits (B, num_classes) where the head has a ``classify``."""
         features = self.features(images)
-        return self.head(features, labels), self.head.classify(features) if self.classifies else None
+        classify: Callable[[Tensor], Tensor] | None = getattr(self.head, "classify", None)
+        return self.head(features, labels), None if classify is None else classify(features)
 
 
 def describe(network: Network) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class ConditionalBatchNorm(nn.Module):
 class LabelledSequential(nn.Sequential):
     """A sequence of layers, of which those that look at labels are given them."""
 
-    def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         for layer in self:
             features = layer(features, labels) if isinstance(layer, ConditionalBatchNorm) else layer(features)
         return features
@@ -145,7 +145,8 @@ class ProjectionHead(LogitHead):
         self.embedding = wrap(embedding)
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        return super().forward(features) + (self.embedding(_given(labels)) * features).sum(dim=1)
+        inner: Tensor = (self.embedding(_given(labels)) * features).sum(dim=1)
+        return super().forward(features) + inner
 
 
 class ClassifierHead(LogitHead):

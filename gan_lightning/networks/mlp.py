@@ -88,7 +88,7 @@ class MLPDiscriminator(Discriminator):
         conditioning: DiscriminatorConditioning | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, conditioning)
-        layers: list[nn.Module] = [nn.Flatten()]
+        layers: list[nn.Module] = []
         width = math.prod(image_shape)
         for next_width in _widths(hidden):
             layers += [nn.Linear(width, next_width), nn.LeakyReLU(negative_slope, inplace=True), shared.dropout(dropout)]
@@ -97,5 +97,5 @@ class MLPDiscriminator(Discriminator):
         self.head = shared.HEADS[conditioning](width, num_classes)
 
     def features(self, images: Tensor) -> Tensor:
-        features: Tensor = self.layers(images)  # (B, hidden[-1])
+        features: Tensor = self.layers(images.flatten(1))  # (B, hidden[-1])
         return features

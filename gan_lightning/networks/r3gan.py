@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv_transpose2d
+from torch.nn.functional import linear
 
 from gan_lightning.errors import InputError
 from gan_lightning.networks.base import Discriminator, Generator
@@ -19,9 +19,9 @@ GAIN = (2 / (1 + 0.2**2)) ** 0.5
 
 
 def _scales(
-    image_shape: tuple[int, int, int], widths: Sequence[int] | None, blocks: int, group_width: int
-) -> tuple[int, list[int]]:
-    """The size of the smallest feature map, and the channels at each scale from there."""
+    image_shape: tuple[int, int, int], widths: Sequence[int] | None, blocks: int | Sequence[int], group_width: int
+) -> tuple[int, list[int], list[int]]:
+    """The size of the smallest feature map, and at each scale from there the channels and the number of blocks."""
     _, height, across = image_shape
     if height != across or height not in SIZES:
         raise InputError(f"R3GAN makes square images of {', '.join(map(str, SIZES))} pixels, not {height} x {across}")
@@ -31,11 +31,12 @@ def _scales(
         raise InputError(
             f"widths is {chosen}: give {scales} of them for {height} pixels, smallest scale first, each at least 1"
         )
-    if blocks < 1:
-        raise InputError(f"blocks is {blocks}: it must be at least 1")
+    depths = [blocks] * scales if isinstance(blocks, int) else list(blocks)
+    if len(depths) != scales or min(depths) < 1:
+        raise InputError(f"blocks is {blocks}: give one number, or {scales} for {height} pixels, each at least 1")
     if group_width < 1 or any(2 * width % group_width for width in chosen):
         raise InputError(f"group_width is {group_width}: it must divide twice each of the widths {chosen}")
-    return base, chosen
+    return base, chosen, depths
 
 
 class Block(nn.Module):
@@ -50,16 +51,16 @@ class Block(nn.Module):
     def __init__(self, channels: int, group_width: int, depth: int) -> None:
         super().__init__()
         inner = 2 * channels
+        gain = GAIN * depth**-0.25
+        last = nn.Conv2d(inner, channels, 1, bias=False)
+        nn.init.zeros_(last.weight)
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, inner, 1),
+            _initialise(nn.Conv2d(channels, inner, 1), gain),
             nn.LeakyReLU(0.2, inplace=True),
-            nn.Conv2d(inner, inner, 3, padding=1, groups=inner // group_width),
+            _initialise(nn.Conv2d(inner, inner, 3, padding=1, groups=inner // group_width), gain),
             nn.LeakyReLU(0.2, inplace=True),
-            nn.Conv2d(inner, channels, 1, bias=False),
+            last,
         )
-        for i in (0, 2):
-            _initialise(self.layers[i], GAIN * depth**-0.25)
-        nn.init.zeros_(self.layers[4].weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same."""
@@ -68,35 +69,50 @@ class Block(nn.Module):
 
 
 class Resample(nn.Module):
-    """Doubles or halves height and width by the filter [1, 3, 3, 1], after or before a 1x1 convolution where widths differ."""
+    """Doubles or halves height and width by the filter [1, 3, 3, 1], after or before a 1x1 convolution where widths differ.
 
-    kernel: Tensor
+    The filter is applied as a matrix along each side, which is faster than a convolution of single channels, forward and in
+    both derivatives.
 
-    def __init__(self, inputs: int, outputs: int, up: bool) -> None:
+    Args:
+        inputs: channels that come in.
+        outputs: channels that go out.
+        size: height and width of what comes in.
+        up: whether to double, or to halve.
+    """
+
+    matrix: Tensor
+
+    def __init__(self, inputs: int, outputs: int, size: int, up: bool) -> None:
         super().__init__()
         self.up = up
-        taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
-        self.register_buffer("kernel", torch.outer(taps, taps)[None, None] * (4 if up else 1), persistent=False)
+        halving = filter_matrix(size * 2 if up else size)
+        self.register_buffer("matrix", 2 * halving.T.contiguous() if up else halving, persistent=False)
         self.change = None if inputs == outputs else _initialise(nn.Conv2d(inputs, outputs, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, 2 H, 2 W) or (B, outputs, H / 2, W / 2)."""
         if self.up:
-            x = self._filter(x if self.change is None else self.change(x))
-        else:
-            x = self._filter(x)
-            x = x if self.change is None else self.change(x)
-        return x
+            return self._filter(x if self.change is None else self.change(x))
+        x = self._filter(x)
+        return x if self.change is None else self.change(x)
 
     def _filter(self, x: Tensor) -> Tensor:
-        batch, channels = x.shape[:2]
-        planes = x.flatten(0, 1).unsqueeze(1)  # (B * C, 1, H, W)
-        resample = conv_transpose2d if self.up else conv2d
-        return resample(planes, self.kernel.to(x.dtype), stride=2, padding=1).view(batch, channels, *self._size(x))
+        across = linear(x, self.matrix)  # (B, C, H, W')
+        return linear(across.transpose(2, 3), self.matrix).transpose(2, 3)  # (B, C, H', W')
 
-    def _size(self, x: Tensor) -> tuple[int, int]:
-        height, across = x.shape[2:]
-        return (2 * height, 2 * across) if self.up else (height // 2, across // 2)
+
+def filter_matrix(size: int) -> Tensor:
+    """The matrix (size / 2, size) that halves a signal by the filter [1, 3, 3, 1] / 8, with zeros beyond its ends.
+
+    Twice its transpose doubles one.
+    """
+    matrix = torch.zeros(size // 2, size)
+    for row in range(size // 2):
+        for column, tap in zip(range(2 * row - 1, 2 * row + 3), (1, 3, 3, 1), strict=True):
+            if 0 <= column < size:
+                matrix[row, column] = tap / 8
+    return matrix
 
 
 class R3GANGenerator(Generator):
@@ -109,7 +125,7 @@ class R3GANGenerator(Generator):
         num_classes: how many classes the data has.
         latent_dim: the dimension of the latent.
         widths: channels at each scale, the smallest first; None is 768 at each.
-        blocks: how many at each scale.
+        blocks: how many at each scale, one number or as many as there are scales.
         group_width: channels of each group of the 3x3 convolutions.
         conditioning: ``concatenation`` of an embedding of the label to z; there is no norm that could be conditional.
 
@@ -123,12 +139,12 @@ class R3GANGenerator(Generator):
         num_classes: int = 0,
         latent_dim: int = 64,
         widths: Sequence[int] | None = None,
-        blocks: int = 2,
+        blocks: int | Sequence[int] = 2,
         group_width: int = 16,
         conditioning: Literal["concatenation"] | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, latent_dim, conditioning)
-        base, channels = _scales(image_shape, widths, blocks, group_width)
+        base, channels, depths = _scales(image_shape, widths, blocks, group_width)
         self.label_embedding = LabelEmbedding(num_classes) if conditioning else None
         inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
         self.basis = nn.Parameter(torch.randn(channels[0], base, base))
@@ -136,8 +152,8 @@ class R3GANGenerator(Generator):
         layers: list[nn.Module] = []
         for i, width in enumerate(channels):
             if i > 0:
-                layers.append(Resample(channels[i - 1], width, up=True))
-            layers += [Block(width, group_width, blocks * len(channels)) for _ in range(blocks)]
+                layers.append(Resample(channels[i - 1], width, base * 2 ** (i - 1), up=True))
+            layers += [Block(width, group_width, sum(depths)) for _ in range(depths[i])]
         self.layers = nn.Sequential(*layers, _initialise(nn.Conv2d(channels[-1], image_shape[0], 1, bias=False)))
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -154,7 +170,7 @@ class R3GANDiscriminator(Discriminator):
         image_shape: (C, H, W), square, of 16, 28, 32, 64 or 128 pixels.
         num_classes: how many classes the data has.
         widths: channels at each scale, the smallest first; None is 768 at each.
-        blocks: how many at each scale.
+        blocks: how many at each scale, one number or as many as there are scales.
         group_width: channels of each group of the 3x3 convolutions.
         conditioning: what ends it: ``concatenation``, ``projection`` (the paper's) or an auxiliary ``classifier``.
 
@@ -169,18 +185,19 @@ class R3GANDiscriminator(Discriminator):
         image_shape: tuple[int, int, int],
         num_classes: int = 0,
         widths: Sequence[int] | None = None,
-        blocks: int = 2,
+        blocks: int | Sequence[int] = 2,
         group_width: int = 16,
         conditioning: DiscriminatorConditioning | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, conditioning)
-        base, channels = _scales(image_shape, widths, blocks, group_width)
+        base, channels, depths = _scales(image_shape, widths, blocks, group_width)
         channels.reverse()
+        depths.reverse()
         layers: list[nn.Module] = [_initialise(nn.Conv2d(image_shape[0], channels[0], 1, bias=False))]
         for i, width in enumerate(channels):
             if i > 0:
-                layers.append(Resample(channels[i - 1], width, up=False))
-            layers += [Block(width, group_width, blocks * len(channels)) for _ in range(blocks)]
+                layers.append(Resample(channels[i - 1], width, image_shape[1] // 2 ** (i - 1), up=False))
+            layers += [Block(width, group_width, sum(depths)) for _ in range(depths[i])]
         whole_map = nn.Conv2d(channels[-1], channels[-1], base, groups=channels[-1], bias=False)
         self.layers = nn.Sequential(*layers, _initialise(whole_map), nn.Flatten())
         self.head = HEADS[conditioning](channels[-1], num_classes, _initialise)
@@ -192,9 +209,10 @@ class R3GANDiscriminator(Discriminator):
 
 def _initialise(layer: nn.Module, gain: float = 1.0) -> nn.Module:
     """Weights from normal(0, gain / sqrt(fan in)), biases zero."""
-    assert isinstance(layer.weight, Tensor)
-    fan_in = layer.weight[0].numel()  # of a convolution or a linear layer; of an embedding, its dimension
-    nn.init.normal_(layer.weight, 0.0, gain * fan_in**-0.5)
-    if isinstance(getattr(layer, "bias", None), Tensor):
-        nn.init.zeros_(layer.bias)
+    weight, bias = layer.weight, getattr(layer, "bias", None)
+    assert isinstance(weight, Tensor)
+    fan_in = weight[0].numel()  # of a convolution or a linear layer; of an embedding, its dimension
+    nn.init.normal_(weight, 0.0, gain * fan_in**-0.5)
+    if isinstance(bias, Tensor):
+        nn.init.zeros_(bias)
     return layer

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.utils.parametrize import is_parametrized
 
 from gan_lightning.errors import InputError
 from gan_lightning.networks import (
@@ -16,69 +18,286 @@ from gan_lightning.networks import (
     Generator,
     MLPDiscriminator,
     MLPGenerator,
+    R3GANDiscriminator,
+    R3GANGenerator,
+    ResNetDiscriminator,
+    ResNetGenerator,
+    r3gan,
+    resnet,
 )
-from gan_lightning.networks.base import build, describe
+from gan_lightning.networks.base import Network, build, describe
 
-SHAPES = [(1, 28, 28), *((channels, size, size) for channels in (1, 3) for size in (8, 16, 32, 64, 128))]
-ANY_SHAPE = [(1, 8, 8), (3, 17, 30)]
-PAIRS: list[tuple[type[Generator], type[Discriminator], dict[str, Any], tuple[int, int, int]]] = [
-    *[(DCGANGenerator, DCGANDiscriminator, {"width": 4}, shape) for shape in SHAPES],
-    *[(MLPGenerator, MLPDiscriminator, {"hidden": [8]}, shape) for shape in ANY_SHAPE],
+Shape = tuple[int, int, int]
+
+SIZES = [(channels, size, size) for size in (16, 28, 32, 64, 128) for channels in (1, 3)]
+SHAPES: dict[type[Network], list[Shape]] = {
+    DCGANGenerator: [(1, 8, 8), (3, 8, 8), *SIZES],
+    DCGANDiscriminator: [(1, 8, 8), (3, 8, 8), *SIZES],
+    MLPGenerator: [(1, 8, 8), (3, 17, 30), *SIZES],
+    MLPDiscriminator: [(1, 8, 8), (3, 17, 30), *SIZES],
+    DropoutConvDiscriminator: [(1, 8, 8), (3, 17, 30), *SIZES],
+}
+GENERATORS: dict[type[Generator], list[str | None]] = {
+    MLPGenerator: [None, "concatenation", "batch_norm"],
+    DCGANGenerator: [None, "concatenation", "batch_norm"],
+    ResNetGenerator: [None, "concatenation", "batch_norm"],
+    R3GANGenerator: [None, "concatenation"],
+}
+DISCRIMINATORS: list[type[Discriminator]] = [
+    MLPDiscriminator,
+    DCGANDiscriminator,
+    DropoutConvDiscriminator,
+    ResNetDiscriminator,
+    R3GANDiscriminator,
 ]
+HEADS = [None, "concatenation", "projection", "classifier"]
+
+EVERY_GENERATOR = [(network, conditioning) for network, offered in GENERATORS.items() for conditioning in offered]
+CONDITIONAL_GENERATORS = [(network, conditioning) for network, conditioning in EVERY_GENERATOR if conditioning is not None]
+EVERY_DISCRIMINATOR = [(network, conditioning) for network in DISCRIMINATORS for conditioning in HEADS]
+EVERY_NETWORK: list[tuple[type[Network], str | None]] = [*EVERY_GENERATOR, *EVERY_DISCRIMINATOR]
 
 
-@pytest.mark.parametrize("conditional", [False, True])
-@pytest.mark.parametrize(("generator", "discriminator", "size", "shape"), PAIRS)
-def test_shapes(
-    generator: type[Generator],
-    discriminator: type[Discriminator],
-    size: dict[str, Any],
-    shape: tuple[int, int, int],
-    conditional: bool,
-) -> None:
-    g = generator(shape, 10, latent_dim=7, conditional=conditional, **size)
-    d = discriminator(shape, 10, conditional=conditional, **size)
-    labels = torch.tensor([0, 9]) if conditional else None
-    images = g(torch.randn(2, 7), labels)
-    assert images.shape == (2, *shape)
-    assert images.abs().max() <= 1
-    assert d(images, labels).shape == (2,)
+def make(network: type[Network], conditioning: str | None = None, shape: Shape = (1, 16, 16), **arguments: Any) -> Any:
+    """A narrow network of a family: for data of ten classes, a generator with latents of 7 dimensions."""
+    size = shape[1]
+    narrow: dict[type[Network], dict[str, Any]] = {
+        MLPGenerator: {"hidden": [8]},
+        MLPDiscriminator: {"hidden": [8]},
+        ResNetGenerator: {"widths": [8] * len(resnet.GENERATOR_WIDTHS.get(size, ()))},
+        ResNetDiscriminator: {"widths": [8] * len(resnet.DISCRIMINATOR_WIDTHS.get(size, ()))},
+        R3GANGenerator: {"widths": [8] * r3gan.SIZES.get(size, (4, 0))[1], "group_width": 4, "blocks": 1},
+        R3GANDiscriminator: {"widths": [8] * r3gan.SIZES.get(size, (4, 0))[1], "group_width": 4, "blocks": 1},
+    }
+    latent = {"latent_dim": 7} if issubclass(network, Generator) else {}
+    cheap = narrow.get(network, {"width": 4})
+    given: dict[str, Any] = {"image_shape": shape, "num_classes": 10, "conditioning": conditioning}
+    return network(**(given | latent | cheap | arguments))
 
 
-@pytest.mark.parametrize("network", [MLPDiscriminator, DCGANDiscriminator, DropoutConvDiscriminator])
-def test_independence_of_samples_is_as_declared(network: type[Discriminator]) -> None:
-    """In train mode, without dropout: an image's logit with other company, for those that say it is untouched."""
-    d = network((1, 16, 16)).train()
-    for module in d.modules():
+def stirred(network: nn.Module) -> Any:
+    """The network with weights as if it had trained: none is zero, and signals keep about their size."""
+    for p in network.parameters():
+        nn.init.normal_(p, 0.0, (2 / p[0].numel()) ** 0.5 if p.dim() > 1 else 0.3)
+    network.train()
+    for module in network.modules():
+        if is_parametrized(module, "weight"):
+            for _ in range(20):
+                _ = module.weight  # in train mode each look is a power iteration of spectral norm
+    return network
+
+
+def without_dropout(network: nn.Module) -> Any:
+    for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    nn.init.normal_(next(d.parameters()), std=0.5)
-    image, company, others = (torch.randn(n, 1, 16, 16) for n in (1, 3, 3))
-    one, other = d(torch.cat([image, company]))[0], d(torch.cat([image, others]))[0]
-    assert d.samples_are_independent == bool(torch.allclose(one, other, atol=1e-6))
+    return network
 
 
-@pytest.mark.parametrize("network", [MLPDiscriminator, DCGANDiscriminator, DropoutConvDiscriminator])
-def test_a_conditional_discriminator_can_tell_which_label_belongs(network: type[Discriminator]) -> None:
+# Shapes and gradients
+
+
+@pytest.mark.parametrize(
+    ("network", "conditioning", "shape"),
+    [(network, conditioning, s) for network, conditioning in EVERY_GENERATOR for s in SHAPES.get(network, SIZES)],
+)
+def test_a_generator_makes_images(network: type[Generator], conditioning: str | None, shape: Shape) -> None:
+    g = make(network, conditioning, shape)
+    images = g(torch.randn(2, 7), torch.tensor([0, 9]) if conditioning else None)
+    assert images.shape == (2, *shape)
+    assert images.isfinite().all()
+    assert images.std() > 0
+    if network is not R3GANGenerator:  # which has no tanh
+        assert images.abs().max() <= 1
+    assert g.conditional == (conditioning is not None)
+
+
+@pytest.mark.parametrize(
+    ("network", "conditioning", "shape"),
+    [(network, conditioning, s) for network, conditioning in EVERY_DISCRIMINATOR for s in SHAPES.get(network, SIZES)],
+)
+def test_a_discriminator_makes_logits(network: type[Discriminator], conditioning: str | None, shape: Shape) -> None:
+    d = without_dropout(make(network, conditioning, shape)).eval()
+    images, labels = torch.rand(2, *shape) * 2 - 1, torch.tensor([0, 9]) if conditioning else None
+    logits, classes = d.judge(images, labels)
+    assert logits.shape == (2,)
+    assert logits.isfinite().all()
+    assert torch.equal(d(images, labels), logits)
+    assert d.features(images).shape[:1] == (2,)
+    assert d.features(images).dim() == 2
+    assert d.conditional == (conditioning is not None)
+    if conditioning == "classifier":
+        assert classes.shape == (2, 10)
+        assert classes.isfinite().all()
+    else:
+        assert classes is None
+
+
+def test_an_auxiliary_classifier_reads_the_features_linearly() -> None:
+    d = make(MLPDiscriminator, "classifier")
+    images = torch.randn(3, 1, 16, 16)
+    _, classes = d.judge(images)
+    assert torch.allclose(classes, d.features(images) @ d.head.classes.weight.T + d.head.classes.bias, atol=1e-6)
+
+
+def test_a_projection_is_an_inner_product_of_the_features() -> None:
+    """Miyato and Koyama 2018, equation 4."""
+    d = make(MLPDiscriminator, "projection")
+    images, labels = torch.randn(3, 1, 16, 16), torch.tensor([7, 0, 7])
+    features, linear, embedding = d.features(images), d.head.layers[0], d.head.embedding.weight
+    by_hand = [f @ linear.weight[0] + linear.bias[0] + f @ embedding[y] for f, y in zip(features, labels, strict=True)]
+    assert torch.allclose(d(images, labels), torch.stack(by_hand), atol=1e-6)
+
+
+@pytest.mark.parametrize(("network", "conditioning"), EVERY_NETWORK)
+def test_gradients_reach_every_parameter(network: type[Network], conditioning: str | None) -> None:
+    """In eval mode, because batch norm takes the gradient off a bias before it while it trains."""
+    attention = {"attention_at": 8} if network in (ResNetGenerator, ResNetDiscriminator) else {}
+    module = stirred(make(network, conditioning, (3, 16, 16), **attention)).eval()
+    labels = torch.arange(8) if conditioning else None
+    if isinstance(module, Generator):
+        module(torch.randn(8, 7), labels).square().sum().backward()
+    else:
+        logits, classes = module.judge(torch.randn(8, 3, 16, 16), labels)
+        (logits.square().sum() + (0 if classes is None else classes.square().sum())).backward()
+    for name, p in module.named_parameters():
+        assert p.grad is not None, name
+        assert p.grad.isfinite().all(), name
+        assert p.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize(("network", "conditioning"), EVERY_DISCRIMINATOR)
+def test_gradients_reach_the_images(network: type[Discriminator], conditioning: str | None) -> None:
+    d = stirred(make(network, conditioning))
+    images = torch.randn(4, 1, 16, 16, requires_grad=True)
+    d(images, torch.arange(4)).sum().backward()
+    assert images.grad is not None
+    assert (images.grad.flatten(1).abs().amax(dim=1) > 0).all()
+
+
+# Labels
+
+
+@pytest.mark.parametrize(("network", "conditioning"), CONDITIONAL_GENERATORS)
+def test_labels_change_what_a_conditional_generator_draws(network: type[Generator], conditioning: str) -> None:
+    g = stirred(make(network, conditioning)).eval()
+    z = torch.randn(1, 7)
+    pictures = torch.cat([g(z, torch.tensor([label])) for label in range(10)])
+    assert (torch.pdist(pictures.flatten(1)) > 1e-4).all()  # two labels' pictures are usually 0.01 to 7 apart
+    with pytest.raises(ValueError, match="needs labels"):
+        g(z)
+
+
+@pytest.mark.parametrize(("network", "conditioning"), CONDITIONAL_GENERATORS)
+def test_the_label_of_one_image_leaves_the_others(network: type[Generator], conditioning: str) -> None:
+    g = stirred(make(network, conditioning)).eval()
+    z = torch.randn(3, 7)
+    one, other = g(z, torch.tensor([1, 2, 3])), g(z, torch.tensor([1, 9, 3]))
+    assert (one - other).abs().amax(dim=(1, 2, 3))[1] > 1e-4
+    assert torch.allclose(one[[0, 2]], other[[0, 2]], atol=1e-5)
+
+
+@pytest.mark.parametrize("network", GENERATORS)
+def test_an_unconditional_generator_ignores_labels(network: type[Generator]) -> None:
+    g = stirred(make(network)).eval()
+    z = torch.randn(3, 7)
+    assert torch.equal(g(z), g(z, torch.tensor([3, 1, 4])))
+
+
+@pytest.mark.parametrize("conditioning", [None, "classifier"])
+@pytest.mark.parametrize("network", DISCRIMINATORS)
+def test_a_logit_does_not_depend_on_labels_without_conditioning_and_with_a_classifier(
+    network: type[Discriminator], conditioning: str | None
+) -> None:
+    d = stirred(make(network, conditioning)).eval()
+    images = torch.randn(3, 1, 16, 16)
+    assert torch.equal(d(images), d(images, torch.tensor([3, 1, 4])))
+
+
+@pytest.mark.parametrize("conditioning", ["concatenation", "projection"])
+@pytest.mark.parametrize("network", DISCRIMINATORS)
+def test_a_conditional_discriminator_needs_labels(network: type[Discriminator], conditioning: str) -> None:
+    with pytest.raises(ValueError, match="needs labels"):
+        make(network, conditioning)(torch.randn(2, 1, 16, 16))
+
+
+@pytest.mark.parametrize("conditioning", ["concatenation", "projection"])
+@pytest.mark.parametrize("network", DISCRIMINATORS)
+def test_a_conditional_discriminator_can_tell_which_label_belongs(network: type[Discriminator], conditioning: str) -> None:
     """The difference that a label makes depends on the image: logits are no sum of a term of each."""
-    d = network((1, 8, 8), 2, conditional=True).eval()
-    for p in d.parameters():
-        nn.init.normal_(p, std=0.5)
-    images = torch.randn(2, 1, 8, 8)
-    gap = d(images, torch.tensor([0, 0])) - d(images, torch.tensor([1, 1]))
-    assert abs(float((gap[0] - gap[1]).detach())) > 1e-3
+    d = stirred(make(network, conditioning)).eval()
+    images = torch.randn(8, 1, 16, 16)
+    logits = torch.stack([d(images, torch.full((8,), label)) for label in range(10)], dim=1).detach()  # (8, 10)
+    rest = logits - logits.mean(dim=0) - logits.mean(dim=1, keepdim=True) + logits.mean()
+    assert rest.std() > 0.002 * logits.std()  # usually above 0.01, of rounding 1e-6
 
 
-def test_labels_change_what_a_conditional_generator_draws() -> None:
-    for g in (
-        MLPGenerator((1, 8, 8), 10, hidden=[8], conditional=True),
-        DCGANGenerator((1, 8, 8), 10, width=4, conditional=True),
-    ):
-        z = torch.randn(1, 100)
-        g.eval()
-        assert not torch.equal(g(z, torch.tensor([0])), g(z, torch.tensor([1])))
-        with pytest.raises(ValueError, match="needs labels"):
-            g(z)
+@pytest.mark.parametrize("conditioning", ["concatenation", "projection"])
+@pytest.mark.parametrize("network", DISCRIMINATORS)
+def test_a_conditional_discriminator_learns_which_label_belongs(network: type[Discriminator], conditioning: str) -> None:
+    """Of two images each belongs to one label, which is XOR: a sum of a term of each is never below log 2 = 0.69."""
+    wider: dict[str, Any] = {"widths": [16] * 4} if network is ResNetDiscriminator else {}
+    d = without_dropout(make(network, conditioning, **wider)).train()
+    images, labels = torch.randn(2, 1, 16, 16).clamp(-1, 1)[[0, 0, 1, 1]], torch.tensor([0, 1, 0, 1])
+    belongs = torch.tensor([1.0, 0.0, 0.0, 1.0])
+    optimizer = torch.optim.Adam(d.parameters(), lr=0.003)
+    loss = torch.tensor(1.0)
+    for _ in range(300):  # usually 1 to 30 do, with spectral norm 30 to 160
+        loss = binary_cross_entropy_with_logits(d(images, labels), belongs)
+        if loss < 0.3:
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.3
+
+
+# Batches
+
+
+def _with_other_company(d: Discriminator) -> tuple[Tensor, Tensor]:
+    """The logit of one image in two batches, in train mode; each by a copy, since spectral norm iterates in every pass."""
+    d = without_dropout(stirred(d)).train()
+    image, company, others = (torch.randn(n, 1, 16, 16) for n in (1, 3, 3))
+    return copy.deepcopy(d)(torch.cat([image, company]))[0], copy.deepcopy(d)(torch.cat([image, others]))[0]
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments", "independent"),
+    [
+        (MLPDiscriminator, {}, True),
+        (DropoutConvDiscriminator, {}, True),
+        (DCGANDiscriminator, {"batch_norm": True}, False),
+        (DCGANDiscriminator, {"batch_norm": False}, True),
+        (ResNetDiscriminator, {"spectral_norm": True, "attention_at": 8}, True),
+        (ResNetDiscriminator, {"spectral_norm": False, "pool": "mean"}, True),
+        (R3GANDiscriminator, {}, True),
+    ],
+)
+def test_independence_of_samples_is_as_declared(
+    network: type[Discriminator], arguments: dict[str, Any], independent: bool
+) -> None:
+    """In train mode, without dropout: an image's logit is the same in other company, where that is declared."""
+    d = make(network, **arguments)
+    assert d.samples_are_independent == independent
+    one, other = _with_other_company(d)
+    size = 1e-4 * max(1.0, float(one.detach().abs()))  # with batch norm the two are usually 0.01 apart and more
+    assert bool((one - other).abs() < size) == independent
+
+
+@pytest.mark.parametrize("network", DISCRIMINATORS)
+def test_real_and_generated_images_may_share_a_pass(network: type[Discriminator]) -> None:
+    """Logits of two halves in one pass are those of a pass each, where samples are independent, conditional or not."""
+    d = without_dropout(
+        stirred(make(network, "projection", **({"batch_norm": False} if network is DCGANDiscriminator else {})))
+    )
+    real, fake, labels = torch.randn(3, 1, 16, 16), torch.randn(3, 1, 16, 16), torch.tensor([0, 5, 9])
+    together = copy.deepcopy(d)(torch.cat([real, fake]), labels.repeat(2))
+    apart = torch.cat([copy.deepcopy(d)(real, labels), copy.deepcopy(d)(fake, labels)])
+    assert torch.allclose(together, apart, rtol=1e-4, atol=1e-4)
+
+
+# Single families
 
 
 @pytest.mark.parametrize("size", [7, 27, 30, 48, 256])
@@ -88,6 +307,15 @@ def test_dcgan_says_which_sizes_work(size: int) -> None:
             network((1, size, size))
     with pytest.raises(InputError, match="not 32 x 64"):
         DCGANGenerator((3, 32, 64))
+
+
+@pytest.mark.parametrize("size", [7, 8, 27, 30, 48, 256])
+@pytest.mark.parametrize("network", [ResNetGenerator, ResNetDiscriminator, R3GANGenerator, R3GANDiscriminator])
+def test_residual_networks_say_which_sizes_work(network: type[Network], size: int) -> None:
+    with pytest.raises(InputError, match=rf"16, 28, 32, 64, 128 pixels, not {size} x {size}"):
+        network((1, size, size))
+    with pytest.raises(InputError, match="not 32 x 64"):
+        network((3, 32, 64))
 
 
 def test_dcgan_is_initialised_as_radford_says() -> None:
@@ -103,6 +331,22 @@ def test_dcgan_is_initialised_as_radford_says() -> None:
     assert not isinstance(list(DCGANDiscriminator((3, 64, 64)).layers)[1], nn.BatchNorm2d)  # nor at the input
 
 
+def test_conditional_batch_norm_is_initialised_as_radford_says() -> None:
+    g = DCGANGenerator((3, 32, 32), 10, conditioning="batch_norm")
+    scales = torch.cat([p.detach().flatten() for name, p in g.named_parameters() if name.endswith("scale.weight")])
+    shifts = torch.cat([p.detach().flatten() for name, p in g.named_parameters() if name.endswith("shift.weight")])
+    assert len(scales) == len(shifts) == 10 * (256 + 128 + 64)
+    assert float(scales.mean()) == pytest.approx(1.0, abs=0.002)  # usually within 0.0003
+    assert float(scales.std()) == pytest.approx(0.02, rel=0.1)  # usually within 2 %
+    assert not shifts.any()
+
+
+def test_dcgan_without_batch_norm_has_none() -> None:
+    d = DCGANDiscriminator((3, 32, 32), width=4, batch_norm=False)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in d.modules())
+    assert all(module.bias is not None for module in d.modules() if isinstance(module, nn.Conv2d))
+
+
 def test_the_textbook_mlp_is_the_printed_one() -> None:
     g = MLPGenerator((1, 28, 28), hidden=[256, 512, 1024], batch_norm=False, negative_slope=0.0)
     shapes = [tuple(m.weight.shape) for m in g.modules() if isinstance(m, nn.Linear)]
@@ -112,38 +356,111 @@ def test_the_textbook_mlp_is_the_printed_one() -> None:
     assert g.layers[1](x.clone()).tolist() == [0.0, 3.0]  # slope 0 is ReLU
 
 
+# Arguments
+
+
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("network", "arguments", "message"),
     [
-        (lambda: MLPGenerator((1, 8, 8), hidden=[]), "hidden is"),
-        (lambda: MLPDiscriminator((1, 8, 8), hidden=[8, 0]), "hidden is"),
-        (lambda: MLPGenerator((1, 8, 8), latent_dim=0), "latent_dim is 0"),
-        (lambda: DCGANGenerator((1, 8, 8), width=0), "width is 0"),
-        (lambda: DropoutConvDiscriminator((1, 8, 8), width=0), "width is 0"),
-        (lambda: MLPGenerator((0, 8, 8)), "image_shape is"),
-        (lambda: MLPGenerator((1, 8, 8), 1, conditional=True), "at least two classes and the data has 1"),
-        (lambda: DCGANDiscriminator((1, 8, 8), 0, conditional=True), "at least two classes and the data has 0"),
+        (MLPGenerator, {"hidden": []}, r"hidden is \[\]"),
+        (MLPDiscriminator, {"hidden": [8, 0]}, r"hidden is \[8, 0\]"),
+        (MLPDiscriminator, {"dropout": 1.0}, "dropout is 1.0"),
+        (DropoutConvDiscriminator, {"dropout": -0.1}, "dropout is -0.1"),
+        (DropoutConvDiscriminator, {"width": 0}, "width is 0"),
+        (DCGANGenerator, {"width": 0}, "width is 0"),
+        (DCGANDiscriminator, {"width": -1}, "width is -1"),
+        (ResNetGenerator, {"widths": [8, 8]}, r"widths is \[8, 8\]: give 3 of them for 16 pixels"),
+        (ResNetGenerator, {"widths": [8, 8, 8, 8]}, r"widths is \[8, 8, 8, 8\]: give 3 of them for 16 pixels"),
+        (ResNetGenerator, {"widths": [8, 0, 8]}, r"widths is \[8, 0, 8\]: .*at least 1"),
+        (ResNetGenerator, {"widths": []}, r"widths is \[\]"),
+        (ResNetGenerator, {"attention_at": 4}, "attention_at is 4: there are feature maps of 8, 16"),
+        (ResNetGenerator, {"attention_at": -1}, "attention_at is -1"),
+        (ResNetDiscriminator, {"widths": [8]}, r"widths is \[8\]: give at least 2 of them for 16 pixels"),
+        (ResNetDiscriminator, {"widths": [8, 8, -1]}, r"widths is \[8, 8, -1\]: .*at least 1"),
+        (ResNetDiscriminator, {"widths": []}, r"widths is \[\]"),
+        (ResNetDiscriminator, {"attention_at": 16}, "attention_at is 16: there are feature maps of 8, 4"),
+        (R3GANGenerator, {"widths": [8, 8]}, r"widths is \[8, 8\]: give 3 of them for 16 pixels"),
+        (R3GANDiscriminator, {"widths": [8, 8, 8, 8]}, r"widths is \[8, 8, 8, 8\]: give 3 of them for 16 pixels"),
+        (R3GANGenerator, {"widths": [8, 8, 0]}, r"widths is \[8, 8, 0\]: .*at least 1"),
+        (R3GANDiscriminator, {"widths": []}, r"widths is \[\]"),
+        (R3GANGenerator, {"blocks": 0}, "blocks is 0"),
+        (R3GANDiscriminator, {"blocks": -2}, "blocks is -2"),
+        (R3GANGenerator, {"group_width": 0}, "group_width is 0"),
+        (R3GANDiscriminator, {"group_width": 5}, r"group_width is 5: it must divide twice each of the widths \[8, 8, 8\]"),
+        (R3GANGenerator, {"widths": [8, 8, 9], "group_width": 16}, r"group_width is 16: .* \[8, 8, 9\]"),
     ],
 )
-def test_bad_arguments(make: object, message: str) -> None:
-    assert callable(make)
+def test_bad_arguments(network: type[Network], arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        make()
+        make(network, **arguments)
 
 
-def test_a_network_is_rebuilt_from_its_description() -> None:
-    g = MLPGenerator((1, 8, 8), num_classes=10, hidden=[8, 9], conditional=True)
-    description = describe(g)
-    assert description["arguments"] == {"image_shape": (1, 8, 8), "num_classes": 10, "hidden": [8, 9], "conditional": True}
+@pytest.mark.parametrize("network", GENERATORS)
+def test_a_latent_has_dimensions(network: type[Generator]) -> None:
+    with pytest.raises(InputError, match="latent_dim is 0"):
+        make(network, latent_dim=0)
+
+
+@pytest.mark.parametrize("network", [*GENERATORS, *DISCRIMINATORS])
+@pytest.mark.parametrize("shape", [(0, 16, 16), (1, 16), (1, -16, -16)])
+def test_a_shape_that_cannot_be(network: type[Network], shape: Any) -> None:
+    with pytest.raises(InputError, match="image_shape is"):
+        network(shape)
+
+
+@pytest.mark.parametrize("classes", [0, 1])
+@pytest.mark.parametrize(("network", "conditioning"), [pair for pair in EVERY_NETWORK if pair[1] is not None])
+def test_conditioning_needs_two_classes(network: type[Network], conditioning: str, classes: int) -> None:
+    message = f"conditioning={conditioning} needs at least two classes and the data has {classes}"
+    with pytest.raises(InputError, match=message):
+        make(network, conditioning, num_classes=classes)
+
+
+@pytest.mark.parametrize("classes", [0, 1, 2])
+@pytest.mark.parametrize("network", [*GENERATORS, *DISCRIMINATORS])
+def test_a_network_without_conditioning_takes_any_number_of_classes(network: type[Network], classes: int) -> None:
+    assert not make(network, num_classes=classes).conditional
+
+
+def test_conditional_batch_norm_needs_batch_norm() -> None:
+    with pytest.raises(InputError, match="conditioning=batch_norm needs batch_norm=true"):
+        make(MLPGenerator, "batch_norm", batch_norm=False)
+
+
+# Written down and built again
+
+
+@pytest.mark.parametrize(("network", "conditioning"), EVERY_NETWORK)
+def test_a_network_is_rebuilt_from_its_description(network: type[Network], conditioning: str | None) -> None:
+    module = stirred(make(network, conditioning))
+    inputs = torch.randn(4, 7) if isinstance(module, Generator) else torch.randn(4, 1, 16, 16)
+    labels = torch.tensor([0, 3, 5, 9])
+    module(inputs, labels)  # moves running moments and singular vectors
+    description = describe(module)
+    assert description["class_path"] == f"{network.__module__}.{network.__name__}"
     again = build(description)
-    again.load_state_dict(g.state_dict())
+    assert type(again) is network
+    assert describe(again) == description
+    again.load_state_dict(module.state_dict())
+    assert torch.equal(again.eval()(inputs, labels), module.eval()(inputs, labels))
+
+
+def test_a_description_holds_the_arguments_as_given() -> None:
+    g = MLPGenerator((1, 8, 8), num_classes=10, hidden=[8, 9], conditioning="concatenation")
+    description = describe(g)
+    assert description["arguments"] == {
+        "image_shape": (1, 8, 8),
+        "num_classes": 10,
+        "hidden": [8, 9],
+        "conditioning": "concatenation",
+    }
     assert describe(copy.deepcopy(g)) == description
 
 
 class Keyworded(MLPGenerator):
     """A network that hands its arguments on."""
 
-    def __init__(self, image_shape: tuple[int, int, int], **kwargs: Any) -> None:
+    def __init__(self, image_shape: Shape, **kwargs: Any) -> None:
         super().__init__(image_shape, **kwargs)
 
 

@@ -1,0 +1,92 @@
+"""Schedules against their closed forms."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from gan_lightning.errors import InputError
+from gan_lightning.schedules import CosineSchedule, LinearSchedule, Schedule
+
+SCHEDULES = [LinearSchedule, CosineSchedule]
+
+
+@pytest.mark.parametrize(("start", "end"), [(1.0, 0.0), (0.2, 0.8), (0.9, 0.99), (3.0, 3.0)])
+def test_linear(start: float, end: float) -> None:
+    schedule = LinearSchedule(8, start, end)
+    for step, value in ((0, start), (2, (3 * start + end) / 4), (4, (start + end) / 2), (6, (start + 3 * end) / 4)):
+        assert schedule(step) == pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize(("start", "end"), [(1.0, 0.0), (0.2, 0.8), (0.9, 0.99), (3.0, 3.0)])
+def test_cosine(start: float, end: float) -> None:
+    """Halfway in the middle; a quarter of the way (1 + cos 45 degrees) / 2 = 0.854 of the start and the rest of the end."""
+    schedule = CosineSchedule(8, start, end)
+    near = (1 + math.sqrt(0.5)) / 2
+    for step, value in (
+        (0, start),
+        (2, near * start + (1 - near) * end),
+        (4, (start + end) / 2),
+        (6, (1 - near) * start + near * end),
+    ):
+        assert schedule(step) == pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
+@pytest.mark.parametrize(("start", "end"), [(1.0, 0.0), (0.0, 1.0), (0.2, 0.8)])
+@pytest.mark.parametrize("steps", [1, 7])
+def test_at_the_end_and_beyond_it_stays(kind: type[LinearSchedule], start: float, end: float, steps: int) -> None:
+    schedule = kind(steps, start, end)
+    assert schedule(0) == pytest.approx(start, rel=1e-12)
+    assert schedule(steps - 1) != pytest.approx(end, abs=1e-3)
+    for step in (steps, steps + 1, 1000 * steps):
+        assert schedule(step) == pytest.approx(end, rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_from_one_to_nothing_by_default(kind: type[LinearSchedule]) -> None:
+    schedule = kind(10)
+    values = [schedule(step) for step in range(11)]
+    assert values[0] == 1
+    assert values[10] == pytest.approx(0, abs=1e-15)
+    assert values == sorted(values, reverse=True)
+    assert len(set(values)) == 11
+    assert min(values) >= 0
+
+
+def test_cosine_warms_up_to_its_start() -> None:
+    """Over 4 updates by quarters of it, the first of which is no 0; then down over what is left of the steps."""
+    schedule = CosineSchedule(12, start=2.0, end=1.0, warmup=4)
+    assert [schedule(step) for step in range(5)] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0], rel=1e-12)
+    assert schedule(6) == pytest.approx(1 + (1 + math.sqrt(0.5)) / 2, rel=1e-12)
+    assert schedule(8) == pytest.approx(1.5, rel=1e-12)
+    assert schedule(12) == schedule(99) == pytest.approx(1.0, rel=1e-12)
+
+
+def test_a_warm_up_of_all_but_one_update() -> None:
+    schedule = CosineSchedule(4, start=3.0, end=0.5, warmup=3)
+    assert [schedule(step) for step in range(6)] == pytest.approx([1, 2, 3, 3, 0.5, 0.5], rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": -5}, "steps is -5"),
+        ({"steps": 5, "start": -0.1}, "start is -0.1 and its end 0"),
+        ({"steps": 5, "end": -2.0}, "start is 1.0 and its end -2.0"),
+        ({"steps": 5, "start": float("nan")}, "start is nan"),
+        ({"steps": 5, "end": float("inf")}, "its end inf"),
+    ],
+)
+def test_numbers_out_of_range(kind: Callable[..., Schedule], arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        kind(**arguments)
+
+
+@pytest.mark.parametrize("warmup", [-1, 5, 6])
+def test_a_warm_up_out_of_range(warmup: int) -> None:
+    with pytest.raises(InputError, match=f"warmup is {warmup}: it must be at least 0, and below its steps, 5"):
+        CosineSchedule(5, warmup=warmup)
