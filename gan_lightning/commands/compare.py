@@ -323,7 +323,7 @@ def _data(names: Sequence[str]) -> ImageDataModule:
     if not names:
         raise InputError(f"--recipes is empty: name some of {', '.join(recipes())}")
     parser = train.make_parser()
-    configs = [parser.parse_args(["--config", config_path(name)]) for name in names]
+    configs = [parse(parser, [["--config", config_path(name)]], "trainer") for name in names]
     if len({config.data.class_path for config in configs}) != 1:
         raise InputError(f"--recipes {','.join(names)}: they are for several data sets; name some of one")
     data: ImageDataModule = parser.instantiate(configs[0]).data

@@ -288,9 +288,8 @@ def test_independence_of_samples_is_as_declared(
 @pytest.mark.parametrize("network", DISCRIMINATORS)
 def test_real_and_generated_images_may_share_a_pass(network: type[Discriminator]) -> None:
     """Logits of two halves in one pass are those of a pass each, where samples are independent, conditional or not."""
-    d = without_dropout(
-        stirred(make(network, "projection", **({"batch_norm": False} if network is DCGANDiscriminator else {})))
-    )
+    without_norm: dict[str, Any] = {"batch_norm": False} if network is DCGANDiscriminator else {}
+    d = without_dropout(stirred(make(network, "projection", **without_norm)))
     real, fake, labels = torch.randn(3, 1, 16, 16), torch.randn(3, 1, 16, 16), torch.tensor([0, 5, 9])
     together = copy.deepcopy(d)(torch.cat([real, fake]), labels.repeat(2))
     apart = torch.cat([copy.deepcopy(d)(real, labels), copy.deepcopy(d)(fake, labels)])

@@ -106,6 +106,13 @@ def test_a_discriminator_block_by_hand(inputs: int, outputs: int, halve: bool, f
     assert torch.allclose(got, avg_pool2d(by_hand, 2) if halve else by_hand, atol=1e-5)
 
 
+@pytest.mark.parametrize(("size", "halvings"), [(16, 2), (28, 2), (32, 2), (64, 4), (128, 5)])
+def test_the_first_blocks_halve_and_no_relu_comes_before_pixels(size: int, halvings: int) -> None:
+    blocks = list(ResNetDiscriminator((3, size, size), widths=[4] * 6).blocks)
+    assert [block.halve for block in blocks] == [True] * halvings + [False] * (6 - halvings)
+    assert [block.first for block in blocks] == [True] + [False] * 5
+
+
 @pytest.mark.parametrize(("size", "places"), [(16, 4 * 4), (28, 7 * 7), (32, 8 * 8), (64, 4 * 4), (128, 4 * 4)])
 def test_sum_and_mean_differ_by_the_number_of_places(size: int, places: int) -> None:
     d = ResNetDiscriminator((1, size, size), widths=[4, 4, 4, 4, 6], pool="sum").eval()
