@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import affine_grid, grid_sample, pad
+from torch.nn.functional import affine_grid, pad
 
 from gan_lightning.errors import InputError
 
@@ -97,8 +97,7 @@ def geometry(images: Tensor) -> Tensor:
     cos, sin = angle.cos(), angle.sin()
     wide, tall = (scale + stretch).exp2(), (scale - stretch).exp2()
     matrices = torch.stack([wide * cos, -wide * sin, across, tall * sin, tall * cos, down], dim=1).view(count, 2, 3)
-    grid = affine_grid(matrices, list(images.shape), align_corners=False).to(images.dtype)
-    return grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    return _bilinear(images, affine_grid(matrices, list(images.shape), align_corners=False).to(images.dtype))
 
 
 Transform = Literal["color", "translation", "cutout", "flip", "rotate90", "geometry"]
@@ -189,6 +188,27 @@ class AdaptiveAugment(DiffAugment):
         due = updates >= self.every  # on the device, which nothing waits for
         self.probability.copy_(torch.where(due, (self.probability + step).clamp(0, 1), self.probability))
         self.signs.copy_(torch.where(due, 0, self.signs))
+
+
+def _bilinear(images: Tensor, grid: Tensor) -> Tensor:
+    """Images (B, C, H, W) at the places (B, H, W, 2) of a grid, as ``grid_sample(images, grid, padding_mode="reflection")``.
+
+    That one has no second derivative before torch 2.15, which penalties need.
+    """
+    sides = []
+    for axis, size in ((0, images.shape[3]), (1, images.shape[2])):
+        place = ((grid[..., axis] + 1) * size / 2).remainder(2 * size)  # 0 is the edge of the first pixel
+        place = torch.minimum(place, 2 * size - place) - 0.5  # 0 is its middle
+        before = place.floor()
+        share = place - before
+        first, second = (index.clamp(0, size - 1).long() for index in (before, before + 1))
+        sides.append(((first, 1 - share), (second, share)))
+    flat, result = images.flatten(2), torch.zeros_like(images)
+    for column, across in sides[0]:
+        for row, down in sides[1]:
+            index = (row * images.shape[3] + column).flatten(1)[:, None].expand(-1, images.shape[1], -1)
+            result = result + (across * down)[:, None] * flat.gather(2, index).view_as(images)
+    return result
 
 
 def _uniform(images: Tensor, low: float, high: float) -> Tensor:

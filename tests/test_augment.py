@@ -385,6 +385,17 @@ def test_geometry_draws_what_ada_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_alike(((angle + 1) * 4).long().clamp(0, 7), 8)
 
 
+@pytest.mark.xfail(reason="the grid is rounded to bfloat16, by half a pixel of 256; and without autocast NaN and worse come in")
+@pytest.mark.parametrize("autocast", [False, True])
+def test_geometry_of_bfloat16_images_moves_them_as_far(autocast: bool) -> None:
+    """Waves of 8 pixels; rounding of the result itself makes 0.004."""
+    waves = torch.sin(torch.arange(256) * (2 * math.pi / 8))
+    images = (waves * waves[:, None]).expand(4, 1, 256, 256).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        changed = seeded(geometry)(images)
+    assert float((changed.float() - seeded(geometry)(images.float())).abs().max()) < 0.01
+
+
 # DiffAugment
 
 
@@ -500,6 +511,14 @@ def test_the_probability_is_that_of_each_transform() -> None:
     assert changed_share(augmentation) == pytest.approx(0.3, abs=0.05)  # usually within 0.01
     augmentation.strength = 0.5
     assert changed_share(augmentation) == pytest.approx(0.15, abs=0.04)
+
+
+@pytest.mark.xfail(reason="a number drawn in bfloat16 is 0 once in 512 times, which lies below any probability")
+def test_a_small_probability_is_as_small_for_bfloat16_images() -> None:
+    augmentation = AdaptiveAugment(["color"])
+    augmentation.probability.fill_(1e-4)
+    images = torch.full((100_000, 1, 1, 1), 0.5).bfloat16()
+    assert float((augmentation(images) != images).float().mean()) < 3e-4  # usually 10 images, within 4
 
 
 def test_what_it_adapts_is_in_its_state() -> None:

@@ -175,6 +175,20 @@ def test_gradients_reach_the_images(network: type[Discriminator], conditioning: 
     assert (images.grad.flatten(1).abs().amax(dim=1) > 0).all()
 
 
+@pytest.mark.parametrize(("network", "conditioning"), EVERY_NETWORK)
+def test_it_runs_in_mixed_precision(network: type[Network], conditioning: str | None) -> None:
+    attention = {"attention_at": 8} if network in (ResNetGenerator, ResNetDiscriminator) else {}
+    module = stirred(make(network, conditioning, **attention)).eval()
+    inputs = torch.randn(4, 7) if isinstance(module, Generator) else torch.randn(4, 1, 16, 16)
+    labels = torch.tensor([0, 3, 5, 9])
+    expected = without_dropout(module)(inputs, labels).detach()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = module(inputs, labels)
+    assert (outputs.detach() - expected).abs().max() < 0.2 * expected.abs().max()  # usually 0.01
+    outputs.float().sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in module.parameters())
+
+
 # Labels
 
 

@@ -113,6 +113,15 @@ def test_the_first_blocks_halve_and_no_relu_comes_before_pixels(size: int, halvi
     assert [block.first for block in blocks] == [True] + [False] * 5
 
 
+def test_features_are_those_of_the_last_block_after_relu_summed_over_the_places() -> None:
+    d = narrow(spectral_norm=False)
+    images = torch.randn(2, 3, 16, 16)
+    x = images
+    for block in d.blocks:
+        x = block(x)
+    assert torch.allclose(d.features(images), relu(x).sum(dim=(2, 3)), rtol=1e-5)
+
+
 @pytest.mark.parametrize(("size", "places"), [(16, 4 * 4), (28, 7 * 7), (32, 8 * 8), (64, 4 * 4), (128, 4 * 4)])
 def test_sum_and_mean_differ_by_the_number_of_places(size: int, places: int) -> None:
     d = ResNetDiscriminator((1, size, size), widths=[4, 4, 4, 4, 6], pool="sum").eval()
