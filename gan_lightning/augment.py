@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import affine_grid, pad
+from torch.nn.functional import pad
 
 from gan_lightning.errors import InputError
 
@@ -36,15 +36,15 @@ class Augmentation(nn.Module, ABC):
 
 def color(images: Tensor) -> Tensor:
     """Brightness by up to +-0.5, saturation by 0 to 2, contrast by 0.5 to 1.5 times (Zhao et al. 2020)."""
-    images = images + _uniform(images, -0.5, 0.5)
-    grey = images.mean(dim=1, keepdim=True)  # (B, 1, H, W); of a grey-scale image, itself
-    images = grey + _uniform(images, 0.0, 2.0) * (images - grey)
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    return mean + _uniform(images, 0.5, 1.5) * (images - mean)
+    wide = images + _uniform(images, -0.5, 0.5)
+    grey = wide.mean(dim=1, keepdim=True)  # (B, 1, H, W); of a grey-scale image, itself
+    wide = grey + _uniform(images, 0.0, 2.0) * (wide - grey)
+    mean = wide.mean(dim=(1, 2, 3), keepdim=True)
+    return (mean + _uniform(images, 0.5, 1.5) * (wide - mean)).to(images.dtype)
 
 
 def translation(images: Tensor) -> Tensor:
-    """A shift by whole pixels, up to an eighth of the size each way; zeros move in (Zhao et al. 2020)."""
+    """A shift by whole pixels, up to about an eighth of the size each way; zeros move in (Zhao et al. 2020)."""
     count, _, height, width = images.shape
     most_down, most_across = int(height / 8 + 0.5), int(width / 8 + 0.5)
     down = torch.randint(0, 2 * most_down + 1, (count, 1, 1), device=images.device)
@@ -89,15 +89,19 @@ def geometry(images: Tensor) -> Tensor:
     The scale is 2^s with s normal of deviation 0.2, the stretch likewise, the angle uniform, the shift normal of deviation
     an eighth of the size. Interpolation is bilinear, without the paper's wavelet filters; the edge is mirrored.
     """
-    count, device = len(images), images.device
+    matrix = _affine(len(images), images.device)[:, :, :, None, None]  # (B, 2, 3, 1, 1)
+    y, x = (((2 * torch.arange(size, device=images.device) + 1) / size - 1) for size in images.shape[2:])
+    columns, rows = (matrix[:, :, 0] * x + matrix[:, :, 1] * y[:, None] + matrix[:, :, 2]).unbind(1)  # (B, H, W) each
+    return _bilinear(images.to(torch.promote_types(images.dtype, x.dtype)), columns, rows).to(images.dtype)
+
+
+def _affine(count: int, device: torch.device) -> Tensor:
+    """Matrices (B, 2, 3) from a place (x, y, 1) of the result to that of the image; the edges are at -1 and 1."""
     angle = (torch.rand(count, device=device) * 2 - 1) * math.pi
-    scale, stretch, across, down = torch.randn(4, count, device=device) * torch.tensor([[0.2], [0.2], [0.25], [0.25]]).to(
-        device
-    )
+    scale, stretch, across, down = torch.randn(4, count, device=device)
+    wide, tall = (0.2 * (scale + stretch)).exp2(), (0.2 * (scale - stretch)).exp2()
     cos, sin = angle.cos(), angle.sin()
-    wide, tall = (scale + stretch).exp2(), (scale - stretch).exp2()
-    matrices = torch.stack([wide * cos, -wide * sin, across, tall * sin, tall * cos, down], dim=1).view(count, 2, 3)
-    return _bilinear(images, affine_grid(matrices, list(images.shape), align_corners=False).to(images.dtype))
+    return torch.stack([wide * cos, -wide * sin, across / 4, tall * sin, tall * cos, down / 4], dim=1).view(count, 2, 3)
 
 
 Transform = Literal["color", "translation", "cutout", "flip", "rotate90", "geometry"]
@@ -190,17 +194,17 @@ class AdaptiveAugment(DiffAugment):
         self.signs.copy_(torch.where(due, 0, self.signs))
 
 
-def _bilinear(images: Tensor, grid: Tensor) -> Tensor:
-    """Images (B, C, H, W) at the places (B, H, W, 2) of a grid, as ``grid_sample(images, grid, padding_mode="reflection")``.
+def _bilinear(images: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
+    """Images (B, C, H, W) at places (B, H, W), from edge to edge -1 to 1, beyond which they are mirrored.
 
-    That one has no second derivative before torch 2.15, which penalties need.
+    It is torch's grid_sample, which has no second derivative before torch 2.15; penalties need one.
     """
     sides = []
-    for axis, size in ((0, images.shape[3]), (1, images.shape[2])):
-        place = ((grid[..., axis] + 1) * size / 2).remainder(2 * size)  # 0 is the edge of the first pixel
-        place = torch.minimum(place, 2 * size - place) - 0.5  # 0 is its middle
-        before = place.floor()
-        share = place - before
+    for places, size in ((columns, images.shape[3]), (rows, images.shape[2])):
+        pixel = ((places + 1) * size / 2).remainder(2 * size)  # 0 is the edge of the first one
+        pixel = torch.minimum(pixel, 2 * size - pixel) - 0.5  # 0 is its middle
+        before = pixel.floor()
+        share = pixel - before
         first, second = (index.clamp(0, size - 1).long() for index in (before, before + 1))
         sides.append(((first, 1 - share), (second, share)))
     flat, result = images.flatten(2), torch.zeros_like(images)
@@ -212,5 +216,6 @@ def _bilinear(images: Tensor, grid: Tensor) -> Tensor:
 
 
 def _uniform(images: Tensor, low: float, high: float) -> Tensor:
-    """(B, 1, 1, 1), uniform in [low, high), one number an image."""
-    return torch.rand(len(images), 1, 1, 1, dtype=images.dtype, device=images.device) * (high - low) + low
+    """(B, 1, 1, 1), uniform in [low, high), one number an image; float32 at least, since bfloat16 would be 0 too often."""
+    dtype = torch.promote_types(images.dtype, torch.float32)
+    return torch.rand(len(images), 1, 1, 1, dtype=dtype, device=images.device) * (high - low) + low

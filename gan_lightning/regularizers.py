@@ -170,9 +170,7 @@ class LeCam(Penalty):
         real, fake = judged.real_logits.float(), judged.fake_logits.float()
         self._move(self.real_average, real)
         self._move(self.fake_average, fake)
-        # copies, which the next move leaves as they are
-        real_average, fake_average = self.real_average.clone(), self.fake_average.clone()
-        return self.weight * ((real - fake_average).square().mean() + (fake - real_average).square().mean())
+        return self.weight * ((real - self.fake_average).square().mean() + (fake - self.real_average).square().mean())
 
     @torch.no_grad()
     def _move(self, average: Tensor, logits: Tensor) -> None:

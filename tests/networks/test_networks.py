@@ -152,7 +152,7 @@ def test_a_projection_is_an_inner_product_of_the_features() -> None:
 @pytest.mark.parametrize(("network", "conditioning"), EVERY_NETWORK)
 def test_gradients_reach_every_parameter(network: type[Network], conditioning: str | None) -> None:
     """In eval mode, because batch norm takes the gradient off a bias before it while it trains."""
-    attention = {"attention_at": 8} if network in (ResNetGenerator, ResNetDiscriminator) else {}
+    attention: dict[str, Any] = {"attention_at": 8} if network in (ResNetGenerator, ResNetDiscriminator) else {}
     module = stirred(make(network, conditioning, (3, 16, 16), **attention)).eval()
     labels = torch.arange(8) if conditioning else None
     if isinstance(module, Generator):
@@ -177,7 +177,7 @@ def test_gradients_reach_the_images(network: type[Discriminator], conditioning: 
 
 @pytest.mark.parametrize(("network", "conditioning"), EVERY_NETWORK)
 def test_it_runs_in_mixed_precision(network: type[Network], conditioning: str | None) -> None:
-    attention = {"attention_at": 8} if network in (ResNetGenerator, ResNetDiscriminator) else {}
+    attention: dict[str, Any] = {"attention_at": 8} if network in (ResNetGenerator, ResNetDiscriminator) else {}
     module = stirred(make(network, conditioning, **attention)).eval()
     inputs = torch.randn(4, 7) if isinstance(module, Generator) else torch.randn(4, 1, 16, 16)
     labels = torch.tensor([0, 3, 5, 9])
