@@ -22,11 +22,15 @@ class Network(nn.Module, ABC):
         num_classes: how many classes the data has; 0 where it has no labels.
         conditioning: how the network takes the labels in; None where it does not look at them.
 
+    Attributes:
+        conditionings: those that there are.
+
     Raises:
-        InputError: ``conditioning`` where the data has fewer than two classes, or a shape that cannot be.
+        InputError: a conditioning that there is not, one where the data has fewer than two classes, or a shape that cannot be.
     """
 
     arguments: dict[str, Any]
+    conditionings: tuple[str, ...] = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "Self":
         network = super().__new__(cls)
@@ -44,6 +48,10 @@ class Network(nn.Module, ABC):
         super().__init__()
         if len(image_shape) != 3 or min(image_shape) < 1:
             raise InputError(f"image_shape is {image_shape}: give (channels, height, width), each at least 1")
+        if conditioning is not None and conditioning not in self.conditionings:
+            raise InputError(
+                f"{type(self).__name__}: conditioning is {conditioning!r}: there is {', '.join(self.conditionings)}, or null"
+            )
         if conditioning is not None and num_classes < 2:
             raise InputError(
                 f"{type(self).__name__}: conditioning={conditioning} needs at least two classes and the data has "
@@ -67,6 +75,8 @@ class Generator(Network):
         conditioning: ``concatenation`` of an embedding of the label to z (Mirza and Osindero 2014), or, in networks with
             batch norm, ``batch_norm`` whose scale and shift belong to the class (de Vries et al. 2017).
     """
+
+    conditionings: tuple[str, ...] = ("concatenation", "batch_norm")
 
     def __init__(
         self,
@@ -96,6 +106,7 @@ class Discriminator(Network):
             Only then may real and generated images share one pass, which is faster.
     """
 
+    conditionings: tuple[str, ...] = ("concatenation", "projection", "classifier")
     samples_are_independent: bool = False
     head: nn.Module
 

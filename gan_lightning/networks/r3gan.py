@@ -130,8 +130,10 @@ class R3GANGenerator(Generator):
         conditioning: ``concatenation`` of an embedding of the label to z; there is no norm that could be conditional.
 
     Raises:
-        InputError: a size that it does not make, or widths that do not fit it.
+        InputError: a size that it does not make, or widths, blocks or groups that do not fit it.
     """
+
+    conditionings = ("concatenation",)
 
     def __init__(
         self,
@@ -175,7 +177,7 @@ class R3GANDiscriminator(Discriminator):
         conditioning: what ends it: ``concatenation``, ``projection`` (the paper's) or an auxiliary ``classifier``.
 
     Raises:
-        InputError: a size that it does not take, or widths that do not fit it.
+        InputError: a size that it does not take, or widths, blocks or groups that do not fit it.
     """
 
     samples_are_independent = True

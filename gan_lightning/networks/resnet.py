@@ -83,8 +83,7 @@ class GeneratorBlock(nn.Module):
         self.norm1 = LabelledSequential(batch_norm(inputs, 2, num_classes, conditioning), nn.ReLU())
         self.norm2 = LabelledSequential(batch_norm(outputs, 2, num_classes, conditioning), nn.ReLU())
         self.conv1, self.conv2 = _conv3(inputs, outputs), _conv3(outputs, outputs)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1)
-        nn.init.xavier_uniform_(self.shortcut.weight)
+        self.shortcut = _xavier(nn.Conv2d(inputs, outputs, 1))
 
     def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, 2 H, 2 W)."""
@@ -112,9 +111,7 @@ class DiscriminatorBlock(nn.Module):
         self.conv2 = wrap(_conv3(outputs, outputs))
         self.shortcut: nn.Module | None = None
         if halve or inputs != outputs:
-            convolution = nn.Conv2d(inputs, outputs, 1)
-            nn.init.xavier_uniform_(convolution.weight)
-            self.shortcut = wrap(convolution)
+            self.shortcut = wrap(_xavier(nn.Conv2d(inputs, outputs, 1)))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H, W), or half as high and wide."""
@@ -158,8 +155,7 @@ class ResNetGenerator(Generator):
         base = size // 2**doublings
         self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
         inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
-        linear = nn.Linear(inputs, channels[0] * base * base)
-        nn.init.xavier_uniform_(linear.weight)
+        linear = _xavier(nn.Linear(inputs, channels[0] * base * base))
         self.stem = nn.Sequential(linear, nn.Unflatten(1, (channels[0], base, base)))
         self.blocks = nn.ModuleList(
             GeneratorBlock(channels[i], channels[i + 1], num_classes, conditioning) for i in range(doublings)
@@ -167,8 +163,7 @@ class ResNetGenerator(Generator):
         sizes = [base * 2 ** (i + 1) for i in range(doublings)]
         self.attention = _attention(attention_at, sizes, channels[1:], as_is)
         self.attention_at = attention_at
-        to_image = nn.Conv2d(channels[-1], image_shape[0], 3, padding=1)
-        nn.init.xavier_uniform_(to_image.weight)
+        to_image = _xavier(nn.Conv2d(channels[-1], image_shape[0], 3, padding=1))
         self.to_image = nn.Sequential(nn.BatchNorm2d(channels[-1]), nn.ReLU(), to_image, nn.Tanh())
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -190,8 +185,8 @@ class ResNetDiscriminator(Discriminator):
         image_shape: (C, H, W), square, of 16, 28, 32, 64 or 128 pixels.
         num_classes: how many classes the data has.
         widths: channels after each block; None is the paper's for the size.
-        spectral_norm: every layer's weight is divided by its largest singular value (Miyato et al. 2018). WGAN-GP does
-            without.
+        spectral_norm: every layer's weight is divided by its largest singular value (Miyato et al. 2018), but for the label's
+            embedding where that is concatenated. WGAN-GP does without.
         pool: ``sum`` over the places (SNGAN) or ``mean`` (WGAN-GP).
         attention_at: a feature map of this size gets self-attention; 0 for none.
         conditioning: what ends it: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
@@ -227,8 +222,10 @@ class ResNetDiscriminator(Discriminator):
         sizes = [size // 2 ** min(i + 1, halvings) for i in range(len(channels))]
         self.attention = _attention(attention_at, sizes, channels, wrap)
         self.attention_at = attention_at
+        if pool not in ("sum", "mean"):
+            raise InputError(f"pool is {pool!r}: it must be sum or mean")
         self.pool = pool
-        self.head = HEADS[conditioning](channels[-1], num_classes, wrap)
+        self.head = HEADS[conditioning](channels[-1], num_classes, lambda layer: wrap(_xavier(layer)))
 
     def features(self, images: Tensor) -> Tensor:
         x, attended = images, False
@@ -249,10 +246,18 @@ def _attention(size: int, sizes: Sequence[int], channels: Sequence[int], wrap: W
     return SelfAttention(channels[list(sizes).index(size)], wrap)
 
 
-def _conv3(inputs: int, outputs: int) -> nn.Conv2d:
-    convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
-    nn.init.xavier_uniform_(convolution.weight, gain=2**0.5)
-    return convolution
+def _conv3(inputs: int, outputs: int) -> nn.Module:
+    return _xavier(nn.Conv2d(inputs, outputs, 3, padding=1), gain=2**0.5)
+
+
+def _xavier(layer: nn.Module, gain: float = 1.0) -> nn.Module:
+    """Weights uniform after Glorot and Bengio 2010, biases zero, as the authors' code has it."""
+    weight, bias = layer.weight, getattr(layer, "bias", None)
+    assert isinstance(weight, Tensor)
+    nn.init.xavier_uniform_(weight, gain)
+    if isinstance(bias, Tensor):
+        nn.init.zeros_(bias)
+    return layer
 
 
 def _doubled(x: Tensor) -> Tensor:

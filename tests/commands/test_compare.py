@@ -1,14 +1,21 @@
 """The compare and benchmark commands."""
 
+import inspect
 import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from gan_lightning import losses, regularizers
+from gan_lightning.commands import compare, train
 from gan_lightning.commands.benchmark import main as benchmark_main
 from gan_lightning.commands.compare import main
+from gan_lightning.errors import Diverged
+from gan_lightning.losses import AdversarialLoss
 from gan_lightning.metrics import classifier
+from gan_lightning.regularizers import Penalty
+from tests.helpers import fit, small_gan
 
 
 def test_recipes_beside_real_images(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,20 +37,87 @@ def test_recipes_beside_real_images(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     folder = Path("lightning_logs/compare")
     rows = json.loads((folder / "compare.json").read_text())["metrics"]
     assert list(rows) == ["real test images", "digits", "one test image, repeated"]
-    assert [row["digits_fd_300"] for row in rows.values()] == sorted(row["digits_fd_300"] for row in rows.values())
-    assert [row["digits_modes_300"] for row in rows.values()][2] == 1
-    assert rows["real test images"]["digits_recall_300"] > 0.8 > rows["one test image, repeated"]["digits_recall_300"]
+    distances = [row["digits_fd_300"] for (row,) in rows.values()]
+    assert distances == sorted(distances)
+    assert [row["digits_modes_300"] for (row,) in rows.values()][2] == 1
+    recalls = {name: row["digits_recall_300"] for name, (row,) in rows.items()}
+    assert recalls["real test images"] > 0.8 > recalls["one test image, repeated"]
     table = (folder / "compare.md").read_text()
     assert table in said
     assert table.count("\n") == 5
     assert Image.open(folder / "compare.png").size == (20 * 10 + 2, 3 * 10 + 2)
-    step = rows["digits"]["global_step"]
+    updates = rows["digits"][0]["updates"]
     monkeypatch.setattr(classifier, "train_classifier", None)
-    assert main(args) == 0  # goes on with what is there
-    assert json.loads((folder / "compare.json").read_text())["metrics"]["digits"]["global_step"] == step
-    assert "digits is trained" in capsys.readouterr().out
+    assert main(args) == 0  # goes on with what is there, and measures nothing twice
+    said = capsys.readouterr().out
+    assert json.loads((folder / "compare.json").read_text())["metrics"]["digits"][0]["updates"] == updates
+    assert "digits, seed 0, is trained" in said
+    assert "Measuring digits" not in said
+    assert main([*args, "--metrics", "fid"]) == 0  # trains nothing twice, and measures anew
+    assert "Measuring digits" in capsys.readouterr().out
     assert main([*args, "--max_time", "00:00:00:05"]) == 2  # which those figures would not be of
-    assert "digits: was trained otherwise" in capsys.readouterr().err
+    assert "seed_0: was trained otherwise" in capsys.readouterr().err
+
+
+def test_several_seeds_and_a_run_that_diverges(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of three runs one ends in NaN: mean and deviation are of the other two, and the row says so."""
+    monkeypatch.setattr(classifier, "FEWEST_IMAGES_SEEN", 1)
+    trained = train.train
+
+    def train_but_one(args: list[str]) -> None:
+        if args[args.index("--seed_everything") + 1] == "1":
+            raise Diverged("NaN")
+        trained(args)
+
+    monkeypatch.setattr(train, "train", train_but_one)
+    args = ["--recipes", "digits", "--max_steps", "2", "--num_images", "100", "--metrics", "fid", "--seeds", "0,1,2"]
+    assert main([*args, "--accelerator", "cpu"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| digits"))
+    assert row.startswith("| digits (1 of 3 diverged) | 2 |")
+    runs = json.loads(Path("lightning_logs/compare/compare.json").read_text())["metrics"]["digits"]
+    assert runs[1]["diverged"]
+    first, last = runs[0]["digits_fd_100"], runs[2]["digits_fd_100"]
+    assert f"| {(first + last) / 2:.4g} ± {abs(first - last) / 2**0.5:.2g} |" in row
+
+
+def test_samples_of_nan_are_a_run_that_diverged(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(classifier, "FEWEST_IMAGES_SEEN", 1)
+    monkeypatch.setattr(train, "train", _train_to_nan)
+    args = ["--recipes", "digits", "--max_steps", "2", "--num_images", "100", "--metrics", "fid", "--accelerator", "cpu"]
+    assert main(args) == 0
+    assert "| digits (1 of 1 diverged) |" in capsys.readouterr().out
+    assert Image.open("lightning_logs/compare/compare.png").size[1] == 2 * 10 + 2  # two rows of real images
+
+
+def _train_to_nan(args: list[str]) -> None:
+    model = small_gan()
+    trainer = fit(model, max_steps=1)
+    for p in model.generator.parameters():
+        p.data.fill_(float("nan"))
+    folder = Path(args[args.index("--default_root_dir") + 1]) / "lightning_logs" / "version_0" / "checkpoints"
+    trainer.save_checkpoint(folder / "last.ckpt", weights_only=False)
+
+
+def test_every_loss_and_every_penalty_has_its_row() -> None:
+    rows = compare.make_rows(["small_dcgan_mnist"], "losses_and_penalties")
+    names = " ".join(row.name for row in rows)
+    for base, module in ((AdversarialLoss, losses), (Penalty, regularizers)):
+        kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, base)]
+        for kind in kinds:
+            assert inspect.isabstract(kind) or kind.__name__ in names
+    assert len(rows) == len({row.name for row in rows}) == 15
+    assert len(compare.make_rows(["small_dcgan_mnist"], "product")) == len(compare.LOSSES) * (1 + len(compare.PENALTIES))
+
+
+@pytest.mark.parametrize("loss", list(compare.LOSSES))
+def test_any_loss_trains_with_any_penalty(loss: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The flags of every row of the product, two updates each."""
+    rows = [row for row in compare.make_rows(["digits"], "product") if row.flags["model.loss"] == loss]
+    for row in rows:
+        flags = [word for name, value in row.flags.items() for word in (f"--{name}", value)]
+        quiet = ["--metrics.extractor", "none", "--logger", "false", "--enable_progress_bar", "false"]
+        assert train.main(["--config", "digits", "--accelerator", "cpu", "--max_steps", "2", *quiet, *flags]) == 0
+    assert len(rows) == 1 + len(compare.PENALTIES)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +128,10 @@ def test_recipes_beside_real_images(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         (["--recipes", "digits", "--max_time", "soon", "--num_images", "100"], "the Trainer refuses its settings"),
         (["--recipes", "digits", "--num_images", "361"], "--num_images 361: there are 360 real test images"),
         (["--recipes", ","], "--recipes is empty"),
+        (["--recipes", "digits", "--seeds", "one"], "--seeds one: give whole numbers"),
+        (["--recipes", "digits", "--metrics", "is", "--num_images", "100"], "sorted by fid"),
+        (["--recipes", "digits", "--vary", "all"], "--vary: 'all' is not one of"),
+        (["--recipes", "folder_64"], "ImageFolder needs root"),
     ],
 )
 def test_bad_input_gets_one_line(
@@ -64,7 +142,7 @@ def test_bad_input_gets_one_line(
     error = capsys.readouterr().err
     assert part in error
     assert error.count("error:") == 1
-    assert not Path("lightning_logs/compare/digits/trained.json").exists()
+    assert not list(Path().rglob("trained.json"))
 
 
 @pytest.mark.parametrize(

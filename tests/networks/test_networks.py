@@ -487,3 +487,17 @@ def test_an_argument_that_a_checkpoint_cannot_hold_is_refused() -> None:
     g = MLPGenerator((1, 8, 8), hidden=torch.tensor([8]))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="its argument hidden is a Tensor"):
         describe(g)
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments", "message"),
+    [
+        (MLPGenerator, {"conditioning": "projection"}, "'projection': there is concatenation, batch_norm, or null"),
+        (R3GANGenerator, {"conditioning": "batch_norm"}, "'batch_norm': there is concatenation, or null"),
+        (DCGANDiscriminator, {"conditioning": "batch_norm"}, "'batch_norm': there is .* classifier, or null"),
+        (ResNetDiscriminator, {"pool": "max"}, "pool is 'max'"),
+    ],
+)
+def test_a_choice_that_there_is_not(network: type[Network], arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        network((1, 16, 16), 10, **arguments)

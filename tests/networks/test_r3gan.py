@@ -98,6 +98,51 @@ def test_widths_begin_at_the_smallest_scale() -> None:
     assert d.features(torch.randn(2, 3, 16, 16)).shape == (2, 16)
 
 
+def block_counts(network: nn.Module, size: int) -> dict[int, int]:
+    """Size of a feature map -> how many blocks look at it."""
+    counts: dict[int, int] = {}
+
+    def count(_: nn.Module, given: tuple[Tensor, ...]) -> None:
+        counts[given[0].shape[2]] = counts.get(given[0].shape[2], 0) + 1
+
+    for module in network.modules():
+        if isinstance(module, Block):
+            module.register_forward_pre_hook(count)
+    network(torch.randn(1, 64) if isinstance(network, R3GANGenerator) else torch.randn(1, 1, size, size))
+    return counts
+
+
+@pytest.mark.parametrize("network", [R3GANGenerator, R3GANDiscriminator])
+def test_blocks_are_counted_from_the_smallest_scale(network: type[R3GANGenerator] | type[R3GANDiscriminator]) -> None:
+    blocks = [3, 1, 2]
+    made = network((1, 28, 28), widths=[8] * 3, blocks=blocks, group_width=4)
+    assert blocks == [3, 1, 2]
+    assert block_counts(made, 28) == {7: 3, 14: 1, 28: 2}
+    assert block_counts(network((1, 28, 28), widths=[8] * 3, blocks=2, group_width=4), 28) == {7: 2, 14: 2, 28: 2}
+
+
+@pytest.mark.parametrize("blocks", [[2, 2], [2, 2, 2, 2], [2, 0, 2], []])
+def test_blocks_that_do_not_fit(blocks: list[int]) -> None:
+    for network in (R3GANGenerator, R3GANDiscriminator):
+        with pytest.raises(
+            InputError, match=rf"blocks is \[{', '.join(map(str, blocks))}\]: give one number, or 3 for 28 pixels"
+        ):
+            network((1, 28, 28), widths=[8] * 3, blocks=blocks, group_width=4)
+
+
+@pytest.mark.parametrize("network", [R3GANGenerator, R3GANDiscriminator])
+@pytest.mark.parametrize(("blocks", "depth"), [(1, 3), (2, 6), ([1, 2, 5], 8)])
+def test_blocks_know_the_depth_of_the_whole_network(network: Any, blocks: Any, depth: int) -> None:
+    """Fixup scales the two convolutions before the last by the number of blocks to the power -1/4."""
+    made = network((1, 16, 16), widths=[64] * 3, blocks=blocks)
+    for module in made.modules():
+        if isinstance(module, Block):
+            for i, fan_in in ((0, 64), (2, 16 * 3 * 3)):
+                weight, bias = (module.get_parameter(f"layers.{i}.{name}").detach() for name in ("weight", "bias"))
+                assert float(weight.std()) == pytest.approx(GAIN * depth**-0.25 * fan_in**-0.5, rel=0.05)  # usually within 2 %
+                assert not bias.any()
+
+
 def test_groups_have_the_width_that_is_asked_for() -> None:
     block = Block(12, group_width=6, depth=4)
     assert [tuple(p.shape) for p in block.parameters() if p.dim() > 1] == [(24, 12, 1, 1), (24, 6, 3, 3), (12, 24, 1, 1)]
