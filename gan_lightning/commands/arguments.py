@@ -57,9 +57,8 @@ def config_path(config: str) -> str:
         return config
     shipped = recipes()
     if config not in shipped:
-        raise InputError(
-            f"--config {config}: no such recipe; there are {', '.join(shipped)} (the path of a file ends in .yaml)"
-        )
+        near = _nearest(config, shipped) or f"; there are {', '.join(shipped)}"
+        raise InputError(f"--config {config}: no such recipe{near} (the path of a file ends in .yaml)")
     return str(shipped[config])
 
 
@@ -84,13 +83,17 @@ def arrange(args: Sequence[str], short_for: str = "", short: Collection[str] = (
         if name == "config" and "=" in flag:
             flag, values = "--config", [flag.partition("=")[2], *values]
         arranged.append([flag, *(map(config_path, values) if name == "config" else values)])
-    return sorted(arranged, key=_reading_order)
+    appended = [_name(flag) for flag, *_ in arranged if flag.partition("=")[0].endswith("+")]
+    return sorted(arranged, key=lambda group: _reading_order(_name(group[0]), appended))
 
 
-def _reading_order(group: list[str]) -> int:
-    name = _name(group[0])
+def _reading_order(name: str, appended: Collection[str]) -> int:
+    """Smaller is read first; what sets an argument of an appended item is read where it stands, after that item."""
     if name == "config":
         return -1
+    for item in appended:
+        if name.startswith(f"{item}."):
+            name = item
     return name.count(".") if name.split(".")[0] in ("data", "model", "schedules") else 0
 
 
@@ -126,14 +129,15 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
 
     Raises:
         InputError: one of their arguments is refused. For an argument that may also be None, jsonargparse hides the reason
-            in a ValueError of several lines, the first item of which it is.
+            in a ValueError with an item for each type that it may have.
     """
     try:
         objects: Namespace = parser.instantiate(config)
     except InputError:
         raise
     except ValueError as error:
-        reasons = re.findall(r"^\s*- (.+)$", str(error), re.MULTILINE)
+        items = re.findall(r"^ {0,2}- (.+)$", str(error), re.MULTILINE)
+        reasons = [item for item in items if not re.match("Not a valid subclass|Expected a", item)]
         raise InputError(reasons[0] if reasons else one_line(error)) from error
     return objects
 

@@ -5,6 +5,7 @@ python scripts/compare.py --recipes mlp_mnist,dcgan_mnist --max_time 00:00:30:00
 python scripts/compare.py --recipes small_dcgan_mnist --vary losses_and_penalties --seeds 0,1,2 --max_steps 2000
 """
 
+import hashlib
 import json
 import sys
 import time
@@ -110,7 +111,9 @@ def compare(args: Sequence[str]) -> None:
     parser = make_parser()
     config = instantiate(parser, parse(parser, arrange(args)))
     names, seeds, output = split_names(config.recipes), _seeds(config.seeds), Path(config.output)
-    data = _data(names)
+    if config.max_steps < 0:
+        raise InputError(f"--max_steps {config.max_steps}: give a number of updates, or 0 to go by --max_time")
+    data = _data(names, config.vary)
     with process_group(config.device) as device:
         ruler = Ruler(data, split_names(config.metrics), config.num_images, device)
         one = ruler.test.images[:1]
@@ -121,10 +124,12 @@ def compare(args: Sequence[str]) -> None:
         results = {name: [ruler.measure(sample)] for name, sample in real.items()}
         pictures = {name: sample(torch.arange(SHOWN)) for name, sample in real.items()}
         for row in make_rows(names, config.vary):
-            runs = [_run(row, seed, config, ruler, output / _folder(row.name) / f"seed_{seed}") for seed in seeds]
+            folders = [output / _folder(row.name) / f"seed_{seed}" for seed in seeds]
+            runs = [_run(row, seed, config, ruler, folder) for seed, folder in zip(seeds, folders, strict=True)]
             results[row.name] = [run["values"] for run in runs]
-            if drawn := next((run for run in runs if "diverged" not in run["values"]), None):
-                pictures[row.name] = ruler.sample(drawn["checkpoint"], seeds[0])(torch.arange(SHOWN)).cpu()
+            for run, folder in reversed(list(zip(runs, folders, strict=True))):  # the first that can be drawn
+                if "diverged" not in run["values"]:
+                    pictures[row.name] = ruler.sample(folder / run["checkpoint"], seeds[0])(torch.arange(SHOWN)).cpu()
     order = sorted(results, key=lambda name: _mean_and_deviation(results[name], ruler.distance)[0])
     results = {name: results[name] for name in order}
     budget = {"max_steps": config.max_steps} if config.max_steps else {"max_time": config.max_time}
@@ -174,7 +179,7 @@ class Ruler:
         self.settings = json.loads(json.dumps(settings))  # as it will be read back
         self.distance = metric_names(self.extractor.prefix, num_images)["fid"]
 
-    def sample(self, checkpoint: str, seed: int) -> Sample:
+    def sample(self, checkpoint: Path, seed: int) -> Sample:
         """What maps indices to samples of a checkpoint."""
         return inference.load(checkpoint, device=self.device).by_index(self.real.class_counts(), seed)
 
@@ -240,25 +245,25 @@ def _run(row: Row, seed: int, config: Namespace, ruler: Ruler, folder: Path) -> 
         InputError: training was refused, or the run that is there was trained otherwise.
     """
     path = folder / "trained.json"
-    flags = _flags(row, seed, config)
-    words = [word for flag, value in flags.items() for word in (f"--{flag}", value)]
+    words = _words(row, seed, config)
+    parser = train.make_parser()
+    resolved = parser.dump(train.settings(parser, words)[0], skip_unset=False)  # the recipe as it is now, and the flags
+    settings = hashlib.sha256(resolved.encode()).hexdigest()
     if path.is_file():
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if record["flags"] != words:
-            raise InputError(
-                f"{folder}: was trained otherwise ({' '.join(record['flags'])}); name another folder by --output, or "
-                "give the same flags"
-            )
-        print(f"{row.name}, seed {seed}, is trained: {record['checkpoint']}")
+        if record["flags"] != words or record["training_sha256"] != settings:
+            other = "its recipe, or a default, has changed" if record["flags"] == words else " ".join(record["flags"])
+            raise InputError(f"{folder}: was trained otherwise ({other}); name another folder by --output, or remove this one")
+        print(f"{row.name}, seed {seed}, is trained: {folder / str(record['checkpoint'])}")
     else:
         print(f"Training {row.name}, seed {seed}", flush=True)
-        record = _train(row, words, folder)
+        record = {"flags": words, "training_sha256": settings, **_train(row, words, folder)}
         write_record(path, record)
     if "diverged" not in record["values"] and record.get("settings") != ruler.settings:
         print(f"Measuring {row.name}, seed {seed}", flush=True)
         trained = {name: record["values"][name] for name in ("updates", "seconds")}
         try:
-            record["values"] = {**trained, **ruler.measure(ruler.sample(record["checkpoint"], seed))}
+            record["values"] = {**trained, **ruler.measure(ruler.sample(folder / record["checkpoint"], seed))}
             record["settings"] = ruler.settings
         except Diverged:
             record["values"] = {**trained, "diverged": True}
@@ -266,9 +271,10 @@ def _run(row: Row, seed: int, config: Namespace, ruler: Ruler, folder: Path) -> 
     return record
 
 
-def _flags(row: Row, seed: int, config: Namespace) -> Flags:
+def _words(row: Row, seed: int, config: Namespace) -> list[str]:
+    """The flags of train.py for a run."""
     budget = {"max_steps": str(config.max_steps)} if config.max_steps else {"max_time": config.max_time, "max_steps": "-1"}
-    return {
+    flags = {
         "config": row.recipe,
         **budget,
         "max_epochs": "-1",
@@ -278,6 +284,7 @@ def _flags(row: Row, seed: int, config: Namespace) -> Flags:
         "metrics.extractor": "none",
         **row.flags,
     }
+    return [word for flag, value in flags.items() for word in (f"--{flag}", value)]
 
 
 def _train(row: Row, words: Sequence[str], folder: Path) -> dict[str, Any]:
@@ -296,10 +303,10 @@ def _train(row: Row, words: Sequence[str], folder: Path) -> dict[str, Any]:
         raise InputError(f"{row.name} was not trained into {folder} ({' '.join(words)}): {error}") from error
     seconds = round(time.perf_counter() - begun, 1)
     if diverged:
-        return {"flags": words, "checkpoint": None, "values": {"seconds": seconds, **diverged}}
+        return {"checkpoint": None, "values": {"seconds": seconds, **diverged}}
     path = last_checkpoint(folder / "lightning_logs")
     values = {"updates": inference.load(path).origin["global_step"], "seconds": seconds}
-    return {"flags": words, "checkpoint": str(path), "values": values}
+    return {"checkpoint": str(path.relative_to(folder)), "values": values}
 
 
 def _folder(name: str) -> str:
@@ -311,14 +318,14 @@ def _seeds(given: str) -> list[int]:
     words = split_names(given)
     if not words or not all(word.isdecimal() for word in words):
         raise InputError(f"--seeds {given}: give whole numbers, such as 0,1,2")
-    return [int(word) for word in words]
+    return list(dict.fromkeys(int(word) for word in words))
 
 
-def _data(names: Sequence[str]) -> ImageDataModule:
+def _data(names: Sequence[str], vary: Vary) -> ImageDataModule:
     """The data set that all of the recipes are for.
 
     Raises:
-        InputError: there are none, or they are for several.
+        InputError: there are none, they are for several, or one has penalties of its own where those are varied.
     """
     if not names:
         raise InputError(f"--recipes is empty: name some of {', '.join(recipes())}")
@@ -326,6 +333,9 @@ def _data(names: Sequence[str]) -> ImageDataModule:
     configs = [parse(parser, [["--config", config_path(name)]], "trainer") for name in names]
     if len({config.data.class_path for config in configs}) != 1:
         raise InputError(f"--recipes {','.join(names)}: they are for several data sets; name some of one")
+    for name, config in zip(names, configs, strict=True):
+        if vary != "nothing" and (config.model.penalty or config.model.constraint or config.schedules.penalty):
+            raise InputError(f"--vary {vary}: {name} has a penalty or constraint of its own; give recipes without")
     data: ImageDataModule = parser.instantiate(configs[0]).data
     data.prepare_data()
     return data

@@ -92,7 +92,7 @@ def make_parser() -> ArgumentParser:
 def train(args: Sequence[str]) -> None:
     """Read the settings, set up, train, and say where everything lies."""
     parser = make_parser()
-    config, resume_from, folder = _settings(parser, args)
+    config, resume_from, folder = settings(parser, args)
     seed_everything(config.seed_everything, verbose=False)
     objects = instantiate(parser, config)
     data: ImageDataModule = objects.data
@@ -131,7 +131,7 @@ def train(args: Sequence[str]) -> None:
         sys.exit(128 + signal.SIGINT)
 
 
-def _settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Path | None, Path | None]:
+def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Path | None, Path | None]:
     """The settings, the checkpoint to resume from, and the folder to go on in (None is a new one)."""
     short = [action.dest.removeprefix("trainer.") for action in parser._actions if action.dest.startswith("trainer.")]
     groups = arrange(args, "trainer", short)
@@ -147,6 +147,13 @@ def _settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, P
         own = used and used.parent.parent / "config.yaml"
         groups = [["--config", str(own) if own and own.is_file() else config_path(DEFAULT_RECIPE)], *groups]
     config = parse(parser, groups, "trainer")
+    penalties = config.model.penalty
+    one_argument = next((group[0] for group in groups if group[0].startswith("--model.penalty.")), None)
+    if one_argument and isinstance(penalties, list) and len(penalties) > 1 and given(groups, "model.penalty") is None:
+        raise InputError(
+            f"{one_argument}: there are {len(penalties)} penalties, and it is not said which; write the list anew, such as "
+            "--model.penalty null --model.penalty+=R1 --model.penalty.gamma 0.3 --model.penalty+=R2 --model.penalty.gamma 0.3"
+        )
     return config, *_resume_from(config.ckpt_path, config.trainer.default_root_dir)
 
 
@@ -250,6 +257,8 @@ def _say_where(
     script = f"{_shown(python)} {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
     if "TensorBoard logs" in lines:
         print(f"  {'see the curves':<18}{_shown(python.with_name('tensorboard'))} --logdir {_shown(folder.parent)}")
+    if Path(script).stem in ("compare", "gan-lightning-compare"):
+        return  # it goes on in its own way
     if interrupted:
         print(f"  {'go on':<18}{script} --ckpt_path last")
     elif isinstance(data, Digits):

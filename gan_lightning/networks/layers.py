@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_lightning.errors import InputError
@@ -113,26 +114,21 @@ class LogitHead(nn.Module):
 
 
 class ConcatenationHead(LogitHead):
-    """An embedding of the label is concatenated to the features, and a hidden layer follows (Mirza and Osindero 2014, 4.1).
+    """The label is concatenated to the features, and a hidden layer follows (Mirza and Osindero 2014, section 4.1).
 
     A linear layer alone would add a term of the label to one of the image, and could not tell whether the two belong
-    together.
+    together. A linear layer on features beside a one-hot label is a linear layer on the features plus a vector of the label,
+    and so it is written here: with vectors from normal(0, 1) a label weighs as much as an image from the first step on.
     """
 
-    def __init__(
-        self,
-        features: int,
-        num_classes: int,
-        wrap: Wrap = as_is,
-        hidden: int = 256,
-    ) -> None:
+    def __init__(self, features: int, num_classes: int, wrap: Wrap = as_is, hidden: int = 256) -> None:
         super().__init__(hidden, num_classes, wrap)
-        self.label_embedding = LabelEmbedding(num_classes)
-        joint = wrap(nn.Linear(features + self.label_embedding.dim, hidden))
-        self.layers = nn.Sequential(joint, nn.LeakyReLU(0.2, inplace=True), *self.layers)
+        self.hidden = wrap(nn.Linear(features, hidden))
+        self.label_embedding = nn.Embedding(num_classes, hidden)  # not wrapped: it is no layer between image and logit
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        return super().forward(self.label_embedding(features, labels))
+        joint = self.hidden(features) + self.label_embedding(_given(labels))
+        return super().forward(leaky_relu(joint, 0.2))
 
 
 class ProjectionHead(LogitHead):

@@ -25,8 +25,8 @@ GENERATOR_WIDTHS = {
     16: (256, 256, 256),
     28: (256, 256, 256),
     32: (256, 256, 256, 256),  # Miyato et al. 2018, table 4
-    64: (1024, 512, 256, 128, 64),  # table 5 begins one scale higher
-    128: (1024, 1024, 512, 256, 128, 64),  # table 5
+    64: (1024, 512, 256, 128, 64),  # table 6 from its second scale on
+    128: (1024, 1024, 512, 256, 128, 64),  # table 6
 }
 """Image size -> channels of the smallest feature map, and after each doubling."""
 
@@ -129,7 +129,8 @@ class ResNetGenerator(Generator):
         image_shape: (C, H, W), square, of 16, 28, 32, 64 or 128 pixels.
         num_classes: how many classes the data has.
         latent_dim: the dimension of the latent.
-        widths: channels of the smallest feature map and after each doubling; None is the paper's for the size.
+        widths: channels of the smallest feature map and after each doubling; None is the paper's for 32 and 128
+            pixels, and the like of it for the others.
         attention_at: a feature map of this size gets self-attention; 0 for none.
         conditioning: ``concatenation`` of an embedding of the label to z, or class-conditional ``batch_norm`` in the blocks.
 
@@ -184,9 +185,10 @@ class ResNetDiscriminator(Discriminator):
     Args:
         image_shape: (C, H, W), square, of 16, 28, 32, 64 or 128 pixels.
         num_classes: how many classes the data has.
-        widths: channels after each block; None is the paper's for the size.
-        spectral_norm: every layer's weight is divided by its largest singular value (Miyato et al. 2018), but for the label's
-            embedding where that is concatenated. WGAN-GP does without.
+        widths: channels after each block; None is the paper's for 32 and 128
+            pixels, and the like of it for the others.
+        spectral_norm: the weight of every layer between image and logit is divided by its largest singular value (Miyato et al.
+            2018). WGAN-GP does without.
         pool: ``sum`` over the places (SNGAN) or ``mean`` (WGAN-GP).
         attention_at: a feature map of this size gets self-attention; 0 for none.
         conditioning: what ends it: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).

@@ -18,7 +18,9 @@ from gan_lightning.regularizers import Penalty
 from tests.helpers import fit, small_gan
 
 
-def test_recipes_beside_real_images(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipes_beside_real_images(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     """Three seconds of training are enough for the order: real images, the generator, one image."""
     args = [
         "--recipes",
@@ -55,8 +57,23 @@ def test_recipes_beside_real_images(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "Measuring digits" not in said
     assert main([*args, "--metrics", "fid"]) == 0  # trains nothing twice, and measures anew
     assert "Measuring digits" in capsys.readouterr().out
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert main([*args, "--output", str(tmp_path / folder)]) == 0  # the folder's records hold wherever one stands
+    monkeypatch.chdir(tmp_path)
     assert main([*args, "--max_time", "00:00:00:05"]) == 2  # which those figures would not be of
     assert "seed_0: was trained otherwise" in capsys.readouterr().err
+
+
+def test_a_recipe_that_was_edited_is_not_taken_for_the_one_that_was_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = Path("mine.yaml")
+    recipe.write_text("data: Digits\nmodel:\n  generator: MLPGenerator\n  discriminator: MLPDiscriminator\n")
+    args = ["--recipes", "mine.yaml", "--max_steps", "2", "--num_images", "100", "--metrics", "fid", "--accelerator", "cpu"]
+    assert main(args) == 0
+    recipe.write_text(recipe.read_text() + "  loss: HingeLoss\n")
+    assert main(args) == 2
+    assert "its recipe, or a default, has changed" in capsys.readouterr().err
 
 
 def test_several_seeds_and_a_run_that_diverges(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -132,6 +149,8 @@ def test_any_loss_trains_with_any_penalty(loss: str, capsys: pytest.CaptureFixtu
         (["--recipes", "digits", "--metrics", "is", "--num_images", "100"], "sorted by fid"),
         (["--recipes", "digits", "--vary", "all"], "--vary: 'all' is not one of"),
         (["--recipes", "folder_64"], "ImageFolder needs root"),
+        (["--recipes", "wgan_gp_mnist", "--vary", "product"], "wgan_gp_mnist has a penalty or constraint of its own"),
+        (["--recipes", "digits", "--max_steps", "-5"], "--max_steps -5: give a number"),
     ],
 )
 def test_bad_input_gets_one_line(

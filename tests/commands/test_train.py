@@ -14,8 +14,7 @@ import yaml
 
 import gan_lightning
 from gan_lightning import checkpoint
-from gan_lightning.commands.arguments import recipes
-from gan_lightning.commands.train import main, make_parser
+from gan_lightning.commands.train import main
 from tests.helpers import write_mnist
 
 SMALL = [
@@ -255,7 +254,7 @@ def test_two_processes_train_alike() -> None:
         (["--seed_everything", "x"], ["--seed_everything", "'x' is not a whole number"]),
         (["--seed_everything", "-1"], ["--seed_everything", "-1 is not a whole number from 0 to 4294967295"]),
         (["--logger", "cvs"], ["--trainer.logger", "'cvs' is not one of tensorboard, csv, wandb"]),
-        (["--config", "digit"], ["--config digit", "no such recipe", "digits", "dcgan_mnist"]),
+        (["--config", "digit"], ["--config digit", "no such recipe; did you mean digits?", ".yaml"]),
         (["--config", "nowhere.yaml"], ["--config nowhere.yaml", "no such file"]),
         (["--data", "ImageFolder"], ["ImageFolder needs root", "--data.root"]),
         (["--data", "ImageFolder", "--data.root", "nowhere"], ["nowhere: no such folder", "name a folder"]),
@@ -274,6 +273,16 @@ def test_two_processes_train_alike() -> None:
         (["digits"], ["'digits' is no flag"]),
         (["--seed_everything", "5000000000"], ["--seed_everything", "from 0 to 4294967295"]),
         (["--config", "mlp_mnist", "--model.penalty", "R1", "--model.penalty.gamma", "-1"], ["gamma is -1", "above 0"]),
+        (
+            ["--config", "mlp_mnist", "--model.penalty+=R1", "--model.penalty+=R2", "--model.penalty.gamma", "-3"],
+            ["R2's gamma is -3"],
+        ),
+        (["--config", "r3gan_mnist_slim", "--model.penalty.gamma", "1"], ["--model.penalty.gamma", "2 penalties", "list anew"]),
+        (
+            ["--config", "mlp_mnist", "--schedules.penalty", "LinearSchedule"],
+            ["needs steps", "--schedules.penalty.steps VALUE"],
+        ),
+        (["--config", "mlp_mnist", "--model.augmentation", "DifAugment"], ["did you mean DiffAugment?"]),
         (["--config", "mlp_mnist", "--model.discriminator.dropout", "1"], ["dropout is 1", "below 1"]),
         (["--config", "digits", "--model.generator_optimizer.lr", "-1"], ["an optimizer refuses", "-1"]),
         (["--config", "digits", "--precision", "bf16-true"], ["--precision bf16-true", "use 16-mixed or bf16-mixed"]),
@@ -355,13 +364,6 @@ def test_help_names_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     for flag in ("--config", "--ckpt_path", "--init_from", "--trainer.max_epochs", "--model.ema_halflife", "--image_grid.rows"):
         assert flag in said
-
-
-def test_every_recipe_is_in_the_parser_s_words() -> None:
-    """A recipe holds nothing that the parser does not know; the run through main is in test_recipes.py."""
-    parser = make_parser()
-    for name, path in recipes().items():
-        assert parser.parse_path(path) is not None, name
 
 
 def test_a_finished_run_says_that_nothing_is_left(capsys: pytest.CaptureFixture[str]) -> None:
@@ -446,3 +448,11 @@ def test_ctrl_c_ends_the_run_after_its_step_and_saves() -> None:
     assert Path(f"lightning_logs/version_0/images/step_{made:08d}.png").is_file()
     assert main(["--ckpt_path", "last", "--max_steps", str(made + 2), "--max_epochs", "-1"]) == 0
     assert steps("lightning_logs/version_0") == made + 2
+
+
+def test_arguments_belong_to_the_penalty_before_them() -> None:
+    penalties = ["--model.penalty+=R1", "--model.penalty.gamma", "0.3", "--model.penalty+=R2", "--model.penalty.every", "4"]
+    assert main([*SMALL, "--max_steps", "1", *penalties]) == 0
+    config = yaml.safe_load(Path("lightning_logs/version_0/config.yaml").read_text())
+    found = [(penalty["class_path"].rpartition(".")[2], penalty["init_args"]) for penalty in config["model"]["penalty"]]
+    assert found == [("R1", {"gamma": 0.3, "every": 1}), ("R2", {"gamma": 1.0, "every": 4})]
