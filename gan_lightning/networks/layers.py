@@ -34,12 +34,13 @@ class LabelEmbedding(nn.Module):
 
     Args:
         num_classes: how many classes there are.
-        dim: the dimension of the embedding; it is at most ``num_classes``, beyond which it adds nothing.
+        dim: the dimension of the embedding, that of z where it stands beside z: a label that is a small part of what comes in
+            is learnt late.
     """
 
-    def __init__(self, num_classes: int, dim: int = 64) -> None:
+    def __init__(self, num_classes: int, dim: int) -> None:
         super().__init__()
-        self.dim = min(dim, num_classes)
+        self.dim = dim
         self.embedding = nn.Embedding(num_classes, self.dim)
 
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
