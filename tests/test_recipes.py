@@ -123,16 +123,19 @@ def test_digits_in_full() -> None:
 
 @pytest.mark.slow
 @pytest.mark.real_data
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ["cgan_mnist", "acgan_mnist"])
 def test_samples_are_of_the_class_that_was_asked_for(name: str, real_data: Path) -> None:
-    """After 1,500 updates (about five minutes on one core) MNIST's classifier agrees with 95 % of the samples and more."""
+    """After 4,000 updates (some five minutes on one core) MNIST's classifier agrees with 95 % and more, of samples that differ."""
     from gan_lightning import measure
     from gan_lightning.data import MNIST
 
-    args = ["--config", name, "--accelerator", "cpu", "--max_steps", "1500", "--metrics.extractor", "none"]
+    args = ["--config", name, "--accelerator", "cpu", "--max_steps", "4000", "--metrics.extractor", "none"]
     assert main(args) == 0
     wanted = torch.arange(2000) % 10
     samples = gan_lightning.load("lightning_logs/version_0/checkpoints/last.ckpt").sample(2000, labels=wanted)
     extractor = measure.make_extractor("classifier", MNIST(), None, torch.device("cpu"))
     named = torch.cat([extractor(part)[1].argmax(1) for part in samples.split(100)])
     assert float((named == wanted).float().mean()) > 0.95
+    spread = torch.stack([samples[wanted == c].float().std(0).mean() for c in range(10)])
+    assert float(spread.min()) > 10  # no class is one picture, which is 2 to 5; after 1,600 updates 16 (ones) to 39

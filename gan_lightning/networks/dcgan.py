@@ -62,7 +62,7 @@ class DCGANGenerator(Generator):
     ) -> None:
         super().__init__(image_shape, num_classes, latent_dim, conditioning)
         base, doublings = _scales(image_shape, width)
-        self.label_embedding = LabelEmbedding(num_classes, latent_dim) if conditioning == "concatenation" else None
+        self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
         inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
         channels = width * 2 ** (doublings - 1)
         layers: list[nn.Module] = [

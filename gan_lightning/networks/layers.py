@@ -34,13 +34,13 @@ class LabelEmbedding(nn.Module):
 
     Args:
         num_classes: how many classes there are.
-        dim: the dimension of the embedding, that of z where it stands beside z: a label that is a small part of what comes in
-            is learnt late.
+        dim: the dimension of the embedding; it is at most ``num_classes``, beyond which it adds nothing. As wide as z, it made
+            generators on MNIST draw one picture a class, whatever z.
     """
 
-    def __init__(self, num_classes: int, dim: int) -> None:
+    def __init__(self, num_classes: int, dim: int = 64) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim = min(dim, num_classes)
         self.embedding = nn.Embedding(num_classes, self.dim)
 
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:

@@ -46,7 +46,7 @@ class MLPGenerator(Generator):
         super().__init__(image_shape, num_classes, latent_dim, conditioning)
         if conditioning == "batch_norm" and not batch_norm:
             raise InputError("conditioning=batch_norm needs batch_norm=true; or use conditioning=concatenation")
-        self.label_embedding = LabelEmbedding(num_classes, latent_dim) if conditioning == "concatenation" else None
+        self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
         layers: list[nn.Module] = []
         width = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
         for next_width in _widths(hidden):

@@ -147,7 +147,7 @@ class R3GANGenerator(Generator):
     ) -> None:
         super().__init__(image_shape, num_classes, latent_dim, conditioning)
         base, channels, depths = _scales(image_shape, widths, blocks, group_width)
-        self.label_embedding = LabelEmbedding(num_classes, latent_dim) if conditioning else None
+        self.label_embedding = LabelEmbedding(num_classes) if conditioning else None
         inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
         self.basis = nn.Parameter(torch.randn(channels[0], base, base))
         self.scale = _initialise(nn.Linear(inputs, channels[0], bias=False))

@@ -154,7 +154,7 @@ class ResNetGenerator(Generator):
         if len(channels) != doublings + 1 or min(channels) < 1:
             raise InputError(f"widths is {channels}: give {doublings + 1} of them for {size} pixels, each at least 1")
         base = size // 2**doublings
-        self.label_embedding = LabelEmbedding(num_classes, latent_dim) if conditioning == "concatenation" else None
+        self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
         inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
         linear = _xavier(nn.Linear(inputs, channels[0] * base * base))
         self.stem = nn.Sequential(linear, nn.Unflatten(1, (channels[0], base, base)))

@@ -65,7 +65,7 @@ def test_a_projection_adds_an_embedding_and_a_concatenation_its_columns() -> Non
     with torch.device("meta"):
         g, conditional_g = R3GANGenerator((3, 32, 32)), R3GANGenerator((3, 32, 32), 10, conditioning="concatenation")
         d, conditional_d = R3GANDiscriminator((3, 32, 32)), R3GANDiscriminator((3, 32, 32), 10, conditioning="projection")
-    assert parameters(conditional_g) - parameters(g) == 10 * 64 + 64 * 768  # the embedding; and it scales the basis
+    assert parameters(conditional_g) - parameters(g) == 10 * 10 + 10 * 768  # the embedding; and it scales the basis
     assert parameters(conditional_d) - parameters(d) == 10 * 768
 
 
