@@ -126,7 +126,7 @@ def test_digits_in_full() -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ["cgan_mnist", "acgan_mnist"])
 def test_samples_are_of_the_class_that_was_asked_for(name: str, real_data: Path) -> None:
-    """After 4,000 updates (some five minutes on one core) MNIST's classifier agrees with 95 % and more, of samples that differ."""
+    """After 4,000 updates (some five minutes on one core) MNIST's classifier agrees with 95 %, of samples that differ."""
     from gan_lightning import measure
     from gan_lightning.data import MNIST
 
