@@ -100,11 +100,21 @@ def test_a_file_that_would_run_code_does_not(tmp_path: Path) -> None:
     [
         ({"state_dict": {}}, "not a gan_lightning checkpoint"),
         ([1, 2], "not a gan_lightning checkpoint"),
-        ({"gan_lightning": {"format_version": 1}}, "not a gan_lightning checkpoint"),
+        ({"gan_lightning": {"format_version": checkpoint.FORMAT_VERSION}}, "not a gan_lightning checkpoint"),
         ({"gan_lightning": {"format_version": 99, "generator": {}, "discriminator": {}, "ema": False}}, "format 99"),
-        ({"gan_lightning": {"format_version": 1, "generator": 5, "discriminator": {}, "ema": False}}, "what its networks are"),
         (
-            {"gan_lightning": {"format_version": 1, "generator": NETWORK, "discriminator": NETWORK, "ema": False}},
+            {"gan_lightning": {"format_version": checkpoint.FORMAT_VERSION, "generator": 5, "discriminator": {}, "ema": False}},
+            "what its networks are",
+        ),
+        (
+            {
+                "gan_lightning": {
+                    "format_version": checkpoint.FORMAT_VERSION,
+                    "generator": NETWORK,
+                    "discriminator": NETWORK,
+                    "ema": False,
+                }
+            },
             "without global",
         ),
     ],
