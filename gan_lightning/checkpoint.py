@@ -17,7 +17,8 @@ from gan_lightning.errors import InputError
 
 FORMAT_VERSION = 2
 KEY = "gan_lightning"
-"""The entry of a checkpoint that says what it is of: format_version, generator, discriminator, ema, optimizers."""
+"""The entry of a checkpoint that says what it is of: format_version, generator, discriminator, ema, optimizers, and
+the names of what penalties and augmentation remember (state)."""
 
 
 @contextmanager

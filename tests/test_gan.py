@@ -390,18 +390,17 @@ def test_a_checkpoint_of_other_penalties_that_remember_is_refused(tmp_path: Path
 
 
 def test_what_adapts_goes_on_where_it_was(tmp_path: Path) -> None:
-    """The averages of LeCam, the probability of ADA and the schedules after 6 steps, and after 3, a checkpoint and 3 more."""
+    """The averages of LeCam, the probability of ADA and the schedules, as a resumed run begins."""
 
-    def run(steps: int, **arguments: Any) -> tuple[GAN, Trainer]:
+    def run(steps: int, *callbacks: Callback, **arguments: Any) -> Trainer:
         torch.manual_seed(0)
         augment = AdaptiveAugment(images=300, every=2, target=0.01)
         augment.probability.fill_(0.5)
         model = small_gan(penalty=[LeCam(), R1()], augmentation=augment)
-        callbacks: list[Callback] = [Schedules(learning_rate=LinearSchedule(10), penalty=LinearSchedule(10))]
-        return model, fit(model, callbacks=callbacks, max_steps=steps, **arguments)
+        schedules = Schedules(learning_rate=LinearSchedule(10), penalty=LinearSchedule(10))
+        return fit(model, callbacks=[schedules, *callbacks], max_steps=steps, **arguments)
 
-    _, trainer = run(3)
-    trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
+    run(3).save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
     half = checkpoint.load(tmp_path / "a.ckpt")["state_dict"]
     assert 0 < float(half["augmentation.probability"]) != 0.5
     seen: dict[str, Any] = {}
@@ -414,19 +413,7 @@ def test_what_adapts_goes_on_where_it_was(tmp_path: Path) -> None:
                 seen["lr"] = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
                 seen["penalty"] = pl_module.penalty_factor
 
-    torch.manual_seed(0)
-    model = small_gan(penalty=[LeCam(), R1()], augmentation=AdaptiveAugment(images=300, every=2, target=0.01))
-    schedules = Schedules(learning_rate=LinearSchedule(10), penalty=LinearSchedule(10))
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=6,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[schedules, Look()],
-    )
-    trainer.fit(model, datamodule=Digits(batch_size=64), ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    run(6, Look(), ckpt_path=tmp_path / "a.ckpt")
     assert seen.pop("lr") == pytest.approx([2e-4 * 0.7] * 2)
     assert seen.pop("penalty") == pytest.approx(0.7)
     assert len(seen) == len(half)

@@ -20,7 +20,7 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
 from gan_lightning import inference
-from gan_lightning.checkpoint import write_aside
+from gan_lightning.checkpoint import load_gan, write_aside
 from gan_lightning.commands import train
 from gan_lightning.commands.arguments import arrange, config_path, instantiate, parse, recipes, run_command
 from gan_lightning.commands.records import process_group, versions, write_record
@@ -127,9 +127,9 @@ def compare(args: Sequence[str]) -> None:
             folders = [output / _folder(row.name) / f"seed_{seed}" for seed in seeds]
             runs = [_run(row, seed, config, ruler, folder) for seed, folder in zip(seeds, folders, strict=True)]
             results[row.name] = [run["values"] for run in runs]
-            for run, folder in reversed(list(zip(runs, folders, strict=True))):  # the first that can be drawn
-                if "diverged" not in run["values"]:
-                    pictures[row.name] = ruler.sample(folder / run["checkpoint"], seeds[0])(torch.arange(SHOWN)).cpu()
+            drawn = (folder / run["checkpoint"] for run, folder in zip(runs, folders, strict=True) if _is_whole(run))
+            if path := next(drawn, None):
+                pictures[row.name] = ruler.sample(path, seeds[0])(torch.arange(SHOWN)).cpu()
     order = sorted(results, key=lambda name: _mean_and_deviation(results[name], ruler.distance)[0])
     results = {name: results[name] for name in order}
     budget = {"max_steps": config.max_steps} if config.max_steps else {"max_time": config.max_time}
@@ -259,7 +259,7 @@ def _run(row: Row, seed: int, config: Namespace, ruler: Ruler, folder: Path) -> 
         print(f"Training {row.name}, seed {seed}", flush=True)
         record = {"flags": words, "training_sha256": settings, **_train(row, words, folder)}
         write_record(path, record)
-    if "diverged" not in record["values"] and record.get("settings") != ruler.settings:
+    if _is_whole(record) and record.get("settings") != ruler.settings:
         print(f"Measuring {row.name}, seed {seed}", flush=True)
         trained = {name: record["values"][name] for name in ("updates", "seconds")}
         try:
@@ -269,6 +269,11 @@ def _run(row: Row, seed: int, config: Namespace, ruler: Ruler, folder: Path) -> 
             record["values"] = {**trained, "diverged": True}
         write_record(path, record)
     return record
+
+
+def _is_whole(record: dict[str, Any]) -> bool:
+    """Whether a run ended with samples that are pictures."""
+    return "diverged" not in record["values"]
 
 
 def _words(row: Row, seed: int, config: Namespace) -> list[str]:
@@ -294,18 +299,15 @@ def _train(row: Row, words: Sequence[str], folder: Path) -> dict[str, Any]:
         InputError: training was refused.
     """
     begun = time.perf_counter()
-    diverged = {}
     try:
         train.train([*words, "--default_root_dir", str(folder)])
     except Diverged:
-        diverged = {"diverged": True}
+        return {"checkpoint": None, "values": {"seconds": round(time.perf_counter() - begun, 1), "diverged": True}}
     except InputError as error:
         raise InputError(f"{row.name} was not trained into {folder} ({' '.join(words)}): {error}") from error
     seconds = round(time.perf_counter() - begun, 1)
-    if diverged:
-        return {"checkpoint": None, "values": {"seconds": seconds, **diverged}}
     path = last_checkpoint(folder / "lightning_logs")
-    values = {"updates": inference.load(path).origin["global_step"], "seconds": seconds}
+    values = {"updates": load_gan(path)["global_step"], "seconds": seconds}
     return {"checkpoint": str(path.relative_to(folder)), "values": values}
 
 
