@@ -6,7 +6,7 @@ import pickle
 import secrets
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,38 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         with aside.open("r+b") as written:
             os.fsync(written.fileno())
         aside.replace(target)
+        _sync_folder(target.parent)
     finally:
         aside.unlink(missing_ok=True)
 
 
+def _sync_folder(folder: Path) -> None:
+    """Let the new name outlast a power failure, where folders can be synchronized (not on Windows)."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what :func:`write_aside` left in a folder when its process was killed. Nobody else may be writing there."""
+    for part in folder.glob(".*.part*"):
+        part.unlink(missing_ok=True)
+
+
 def save(content: Any, path: str | os.PathLike[str]) -> None:
-    """Write ``content`` (tensors and primitives) to ``path`` in torch's zip format, aside and renamed."""
+    """Write ``content`` (tensors and primitives) to ``path`` in torch's zip format, aside and renamed.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     with write_aside(path) as aside, aside.open("wb") as file:
-        torch.save(content, file)  # a file, not its name, which would be written into it
+        try:
+            torch.save(content, file)  # a file, not its name, which would be written into it
+        except RuntimeError as error:  # torch's own words for what the system says
+            raise error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error)) from error
 
 
 def load(path: str | os.PathLike[str], map_location: Any = "cpu", legacy: bool = False) -> Any:

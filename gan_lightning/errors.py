@@ -10,7 +10,11 @@ class InputError(ValueError):
 
 
 class Diverged(InputError):
-    """A network's outputs are NaN: its training has failed, and goes on failing."""
+    """A loss, a gradient, a weight or an image is NaN or infinite: the training has failed, and would go on failing."""
+
+
+class ProcessLost(RuntimeError):
+    """One of several processes has died, which no input mends: every command prints one line, and the exit code is 1."""
 
 
 def one_line(error: BaseException) -> str:

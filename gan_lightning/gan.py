@@ -13,10 +13,11 @@ from torch.optim import Adam, Optimizer
 
 from gan_lightning import checkpoint, ema
 from gan_lightning.augment import Augmentation
-from gan_lightning.errors import InputError, one_line
+from gan_lightning.errors import Diverged, InputError, one_line
 from gan_lightning.images import to_uint8
 from gan_lightning.losses import AdversarialLoss
 from gan_lightning.networks.base import Discriminator, Generator, describe
+from gan_lightning.randomness import derived_seed
 from gan_lightning.regularizers import Constraint, Judged, Penalty
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -55,6 +56,7 @@ class GAN(LightningModule):
     Attributes:
         penalty_factor: what the penalties are multiplied with; moved by ``Schedules``.
         ema_factor: what the half-life is multiplied with; moved by ``Schedules``.
+        seed: of the run, torch's own as it begins. All that a step draws is a function of (seed, step, process).
 
     Raises:
         InputError: a number out of range, or only one of the two networks is conditional.
@@ -62,6 +64,7 @@ class GAN(LightningModule):
 
     penalty_factor: float = 1.0
     ema_factor: float = 1.0
+    seed: int = 0
 
     def __init__(
         self,
@@ -107,6 +110,7 @@ class GAN(LightningModule):
     # The method
 
     def training_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> dict[str, Tensor]:
+        torch.manual_seed(derived_seed(self.seed, self.global_step, self.global_rank))
         images, labels = batch  # float (real_batches_per_step * B, C, H, W) in [-1, 1]; (real_batches_per_step * B,) or None
         real_batches = list(_chunks(images, labels if self.generator.conditional else None, self.real_batches_per_step))
         outputs: dict[str, Tensor] = {}
@@ -219,11 +223,13 @@ class GAN(LightningModule):
         except (ValueError, TypeError) as error:
             raise InputError(f"an optimizer refuses its settings: {one_line(error)}") from error
 
-    def on_train_start(self) -> None:
-        if self.global_rank > 0:  # every process was seeded alike, and each must draw latents of its own
-            torch.manual_seed(torch.initial_seed() + self.global_rank)
+    def on_fit_start(self) -> None:
+        self.seed = torch.initial_seed()
 
     def on_save_checkpoint(self, content: dict[str, Any]) -> None:
+        for name in ("generator", "discriminator"):
+            if not all(bool(p.isfinite().all()) for p in getattr(self, name).parameters()):
+                raise Diverged(f"step {self.global_step:,}: the {name}'s weights are NaN or infinite, and not worth saving")
         content[checkpoint.KEY] = {"format_version": checkpoint.FORMAT_VERSION, **self._description()}
 
     def on_load_checkpoint(self, content: dict[str, Any]) -> None:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from gan_lightning import processes
+
 
 class AdversarialLoss(ABC):
     """What the two players minimise. Both methods take logits of shape (B,) and return a scalar.
@@ -116,14 +118,15 @@ class RelativisticAverageLoss(AdversarialLoss):
     """Is an image more real than the other kind on average? (RaSGAN, Jolicoeur-Martineau 2019).
 
     The discriminator minimises E softplus(-(D(x) - E D(G(z)))) + E softplus(D(G(z)) - E D(x)), the generator the same with
-    real and generated exchanged. The means are those of the batch.
+    real and generated exchanged. The means are those of the batch, over all processes.
     """
 
     generator_sees_real = True
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         real, fake = _full(real_logits), _full(fake_logits)
-        return softplus(fake.mean() - real).mean() + softplus(fake - real.mean()).mean()
+        real_mean, fake_mean = processes.mean(torch.stack([real.mean(), fake.mean()])).unbind()
+        return softplus(fake_mean - real).mean() + softplus(fake - real_mean).mean()
 
     def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
         return self.discriminator(fake_logits, _seen(real_logits))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gan_lightning import processes
 from gan_lightning.errors import InputError
 
 Critic = Callable[[Tensor, Tensor | None], Tensor]
@@ -137,13 +138,14 @@ class DRAGAN(WGANGP):
     """
 
     def points(self, real: Tensor, fake: Tensor) -> Tensor:
-        return real + _uniform_per_image(real) * 0.5 * real.std() * torch.rand_like(real)
+        return real + _uniform_per_image(real) * 0.5 * _deviation(real) * torch.rand_like(real)
 
 
 class LeCam(Penalty):
     """lambda (E (D(x) - a_F)^2 + E (D(G(z)) - a_R)^2), Tseng et al. 2021; for training on few images.
 
-    a_R and a_F are moving averages of the logits of real and of generated images, and begin at those of the first batch.
+    a_R and a_F are moving averages of the logits of real and of generated images, over all processes, and begin at those of
+    the first batch.
 
     Args:
         weight: the paper's lambda, above 0.
@@ -174,7 +176,7 @@ class LeCam(Penalty):
 
     @torch.no_grad()
     def _move(self, average: Tensor, logits: Tensor) -> None:
-        mean = logits.mean()
+        mean = processes.mean(logits.mean())
         average.copy_(torch.where(average.isnan(), mean, torch.lerp(mean, average, self.decay)))
 
 
@@ -206,6 +208,13 @@ class WeightClipping(Constraint):
         parameters: list[Tensor] = list(discriminator.parameters())
         torch._foreach_clamp_min_(parameters, -self.limit)
         torch._foreach_clamp_max_(parameters, self.limit)
+
+
+def _deviation(images: Tensor) -> Tensor:
+    """The standard deviation of all pixels of the batch, over all processes."""
+    centred = images - processes.mean(images.mean())
+    pixels = images.numel() * processes.count()
+    return (processes.mean(centred.square().mean()) * pixels / (pixels - 1)).sqrt()
 
 
 def _uniform_per_image(images: Tensor) -> Tensor:

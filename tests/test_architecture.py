@@ -7,9 +7,11 @@ import gan_lightning
 
 PACKAGE = Path(gan_lightning.__file__).parent
 
-LEAVES = {"errors"}
+LEAVES = {"errors", "processes", "randomness"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "processes": set(),
+    "randomness": set(),
     "images": LEAVES,
     "latents": set(),
     "losses": LEAVES,
@@ -28,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "measure": LEAVES | {"checkpoint", "data.base", "metrics"},
     "callbacks": LEAVES
     | {"callbacks", "checkpoint", "data.base", "gan", "images", "latents", "measure", "metrics", "schedules", "trainer"},
-    "trainer": LEAVES | {"checkpoint"},
+    "trainer": LEAVES | {"checkpoint", "regularizers"},
     "inference": LEAVES | {"checkpoint", "images", "latents", "networks.base"},
     "commands": LEAVES
     | {"callbacks", "checkpoint", "commands", "data", "gan", "images", "inference", "latents", "losses", "measure", "metrics"}
@@ -36,6 +38,8 @@ ALLOWED: dict[str, set[str]] = {
 }
 WITHOUT_LIGHTNING = {
     "errors",
+    "processes",
+    "randomness",
     "images",
     "losses",
     "regularizers",

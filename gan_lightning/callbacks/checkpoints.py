@@ -6,16 +6,17 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from gan_lightning.checkpoint import remove_parts
 from gan_lightning.errors import InputError
 
 
 class Checkpoints(Checkpoint):
-    """``checkpoints/last.ckpt`` at the end of each epoch and of the run, and numbered ones by choice.
+    """``checkpoints/last.ckpt`` at the beginning, at the end of each epoch and of the run, and every so often between.
 
     Lightning's ModelCheckpoint warns, with two optimizers, of states it does not have; all it would be used for is this.
 
     Args:
-        every_n_steps: also renew ``last.ckpt`` every so many generator updates; 0 does not.
+        every_n_steps: renew ``last.ckpt`` every so many generator updates; 0 is only at the end of each epoch and of the run.
         every_n_epochs: keep ``epoch_003.ckpt`` and so on every so many epochs (the number is of epochs that are
             complete); 0 keeps none.
         keep: how many numbered ones are kept, the newest; 0 keeps all.
@@ -24,7 +25,7 @@ class Checkpoints(Checkpoint):
         InputError: a number below 0.
     """
 
-    def __init__(self, every_n_steps: int = 0, every_n_epochs: int = 0, keep: int = 5) -> None:
+    def __init__(self, every_n_steps: int = 1000, every_n_epochs: int = 0, keep: int = 5) -> None:
         if min(every_n_steps, every_n_epochs, keep) < 0:
             raise InputError(
                 f"checkpoints has every_n_steps {every_n_steps}, every_n_epochs {every_n_epochs}, keep {keep}: give at least 0"
@@ -35,6 +36,14 @@ class Checkpoints(Checkpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
+        if trainer.is_global_zero:
+            remove_parts(self._folder)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save at once, so that there is something to resume whenever the process dies."""
+        self._saved_at = -1
+        if trainer.global_step == 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._save_last(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -1,4 +1,4 @@
-"""The curves: losses, probabilities, gradient norms, speed and learning rates."""
+"""The curves: losses, probabilities, gradient norms, speed and learning rates; and the end of a run whose losses are NaN."""
 
 import time
 from collections.abc import Mapping
@@ -9,66 +9,112 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from gan_lightning import processes
+from gan_lightning.errors import Diverged
 from gan_lightning.gan import GAN
+
+UNLOGGED = 50
+"""Steps after which the values are looked at where ``log_every_n_steps`` is 0."""
 
 
 class TrainingLog(Callback):
     """Writes what :meth:`GAN.training_step` returns, averaged over ``log_every_n_steps`` steps, as ``train/*``.
 
-    Between two writes the outputs are summed on the device: nothing waits for it, and ``self.log``, which costs half a
+    Between two writes the outputs are kept on the device: nothing waits for it, and ``self.log``, which costs half a
     millisecond a value and step whatever the interval, is never called. Beside the outputs stand the gradient norms of
     both networks at the step that is written, the learning rates, and real images per second (generator updates times the
     global batch size, over the time since the last write, whatever was done in it).
 
+    A value that is NaN or infinite ends the run, within one interval and before any checkpoint of then is written.
+
     Attributes:
         latest: the values that were written last, by name, for the progress bar.
+
+    Raises:
+        Diverged: a value is NaN or infinite; it says at which step, and where that came from.
     """
 
     def __init__(self) -> None:
         self.latest: dict[str, float] = {}
-        self._sums: dict[str, Tensor] = {}
-        self._steps = 0
+        self._names: list[str] = []
+        self._rows: list[Tensor] = []  # (K,) for each step since those of _averaged
+        self._averaged = torch.empty(0, 0)  # (N, K), over the processes, for the steps since the last write
         self._images = 0
         self._since = 0.0
 
+    def state_dict(self) -> dict[str, Any]:
+        """The steps since the last write, so that a run that is resumed writes the means that it would have written."""
+        return {"names": self._names, "rows": self._average().cpu()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._names, self._averaged = state_dict["names"], state_dict["rows"]
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._sums, self._steps, self._images = {}, 0, 0
-        self._since = time.perf_counter()
+        self._averaged = self._averaged.to(pl_module.device)
+        self._images, self._since = 0, time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, GAN)
         assert isinstance(outputs, Mapping)
-        if self._sums:
-            torch._foreach_add_(list(self._sums.values()), list(outputs.values()))
-        else:
-            self._sums = {name: value.clone() for name, value in outputs.items()}
-        self._steps += 1
+        self._names = list(outputs)
+        self._rows.append(torch.stack(list(outputs.values())))
         self._images += len(batch[0]) // pl_module.real_batches_per_step * trainer.world_size
-        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and trainer.global_step % every == 0:
+        if trainer.global_step % (trainer.log_every_n_steps or UNLOGGED) == 0:  # type: ignore[attr-defined]
             self._write(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._require_finite(trainer.global_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._steps:
+        if self._rows or len(self._averaged):
             self._write(trainer)
 
+    def _average(self) -> Tensor:
+        """The values of each step since the last write, (N, K), averaged over the processes."""
+        if self._rows:
+            rows = processes.mean(torch.stack(self._rows).float())
+            self._averaged = torch.cat([self._averaged, rows]) if len(self._averaged) else rows
+            self._rows = []
+        return self._averaged
+
+    def _require_finite(self, last_step: int) -> None:
+        rows = self._average()
+        if len(rows) and not bool(rows.isfinite().all()):  # the one wait for the device in the interval
+            wrong = (~rows.isfinite()).cpu()
+            first = int(wrong.any(1).nonzero()[0])
+            step = last_step - len(rows) + 1 + first
+            named = [name for name, is_wrong in zip(self._names, wrong[first].tolist(), strict=True) if is_wrong]
+            raise Diverged(_what_diverged(step, named, float(rows[first, self._names.index(named[0])])))
+
     def _write(self, trainer: Trainer) -> None:
-        values = {name: value.float() / self._steps for name, value in self._sums.items()}
+        self._require_finite(trainer.global_step)
+        values = dict(zip(self._names, self._average().mean(0).tolist(), strict=True))
         for name, optimizer in zip(("generator", "discriminator"), trainer.optimizers, strict=True):
-            values[f"{name}_gradient_norm"] = _gradient_norm(optimizer)
-        packed = trainer.strategy.reduce(torch.stack(list(values.values())), reduce_op="mean")
-        assert isinstance(packed, Tensor)
-        written = dict(zip(values, packed.tolist(), strict=True))  # the one wait for the device in the interval
+            values[f"{name}_gradient_norm"] = float(_gradient_norm(optimizer))
         now = time.perf_counter()
-        written["images_per_second"] = self._images / (now - self._since)
+        values["images_per_second"] = self._images / (now - self._since)
         for name, optimizer in zip(("generator", "discriminator"), trainer.optimizers, strict=True):
-            written[f"{name}_learning_rate"] = optimizer.param_groups[0]["lr"]
+            values[f"{name}_learning_rate"] = optimizer.param_groups[0]["lr"]
         for logger in trainer.loggers:
-            logger.log_metrics({f"train/{name}": value for name, value in written.items()}, step=trainer.global_step)
-        self.latest = written
-        self._sums, self._steps, self._images, self._since = {}, 0, 0, now
+            logger.log_metrics({f"train/{name}": value for name, value in values.items()}, step=trainer.global_step)
+        self.latest = values
+        self._averaged, self._images, self._since = torch.empty(0, 0), 0, now
+
+
+def _what_diverged(step: int, named: list[str], value: float) -> str:
+    """The step and the term that is not finite, and where the values that are say that it came from.
+
+    A gradient that is not finite makes every weight that it moves NaN, and the next logits with them: those of generated
+    images alone where it was the generator's, and the generator's loss alone, which comes after the discriminator's
+    update, where it was the discriminator's.
+    """
+    if named == ["generator_loss"]:
+        return f"step {step:,}: the discriminator's gradient or the generator_loss is not finite (generator_loss is {value})"
+    if "fake_probability" in named and "real_probability" not in named:
+        return f"step {step - 1:,}: the generator's gradient was not finite ({named[0]} of step {step:,} is {value})"
+    return f"step {step:,}: {named[0]} is {value}"
 
 
 def _gradient_norm(optimizer: Optimizer) -> Tensor:

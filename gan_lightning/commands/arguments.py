@@ -3,7 +3,6 @@
 import difflib
 import importlib
 import inspect
-import os
 import re
 import signal
 import sys
@@ -13,23 +12,31 @@ from pathlib import Path
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from gan_lightning.errors import InputError, one_line
+from gan_lightning import processes
+from gan_lightning.errors import Diverged, InputError, ProcessLost, one_line
 
 
 def run_command(name: str, command: Callable[[], None]) -> int:
     """Run a command; bad input becomes one line on the standard error and exit code 2, Ctrl-C exit code 130.
 
-    Of the processes that torchrun starts, only the first one speaks.
+    Of several processes only the first one speaks, but for what another one may be alone to know once they work together.
     """
     message, code = "", 0
+    speaks = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     try:
         command()
+    except Diverged as error:
+        message, code = f"error: {error}", 2
     except InputError as error:
         message, code = f"error: {error}", 2
+        speaks = speaks or processes.count() > 1
+    except ProcessLost as error:
+        processes.end_process(f"{name}: error: {error}")
     except KeyboardInterrupt:
         message, code = "interrupted", 128 + signal.SIGINT
-    if message and os.environ.get("RANK", "0") == "0":
+    if message and speaks:
         print(f"{name}: {message}", file=sys.stderr)
     return code
 

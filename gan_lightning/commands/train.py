@@ -6,12 +6,11 @@ python scripts/train.py --config dcgan_cifar10 --max_epochs 5 --data.batch_size 
 python scripts/train.py --ckpt_path last --max_epochs 40
 """
 
-import signal
+import errno
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -24,13 +23,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 import gan_lightning.networks  # noqa: F401  (so that their short names are known)
 from gan_lightning import checkpoint
-from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, ImageGrid, ProgressBar, Schedules, TrainingLog
+from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, ImageGrid, ProgressBar, Schedules, StopSignals, TrainingLog
 from gan_lightning.commands.arguments import arrange, config_path, given, instantiate, parse, run_command
 from gan_lightning.data import Digits, ImageDataModule
-from gan_lightning.errors import InputError, one_line
+from gan_lightning.errors import Diverged, InputError, ProcessLost, one_line
 from gan_lightning.gan import ADAM, GAN
 from gan_lightning.inference import load_weights
-from gan_lightning.trainer import LoggerName, as_list, last_checkpoint, make_trainer, run_folder
+from gan_lightning.randomness import derived_seed
+from gan_lightning.trainer import LoggerName, as_list, cannot_write, last_checkpoint, make_trainer, move_aside, run_folder
 
 DEFAULT_RECIPE = "dcgan_mnist"
 LINKED = {
@@ -61,6 +61,9 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--config", action="config", help="a recipe that ships, by name, or the path of a YAML file")
     parser.add_argument("--seed_everything", type=Seed, default=0, help="the seed of all random numbers of the run")
     parser.add_argument("--ckpt_path", type=str | None, help="resume from a checkpoint, or from 'last', the newest run's")
+    parser.add_argument(
+        "--roll_back", type=bool, default=False, help="where the training diverges, go back once, with other random numbers"
+    )
     parser.add_argument("--init_from", type=str | None, help="begin with the weights of a checkpoint, and nothing else of it")
     parser.add_class_arguments(Trainer, "trainer", skip={"logger", "default_root_dir"}, instantiate=False)
     parser.add_argument("--trainer.logger", type=LoggerName | list[LoggerName] | bool, default="tensorboard", help="what logs")
@@ -90,9 +93,35 @@ def make_parser() -> ArgumentParser:
 
 
 def train(args: Sequence[str]) -> None:
-    """Read the settings, set up, train, and say where everything lies."""
+    """Read the settings, set up, train, and say where everything lies.
+
+    Raises:
+        InputError: a setting, a file or the data is not what it should be; or the training diverged.
+        ProcessLost: one of several processes has died.
+        SystemExit: after SIGINT or SIGTERM, with exit code 130 or 143.
+    """
     parser = make_parser()
     config, resume_from, folder = settings(parser, args)
+    root = Path(config.trainer.default_root_dir).expanduser() / "lightning_logs"
+    with run_folder(root, folder) as folder:
+        last = folder / "checkpoints" / "last.ckpt"
+        try:
+            _run(parser, config, resume_from, folder)
+        except Diverged as error:
+            content = checkpoint.load_gan(last) if last.is_file() else {"global_step": 0}
+            step = content["global_step"]
+            if not (config.roll_back and last.is_file()):
+                ways = "a smaller learning rate, a penalty, or --roll_back true, which goes back once with other random numbers"
+                raise Diverged(f"{error}; {_shown(last)} is of step {step:,}, before that: try {ways}") from error
+            config.seed_everything = derived_seed(config.seed_everything, step) % 2**32
+            config.data.init_args.seed = config.seed_everything
+            if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+                print(f"\n{error}\nGoing back to step {step:,}, once, with seed {config.seed_everything}", flush=True)
+            _run(parser, config, last, folder)
+
+
+def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, folder: Path) -> None:
+    """Train into ``folder`` as the settings say."""
     seed_everything(config.seed_everything, verbose=False)
     objects = instantiate(parser, config)
     data: ImageDataModule = objects.data
@@ -108,27 +137,28 @@ def train(args: Sequence[str]) -> None:
         data.prepare_data()  # likewise; Lightning calls both again, in every process and in their order
         data.setup("fit")
 
-    with run_folder(Path(config.trainer.default_root_dir).expanduser() / "lightning_logs", folder) as folder:
-        arguments = objects.trainer.as_dict()
-        del arguments["default_root_dir"]
-        callbacks = [
-            *([] if arguments["enable_progress_bar"] is False else [ProgressBar()]),
-            objects.schedules,
-            TrainingLog(),
-            LambdaCallback(on_train_start=lambda trainer, _: _save_config(parser, config, trainer, folder)),
-            objects.image_grid,
-            objects.metrics,
-            *([] if arguments["enable_checkpointing"] is False else [objects.checkpoints]),
-            *as_list(arguments.pop("callbacks")),
-        ]
-        trainer = make_trainer(folder, callbacks=callbacks, **arguments)
-        if trainer.is_global_zero:
-            print(f"Training on {trainer.strategy.root_device}; everything of this run goes to {_shown(folder)}", flush=True)
-        interrupted = _fit(trainer, model, data, resume_from)
-        if trainer.is_global_zero:
-            _say_where(trainer, folder, data, objects.metrics, begun_at, interrupted)
-    if interrupted:
-        sys.exit(128 + signal.SIGINT)
+    arguments = objects.trainer.as_dict()
+    del arguments["default_root_dir"]
+    signals = StopSignals()
+    callbacks = [
+        *([] if arguments["enable_progress_bar"] is False else [ProgressBar()]),
+        signals,
+        objects.schedules,
+        TrainingLog(),
+        LambdaCallback(on_train_start=lambda trainer, _: _save_config(parser, config, trainer, folder)),
+        objects.image_grid,
+        objects.metrics,
+        *([] if arguments["enable_checkpointing"] is False else [objects.checkpoints]),
+        *as_list(arguments.pop("callbacks")),
+    ]
+    trainer = make_trainer(folder, begun_at=begun_at, callbacks=callbacks, **arguments)
+    if trainer.is_global_zero:
+        print(f"Training on {trainer.strategy.root_device}; everything of this run goes to {_shown(folder)}", flush=True)
+    _fit(trainer, model, data, resume_from)
+    if trainer.is_global_zero:
+        _say_where(trainer, folder, data, objects.metrics, begun_at, interrupted=bool(signals.received))
+    if signals.received:
+        sys.exit(128 + signals.received)
 
 
 def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Path | None, Path | None]:
@@ -194,40 +224,29 @@ def _save_config(parser: ArgumentParser, config: Namespace, trainer: Trainer, fo
         raise InputError(f"config.yaml cannot be written: {one_line(error)}") from error
     path = folder / "config.yaml"
     if path.is_file() and path.read_text(encoding="utf-8") != text:
-        number = 1
-        while (kept := folder / f"config_{number}.yaml").exists():
-            number += 1
-        path.rename(kept)
+        move_aside(path)
     with checkpoint.write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
-def _fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path | None) -> bool:
-    """Train, without the warnings of Lightning that do not apply; whether it was stopped by Ctrl-C.
-
-    The first Ctrl-C ends the run after its step, as the last step would; the second one at once. Several processes stop at
-    different steps and are left to Lightning, which stops at once.
-    """
+def _fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path | None) -> None:
+    """Train, without the warnings of Lightning that do not apply."""
     warnings.filterwarnings("ignore", "The number of training batches")  # the log goes on from epoch to epoch
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's, about torch's own names
     warnings.filterwarnings("ignore", "Found .* module.* in eval mode")  # the average is meant to be
-    interrupts: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        interrupts.append(number)
-        trainer.should_stop = True
-        signal.signal(signal.SIGINT, before)
-
-    if trainer.world_size == 1:
-        signal.signal(signal.SIGINT, stop)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=resume_from)
     except MisconfigurationException as error:
         raise InputError(one_line(error)) from error
-    finally:
-        signal.signal(signal.SIGINT, before)
-    return bool(interrupts)
+    except RuntimeError as error:
+        lost: str | None = getattr(trainer.strategy, "lost", None)
+        if lost is None:
+            raise
+        raise ProcessLost(f"{lost}; go on from the last checkpoint by --ckpt_path last") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            raise
+        raise InputError(cannot_write(error.filename or trainer.default_root_dir, error)) from error
 
 
 def _say_where(

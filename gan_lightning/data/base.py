@@ -14,6 +14,7 @@ from torch import Tensor
 from gan_lightning.data.loaders import DeviceLoader, EpochShuffle, ImageLoader
 from gan_lightning.errors import InputError
 from gan_lightning.images import class_rows, to_float
+from gan_lightning.randomness import derived_seed
 
 Split = Literal["train", "test"]
 Images = tuple[Tensor, Tensor | None]
@@ -38,7 +39,7 @@ class ImageDataModule(LightningDataModule, ABC):
         root: the folder of the data; None is $GAN_LIGHTNING_DATA, else ~/.cache/gan_lightning/data.
         batch_size: images that one update of a network looks at, for each process.
         horizontal_flip: flip every training image left to right with probability 1/2.
-        seed: of the order of the images; the order is a function of the seed and the epoch.
+        seed: of the order of the images, which is a function of the seed and the epoch, and of the flips.
 
     Attributes:
         image_shape: (C, H, W).
@@ -114,7 +115,10 @@ class ImageDataModule(LightningDataModule, ABC):
         images, labels = batch
         floats = to_float(images)
         if self.horizontal_flip:
-            flipped = torch.rand(len(floats), 1, 1, 1, device=floats.device) < 0.5
+            assert self.trainer is not None
+            seed = derived_seed(self.seed, self.trainer.global_step, self.trainer.global_rank)
+            random = torch.Generator(floats.device).manual_seed(seed)
+            flipped = torch.rand(len(floats), 1, 1, 1, generator=random, device=floats.device) < 0.5
             floats = torch.where(flipped, floats.flip(3), floats)
         return floats, labels
 

@@ -8,10 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from gan_lightning.randomness import derived_seed
 
 Batch = tuple[Tensor, Tensor | None]
 """Images uint8 (B, C, H, W), and labels int64 (B,) or None."""
@@ -43,8 +44,8 @@ class EpochShuffle(Sampler[int]):
 
     def indices(self) -> Tensor:
         """The order of this epoch, int64 (len(self),)."""
-        seed = int(numpy.random.SeedSequence([self.seed, self.epoch]).generate_state(1, numpy.uint64)[0] >> 1)
-        permutation = torch.randperm(self.size, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
+        permutation = torch.randperm(self.size, generator=generator)
         return permutation[: len(self) * self.world_size][self.rank :: self.world_size]
 
     def __iter__(self) -> Iterator[int]:
@@ -80,10 +81,15 @@ class ImageLoader(ABC):
         """The batches of this epoch from number ``start`` on."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {"next": self._next}
+        """How many images of this epoch all processes together have been given."""
+        return {"images": self._next * self._global_batch_images}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._next = state["next"]
+        self._next = state["images"] // self._global_batch_images
+
+    @property
+    def _global_batch_images(self) -> int:
+        return self.batch_images * self.sampler.world_size
 
 
 class DeviceLoader(ImageLoader):
@@ -131,7 +137,13 @@ class WorkerLoader(ImageLoader):
         super().__init__(batch_images, sampler)
         self.labelled = labelled
         self.loader = DataLoader(
-            dataset, batch_images, sampler=sampler, num_workers=num_workers, pin_memory=pin_memory, drop_last=True
+            dataset,
+            batch_images,
+            sampler=sampler,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            drop_last=True,
+            generator=torch.Generator(),  # of the workers' seeds, which nothing here draws with: the run's own stays as it is
         )
 
     def batches(self, start: int) -> Iterator[Batch]:

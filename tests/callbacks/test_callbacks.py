@@ -66,7 +66,7 @@ def test_the_curves_are_means_over_the_interval(tmp_path: Path) -> None:
         for event, part in zip(written, (slice(0, 10), slice(10, 20), slice(20, 25)), strict=True):
             mean = numpy.mean([output[name] for output in record.outputs[part]])
             assert event.value == pytest.approx(mean, rel=1e-5)
-    assert log.latest["images_per_second"] > 25 * 64 / seconds  # which set-up is part of
+    assert log.latest["images_per_second"] > 5 * 64 / seconds  # of the last five steps
     assert log.latest["generator_learning_rate"] == 2e-4
 
 

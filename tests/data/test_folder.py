@@ -214,7 +214,7 @@ def test_a_large_folder_goes_through_workers_in_the_same_format(classes: Path) -
     assert isinstance(device, DeviceLoader)
     assert isinstance(worker, WorkerLoader)
     for loader in loaders:
-        loader.load_state_dict({"next": 0})
+        loader.load_state_dict({"images": 0})
         loader.sampler.set_epoch(0)
     for (ours, our_labels), (theirs, their_labels) in zip(device, worker, strict=True):
         assert torch.equal(ours, theirs)

@@ -5,6 +5,7 @@ import http.server
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -173,6 +174,7 @@ def test_batches_are_converted_and_half_of_them_flipped() -> None:
     images = torch.randint(0, 256, (2000, 1, 2, 3), dtype=torch.uint8)
     for flip in (False, True):
         data = TensorData(images, horizontal_flip=flip)
+        data.trainer = SimpleNamespace(global_step=0, global_rank=0)  # type: ignore[assignment]
         floats, labels = data.on_after_batch_transfer((images, None), 0)
         assert labels is None
         assert floats.dtype == torch.float32
