@@ -1,0 +1,80 @@
+"""Several processes: what each of them computes, what they send, and what becomes of the others when one dies."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.two_processes import GANS, STEPS, train
+
+WORKER = Path(__file__).with_name("two_processes.py")
+
+
+def free_port() -> int:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        port: int = opened.getsockname()[1]
+        return port
+
+
+def start_two(*command: str | Path, **environment: str) -> list[subprocess.Popen[str]]:
+    """The command twice, as the two processes of one machine."""
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    root = str(Path(__file__).parents[1])
+    return [
+        subprocess.Popen(
+            [sys.executable, *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": root, "LOCAL_RANK": str(rank), **shared, **environment},
+        )
+        for rank in range(2)
+    ]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
+    """What process 1 of two has after training each GAN on half of every batch."""
+    output = tmp_path_factory.mktemp("two") / "results.pt"
+    for process in start_two(WORKER, output, "8"):
+        _, error = process.communicate(timeout=240)
+        assert process.returncode == 0, error
+    results: dict[str, dict[str, Tensor]] = torch.load(output)
+    return results
+
+
+@pytest.mark.parametrize("name", list(GANS))
+def test_two_processes_do_what_one_does_with_the_whole_batch(name: str, two: dict[str, dict[str, Any]]) -> None:
+    """Weights, gradients, averages, what adapts, and the logged values; they differ by 1e-8 to 2e-7."""
+    one = train(name, 16, 1)
+    assert one.pop("sent") == 0
+    assert one.keys() == two[name].keys() - {"sent"}
+    for entry, value in one.items():
+        assert torch.allclose(value, two[name][entry], rtol=1e-5, atol=1e-6), entry
+    assert one["draws"] > 0
+
+
+@pytest.mark.parametrize("name", list(GANS))
+def test_each_gradient_is_sent_once(name: str, two: dict[str, dict[str, Any]]) -> None:
+    model = GANS[name]()
+    sizes = {
+        network: sum(p.numel() for p in getattr(model, network).parameters()) for network in ("generator", "discriminator")
+    }
+    gradients = STEPS * (sizes["generator"] + model.discriminator_steps * sizes["discriminator"])
+    beside = two[name]["sent"] - gradients  # a flag, and the means that some methods take, with their gradients
+    assert STEPS <= beside <= STEPS * 12
+
+
+def test_other_random_numbers_are_seen(two: dict[str, dict[str, Any]]) -> None:
+    """The bound above is one that a wrong gradient passes: half a gradient, or one of other latents, is far from it."""
+    name = "conditional, DRAGAN"
+    one = train(name, 8, 1)  # as if only one of the two had been asked
+    gradients = [entry for entry in one if entry.startswith("gradient")]
+    assert all((one[entry] - two[name][entry]).abs().max() > 1e-4 for entry in gradients if one[entry].abs().max() > 0)
