@@ -46,7 +46,7 @@ def discriminator(**arguments: Any) -> MLPDiscriminator:
 
 def make_gan(generator: Generator, discriminator: Discriminator, loss: AdversarialLoss, **arguments: Any) -> GAN:
     def sgd(parameters: Any) -> SGD:
-        return SGD(parameters, lr=0.05)
+        return SGD(parameters, lr=0.02)
 
     return GAN(generator, discriminator, loss, sgd, sgd, ema_halflife=100, **arguments)
 
