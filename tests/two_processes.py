@@ -28,7 +28,7 @@ from gan_lightning.losses import (
 )
 from gan_lightning.networks import DropoutConvDiscriminator, MLPDiscriminator, MLPGenerator, R3GANDiscriminator, R3GANGenerator
 from gan_lightning.networks.base import Discriminator, Generator
-from gan_lightning.regularizers import DRAGAN, R1, R2, WGANGP, LeCam, WeightClipping
+from gan_lightning.regularizers import DRAGAN, R1, R2, WGANGP, LeCam, WeightClipping, _deviation
 from gan_lightning.trainer import make_trainer
 from tests.helpers import TensorData
 
@@ -165,9 +165,12 @@ def train(name: str, batch_size: int, world_size: int) -> dict[str, Any]:
     )
     with GlobalDraws(batch_size) as draws:
         trainer.fit(model, datamodule=data)
+    share = images.float()[trainer.global_rank :: world_size] / 255
+    deviation = _deviation(share)  # which the gradient of a network of pieces of planes hardly shows
     gradients = {f"gradient of {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
     logged = {name: torch.tensor(value) for name, value in log.latest.items() if name != "images_per_second"}
-    return {**model.state_dict(), **gradients, **logged, "draws": torch.tensor(draws.draws), "sent": torch.tensor(sent.numbers)}
+    counts = {"draws": torch.tensor(draws.draws), "sent": torch.tensor(sent.numbers)}
+    return {**model.state_dict(), **gradients, **logged, **counts, "deviation": deviation}
 
 
 def main() -> None:
