@@ -1,5 +1,6 @@
 """Small models and data that several tests use, and files in the formats of the real data sets."""
 
+import csv
 import gzip
 import hashlib
 import pickle
@@ -9,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
+from gan_lightning import checkpoint
 from gan_lightning.data import Digits, ImageDataModule, Split
 from gan_lightning.gan import GAN
 from gan_lightning.losses import AdversarialLoss, NonSaturatingLoss
@@ -107,3 +111,47 @@ def same_state(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     """Whether two modules hold the same values, to the last bit."""
     ours, theirs = one.state_dict(), other.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    """The last checkpoints of two runs agree to the last bit: weights, optimizers, what adapts, counters, the data's place."""
+    first, second = (checkpoint.load_gan(run / "checkpoints" / "last.ckpt") for run in (one, other))
+    for content in (first, second):
+        content["callbacks"].pop("Timer", None)
+        log = content["callbacks"]["TrainingLog"]
+        assert set(log) == {"names", "rows"}
+    _assert_same(first, second, "")
+
+
+def _assert_same(one: Any, other: Any, where: str) -> None:
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            _assert_same(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for i, (mine, theirs) in enumerate(zip(one, other, strict=True)):
+            _assert_same(mine, theirs, f"{where}/{i}")
+    elif isinstance(one, Tensor):
+        assert one.dtype == other.dtype, where
+        assert torch.equal(one.nan_to_num(1e9), other.nan_to_num(1e9)), where
+    else:
+        assert one == other or (one != one and other != other), where
+
+
+def curves(run: Path) -> dict[str, dict[int, float]]:
+    """What TensorBoard shows of a run, by name and step, but for the speed; the same as its metrics.csv, where it has one."""
+    scalars = EventAccumulator(str(run))
+    scalars.Reload()
+    tags = [tag for tag in scalars.Tags()["scalars"] if tag != "train/images_per_second"]
+    shown = {tag: {event.step: event.value for event in scalars.Scalars(tag)} for tag in tags}
+    for tag in tags:
+        steps = [event.step for event in scalars.Scalars(tag)]
+        assert steps == sorted(set(steps)), f"{tag} at {steps}"
+    if (table := run / "metrics.csv").is_file():
+        with table.open() as file:
+            rows = list(csv.DictReader(file))
+        for tag in tags:
+            written = {int(row["step"]): float(row[tag]) for row in rows if row.get(tag)}
+            assert written == pytest.approx(shown[tag]), tag
+    return shown

@@ -1,5 +1,6 @@
 """Every recipe that ships, through the real entry point."""
 
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import gan_lightning
 from gan_lightning import checkpoint
 from gan_lightning.commands.arguments import recipes
 from gan_lightning.commands.train import main
-from tests.helpers import write_cifar10, write_mnist
+from tests.helpers import assert_same_state, curves, write_cifar10, write_mnist
 
 RECIPES = sorted(recipes())
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
@@ -64,12 +65,16 @@ def check(capture: str) -> None:
     assert "image grid" in capture
 
 
+def flags_of(name: str) -> list[str]:
+    """What makes a recipe small, and shows it its images."""
+    photos = str(Path(os.environ["GAN_LIGHTNING_DATA"]) / "photos")
+    return [*NARROWER.get(name, []), *(["--data.root", photos] if name == "folder_64" else [])]
+
+
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_two_steps(name: str, precision: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    flags = ["--precision", precision, "--metrics.num_images", "20", *NARROWER.get(name, [])]
-    if name == "folder_64":
-        flags += ["--data.root", str(tmp_path / "data" / "photos")]
+def test_two_steps(name: str, precision: str, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--precision", precision, "--metrics.num_images", "20", *flags_of(name)]
     if "stacked" in name:
         flags += ["--metrics.num_real", "100"]  # of 128,000, which would take minutes
     assert main(["--config", name, *TWO_STEPS, *flags]) == 0
@@ -77,6 +82,31 @@ def test_two_steps(name: str, precision: str, capsys: pytest.CaptureFixture[str]
     check(said)
     measured = "No metrics are measured" if "cifar10" in name or name == "folder_64" else "_fd_20"
     assert measured in said
+
+
+ADAPTING = [
+    *("--model.penalty", "LeCam", "--model.augmentation", "AdaptiveAugment", "--model.augmentation.images", "100"),
+    *("--schedules.learning_rate", "CosineSchedule", "--schedules.learning_rate.steps", "9"),
+    *("--schedules.penalty", "LinearSchedule", "--schedules.penalty.steps", "9"),
+]
+
+
+@pytest.mark.parametrize(("name", "more"), [*((name, []) for name in RECIPES), ("small_dcgan_mnist", ADAPTING)])
+def test_a_resumed_run_ends_as_one_that_never_stopped(name: str, more: list[str], tmp_path: Path) -> None:
+    """To the last bit: four steps, and two that are resumed for two more within the epoch, or where it ends after three."""
+    batch_size = {"digits": "400", "folder_64": "8"}.get(name, "8")  # digits: three batches an epoch
+    run = ["--config", name, *TWO_STEPS, "--data.batch_size", batch_size, *flags_of(name), *more]
+    run += ["--metrics.extractor", "none", "--log_every_n_steps", "3", "--logger", "[csv,tensorboard]"]
+    assert main([*run, "--max_steps", "4", "--default_root_dir", "straight"]) == 0
+    random = torch.get_rng_state()
+    assert main([*run, "--max_steps", "2", "--default_root_dir", "stopped"]) == 0
+    assert main(["--ckpt_path", "last", "--max_steps", "4", "--default_root_dir", "stopped"]) == 0
+    straight, stopped = (Path(root) / "lightning_logs" / "version_0" for root in ("straight", "stopped"))
+    assert_same_state(straight, stopped)
+    assert torch.equal(torch.get_rng_state(), random)
+    shown, expected = curves(stopped), curves(straight)
+    for tag, points in expected.items():
+        assert {step: shown[tag][step] for step in points} == points, tag  # the stopped one has another point, where it stopped
 
 
 @pytest.mark.parametrize("name", ["digits", "dcgan_mnist", "bottleneck_mnist"])

@@ -41,6 +41,11 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at once, so that there is something to resume whenever the process dies."""
+        epochs = trainer.fit_loop.epoch_progress.current
+        if epochs.ready == epochs.processed:
+            # Resumed from an epoch's last step, Lightning goes on with the next epoch as if in the middle of one and does not
+            # count its beginning; what is then saved within it would resume at its first image again
+            trainer.fit_loop.reset_restart_stage()
         self._saved_at = -1
         if trainer.global_step == 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save_last(trainer)
