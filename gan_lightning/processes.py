@@ -17,7 +17,7 @@ from torch import Tensor, distributed
 
 BEAT = 1.0
 """Seconds between two signs of life of a process."""
-SILENCE = 40.0
+SILENCE = 30.0
 """Seconds without one after which a process counts as dead."""
 SUSPICION = 5.0
 """The same, where a collective has failed already, and it is only asked whose fault that is."""

@@ -42,7 +42,7 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at once, so that there is something to resume whenever the process dies."""
         epochs = trainer.fit_loop.epoch_progress.current
-        if epochs.ready == epochs.processed:
+        if epochs.ready == trainer.current_epoch:  # the number of epochs that are complete
             # Resumed from an epoch's last step, Lightning goes on with the next epoch as if in the middle of one and does not
             # count its beginning; what is then saved within it would resume at its first image again
             trainer.fit_loop.reset_restart_stage()

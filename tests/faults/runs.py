@@ -1,0 +1,109 @@
+"""Runs of the real command that are broken on purpose."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from gan_lightning import checkpoint
+from tests.helpers import assert_same_state, curves
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
+QUIET = [
+    *("--accelerator", "cpu", "--enable_progress_bar", "false", "--enable_model_summary", "false"),
+    *("--metrics.extractor", "none", "--image_grid.every_n_steps", "0"),
+]
+DIGITS = [
+    *("--config", "digits", *QUIET, "--data.batch_size", "128", "--log_every_n_steps", "5"),
+    *("--model.generator.hidden", "[64]", "--model.discriminator.hidden", "[64]"),
+]
+"""Eleven steps an epoch, a few milliseconds each."""
+RUN = Path("lightning_logs/version_0")
+LAST = RUN / "checkpoints" / "last.ckpt"
+
+
+Record = Callable[[str, object], None]
+
+
+def tally(record_property: Record, fault: str, tried: int, survived: int, lost: str) -> None:
+    """A row of the table that ``make test-faults`` prints."""
+    for name, value in (("fault", fault), ("tried", tried), ("survived", survived), ("lost", lost)):
+        record_property(name, value)
+
+
+def start(*args: str, environment: Mapping[str, str] | None = None, folder: Path | None = None) -> subprocess.Popen[str]:
+    """The train command, as the leader of a group of processes of its own."""
+    return subprocess.Popen(
+        [sys.executable, SCRIPT, *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(environment or {})},
+        cwd=folder,
+        start_new_session=True,
+    )
+
+
+def finish(running: subprocess.Popen[str], seconds: float = 180) -> tuple[int, str, str]:
+    """Its exit code and what it printed; whatever is left of it after so many seconds is killed."""
+    try:
+        out, error = running.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(running.pid, signal.SIGKILL)
+        out, error = running.communicate()
+        raise AssertionError(f"still running after {seconds} s: {out[-2000:]} {error[-2000:]}") from None
+    return running.returncode, out, error
+
+
+def run(*args: str, environment: Mapping[str, str] | None = None, folder: Path | None = None) -> tuple[int, str, str]:
+    return finish(start(*args, environment=environment, folder=folder))
+
+
+def wait_for(
+    condition: Callable[[], object], running: subprocess.Popen[str], seconds: float = 120, every: float = 0.02
+) -> bool:
+    """Whether it came true while the process ran."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and running.poll() is None:
+        if condition():
+            return True
+        time.sleep(every)
+    return bool(condition())
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in listed]
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process that has not ended, though nobody may have asked for its exit code yet."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+def made(path: Path = LAST) -> int:
+    """The steps of a checkpoint, which must be whole."""
+    return int(checkpoint.load_gan(path)["global_step"])
+
+
+def is_finite(path: Path) -> bool:
+    weights = checkpoint.load_gan(path)["state_dict"].values()
+    return all(bool(value.isfinite().all()) for value in weights if torch.is_floating_point(value))
+
+
+def assert_same_end(broken: Path, undisturbed: Path, ignoring: Sequence[str] = ()) -> None:
+    """The same checkpoint to the last bit, and each point of the curves."""
+    assert_same_state(broken, undisturbed)
+    shown, expected = curves(broken), curves(undisturbed)
+    for tag, points in expected.items():
+        assert {step: shown[tag][step] for step in points} == points, tag

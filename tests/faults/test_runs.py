@@ -1,0 +1,246 @@
+"""Processes that are killed, told to stop or cut off, and full disks: what is lost by each."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gan_lightning.commands.train import main
+from tests.faults import often
+from tests.faults.runs import (
+    DIGITS,
+    LAST,
+    RUN,
+    SCRIPT,
+    Record,
+    assert_same_end,
+    children,
+    finish,
+    is_running,
+    made,
+    run,
+    start,
+    tally,
+    wait_for,
+)
+from tests.test_processes import free_port
+
+pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc, to find the processes that are to be broken")
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("while_writing", [False, True], ids=["at a random moment", "while a checkpoint is written"])
+def test_kill_9(while_writing: bool, record_property: Record) -> None:
+    """One run, killed again and again and resumed each time, ends as one that was left alone."""
+    every = 1 if while_writing else 7
+    args = [*DIGITS, "--max_epochs", "60", "--checkpoints.every_n_steps", str(every)]
+    assert main([*args, "--default_root_dir", "undisturbed"]) == 0
+    moments, kills, reached = random.Random(0), 0, 0
+    while kills < often(10):
+        before = saved_at()
+        running = start(*args)
+        if kills % 5 == 4:
+            time.sleep(moments.uniform(0, 6))  # at times before the first step
+        else:
+            assert wait_for(lambda before=before: saved_at() != before, running), finish(running)  # type: ignore[misc]
+            time.sleep(moments.uniform(0, 0.6))
+            if while_writing:
+                wait_for(lambda: list(LAST.parent.glob(".last.ckpt.*part*")), running, every=0.0005)
+        if running.poll() is not None:
+            break
+        os.killpg(running.pid, signal.SIGKILL)
+        finish(running)
+        kills += 1
+        if LAST.is_file():
+            assert made() >= reached
+            reached = made()
+            args = ["--ckpt_path", "last"]
+    assert kills == often(10), f"the run ended after {kills} kills: it is too short"
+    code, _, error = run(*args)
+    assert code == 0, error
+    assert_same_end(RUN, Path("undisturbed") / RUN)
+    assert not list(LAST.parent.glob(".*part*"))
+    lost = f"nothing: up to {every} steps are made anew"
+    tally(
+        record_property,
+        f"kill -9 {'while a checkpoint is written' if while_writing else 'at a random moment'}",
+        kills,
+        kills,
+        lost,
+    )
+
+
+def saved_at() -> int:
+    """When the last checkpoint was written, in ns; 0 where there is none."""
+    return LAST.stat().st_mtime_ns if LAST.is_file() else 0
+
+
+@pytest.mark.parametrize(
+    ("number", "devices"),
+    [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2), pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow)],
+)
+def test_a_signal_saves_and_ends_the_run(number: signal.Signals, devices: int, record_property: Record) -> None:
+    """The exit code is the shell's; what is resumed then ends as a run that was left alone. Only the first process is told."""
+    args = [*DIGITS, "--devices", str(devices), "--max_steps", "600"]
+    running = start(*args)
+    assert wait_for(lambda: LAST.is_file(), running), finish(running)
+    time.sleep(0.3)
+    running.send_signal(number)
+    code, out, error = finish(running, 60)
+    assert code == 128 + number, error
+    assert "Interrupted: " in out
+    assert "Traceback" not in error
+    stopped = made()
+    assert 0 < stopped < 600
+    assert f"{stopped:,} in all" in out
+    end = str(stopped + 20)  # within another epoch
+    assert run("--ckpt_path", "last", "--max_steps", end)[0] == 0
+    assert run(*args[:-1], end, "--default_root_dir", "undisturbed")[0] == 0
+    assert_same_end(RUN, Path("undisturbed") / RUN)
+    of = "one process" if devices == 1 else "one of two processes"
+    tally(record_property, f"{number.name} to {of}", 1, 1, f"nothing; exit code {code}")
+
+
+def test_a_second_signal_ends_the_run_at_once(record_property: Record) -> None:
+    running = start(*DIGITS, "--data.batch_size", "64", "--max_steps", "100000", "--model.discriminator_steps", "20")
+    assert wait_for(lambda: LAST.is_file(), running), finish(running)
+    os.kill(running.pid, signal.SIGTERM)
+    os.kill(running.pid, signal.SIGTERM)
+    code, _, error = finish(running, 60)
+    assert code == 143, error
+    made()
+    tally(record_property, "SIGTERM twice", 1, 1, "the steps since the last checkpoint; exit code 143")
+
+
+@pytest.mark.parametrize("victim", ["the first process", "the other process"])
+def test_the_death_of_a_process_ends_the_others(victim: str, record_property: Record) -> None:
+    running = start(*DIGITS, "--devices", "2", "--max_steps", "1000000")
+    assert wait_for(lambda: LAST.is_file(), running), finish(running)
+    time.sleep(1)
+    (child,) = [pid for pid in children(running.pid) if b"train.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    rank, killed, left = (0, running.pid, child) if victim == "the first process" else (1, child, running.pid)
+    begun = time.monotonic()
+    os.kill(killed, signal.SIGKILL)
+    _, _, error = finish(running, 90)  # until both have closed their output
+    took = time.monotonic() - begun
+    assert took < 60
+    assert not is_running(left)
+    assert f"error: process {rank} of 2 (" in error
+    assert f"pid {killed}) has died" in error
+    assert "--ckpt_path last" in error
+    assert "Traceback" not in error
+    made()
+    lost = f"the steps since the last checkpoint; the other ended after {took:.0f} s"
+    tally(record_property, f"death of {victim} of two", 1, 1, lost)
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_counts_as_dead(record_property: Record) -> None:
+    """It is stopped and not killed, so that its connections stay open, as those of a machine that was cut off."""
+    running = start(*DIGITS, "--devices", "2", "--max_steps", "1000000")
+    assert wait_for(lambda: LAST.is_file(), running), finish(running)
+    (child,) = [pid for pid in children(running.pid) if b"train.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(child, signal.SIGSTOP)
+    begun = time.monotonic()
+    try:
+        assert wait_for(lambda: running.poll() is not None, running, seconds=90, every=0.5)
+        took = time.monotonic() - begun
+    finally:
+        os.killpg(running.pid, signal.SIGKILL)
+    _, _, error = finish(running)
+    assert took < 60
+    assert running.returncode == 1
+    assert "process 1 of 2 (" in error
+    assert f"pid {child}) has died" in error
+    tally(
+        record_property,
+        "a process that hangs",
+        1,
+        1,
+        f"the steps since the last checkpoint; the other ended after {took:.0f} s",
+    )
+
+
+def torchrun(rank: int, port: int, *args: str) -> subprocess.Popen[str]:
+    """One of two groups of processes, as on two machines."""
+    where = ["--nnodes", "2", "--node_rank", str(rank), "--nproc_per_node", "1", "--master_addr", "127.0.0.1"]
+    command = [sys.executable, "-m", "torch.distributed.run", *where, "--master_port", str(port), str(SCRIPT), *args]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def test_two_machines(record_property: Record) -> None:
+    """torchrun's two groups of one process end with the weights of one group of two."""
+    port = free_port()
+    args = [*DIGITS, "--max_steps", "12"]
+    both = [torchrun(rank, port, *args, "--num_nodes", "2", "--devices", "1") for rank in range(2)]
+    for running in both:
+        code, _, error = finish(running)
+        assert code == 0, error
+    assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
+    assert run(*args, "--devices", "2", "--default_root_dir", "one")[0] == 0
+    assert_same_end(RUN, Path("one") / RUN)
+    tally(record_property, "two machines, by torchrun", 1, 1, "nothing: the same run as on one")
+
+
+def test_slurm(record_property: Record) -> None:
+    """What srun tells its two tasks, on one machine; the one that is preempted saves, and both end."""
+    allocation = {
+        **{"SLURM_NTASKS": "2", "SLURM_JOB_ID": "17", "SLURM_JOB_NAME": "gan", "SLURM_NODELIST": "localhost"},
+        **{"SLURM_NNODES": "1", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODEID": "0", "MASTER_PORT": str(free_port())},
+    }
+    args = [*DIGITS, "--devices", "2", "--num_nodes", "1", "--max_steps", "1000000"]
+    tasks = [
+        start(*args, environment={**allocation, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}) for rank in range(2)
+    ]
+    assert wait_for(lambda: LAST.is_file(), tasks[0]), finish(tasks[0])
+    time.sleep(0.5)
+    for task in tasks:
+        task.send_signal(signal.SIGTERM)
+    for task in tasks:
+        code, _, error = finish(task, 60)
+        assert code == 143, error
+    assert made() > 0
+    tally(record_property, "SLURM's preemption", 1, 1, "nothing; exit code 143")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MB."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"needs the right to mount a file system: {mounted.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk(small_disk: Path, record_property: Record) -> None:
+    args = [*DIGITS, "--max_steps", "40", "--logger", "false", "--image_grid.rows", "1", "--image_grid.columns", "1"]
+    assert run(*args, "--default_root_dir", str(small_disk))[0] == 0
+    whole = (small_disk / LAST).read_bytes()
+    fill = small_disk / "photos of a holiday"
+    with fill.open("wb") as file:
+        file.write(
+            bytes(2**20 - sum(path.stat().st_size for path in small_disk.rglob("*") if path.is_file()) - len(whole) // 2)
+        )
+    code, _, error = run("--ckpt_path", "last", "--max_steps", "80", "--default_root_dir", str(small_disk))
+    assert code == 2, error
+    (line,) = [line for line in error.splitlines() if line.startswith("train: error: ")]
+    for part in ("last.ckpt: cannot be written (No space left on device", "MB are free", "the checkpoint takes"):
+        assert part in line
+    assert "Traceback" not in error
+    assert (small_disk / LAST).read_bytes() == whole
+    assert made(small_disk / LAST) == 40
+    fill.unlink()
+    assert run("--ckpt_path", "last", "--max_steps", "80", "--default_root_dir", str(small_disk))[0] == 0
+    assert made(small_disk / LAST) == 80
+    tally(record_property, "a full disk", 1, 1, "nothing that was saved")
