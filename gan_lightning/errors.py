@@ -1,5 +1,7 @@
 """What a user can mend: one exception, which every command prints as one line and answers with exit code 2."""
 
+from pathlib import Path
+
 
 class InputError(ValueError):
     """A flag, file or folder is not what it should be.
@@ -10,7 +12,13 @@ class InputError(ValueError):
 
 
 class Diverged(InputError):
-    """A loss, a gradient, a weight or an image is NaN or infinite: the training has failed, and would go on failing."""
+    """A loss, a gradient, a weight or an image is NaN or infinite: the training has failed, and would go on failing.
+
+    Attributes:
+        last_checkpoint: of before that; None where there is none.
+    """
+
+    last_checkpoint: Path | None = None
 
 
 class ProcessLost(RuntimeError):

@@ -226,10 +226,18 @@ class GAN(LightningModule):
     def on_fit_start(self) -> None:
         self.seed = torch.initial_seed()
 
-    def on_save_checkpoint(self, content: dict[str, Any]) -> None:
+    def require_finite(self) -> None:
+        """Look at every weight of both networks.
+
+        Raises:
+            Diverged: one is NaN or infinite.
+        """
         for name in ("generator", "discriminator"):
             if not all(bool(p.isfinite().all()) for p in getattr(self, name).parameters()):
-                raise Diverged(f"step {self.global_step:,}: the {name}'s weights are NaN or infinite, and not worth saving")
+                raise Diverged(f"step {self.global_step:,}: the {name}'s weights are NaN or infinite")
+
+    def on_save_checkpoint(self, content: dict[str, Any]) -> None:
+        self.require_finite()
         content[checkpoint.KEY] = {"format_version": checkpoint.FORMAT_VERSION, **self._description()}
 
     def on_load_checkpoint(self, content: dict[str, Any]) -> None:

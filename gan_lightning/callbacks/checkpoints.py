@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from gan_lightning.checkpoint import remove_parts
-from gan_lightning.errors import InputError
+from gan_lightning.errors import Diverged, InputError
 
 
 class Checkpoints(Checkpoint):
@@ -71,6 +71,10 @@ class Checkpoints(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._saved_at != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save_last(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, Diverged) and (path := self._folder / "last.ckpt").is_file():
+            exception.last_checkpoint = path  # which every process knows in this way
 
     def _is_due(self, step: int) -> bool:
         return bool(self.every_n_steps) and step % self.every_n_steps == 0

@@ -77,7 +77,10 @@ class ImageGrid(Callback):
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, GAN)
-        if self._latents is None or self._drawn_at == trainer.global_step:
+        if self._drawn_at == trainer.global_step:
+            return
+        pl_module.require_finite()  # in every process, so that all of them stop, and not only the one that draws
+        if self._latents is None:
             return
         self._drawn_at = trainer.global_step
         self._save(trainer, pl_module.sample(self._latents, self._labels).cpu(), f"step_{trainer.global_step:08d}")

@@ -99,7 +99,7 @@ def test_weights_that_are_not_finite_are_not_saved() -> None:
                 with torch.no_grad():
                     next(iter(model.generator.parameters())).fill_(float("nan"))
 
-    with pytest.raises(Diverged, match="step 7: the generator's weights are NaN or infinite"):
+    with pytest.raises(Diverged, match=r"step 7: the generator's weights are NaN or infinite$"):
         fit(model, callbacks=[Spoil(), TrainingLog(), Checkpoints(7)], max_steps=40, **TEN)
     (path,) = Path().rglob("last.ckpt")
     assert made(path) == 0
@@ -159,6 +159,8 @@ def test_a_run_goes_back_only_once(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr()
     assert said.out.count("Going back to step") == 1
     assert "train: error: step " in said.err
+    assert "last.ckpt is of step " in said.err
+    assert "--roll_back" not in said.err
 
 
 @pytest.mark.usefixtures("spoilt_once")
