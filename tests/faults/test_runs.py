@@ -188,25 +188,53 @@ def test_two_machines(record_property: Record) -> None:
     tally(record_property, "two machines, by torchrun", 1, 1, "nothing: the same run as on one")
 
 
-def test_slurm(record_property: Record) -> None:
-    """What srun tells its two tasks, on one machine; the one that is preempted saves, and both end."""
+SRUN = """#!/bin/bash
+for rank in 0 1; do SLURM_PROCID=$rank SLURM_LOCALID=$rank "$@" & pids+=($!); done
+echo "${pids[@]}" > tasks
+for pid in "${pids[@]}"; do wait "$pid" || code=$?; done
+exit ${code:-0}
+"""
+
+
+def test_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Record) -> None:
+    """docs/train.sbatch, with what SLURM tells two tasks on one machine: it is told to end, put back, and goes on."""
+    programs = {
+        "srun": SRUN,
+        "scontrol": '#!/bin/bash\necho "$@" >> requeued\n',
+        "python": f'#!/bin/bash\nexec {sys.executable} "$@"\n',
+    }
+    (tmp_path / "bin").mkdir()
+    for name, text in programs.items():
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "scripts").symlink_to(SCRIPT.parent)
     allocation = {
         **{"SLURM_NTASKS": "2", "SLURM_JOB_ID": "17", "SLURM_JOB_NAME": "gan", "SLURM_NODELIST": "localhost"},
         **{"SLURM_NNODES": "1", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODEID": "0", "MASTER_PORT": str(free_port())},
     }
-    args = [*DIGITS, "--devices", "2", "--num_nodes", "1", "--max_steps", "1000000"]
-    tasks = [
-        start(*args, environment={**allocation, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}) for rank in range(2)
-    ]
-    assert wait_for(lambda: LAST.is_file(), tasks[0]), finish(tasks[0])
+    for name, value in {**allocation, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}.items():
+        monkeypatch.setenv(name, value)
+    last = Path("runs/gan") / LAST
+
+    def job(*more: str) -> subprocess.Popen[str]:
+        command = ["bash", str(SCRIPT.parents[1] / "docs" / "train.sbatch"), *DIGITS, *more]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+    first = job("--max_steps", "1000000")
+    assert wait_for(lambda: last.is_file(), first), finish(first)
     time.sleep(0.5)
-    for task in tasks:
-        task.send_signal(signal.SIGTERM)
-    for task in tasks:
-        code, _, error = finish(task, 60)
-        assert code == 143, error
-    assert made() > 0
-    tally(record_property, "SLURM's preemption", 1, 1, "nothing; exit code 143")
+    for pid in Path("tasks").read_text().split():
+        os.kill(int(pid), signal.SIGTERM)
+    code, _, error = finish(first, 60)
+    assert code == 143, error
+    assert Path("requeued").read_text() == "requeue 17\n"
+    stopped = made(last)
+    assert stopped > 0
+    code, _, error = finish(job("--max_steps", str(stopped + 20)))
+    assert code == 0, error
+    assert made(last) == stopped + 20
+    assert [path.name for path in Path("runs/gan/lightning_logs").iterdir()] == ["version_0"]
+    tally(record_property, "SLURM's preemption of two tasks", 1, 1, "nothing; exit code 143, and back in the queue")
 
 
 @pytest.fixture
