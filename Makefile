@@ -1,8 +1,9 @@
-# make train: a generator that draws digits, from nothing.   make test: every check.   PYTHON=python3.12 make ... picks another.
+# make train: a generator that draws digits, from nothing.   make test: every check.   make test-faults: everything broken on
+# purpose, as often as docs/reliability.md says.   PYTHON=python3.12 make ... picks another.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test clean
+.PHONY: train test test-faults clean
 .DELETE_ON_ERROR:
 
 train: .venv/installed
@@ -13,6 +14,9 @@ test: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+test-faults: .venv/installed-dev
+	GAN_LIGHTNING_THOROUGH=1 $(BIN)/python -m pytest -m "" tests/faults tests/test_processes.py tests/test_recipes.py::test_a_resumed_run_ends_as_one_that_never_stopped
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

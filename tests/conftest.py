@@ -31,6 +31,23 @@ def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path(REAL_DATA)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of what was broken on purpose: tests/faults records it."""
+    rows: dict[str, tuple[int, int, str]] = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            found = dict(report.user_properties)
+            if report.when == "call" and "fault" in found:
+                tried, survived, _ = rows.get(found["fault"], (0, 0, ""))
+                rows[found["fault"]] = tried + found["tried"], survived + found["survived"], found["lost"]
+    if rows:
+        terminalreporter.section("broken on purpose")
+        wide = max(map(len, rows))
+        terminalreporter.write_line(f"{'fault':<{wide}}  tried  survived  lost")
+        for fault, (tried, survived, lost) in rows.items():
+            terminalreporter.write_line(f"{fault:<{wide}}  {tried:>5}  {survived:>8}  {lost}")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     no_data = pytest.mark.skip(reason="needs real images: set GAN_LIGHTNING_DATA to a folder with MNIST and cifar10-jpg")
     no_gpu = pytest.mark.skip(reason="needs a CUDA device")
