@@ -32,10 +32,13 @@ LOGGERS: dict[LoggerName, Callable[[Path], Logger]] = {
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints are written aside and renamed, and verified when they are read (see ``checkpoint.py``)."""
+    """Checkpoints are written aside and renamed, and verified when they are read (see ``checkpoint.py``).
+
+    Hyper-parameters, which a data source of one's own may keep, stay out: a checkpoint that has them is refused.
+    """
 
     def save_checkpoint(self, content: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
-        checkpoint.save(content, path)
+        checkpoint.save({name: value for name, value in content.items() if name not in checkpoint.HYPER_PARAMETERS}, path)
 
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None

@@ -293,10 +293,10 @@ class _Packed:
 def _cached(path: Path) -> dict[str, Any] | None:
     """A cache file's content; None where there is none, or a damaged one, which is then made anew."""
     try:
-        content = checkpoint.load(path)
+        content: dict[str, Any] = checkpoint.load(path, keys=("images", "corrupt"))
     except InputError:
         return None
-    return content if isinstance(content, dict) and content.keys() == {"images", "corrupt"} else None
+    return content
 
 
 def _tensor(labels: tuple[int, ...] | None) -> Tensor | None:
