@@ -2,19 +2,31 @@
 
 import difflib
 import importlib
+import importlib.util
 import inspect
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from gan_lightning.errors import InputError, one_line
+
+TRUSTED = ("gan_lightning", "torch.optim", "lightning.pytorch")
+"""Modules whose classes every config.yaml may name."""
+FILE_SETTINGS = frozenset({"ckpt_path", "default_root_dir", "init_from", "root", "weights"})
+"""Settings whose value is the name of a file or folder, whatever it looks like."""
+TEXT_SETTINGS = frozenset({"ckpt_path", "data", "init_from", "trust"})
+"""Those that stand by themselves and are text; that of another one is a file with its settings."""
+MOST_VALUES = 10_000  # of a config.yaml; runs have some hundred
+set_parsing_settings(import_path_denylist=["os"])  # so that what jsonargparse would only warn of, it refuses
 
 
 def run_command(name: str, command: Callable[[], None]) -> int:
@@ -46,20 +58,32 @@ def config_path(config: str) -> str:
         InputError: there is no such file or recipe.
     """
     if config.endswith((".yaml", ".yml")):
-        if not Path(config).is_file():
-            raise InputError(f"--config {config}: no such file")
-        try:
-            content = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            raise InputError(f"--config {config}: cannot be read as YAML: {one_line(error)}") from error
-        if not isinstance(content, dict):
-            raise InputError(f"--config {config}: holds no settings (name: value)")
+        read_settings(config)
         return config
     shipped = recipes()
     if config not in shipped:
         near = _nearest(config, shipped) or f"; there are {', '.join(shipped)}"
         raise InputError(f"--config {config}: no such recipe{near} (the path of a file ends in .yaml)")
     return str(shipped[config])
+
+
+def read_settings(config: str) -> dict[str, Any]:
+    """The settings in a YAML file.
+
+    Raises:
+        InputError: there is no such file, or it holds something else.
+    """
+    try:
+        if not Path(config).is_file():
+            raise InputError(f"--config {config}: no such file")
+        content = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, RecursionError, ValueError, OSError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"--config {config}: cannot be read as YAML: {one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"--config {config}: holds no settings (name: value)")
+    return content
 
 
 def arrange(args: Sequence[str], short_for: str = "", short: Collection[str] = ()) -> list[list[str]]:
@@ -99,6 +123,67 @@ def _reading_order(name: str, appended: Collection[str]) -> int:
 
 def _name(flag: str) -> str:
     return flag.removeprefix("--").partition("=")[0].rstrip("+")
+
+
+def trusted_modules(text: str) -> list[str]:
+    """What ``--trust`` names: top-level modules of one's own, with commas between them.
+
+    Raises:
+        InputError: a word that is no name of a top-level module.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if not name.isidentifier():
+            raise InputError(f"--trust {name}: give the names of top-level modules, such as --trust my_module,other_module")
+    return names
+
+
+def check_imports(path: Path, settings: dict[str, Any], trust: Collection[str]) -> None:
+    """Refuse settings of a file that nobody named where they would import what is not trusted; nothing is imported here.
+
+    A checkpoint is often another person's, and so is the config.yaml beside it. Any text in it may name something to import:
+    a class, a function, or further settings written as text.
+
+    Args:
+        path: the file, for the message.
+        settings: what it holds, or the part of it that is used.
+        trust: top-level modules, besides :data:`TRUSTED`, that it may name.
+
+    Raises:
+        InputError: it names an importable module outside, or a further file of settings.
+    """
+    for name, value in settings.items():
+        if name == "config" or (isinstance(value, str) and str(name).partition(".")[0] not in TEXT_SETTINGS):
+            raise InputError(f"{path}: names a further file of settings ({name}: {value}); name the files yourself by --config")
+    left: list[Any] = [settings]
+    seen = 0
+    while left:
+        value = left.pop()
+        seen += 1
+        if seen > MOST_VALUES:
+            raise InputError(f"{path}: holds more than {MOST_VALUES:,} values, as no config.yaml of a run does; use another")
+        if isinstance(value, dict):
+            left += [item for name, item in value.items() if str(name).rpartition(".")[2] not in FILE_SETTINGS]
+        elif isinstance(value, list | tuple | set):
+            left += value
+        elif isinstance(value, str):
+            module = value.partition(".")[0]
+            if re.fullmatch(r"\w+(\.\w+)+", value) and not _is_trusted(value, trust) and _is_importable(module):
+                raise InputError(f"{path}: names {value}: to run code of {module!r}, add --trust {module}")
+            with suppress(yaml.YAMLError):
+                meaning = yaml.safe_load(value)
+                left += [] if meaning == value else [meaning]
+
+
+def _is_trusted(name: str, trust: Collection[str]) -> bool:
+    return any(name.startswith(f"{module}.") for module in (*TRUSTED, *trust))
+
+
+def _is_importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # of what is imported already, and does not say from where
+        return True
 
 
 def given(groups: Sequence[Sequence[str]], name: str) -> str | None:
@@ -167,6 +252,8 @@ def _one_line(message: str, parser: ArgumentParser, short_for: str) -> str:
             return f"{found[1]} is missing: name it (--help says more)"
         name = owner[1].rpartition(".")[2]
         return f"{name} needs {found[1]}: give " + ", ".join(f"--{key}.{word.strip()} VALUE" for word in found[1].split(","))
+    if found := re.search(r"Importing '(\S+)' is not allowed", message):
+        return f"--{key}: {found[1]} runs commands or writes files, and no setting may name it"
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
         return f"--{key} {found[1]}: there is no such class{_nearest(found[1], _class_names(key))}"
     if found := re.search(r"Not of type (\w+): (?:invalid literal for int\(\) with base 10: )?(.+)", message):

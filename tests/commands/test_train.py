@@ -287,7 +287,7 @@ def test_two_processes_train_alike() -> None:
         (["--config", "digits", "--model.generator_optimizer.lr", "-1"], ["an optimizer refuses", "-1"]),
         (["--config", "digits", "--precision", "bf16-true"], ["--precision bf16-true", "use 16-mixed or bf16-mixed"]),
         (["--model.generator", "MLPDiscriminator"], ["--model.generator"]),
-        (["--model.generator", "os.system"], ["--model.generator: Import path os.system"]),
+        (["--model.generator", "os.system"], ["--model.generator: os.system runs commands or writes files"]),
         (["--data.seed", "1"], ["--data.seed: follows seed_everything"]),
         (["--model.generator.num_classes", "3"], ["follows data.num_classes"]),
         (["--config", "digits", "--default_root_dir", "/dev/null/x"], ["/dev/null/x", "cannot be made", "--default_root_dir"]),
