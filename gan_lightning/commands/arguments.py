@@ -38,7 +38,7 @@ def run_command(name: str, command: Callable[[], None]) -> int:
     try:
         command()
     except InputError as error:
-        message, code = f"error: {error}", 2
+        message, code = f"error: {one_line(error)}", 2  # whatever a file's name holds
     except KeyboardInterrupt:
         message, code = "interrupted", 128 + signal.SIGINT
     if message and os.environ.get("RANK", "0") == "0":
