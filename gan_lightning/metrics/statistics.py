@@ -198,7 +198,7 @@ def read_npz(path: Path) -> tuple[Statistics, dict[str, Any]]:
         protocol = json.loads(str(content.get("protocol", "{}")))
     except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: its mu, sigma or protocol are not what they should be; use another") from error
-    counts = protocol.get("class_counts", []) if isinstance(protocol, dict) else None
+    counts = (protocol.get("class_counts") or []) if isinstance(protocol, dict) else None
     if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
         raise InputError(f"{path}: its protocol or the class_counts in it are not what they should be; use another")
     if mean.dim() != 1 or covariance.shape != (len(mean), len(mean)):
