@@ -1,6 +1,7 @@
 """What every command does with its arguments: short flags, their order, and errors of one line."""
 
 import difflib
+import errno
 import importlib
 import importlib.util
 import inspect
@@ -39,6 +40,10 @@ def run_command(name: str, command: Callable[[], None]) -> int:
         command()
     except InputError as error:
         message, code = f"error: {one_line(error)}", 2  # whatever a file's name holds
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        message, code = f"error: {error.filename}: {error.strerror}; give another", 2
     except KeyboardInterrupt:
         message, code = "interrupted", 128 + signal.SIGINT
     if message and os.environ.get("RANK", "0") == "0":
@@ -74,13 +79,14 @@ def read_settings(config: str) -> dict[str, Any]:
         InputError: there is no such file, or it holds something else.
     """
     try:
-        if not Path(config).is_file():
-            raise InputError(f"--config {config}: no such file")
-        content = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, RecursionError, ValueError, OSError) as error:
-        if isinstance(error, InputError):
-            raise
+        found = Path(config).is_file()
+        content = yaml.safe_load(Path(config).read_text(encoding="utf-8")) if found else None
+    except OSError as error:
+        raise InputError(f"--config {config}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InputError(f"--config {config}: cannot be read as YAML: {one_line(error)}") from error
+    if not found:
+        raise InputError(f"--config {config}: no such file")
     if not isinstance(content, dict):
         raise InputError(f"--config {config}: holds no settings (name: value)")
     return content
@@ -213,13 +219,18 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
     """Make the objects that the settings describe.
 
     Raises:
-        InputError: one of their arguments is refused. For an argument that may also be None, jsonargparse hides the reason
-            in a ValueError with an item for each type that it may have.
+        InputError: one of their arguments is refused or null, or a network is too large. For an argument that may also be
+            None, jsonargparse hides the reason in a ValueError with an item for each type that it may have.
     """
+    _refuse_nulls("", config)
     try:
         objects: Namespace = parser.instantiate(config)
     except InputError:
         raise
+    except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
+        if isinstance(error, RuntimeError | TypeError) and not re.search("alloc|overflow", str(error), re.IGNORECASE):
+            raise
+        raise InputError(f"a network is too large for the memory ({one_line(error)[:150]}); make it smaller") from error
     except ValueError as error:
         items = re.findall(r"^ {0,2}- (.+)$", str(error), re.MULTILINE)
         reasons = [item for item in items if not re.match("Not a valid subclass|Expected a", item)]
@@ -227,13 +238,32 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
     return objects
 
 
+def _refuse_nulls(name: str, settings: Any) -> None:
+    """Refuse null for a class's argument that may not be None, which jsonargparse hands on as it is."""
+    if isinstance(settings, list):
+        for item in settings:
+            _refuse_nulls(name, item)
+    if not isinstance(settings, Namespace):
+        return
+    arguments = settings.get("init_args")
+    if isinstance(arguments, Namespace):
+        parameters = _parameters(settings["class_path"])
+        for argument, value in vars(arguments).items():
+            wanted = parameters.get(argument)  # where there is no default, jsonargparse asks for a value
+            optional = wanted is None or wanted.default in (None, wanted.empty) or "None" in str(wanted.annotation)
+            if value is None and not optional:
+                raise InputError(f"--{name}.{argument}: null is no value of it; give one, or leave it out")
+    for part, value in vars(settings).items():
+        _refuse_nulls(name if part == "init_args" else f"{name}.{part}".lstrip("."), value)
+
+
 def _one_line(message: str, parser: ArgumentParser, short_for: str) -> str:
     """jsonargparse's message, which is several lines that end in what matters, as one line that begins with it."""
-    key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    key = re.sub(r"(\.\w+)\1$", r"\1", ".".join(re.findall(r'Parser key "([^"]+)"', message)))
     owner = re.search(r"class_path '([\w.]+)'", message)
     dests = [action.dest for action in parser._actions if action.dest not in ("help", "==SUPPRESS==")]
 
-    if found := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
+    if found := re.search(r"[Uu]nrecognized arguments: ?(\S*)", message):
         unknown = found[1]
         if not unknown.startswith("--"):
             return f"{unknown!r} is no flag, and no value of the one before it; flags begin with --"
@@ -259,8 +289,9 @@ def _one_line(message: str, parser: ArgumentParser, short_for: str) -> str:
     if found := re.search(r"Not of type (\w+): (?:invalid literal for int\(\) with base 10: )?(.+)", message):
         kind = {"Seed": f"a whole number from 0 to {2**32 - 1}"}.get(found[1], found[1])
         return f"--{key}: {found[2].split(' does not conform')[0]} is not {kind}"
-    value = re.search(r"(?:Got value|Given value): (.*)", message)
+    value = re.search(r"(?:Got value|Given value): (.*?)(?:\. Got value: .*)?$", message, re.MULTILINE)
     wanted = [_readable(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value.*)?$", message, re.MULTILINE)]
+    wanted += re.findall(r"Not a valid subclass of (\w+)", message)
     wanted = [kind for kind in dict.fromkeys(wanted) if kind != "NoneType"]
     if key and value and wanted:
         return f"--{key}: {_given_value(value[1])} is not {' or '.join(wanted)}"
@@ -286,13 +317,13 @@ def _nearest(name: str, known: Collection[str], prefix: str = "") -> str:
     return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
-def _parameters(class_path: str) -> list[str]:
+def _parameters(class_path: str) -> dict[str, inspect.Parameter]:
     """The arguments of a class, and those that it hands on to its bases."""
     module, _, name = class_path.rpartition(".")
-    found: list[str] = []
-    for base in inspect.getmro(getattr(importlib.import_module(module), name)):
+    found: dict[str, inspect.Parameter] = {}
+    for base in getattr(getattr(importlib.import_module(module), name), "__mro__", ()):
         if "__init__" in vars(base):
-            found += inspect.signature(vars(base)["__init__"]).parameters
+            found = {**inspect.signature(vars(base)["__init__"]).parameters, **found}
     return found
 
 

@@ -290,6 +290,7 @@ def test_as_typed(trained: str) -> None:
     ("args", "parts"),
     [
         (["nowhere.ckpt"], ["nowhere.ckpt: no such file or folder"]),
+        (["x" * 300], ["x: File name too long; give another"]),
         (["LAST", "--metrics", "fdi"], ["metrics has 'fdi'", "fid, is, kid, prdc, modes"]),
         (["LAST", "--metrics", "kid", "--num_images", "500"], ["num_images is 500: kid needs at least 1,000"]),
         (["LAST", "--num_images", "0"], ["num_images is 0"]),

@@ -174,44 +174,95 @@ VALUES = st.one_of(
 )
 
 
-def flag_names() -> st.SearchStrategy[str]:
-    """The flags that there are, those of classes, and either misspelt."""
-    known = [action.dest for action in make_parser()._actions if action.dest not in ("help", "print_config", "==SUPPRESS==")]
-    arguments = [
-        f"{owner}.{name}" for owner in ("model.generator", "model.discriminator") for name in ("hidden", "conditioning")
+NETWORKS = ["model.generator", "model.discriminator"]
+OPTIMIZERS = [f"{network}_optimizer" for network in NETWORKS]
+MEASURED = [
+    *("data.batch_size", "seed_everything", "model.discriminator_steps", "model.ema_halflife", "model.classification_weight"),
+    *(
+        "image_grid.rows",
+        "image_grid.columns",
+        "image_grid.every_n_steps",
+        "checkpoints.every_n_epochs",
+        "metrics.every_n_steps",
+    ),
+    *("metrics.num_images", "metrics.num_real", "metrics.patience", "metrics.batch_size", "max_steps", "max_epochs", "devices"),
+    *("model.generator.latent_dim", "model.generator.negative_slope", "model.discriminator.dropout", "limit_train_batches"),
+    *(f"{optimizer}.{name}" for optimizer in OPTIMIZERS for name in ("lr", "eps", "weight_decay")),
+]
+NAMED = [
+    "data",
+    "model.loss",
+    "model.penalty",
+    "model.constraint",
+    "model.augmentation",
+    "schedules.beta2",
+    *NETWORKS,
+    *OPTIMIZERS,
+]
+WORDED = [
+    *(f"{network}.{name}" for network in NETWORKS for name in ("hidden", "conditioning", "image_shape")),
+    *(f"{optimizer}.betas" for optimizer in OPTIMIZERS),
+    *("config", "ckpt_path", "init_from", "trust", "data.root", "data.horizontal_flip", "metrics.extractor", "metrics.metrics"),
+    *("logger", "default_root_dir", "max_time", "precision", "accelerator", "strategy", "callbacks", "profiler"),
+]
+
+
+@st.composite
+def penalties_and_such(draw: st.DrawFn) -> list[str]:
+    """A class and one of its arguments."""
+    name, classes, arguments = draw(
+        st.sampled_from(
+            [
+                ("model.penalty", ["R1", "R2", "WGANGP", "DRAGAN", "LeCam"], ["gamma", "weight", "every", "decay"]),
+                ("model.constraint", ["WeightClipping"], ["limit"]),
+                ("model.augmentation", ["DiffAugment", "AdaptiveAugment"], ["probability", "transforms", "target"]),
+                ("schedules.learning_rate", ["LinearSchedule", "CosineSchedule"], ["steps", "start", "end"]),
+                (
+                    "model.generator",
+                    ["MLPGenerator", "DCGANGenerator", "R3GANGenerator"],
+                    ["hidden", "width", "latent_dim", "widths"],
+                ),
+            ]
+        )
+    )
+    argument, value = draw(st.sampled_from(arguments)), draw(NUMBERS | VALUES)
+    needed = ["--schedules.learning_rate.steps", "9"] if name.startswith("schedules") else []
+    return [f"--{name}", draw(st.sampled_from(classes)), *needed, f"--{name}.{argument}={value}"]
+
+
+def flags() -> st.SearchStrategy[list[str]]:
+    """A flag, and most often a value of the kind that it takes; any other one, and misspelt names too."""
+    known = [
+        action.dest for action in make_parser()._actions if not action.dest.endswith(("help", "print_config", "SUPPRESS=="))
     ]
-    arguments += [
-        f"model.{network}_optimizer.{name}" for network in ("generator", "discriminator") for name in ("lr", "betas", "eps")
-    ]
-    arguments += ["data.batch_size", "data.root", "data.image_size", "model.penalty.gamma", "model.generator.latent_dim"]
-    arguments += [
-        "schedules.learning_rate.steps",
-        "schedules.beta2.end",
-        "model.augmentation.probability",
-        "model.generator.width",
-    ]
-    real = st.sampled_from(known + arguments) | st.sampled_from(arguments)
-    short = real.map(lambda name: name.removeprefix("trainer."))
-    misspelt = st.tuples(short, st.integers(0, 40), st.sampled_from(["", "x", ".", "+", "_", "é", " "])).map(
+    real = st.sampled_from(known + MEASURED + NAMED + WORDED).map(lambda name: name.removeprefix("trainer."))
+    misspelt = st.tuples(real, st.integers(0, 40), st.sampled_from(["", "x", ".", "+", "_", "é", " "])).map(
         lambda parts: parts[0][: parts[1]] + parts[2] + parts[0][parts[1] + 1 :]
     )
-    return st.one_of(real, short, short, misspelt, short.map(lambda name: f"{name}+"))
+    pairs = st.one_of(
+        st.tuples(st.sampled_from(MEASURED), NUMBERS),
+        st.tuples(st.sampled_from(NAMED), CLASSES | VALUES),
+        st.tuples(st.sampled_from(WORDED), VALUES),
+        st.tuples(real, VALUES),
+        st.tuples(misspelt | real.map(lambda name: f"{name}+"), VALUES),
+    )
+    return st.tuples(pairs, st.booleans()).map(
+        lambda flag: [f"--{flag[0][0]}={flag[0][1]}"] if flag[1] else [f"--{flag[0][0]}", flag[0][1]]
+    )
 
 
 @pytest.mark.timeout(1800)
 def test_flags(tmp_path: Path, record_property: Record) -> None:
     write_mnist(tmp_path / "data")
     taken: list[bool] = []
-    flag = st.tuples(flag_names(), VALUES, st.booleans())
+    several = st.lists(flags() | penalties_and_such(), min_size=1, max_size=2)
     recipe = st.sampled_from(["digits", "digits", "mlp_mnist", "cgan_mnist", "wgan_gp_mnist"])
     assert set(recipes()) >= {"digits", "mlp_mnist", "cgan_mnist", "wgan_gp_mnist"}
 
     @fuzz(300)
-    @hypothesis.given(recipe, st.lists(flag, min_size=1, max_size=3), st.lists(TEXTS, max_size=1))
-    def read(recipe: str, flags: list[tuple[str, str, bool]], more: list[str]) -> None:
-        words = ["--config", recipe]
-        for name, value, joined in flags:
-            words += [f"--{name}={value}"] if joined else [f"--{name}", value]
+    @hypothesis.given(recipe, several, st.just([]) | st.lists(TEXTS, max_size=1))
+    def read(recipe: str, several: list[list[str]], more: list[str]) -> None:
+        words = ["--config", recipe, *(word for flag in several for word in flag)]
         parser = make_parser()
         try:
             config = outcome(lambda: instantiate(parser, settings(parser, [*words, *more])[0]))
