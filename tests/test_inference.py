@@ -91,12 +91,13 @@ def test_a_checkpoint_cannot_name_any_class(path: Path, class_path: str, message
         gan_lightning.load(path)
 
 
-@pytest.mark.parametrize("arguments", [{"image_shape": "wide"}, {1: 2}, {"hidden": [2**70]}, {"hidden": [-1]}, [1], None])
+@pytest.mark.parametrize("arguments", [{"image_shape": "wide"}, {1: 2}, {"hidden": [2**70]}, {"hidden": [2**60]}, [1], None])
 def test_arguments_that_were_made_up_are_one_line(path: Path, arguments: object) -> None:
     content = checkpoint.load(path)
-    content["gan_lightning"]["generator"]["arguments"] = arguments
+    right = content["gan_lightning"]["generator"]["arguments"]
+    content["gan_lightning"]["generator"]["arguments"] = right | arguments if isinstance(arguments, dict) else arguments
     checkpoint.save(content, path)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=r"image_shape is|arguments do not fit") as caught:
         gan_lightning.load(path)
     assert "\n" not in str(caught.value)
 

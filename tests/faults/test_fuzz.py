@@ -61,9 +61,11 @@ def outcome(act: Callable[[], T]) -> T | str:
 
 
 @st.composite
-def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
-    """``whole`` with bits flipped, its end cut off, a stretch of it overwritten, or left out."""
-    place, length = draw(st.integers(0, len(whole) - 1)), draw(st.integers(1, 300))
+def damaged(draw: st.DrawFn, whole: bytes, part: bytes | None = None) -> bytes:
+    """``whole`` with bits flipped, its end cut off, a stretch of it overwritten, or left out; every other time in ``part``."""
+    place, length = draw(st.integers(0, len(whole) - 1)), draw(st.integers(1, 40))
+    if part is not None and draw(st.booleans()):
+        place = whole.index(part) + place % len(part)
     kind = draw(st.sampled_from(["flipped", "flipped", "cut", "overwritten", "left out"]))
     if kind == "flipped":
         content = bytearray(whole)
@@ -85,11 +87,12 @@ def checkpoint_path(tmp_path: Path) -> Path:
 
 @pytest.mark.timeout(900)
 def test_checkpoint_bytes(checkpoint_path: Path, record_property: Record) -> None:
-    whole, right = checkpoint_path.read_bytes(), gan_lightning.load(checkpoint_path).sample(4)
+    whole, sampler = checkpoint_path.read_bytes(), gan_lightning.load(checkpoint_path)
+    right, weights = sampler.sample(4), sampler.generator.state_dict()["layers.0.weight"].numpy().tobytes()
     refused: list[bool] = []
 
     @fuzz(500)
-    @hypothesis.given(damaged(whole))
+    @hypothesis.given(damaged(whole, weights))
     def load(content: bytes) -> None:
         checkpoint_path.write_bytes(content)
         drawn = outcome(lambda: gan_lightning.load(checkpoint_path).sample(4))
@@ -97,7 +100,7 @@ def test_checkpoint_bytes(checkpoint_path: Path, record_property: Record) -> Non
         refused.append(isinstance(drawn, str))
 
     load()
-    assert 0 < sum(refused) < len(refused)  # some bytes are of no consequence, such as a date in the zip
+    assert 2 * sum(refused) > len(refused)  # a few bytes are of no consequence, such as a date in the zip
     report(record_property, "checkpoint bytes flipped or cut", len(refused))
 
 
