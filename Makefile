@@ -15,7 +15,7 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "gan_lightning needs Python 3.10 or newer, and $(PYTHON) is " + sys.version.split()[0])'
