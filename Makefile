@@ -19,7 +19,7 @@ test-faults: .venv/installed-dev
 	GAN_LIGHTNING_THOROUGH=1 $(BIN)/python -m pytest -m "" tests/faults tests/test_processes.py tests/test_recipes.py::test_a_resumed_run_ends_as_one_that_never_stopped
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "gan_lightning needs Python 3.10 or newer, and $(PYTHON) is " + sys.version.split()[0])'

@@ -128,6 +128,6 @@ def load_weights(network: torch.nn.Module, weights: dict[str, Tensor], prefix: s
     own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     try:
         network.load_state_dict(own)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         first = [*str(error).splitlines(), ""][1].strip()  # after a line of introduction, one for each that differs
         raise InputError(f"{path}: its weights {prefix}* do not fit {type(network).__name__}: {first[:150]}") from error

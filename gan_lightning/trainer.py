@@ -81,7 +81,10 @@ def move_aside(path: Path) -> None:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints are written aside and renamed, and verified when they are read (see ``checkpoint.py``)."""
+    """Checkpoints are written aside and renamed, and verified when they are read (see ``checkpoint.py``).
+
+    Hyper-parameters, which a data source of one's own may keep, stay out: a checkpoint that has them is refused.
+    """
 
     def save_checkpoint(self, content: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:
         """Write a checkpoint.
@@ -89,8 +92,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             InputError: it cannot be written, because the disk is full, say; an earlier one under this name stays as it is.
         """
+        kept = {name: value for name, value in content.items() if name not in checkpoint.HYPER_PARAMETERS}
         try:
-            checkpoint.save(content, path)
+            checkpoint.save(kept, path)
         except OSError as error:
             tensors = [leaf for leaf in tree_leaves(content) if isinstance(leaf, Tensor)]
             size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)

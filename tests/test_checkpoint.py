@@ -1,15 +1,19 @@
 """Files that are whole or not there."""
 
 import os
+import stat
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 
 from gan_lightning import checkpoint
 from gan_lightning.errors import InputError
+from gan_lightning.trainer import AtomicCheckpointIO
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
@@ -81,18 +85,191 @@ def test_a_truncated_file_is_refused(tmp_path: Path, kept: float) -> None:
 
 
 NETWORK = {"class_path": "gan_lightning.networks.mlp.MLPGenerator", "arguments": {}}
+WHOLE: dict[str, Any] = {
+    "gan_lightning": {
+        "format_version": checkpoint.FORMAT_VERSION,
+        "generator": NETWORK,
+        "discriminator": NETWORK,
+        "ema": False,
+    },
+    "state_dict": {},
+    "global_step": 3,
+    "pytorch-lightning_version": "2.6.6",
+}
 
 
-class RunsCode:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, ("ran",)
+class Calls:
+    """Pickled, what calls a function with arguments when it is unpickled."""
+
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return self.function, self.arguments
 
 
-def test_a_file_that_would_run_code_does_not(tmp_path: Path) -> None:
-    torch.save({"state_dict": RunsCode()}, tmp_path / "evil.ckpt")
-    with pytest.raises(InputError, match="holds more than tensors and primitives"):
-        checkpoint.load(tmp_path / "evil.ckpt")
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_file_that_would_run_code_does_not(tmp_path: Path, legacy: bool, zipped: bool) -> None:
+    content = {"state_dict": Calls(os.system, "touch ran")}
+    torch.save(content, tmp_path / "evil.ckpt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(InputError, match=r"holds more than tensors and primitives|not a file of torch\.save"):
+        checkpoint.load(tmp_path / "evil.ckpt", legacy=legacy)
     assert not Path("ran").exists()
+    torch.load(tmp_path / "evil.ckpt", weights_only=False)
+    assert Path("ran").exists()  # it would have
+
+
+def rewrite(path: Path, pickled: bytes, compression: int = zipfile.ZIP_STORED) -> None:
+    """Put a pickle of one's own into a file of torch.save, with right checksums."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, pickled if name.endswith("data.pkl") else content)
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        b"",
+        b"not a pickle",
+        b"\x80\x02.",  # the end of an empty stack
+        b"\x80\x02K\x01K\x02e.",  # appends to a number
+        b"\x80\x02h\x05.",  # takes from an empty memory
+        b"\x80\x02\x8a\x08" + b"\xff" * 8 + b"a.",
+        b"\x80\x02X\xff\xff\xff\x7fshort.",
+        b"\x80\x02(" + b"(" * 100_000 + b"l" * 50_000 + b".",
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NJ\x00\x00\x00\x7f)tR.",
+        b"\x80\x02cbuiltins\nbytearray\n\x8a\x09\xff\xff\xff\xff\xff\xff\xff\xff\x00\x85R.",
+    ],
+)
+def test_a_pickle_that_was_made_to_fail_is_one_line(tmp_path: Path, pickled: bytes) -> None:
+    path = tmp_path / "file.pt"
+    checkpoint.save({"weights": torch.zeros(3)}, path)
+    rewrite(path, pickled)
+    with pytest.raises(InputError, match=r"file\.pt: (damaged|cannot be read)") as caught:
+        checkpoint.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_any_error_of_unpickling_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save([1], tmp_path / "file.pt")
+    for error in (MemoryError, OverflowError, AttributeError, RecursionError, AssertionError, UnicodeError):
+
+        def fail(*_: object, error: type[Exception] = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(torch, "load", fail)
+        with pytest.raises(InputError, match="cannot be read as tensors and primitives"):
+            checkpoint.load(tmp_path / "file.pt")
+
+
+def test_a_compressed_file_of_tensors_is_refused(tmp_path: Path) -> None:
+    """torch.save never compresses: ten megabytes of zeros in ten kilobytes are a bomb."""
+    path = tmp_path / "bomb.pt"
+    checkpoint.save({"weights": torch.zeros(2_500_000)}, path)
+    with zipfile.ZipFile(path) as archive:
+        pickled = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
+    rewrite(path, pickled, zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 20_000
+    with pytest.raises(InputError, match=r"bomb\.pt: damaged, or not a file of torch\.save"):
+        checkpoint.load(path)
+
+
+def test_a_file_whose_parts_share_a_name_or_their_bytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file.pt"
+    checkpoint.save({"weights": torch.zeros(1000)}, path)
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr(archive.namelist()[0], b"another")
+    with pytest.raises(InputError, match="not a file of torch"):
+        checkpoint.load(path)
+    checkpoint.save({"weights": torch.zeros(1000)}, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        for number in range(9):  # all of them the same bytes of the file
+            again = zipfile.ZipInfo(f"again{number}")
+            whole = max(archive.infolist(), key=lambda member: member.file_size)
+            again.header_offset, again.CRC = whole.header_offset, whole.CRC
+            again.file_size = again.compress_size = whole.file_size
+            archive.filelist.append(again)
+            archive.NameToInfo[again.filename] = again
+        archive.writestr("end", b"")
+    with pytest.raises(InputError, match=r"bytes that unpack to [\d,]+, which no file of torch\.save does"):
+        checkpoint.load(path)
+
+
+def test_a_file_that_only_ends_as_a_zip_is_refused(tmp_path: Path) -> None:
+    """torch.load would take its beginning for the old format, which has no checksums."""
+    path = tmp_path / "file.pt"
+    checkpoint.save([1], path)
+    whole = path.read_bytes()
+    torch.save([2], path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes() + whole)
+    assert torch.load(path, weights_only=True) == [2]
+    with pytest.raises(InputError, match="not a file of torch"):
+        checkpoint.load(path)
+
+
+def test_missing_entries_are_named(tmp_path: Path) -> None:
+    checkpoint.save({"a": 1, "b": 2}, tmp_path / "file.pt")
+    assert checkpoint.load(tmp_path / "file.pt", keys=("a",)) == {"a": 1, "b": 2}
+    with pytest.raises(InputError, match=r"file\.pt: it has no c and no d; use another"):
+        checkpoint.load(tmp_path / "file.pt", keys=("a", "c", "d"))
+    checkpoint.save([1], tmp_path / "file.pt")
+    with pytest.raises(InputError, match="it has no a"):
+        checkpoint.load(tmp_path / "file.pt", keys=("a",))
+
+
+LOADERS = [checkpoint.load, lambda path: checkpoint.load_arrays(path, ["mu"])]
+
+
+@pytest.mark.parametrize("load", LOADERS)
+@pytest.mark.timeout(20)
+def test_what_is_no_regular_file_is_refused(tmp_path: Path, load: Callable[[Path], object]) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name, message in {"folder": "not a file", "pipe": "not a file", "link": "not a file", "loop": "no such file"}.items():
+        with pytest.raises(InputError, match=f"{name}: {message}"):
+            load(tmp_path / name)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    with pytest.raises(InputError, match="cannot be read"):
+        load(tmp_path / ("long" * 100))
+
+
+@pytest.mark.parametrize("save", [numpy.savez, numpy.savez_compressed])
+def test_arrays_are_loaded_and_every_flipped_bit_is_found(tmp_path: Path, save: Callable[..., None]) -> None:
+    path = tmp_path / "file.npz"
+    made = numpy.random.default_rng(0).normal(size=100)
+    save(path, mu=made, more=numpy.array([print], dtype=object))
+    assert (checkpoint.load_arrays(path, ["mu"], optional=["sigma"])["mu"] == made).all()
+    with pytest.raises(InputError, match=r"file\.npz: it has no sigma"):
+        checkpoint.load_arrays(path, ["mu", "sigma"])
+    whole = path.read_bytes()
+    for position in range(200, 700, 31):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        with pytest.raises(InputError, match="damaged"):
+            checkpoint.load_arrays(path, ["mu"])
+
+
+def test_arrays_that_unpack_to_an_absurd_size_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.npz"
+    numpy.savez_compressed(path, mu=numpy.zeros(1_000_000))
+    assert len(checkpoint.load_arrays(path, ["mu"])["mu"]) == 1_000_000
+    monkeypatch.setattr(checkpoint, "FEWEST_BYTES_REFUSED", 1_000_000)
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", lambda _: pytest.fail("unpacked"))
+    with pytest.raises(InputError, match=r"bytes that unpack to 8,000,\d+, which no file of numpy\.savez does"):
+        checkpoint.load_arrays(path, ["mu"])
+
+
+def test_an_array_that_claims_to_be_larger_than_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "file.npz"
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }".ljust(117) + "\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mu.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(80))
+    with pytest.raises(InputError, match="its arrays cannot be read"):
+        checkpoint.load_arrays(path, ["mu"])
 
 
 @pytest.mark.parametrize(
@@ -117,12 +294,45 @@ def test_a_file_that_would_run_code_does_not(tmp_path: Path) -> None:
             },
             "without global",
         ),
+        (
+            {
+                "gan_lightning": {
+                    "format_version": torch.ones(2),
+                    "generator": NETWORK,
+                    "discriminator": NETWORK,
+                    "ema": False,
+                }
+            },
+            "format unknown",
+        ),
+        *(
+            ({**WHOLE, **{name: value}}, message)
+            for name, value, message in (
+                ("hyper_parameters", {"_instantiator": "os.system"}, "hyper_parameters, of which Lightning makes objects"),
+                ("datamodule_hyper_parameters", {"_instantiator": "os.system"}, "datamodule_hyper_parameters, of which"),
+                ("hparams_name", "kwargs", "hparams_name, of which"),
+                ("state_dict", [1], "state_dict holds no weights"),
+                ("state_dict", {1: torch.ones(1)}, "state_dict holds no weights"),
+                ("global_step", "7", "global_step is no whole number"),
+            )
+        ),
     ],
 )
 def test_a_foreign_file_is_refused(tmp_path: Path, content: object, message: str) -> None:
     checkpoint.save(content, tmp_path / "file.ckpt")
     with pytest.raises(InputError, match=message):
         checkpoint.load_gan(tmp_path / "file.ckpt")
+
+
+def test_a_whole_checkpoint_is_not_refused(tmp_path: Path) -> None:
+    checkpoint.save(WHOLE, tmp_path / "file.ckpt")
+    assert checkpoint.load_gan(tmp_path / "file.ckpt") == WHOLE
+
+
+def test_what_training_writes_has_no_hyper_parameters(tmp_path: Path) -> None:
+    content = {**WHOLE, "datamodule_hyper_parameters": {"root": "photos"}, "hyper_parameters": {}}
+    AtomicCheckpointIO().save_checkpoint(content, tmp_path / "file.ckpt")
+    assert AtomicCheckpointIO().load_checkpoint(tmp_path / "file.ckpt") == WHOLE
 
 
 def test_a_missing_file_is_named() -> None:

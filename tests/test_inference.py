@@ -91,6 +91,33 @@ def test_a_checkpoint_cannot_name_any_class(path: Path, class_path: str, message
         gan_lightning.load(path)
 
 
+@pytest.mark.parametrize("arguments", [{"image_shape": "wide"}, {1: 2}, {"hidden": [2**70]}, {"hidden": [2**60]}, [1], None])
+def test_arguments_that_were_made_up_are_one_line(path: Path, arguments: object) -> None:
+    content = checkpoint.load(path)
+    right = content["gan_lightning"]["generator"]["arguments"]
+    content["gan_lightning"]["generator"]["arguments"] = right | arguments if isinstance(arguments, dict) else arguments
+    checkpoint.save(content, path)
+    with pytest.raises(InputError, match=r"image_shape is|arguments do not fit") as caught:
+        gan_lightning.load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_is_imported_before_the_refusal(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("side_effect.py").write_text("open('ran', 'w')\nfrom tests.test_inference import OwnGenerator\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    content = checkpoint.load(path)
+    for class_path in ("side_effect.OwnGenerator", "side_effect", ".side_effect", "gan_lightning_.side_effect", 5):
+        content["gan_lightning"]["generator"]["class_path"] = class_path
+        checkpoint.save(content, path)
+        with pytest.raises(InputError, match="trust"):
+            gan_lightning.load(path)
+    assert not Path("ran").exists()
+    content["gan_lightning"]["generator"]["class_path"] = "side_effect.OwnGenerator"
+    checkpoint.save(content, path)
+    gan_lightning.load(path, trust=["side_effect"])
+    assert Path("ran").exists()  # it would have
+
+
 def test_a_class_of_ones_own_needs_trust(path: Path) -> None:
     content = checkpoint.load(path)
     content["gan_lightning"]["generator"]["class_path"] = "tests.test_inference.OwnGenerator"

@@ -1,21 +1,34 @@
 """What every command does with its arguments: short flags, their order, and errors of one line."""
 
 import difflib
+import errno
 import importlib
+import importlib.util
 import inspect
 import re
 import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from gan_lightning import processes
 from gan_lightning.errors import Diverged, InputError, ProcessLost, one_line
+
+TRUSTED = ("gan_lightning", "torch.optim", "lightning.pytorch")
+"""Modules whose classes every config.yaml may name."""
+FILE_SETTINGS = frozenset({"ckpt_path", "default_root_dir", "init_from", "root", "weights"})
+"""Settings whose value is the name of a file or folder, whatever it looks like."""
+TEXT_SETTINGS = frozenset({"ckpt_path", "data", "init_from", "trust"})
+"""Those that stand by themselves and are text; that of another one is a file with its settings."""
+MOST_VALUES = 10_000  # of a config.yaml; runs have some hundred
+set_parsing_settings(import_path_denylist=["os"])  # so that what jsonargparse would only warn of, it refuses
 
 
 def run_command(name: str, command: Callable[[], None]) -> int:
@@ -30,8 +43,12 @@ def run_command(name: str, command: Callable[[], None]) -> int:
     except Diverged as error:
         message, code = f"error: {error}", 2
     except InputError as error:
-        message, code = f"error: {error}", 2
+        message, code = f"error: {one_line(error)}", 2  # whatever a file's name holds
         speaks = speaks or processes.count() > 1
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        message, code = f"error: {error.filename}: {error.strerror}; give another", 2
     except ProcessLost as error:
         processes.end_process(f"{name}: error: {error}")
     except KeyboardInterrupt:
@@ -53,20 +70,33 @@ def config_path(config: str) -> str:
         InputError: there is no such file or recipe.
     """
     if config.endswith((".yaml", ".yml")):
-        if not Path(config).is_file():
-            raise InputError(f"--config {config}: no such file")
-        try:
-            content = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-            raise InputError(f"--config {config}: cannot be read as YAML: {one_line(error)}") from error
-        if not isinstance(content, dict):
-            raise InputError(f"--config {config}: holds no settings (name: value)")
+        read_settings(config)
         return config
     shipped = recipes()
     if config not in shipped:
         near = _nearest(config, shipped) or f"; there are {', '.join(shipped)}"
         raise InputError(f"--config {config}: no such recipe{near} (the path of a file ends in .yaml)")
     return str(shipped[config])
+
+
+def read_settings(config: str) -> dict[str, Any]:
+    """The settings in a YAML file.
+
+    Raises:
+        InputError: there is no such file, or it holds something else.
+    """
+    try:
+        found = Path(config).is_file()
+        content = yaml.safe_load(Path(config).read_text(encoding="utf-8")) if found else None
+    except OSError as error:
+        raise InputError(f"--config {config}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InputError(f"--config {config}: cannot be read as YAML: {one_line(error)}") from error
+    if not found:
+        raise InputError(f"--config {config}: no such file")
+    if not isinstance(content, dict):
+        raise InputError(f"--config {config}: holds no settings (name: value)")
+    return content
 
 
 def arrange(args: Sequence[str], short_for: str = "", short: Collection[str] = ()) -> list[list[str]]:
@@ -108,6 +138,67 @@ def _name(flag: str) -> str:
     return flag.removeprefix("--").partition("=")[0].rstrip("+")
 
 
+def trusted_modules(text: str) -> list[str]:
+    """What ``--trust`` names: top-level modules of one's own, with commas between them.
+
+    Raises:
+        InputError: a word that is no name of a top-level module.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if not name.isidentifier():
+            raise InputError(f"--trust {name}: give the names of top-level modules, such as --trust my_module,other_module")
+    return names
+
+
+def check_imports(path: Path, settings: dict[str, Any], trust: Collection[str]) -> None:
+    """Refuse settings of a file that nobody named where they would import what is not trusted; nothing is imported here.
+
+    A checkpoint is often another person's, and so is the config.yaml beside it. Any text in it may name something to import:
+    a class, a function, or further settings written as text.
+
+    Args:
+        path: the file, for the message.
+        settings: what it holds, or the part of it that is used.
+        trust: top-level modules, besides :data:`TRUSTED`, that it may name.
+
+    Raises:
+        InputError: it names an importable module outside, or a further file of settings.
+    """
+    for name, value in settings.items():
+        if name == "config" or (isinstance(value, str) and str(name).partition(".")[0] not in TEXT_SETTINGS):
+            raise InputError(f"{path}: names a further file of settings ({name}: {value}); name the files yourself by --config")
+    left: list[Any] = [settings]
+    seen = 0
+    while left:
+        value = left.pop()
+        seen += 1
+        if seen > MOST_VALUES:
+            raise InputError(f"{path}: holds more than {MOST_VALUES:,} values, as no config.yaml of a run does; use another")
+        if isinstance(value, dict):
+            left += [item for name, item in value.items() if str(name).rpartition(".")[2] not in FILE_SETTINGS]
+        elif isinstance(value, list | tuple | set):
+            left += value
+        elif isinstance(value, str):
+            module = value.partition(".")[0]
+            if re.fullmatch(r"\w+(\.\w+)+", value) and not _is_trusted(value, trust) and _is_importable(module):
+                raise InputError(f"{path}: names {value}: to run code of {module!r}, add --trust {module}")
+            with suppress(yaml.YAMLError):
+                meaning = yaml.safe_load(value)
+                left += [] if meaning == value else [meaning]
+
+
+def _is_trusted(name: str, trust: Collection[str]) -> bool:
+    return any(name.startswith(f"{module}.") for module in (*TRUSTED, *trust))
+
+
+def _is_importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # of what is imported already, and does not say from where
+        return True
+
+
 def given(groups: Sequence[Sequence[str]], name: str) -> str | None:
     """The value of the flag ``--name`` in what :func:`arrange` returned, or None; the last one counts."""
     for flag, *values in reversed(groups):
@@ -135,13 +226,18 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
     """Make the objects that the settings describe.
 
     Raises:
-        InputError: one of their arguments is refused. For an argument that may also be None, jsonargparse hides the reason
-            in a ValueError with an item for each type that it may have.
+        InputError: one of their arguments is refused or null, or a network is too large. For an argument that may also be
+            None, jsonargparse hides the reason in a ValueError with an item for each type that it may have.
     """
+    _refuse_nulls("", config)
     try:
         objects: Namespace = parser.instantiate(config)
     except InputError:
         raise
+    except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
+        if isinstance(error, RuntimeError | TypeError) and not re.search("alloc|overflow", str(error), re.IGNORECASE):
+            raise
+        raise InputError(f"a network is too large for the memory ({one_line(error)[:150]}); make it smaller") from error
     except ValueError as error:
         items = re.findall(r"^ {0,2}- (.+)$", str(error), re.MULTILINE)
         reasons = [item for item in items if not re.match("Not a valid subclass|Expected a", item)]
@@ -149,13 +245,32 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
     return objects
 
 
+def _refuse_nulls(name: str, settings: Any) -> None:
+    """Refuse null for a class's argument that may not be None, which jsonargparse hands on as it is."""
+    if isinstance(settings, list):
+        for item in settings:
+            _refuse_nulls(name, item)
+    if not isinstance(settings, Namespace):
+        return
+    arguments = settings.get("init_args")
+    if isinstance(arguments, Namespace):
+        parameters = _parameters(settings["class_path"])
+        for argument, value in vars(arguments).items():
+            wanted = parameters.get(argument)  # where there is no default, jsonargparse asks for a value
+            optional = wanted is None or wanted.default in (None, wanted.empty) or "None" in str(wanted.annotation)
+            if value is None and not optional:
+                raise InputError(f"--{name}.{argument}: null is no value of it; give one, or leave it out")
+    for part, value in vars(settings).items():
+        _refuse_nulls(name if part == "init_args" else f"{name}.{part}".lstrip("."), value)
+
+
 def _one_line(message: str, parser: ArgumentParser, short_for: str) -> str:
     """jsonargparse's message, which is several lines that end in what matters, as one line that begins with it."""
-    key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    key = re.sub(r"(\.\w+)\1$", r"\1", ".".join(re.findall(r'Parser key "([^"]+)"', message)))
     owner = re.search(r"class_path '([\w.]+)'", message)
     dests = [action.dest for action in parser._actions if action.dest not in ("help", "==SUPPRESS==")]
 
-    if found := re.search(r"[Uu]nrecognized arguments: (\S+)", message):
+    if found := re.search(r"[Uu]nrecognized arguments: ?(\S*)", message):
         unknown = found[1]
         if not unknown.startswith("--"):
             return f"{unknown!r} is no flag, and no value of the one before it; flags begin with --"
@@ -174,13 +289,16 @@ def _one_line(message: str, parser: ArgumentParser, short_for: str) -> str:
             return f"{found[1]} is missing: name it (--help says more)"
         name = owner[1].rpartition(".")[2]
         return f"{name} needs {found[1]}: give " + ", ".join(f"--{key}.{word.strip()} VALUE" for word in found[1].split(","))
+    if found := re.search(r"Importing '(\S+)' is not allowed", message):
+        return f"--{key}: {found[1]} runs commands or writes files, and no setting may name it"
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
         return f"--{key} {found[1]}: there is no such class{_nearest(found[1], _class_names(key))}"
     if found := re.search(r"Not of type (\w+): (?:invalid literal for int\(\) with base 10: )?(.+)", message):
         kind = {"Seed": f"a whole number from 0 to {2**32 - 1}"}.get(found[1], found[1])
         return f"--{key}: {found[2].split(' does not conform')[0]} is not {kind}"
-    value = re.search(r"(?:Got value|Given value): (.*)", message)
+    value = re.search(r"(?:Got value|Given value): (.*?)(?:\. Got value: .*)?$", message, re.MULTILINE)
     wanted = [_readable(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value.*)?$", message, re.MULTILINE)]
+    wanted += re.findall(r"Not a valid subclass of (\w+)", message)
     wanted = [kind for kind in dict.fromkeys(wanted) if kind != "NoneType"]
     if key and value and wanted:
         return f"--{key}: {_given_value(value[1])} is not {' or '.join(wanted)}"
@@ -206,13 +324,13 @@ def _nearest(name: str, known: Collection[str], prefix: str = "") -> str:
     return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
-def _parameters(class_path: str) -> list[str]:
+def _parameters(class_path: str) -> dict[str, inspect.Parameter]:
     """The arguments of a class, and those that it hands on to its bases."""
     module, _, name = class_path.rpartition(".")
-    found: list[str] = []
-    for base in inspect.getmro(getattr(importlib.import_module(module), name)):
+    found: dict[str, inspect.Parameter] = {}
+    for base in getattr(getattr(importlib.import_module(module), name), "__mro__", ()):
         if "__init__" in vars(base):
-            found += inspect.signature(vars(base)["__init__"]).parameters
+            found = {**inspect.signature(vars(base)["__init__"]).parameters, **found}
     return found
 
 

@@ -24,7 +24,7 @@ from torch import distributed
 
 from gan_lightning import inference
 from gan_lightning.checkpoint import fingerprint
-from gan_lightning.commands.arguments import arrange, given, instantiate, parse, run_command
+from gan_lightning.commands.arguments import arrange, check_imports, given, instantiate, parse, run_command, trusted_modules
 from gan_lightning.commands.real_images import (
     add_real_images,
     check_numbers,
@@ -79,7 +79,9 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the latents")
     parser.add_argument("--raw", action="store_true", help="the generator's own weights, not their average")
-    parser.add_argument("--trust", type=list[str], default=[], help="modules of one's own that the checkpoint may name")
+    parser.add_argument(
+        "--trust", default="", help="modules of one's own, a,b, that the checkpoint and its config.yaml may name"
+    )
     parser.add_argument("--reference", type=str | None, help="an .npz with mu and sigma, instead of real images")
     parser.add_argument("--output", type=str | None, help="the record; by default beside the checkpoint, none of a folder")
     add_real_images(parser)
@@ -218,16 +220,22 @@ def _settings(args: Sequence[str]) -> Namespace:
     own = source.parent.parent / "config.yaml"
     if config.data is not None or config.real is not None or not (source.is_file() and own.is_file()):
         return instantiate(parser, config)
-    try:
-        parser.set_defaults(data=yaml.safe_load(own.read_text(encoding="utf-8"))["data"])
-    except (yaml.YAMLError, UnicodeDecodeError, OSError, KeyError, TypeError) as error:
-        raise InputError(f"{own}: does not say what the run was trained on ({one_line(error)}); use --data") from error
+    data = _data_of_the_run(own)
+    check_imports(own, {"data": data}, trusted_modules(config.trust))
+    parser.set_defaults(data=data)
     try:
         return instantiate(parser, parse(parser, groups))
     except InputError:
         if config.reference is None:
             raise
         return instantiate(parser, config)  # its statistics stand for the data, which need not be there
+
+
+def _data_of_the_run(own: Path) -> Any:
+    try:
+        return yaml.safe_load(own.read_text(encoding="utf-8"))["data"]
+    except (yaml.YAMLError, RecursionError, ValueError, OSError, KeyError, TypeError) as error:
+        raise InputError(f"{own}: does not say what the run was trained on ({one_line(error)}); use --data") from error
 
 
 def _folder_source(config: Namespace) -> Source:
@@ -242,7 +250,7 @@ def _folder_source(config: Namespace) -> Source:
 
 
 def _checkpoint_source(config: Namespace, device: torch.device) -> Source:
-    sampler = inference.load(config.source, raw=config.raw, device=device, trust=config.trust)
+    sampler = inference.load(config.source, raw=config.raw, device=device, trust=trusted_modules(config.trust))
     channels, height, width = sampler.generator.image_shape
     count = NUM_IMAGES if config.num_images is None else config.num_images
     about = {**sampler.origin, "seed": config.seed, "latents": "Philox, one stream an image"}

@@ -24,7 +24,17 @@ from lightning.pytorch.loggers import TensorBoardLogger
 import gan_lightning.networks  # noqa: F401  (so that their short names are known)
 from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, ImageGrid, ProgressBar, Schedules, StopSignals, TrainingLog
-from gan_lightning.commands.arguments import arrange, config_path, given, instantiate, parse, run_command
+from gan_lightning.commands.arguments import (
+    arrange,
+    check_imports,
+    config_path,
+    given,
+    instantiate,
+    parse,
+    read_settings,
+    run_command,
+    trusted_modules,
+)
 from gan_lightning.data import Digits, ImageDataModule
 from gan_lightning.errors import Diverged, InputError, ProcessLost, one_line
 from gan_lightning.gan import ADAM, GAN
@@ -65,6 +75,7 @@ def make_parser() -> ArgumentParser:
         "--roll_back", type=bool, default=False, help="where the training diverges, go back once, with other random numbers"
     )
     parser.add_argument("--init_from", type=str | None, help="begin with the weights of a checkpoint, and nothing else of it")
+    parser.add_argument("--trust", default="", help="modules of one's own, a,b, that the config.yaml of a checkpoint may name")
     parser.add_class_arguments(Trainer, "trainer", skip={"logger", "default_root_dir"}, instantiate=False)
     parser.add_argument("--trainer.logger", type=LoggerName | list[LoggerName] | bool, default="tensorboard", help="what logs")
     parser.add_argument("--trainer.default_root_dir", default=".", help="runs lie in lightning_logs/version_N below it")
@@ -178,6 +189,8 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
         used, _ = _resume_from(ckpt_path, given(groups, "trainer.default_root_dir") or ".")
         used = used or (Path(weights) if weights else None)
         own = used and used.parent.parent / "config.yaml"
+        if own and own.is_file():
+            check_imports(own, read_settings(str(own)), trusted_modules(given(groups, "trust") or ""))
         groups = [["--config", str(own) if own and own.is_file() else config_path(DEFAULT_RECIPE)], *groups]
     config = parse(parser, groups, "trainer")
     penalties = config.model.penalty
@@ -221,6 +234,7 @@ def _save_config(parser: ArgumentParser, config: Namespace, trainer: Trainer, fo
     content = config.clone()
     content.ckpt_path = None
     content.pop("config", None)
+    content.pop("trust")  # is said anew, each time
     try:
         text = parser.dump(content, skip_unset=False)
     except yaml.YAMLError as error:

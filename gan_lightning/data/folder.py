@@ -23,7 +23,9 @@ from gan_lightning.data.loaders import ImageLoader, WorkerLoader
 from gan_lightning.errors import InputError, one_line
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-CACHE_VERSION = 1
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What files of these endings hold, one another's too; nothing else is tried, such as PostScript, which is a program."""
+CACHE_VERSION = 2
 HELD_OUT = 10  # one image in so many is the test split where the folder has none
 
 
@@ -200,7 +202,7 @@ def count_other_sizes(folder: Path, image_shape: tuple[int, int, int]) -> int:
     _, files = _scan(folder)
     count = 0
     for path in files.paths:
-        with suppress(OSError), Image.open(folder / path) as image:
+        with suppress(Exception), _open(folder / path) as image:
             count += image.size != (image_shape[2], image_shape[1])
     return count
 
@@ -214,9 +216,9 @@ def first_image_shape(folder: Path) -> tuple[int, int, int]:
     _, files = _scan(folder)
     path = folder / files.paths[0]
     try:
-        with Image.open(path) as image:
+        with _open(path) as image:
             return (1 if image.mode in ("1", "L", "I", "I;16") else 3), image.height, image.width
-    except OSError as error:
+    except Exception as error:  # Pillow raises all sorts for a damaged file
         raise InputError(f"{path}: cannot be read as an image ({one_line(error)}); mend or remove it") from error
 
 
@@ -234,13 +236,20 @@ class DecodedFiles(Dataset[tuple[Tensor, int]]):
         return image, -1 if self.files.labels is None else self.files.labels[index]
 
 
+def _open(path: Path) -> Image.Image:
+    """An image whose size is known and whose pixels are not read yet; a pipe or a device is not waited for."""
+    if not path.is_file():
+        raise ValueError("not a file" if path.exists() else "a link that leads nowhere, or in a circle")
+    return Image.open(path, formats=FORMATS)
+
+
 def decode(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
     """Read an image file as uint8 (C, H, W): upright, on white where transparent, resized and centre-cropped if need be.
 
     Raises:
         Exception: whatever Pillow says of a file that is no image, or a part of one.
     """
-    with Image.open(path) as opened:
+    with _open(path) as opened:
         image: Image.Image = ImageOps.exif_transpose(opened)
         if image.mode == "F":
             raise ValueError("its pixels are floating-point numbers of unknown range")
@@ -293,10 +302,10 @@ class _Packed:
 def _cached(path: Path) -> dict[str, Any] | None:
     """A cache file's content; None where there is none, or a damaged one, which is then made anew."""
     try:
-        content = checkpoint.load(path)
+        content: dict[str, Any] = checkpoint.load(path, keys=("images", "corrupt"))
     except InputError:
         return None
-    return content if isinstance(content, dict) and content.keys() == {"images", "corrupt"} else None
+    return content
 
 
 def _tensor(labels: tuple[int, ...] | None) -> Tensor | None:
@@ -327,9 +336,13 @@ def _find(root: Path) -> tuple[tuple[str, ...], dict[Split, Files]]:
 
 
 def _require_folder(folder: Path) -> None:
-    if not folder.exists():
+    try:
+        exists, is_folder = folder.exists(), folder.is_dir()
+    except OSError as error:  # such as a name that is too long
+        raise InputError(f"{folder}: cannot be looked at ({error.strerror}); name a folder of images") from error
+    if not exists:
         raise InputError(f"{folder}: no such folder; name a folder of images")
-    if not folder.is_dir():
+    if not is_folder:
         raise InputError(f"{folder}: not a folder; name a folder of images")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise InputError(f"{folder}: this folder may not be read; give yourself the right to, or name another by --data.root")

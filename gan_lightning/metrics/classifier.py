@@ -197,12 +197,12 @@ def train_classifier(network: nn.Sequential, train: Images, test: Images, progre
 def _load(path: Path, key: dict[str, Any], network: nn.Sequential) -> float | None:
     """Fill the network from the cache; its accuracy, or None where there is no such file, or it is not whole."""
     try:
-        content = checkpoint.load(path)
+        content = checkpoint.load(path, keys=("key", "accuracy", "digest", "weights"))
         if content["key"] != key or content["digest"] != fingerprint(*content["weights"].values()):
             return None
         network.load_state_dict(content["weights"])
         return float(content["accuracy"])
-    except (InputError, KeyError, TypeError, AttributeError, RuntimeError, ValueError):
+    except (InputError, TypeError, AttributeError, RuntimeError, ValueError):
         return None
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -166,10 +165,10 @@ def write_cache(folder: Path, key: dict[str, Any], statistics: Statistics) -> No
 
 def _read(path: Path, key: dict[str, Any], names: set[str]) -> dict[str, Tensor] | None:
     try:
-        content = checkpoint.load(path)
+        content = checkpoint.load(path, keys={"key", "digest", *names})
     except InputError:
         return None
-    if not isinstance(content, dict) or content.keys() != {"key", "digest", *names} or content["key"] != _key_text(key):
+    if content["key"] != _key_text(key):
         return None
     tensors = {name: value for name, value in content.items() if name in names}
     if not all(isinstance(value, Tensor) for value in tensors.values()):
@@ -193,19 +192,22 @@ def read_npz(path: Path) -> tuple[Statistics, dict[str, Any]]:
     Raises:
         InputError: no such file, or it is damaged, or holds something else.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give an .npz with mu and sigma")
+    content = checkpoint.load_arrays(path, keys=("mu", "sigma"), optional=("protocol",))
     try:
-        with numpy.load(path, allow_pickle=False) as content:
-            mean, covariance = (torch.from_numpy(content[name].astype(numpy.float64)) for name in ("mu", "sigma"))
-            protocol = json.loads(str(content["protocol"])) if "protocol" in content else {}
-    except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not an .npz with mu and sigma, or damaged; use another") from error
+        mean, covariance = (torch.from_numpy(content[name].astype(numpy.float64)) for name in ("mu", "sigma"))
+        protocol = json.loads(str(content.get("protocol", "{}")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: its mu, sigma or protocol are not what they should be; use another") from error
+    counts = (protocol.get("class_counts") or []) if isinstance(protocol, dict) else None
+    if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
+        raise InputError(f"{path}: its protocol or the class_counts in it are not what they should be; use another")
     if mean.dim() != 1 or covariance.shape != (len(mean), len(mean)):
         raise InputError(
             f"{path}: mu is {tuple(mean.shape)} and sigma {tuple(covariance.shape)}, not (D,) and (D, D); use another"
         )
-    if not (mean.isfinite().all() and torch.allclose(covariance, covariance.T, rtol=1e-4, atol=1e-6)):
+    if not (
+        mean.isfinite().all() and covariance.isfinite().all() and torch.allclose(covariance, covariance.T, rtol=1e-4, atol=1e-6)
+    ):
         raise InputError(f"{path}: mu and sigma hold NaN or infinite values, or sigma is not symmetric; use another")
     count = protocol.get("num_real")
     return Statistics(count if isinstance(count, int) else None, mean, covariance), protocol

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11
@@ -169,11 +169,13 @@ def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
         )
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"the checkpoint names the class {class_path}, which cannot be imported: {error}") from error
     if not (isinstance(cls, type) and issubclass(cls, Network)):
         raise InputError(f"the checkpoint names {class_path}, which is no Generator or Discriminator")
     try:
         return cls(**arguments)
-    except TypeError as error:
-        raise InputError(f"the checkpoint's arguments do not fit {class_path}: {error}") from error
+    except InputError:
+        raise
+    except Exception as error:  # of arguments that were made up, anything
+        raise InputError(f"the checkpoint's arguments do not fit {class_path}: {one_line(error)[:200]}") from error

@@ -290,6 +290,7 @@ def test_as_typed(trained: str) -> None:
     ("args", "parts"),
     [
         (["nowhere.ckpt"], ["nowhere.ckpt: no such file or folder"]),
+        (["x" * 300], ["x: File name too long; give another"]),
         (["LAST", "--metrics", "fdi"], ["metrics has 'fdi'", "fid, is, kid, prdc, modes"]),
         (["LAST", "--metrics", "kid", "--num_images", "500"], ["num_images is 500: kid needs at least 1,000"]),
         (["LAST", "--num_images", "0"], ["num_images is 0"]),
@@ -306,7 +307,7 @@ def test_as_typed(trained: str) -> None:
         ),
         (["LAST", "--extractor", "inception", "--weights", "bad.pth"], ["bad.pth: damaged, or it holds more"]),
         (["LAST", "--reference", "w.npz"], ["w.npz: no such file"]),
-        (["LAST", "--reference", "bad.npz"], ["bad.npz: not an .npz with mu and sigma"]),
+        (["LAST", "--reference", "bad.npz"], ["bad.npz: damaged or cut short, or not a file of numpy.savez"]),
         (["LAST", "--real", "empty"], ["empty: no images in it"]),
         (["LAST", "--device", "abacus"], ["--device abacus: there is none"]),
         (["LAST", "--batch_size", "0"], ["--batch_size 0: give at least 1"]),

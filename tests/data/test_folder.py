@@ -1,6 +1,12 @@
 """Any folder of images."""
 
+import io
 import os
+import re
+import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gan_lightning.data import ImageFolder
-from gan_lightning.data.folder import _is_held_out, decode
+from gan_lightning.data.folder import SUFFIXES, _is_held_out, count_other_sizes, decode, first_image_shape, read_folder
 from gan_lightning.data.loaders import DeviceLoader, WorkerLoader
 from gan_lightning.errors import InputError
 from tests.helpers import fit, small_gan
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 
 
 def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> NDArray[numpy.uint8]:
@@ -263,6 +271,133 @@ def test_a_cache_that_cannot_be_written_is_gone_without(classes: Path, monkeypat
     monkeypatch.setenv("GAN_LIGHTNING_DATA", "/dev/null")
     with pytest.warns(UserWarning, match="cannot be written"):
         assert len(ImageFolder(classes, image_size=8).images("train")[0]) > 30
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that declares a size."""
+    parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"IDAT": zlib.compress(bytes(1000)), b"IEND": b""}
+    chunks = [
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts.items()
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def in_format(name: str) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(noise(8, 8)).save(stream, name)
+    return stream.getvalue()
+
+
+BOMBS = {
+    "bomb.png": png(60_000, 60_000),
+    "bomb.ppm": b"P6 60000 60000 255\n" + bytes(1000),
+    "bomb.gif": b"GIF89a"
+    + struct.pack("<HHBBB", 60_000, 60_000, 0, 0, 0)
+    + struct.pack("<cHHHHB", b",", 0, 0, 60_000, 60_000, 0)
+    + bytes(1000),
+    "bomb.bmp": b"BM"
+    + struct.pack("<IIIIiiHHIIiiII", 1054, 0, 54, 40, 60_000, 60_000, 1, 24, 0, 1000, 0, 0, 0, 0)
+    + bytes(1000),
+}
+HOSTILE = {
+    **BOMBS,
+    "empty.png": b"",
+    "text.png": b"no image",
+    "postscript.png": in_format("EPS"),
+    "pdf.png": in_format("PDF"),
+    "cut.png": in_format("PNG")[:-40],
+    "cut in its header.png": in_format("PNG")[:20],
+    "cut.jpg": in_format("JPEG")[:-40],
+    "cut in its header.jpg": in_format("JPEG")[:30],
+    "cut.tif": in_format("TIFF")[:50],
+    "cut.gif": in_format("GIF")[:-60],
+    "cut.webp": in_format("WEBP")[:-40],
+    "cut.bmp": in_format("BMP")[:-40],
+    "cut mit Ümläut und 文字.png": b"",
+}
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "pipe.png", "link to a pipe.png", "loop.png", "dangling.png", "device.png"])
+@pytest.mark.timeout(60)
+def test_a_hostile_file_is_named_or_skipped(classes: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = ImageFolder(classes, image_size=8)
+    whole = data.images("train")[0]
+    path = classes / "cats" / name
+    if name in HOSTILE:
+        path.write_bytes(HOSTILE[name])
+    elif name == "pipe.png":
+        os.mkfifo(path)
+    else:
+        os.mkfifo(classes / "pipe")
+        target = {"link": classes / "pipe", "loop": path, "dang": classes / "nowhere", "devi": Path("/dev/zero")}[name[:4]]
+        path.symlink_to(target)
+    monkeypatch.setattr("gan_lightning.data.folder._is_held_out", lambda path: _is_held_out(path) and not path.endswith(name))
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("a program was started"))
+    if name in BOMBS:
+        with monkeypatch.context() as patched:
+            patched.setattr("PIL.Image.core.new", lambda *_: pytest.fail("the pixels were given room"))
+            for read in (first_image_shape, lambda folder: read_folder(folder, (3, 8, 8))):
+                with pytest.raises(InputError, match=rf"{name}: cannot be read as an image .*exceeds limit of"):
+                    read(_alone(path))
+    with pytest.raises(InputError) as caught:
+        ImageFolder(classes, image_size=8).prepare_data()
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).count(f"cats/{name} (") == 1
+    monkeypatch.undo()
+    monkeypatch.setattr("gan_lightning.data.folder._is_held_out", lambda path: _is_held_out(path) and not path.endswith(name))
+    with pytest.raises(InputError, match=f"{re.escape(name)}: cannot be read as an image"):
+        read_folder(_alone(path), (3, 8, 8))
+    assert count_other_sizes(_alone(path), (3, 8, 8)) <= 1
+    with pytest.warns(UserWarning, match="left out"):
+        assert torch.equal(ImageFolder(classes, image_size=8, skip_corrupt=True).images("train")[0], whole)
+
+
+def _alone(path: Path) -> Path:
+    """A folder beside the others that holds the file alone."""
+    folder = path.parents[2] / "alone"
+    folder.mkdir(exist_ok=True)
+    if not list(folder.iterdir()):
+        (folder / path.name).symlink_to(path)
+    return folder
+
+
+@pytest.mark.parametrize("ending", sorted(SUFFIXES))
+@pytest.mark.parametrize("written", ["BMP", "GIF", "PNG", "PPM", "TIFF"])
+def test_a_good_image_under_another_ending_is_read_right(tmp_path: Path, ending: str, written: str) -> None:
+    pixels = noise(8, 8) if written != "GIF" else numpy.repeat(noise(8, 8, 1)[:, :, None], 3, axis=2)
+    Image.fromarray(pixels).save(tmp_path / "image", written)
+    (tmp_path / "image").rename(tmp_path / f"image{ending}")
+    assert torch.equal(decode(tmp_path / f"image{ending}", (3, 8, 8)), torch.from_numpy(pixels).permute(2, 0, 1))
+
+
+def test_a_folder_with_the_name_of_an_image_is_a_class(classes: Path) -> None:
+    (classes / "empty.png").mkdir()
+    write(classes / "wolves.png" / "1.png")
+    assert tuple(ImageFolder(classes).class_names) == ("cats", "dogs and wölfe", "wolves.png")
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", "文字 \N{SNOWMAN}".encode(), b"two\nlines", b"\x1b[31m", b"-rf", b"a'b\"c"])
+def test_any_name_that_a_file_system_takes(tmp_path: Path, name: bytes) -> None:
+    """One that is no UTF-8 too: its classes and files are trained on as others, and named in one line where they are bad."""
+    for folder in (name, b"other"):
+        for i in range(8):
+            path = tmp_path / "photos" / os.fsdecode(folder) / os.fsdecode(name + b"%d.png" % i)
+            write(path, seed=i)
+    data = ImageFolder(tmp_path / "photos", image_size=8, channels=1, batch_size=4)
+    assert set(data.class_names) == {os.fsdecode(name), "other"}
+    assert fit(small_gan(), data, max_steps=2).global_step == 2
+    for path in (tmp_path / "photos").rglob("*.png"):
+        path.write_bytes(b"")
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--config", "folder_64", "--data.root", "photos"],
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 2
+    assert b"Traceback" not in done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if b"error: " in line)
+    assert b"mend or remove them" in line
 
 
 def test_a_stray_image_beside_the_classes_is_named(classes: Path) -> None:

@@ -1,0 +1,169 @@
+"""What a config.yaml may do that nobody named: it lies beside a checkpoint, and may be another person's."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from gan_lightning import checkpoint
+from gan_lightning.commands import evaluate, train
+from gan_lightning.commands.arguments import MOST_VALUES, recipes
+from gan_lightning.commands.train import make_parser, settings
+from gan_lightning.errors import InputError
+from tests.commands.test_train import SMALL
+
+CHECKPOINT = "run/checkpoints/last.ckpt"
+NETWORKS = "generator: MLPGenerator, discriminator: MLPDiscriminator"
+OWN = """
+from pathlib import Path
+from gan_lightning.data import Digits
+Path(__file__).with_name("ran").touch()
+class Own(Digits):
+    pass
+def function(parameters): ...
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that leaves a file where it is imported, in the current folder, where classes of one's own are looked for."""
+    Path("side_effect.py").write_text(OWN)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(Path.cwd())])
+    monkeypatch.delitem(sys.modules, "side_effect", raising=False)
+
+
+def write_config(text: str) -> Path:
+    path = Path("run/config.yaml")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def refused(main: Callable[[Sequence[str]], int], args: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert main(args) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    (line,) = (line for line in error.splitlines() if "error: " in line)
+    return line
+
+
+@pytest.mark.parametrize("flag", ["--ckpt_path", "--init_from"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: side_effect.Own",
+        "data: {class_path: side_effect.Own}",
+        "data.class_path: side_effect.Own",
+        "data: '{class_path: side_effect.Own}'",
+        'data: \'{"class_path": "side\\u005feffect.Own"}\'',
+        f"data: Digits\nmodel: {{{NETWORKS}, generator_optimizer: side_effect.function}}",
+        f"data: Digits\nmodel: {{{NETWORKS}, penalty: [R1, {{class_path: side_effect.Own}}]}}",
+        f"data: Digits\nmodel: {{{NETWORKS}}}\nmetrics: {{extractor: side_effect.Own}}",
+        f"data: Digits\nmodel: {{{NETWORKS}}}\nschedules: {{beta2: side_effect.Own}}",
+        f"data: Digits\nmodel: {{{NETWORKS}}}\ntrainer: {{profiler: side_effect.Own}}",
+        "trainer: {callbacks: {class_path: lightning.pytorch.callbacks.LambdaCallback, init_args: {setup: side_effect.f}}}",
+    ],
+)
+def test_a_config_that_nobody_named_imports_nothing(text: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_config(text)
+    line = refused(train.main, [flag, CHECKPOINT], capsys)
+    assert "run/config.yaml: names side_effect." in line
+    assert line.endswith("add --trust side_effect")
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["os.system", "posix.system", "subprocess.Popen", "builtins.exec", "torch.hub.load", "yaml.load"]
+)
+def test_no_function_of_other_modules_is_named(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_config(f"data: Digits\nmodel: {{{NETWORKS}, generator_optimizer: {name}}}")
+    assert f"names {name}: to run code of" in refused(train.main, ["--ckpt_path", CHECKPOINT], capsys)
+
+
+def test_no_module_is_reached_through_one_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    write_config(f"data: Digits\nmodel: {{{NETWORKS}, generator_optimizer: gan_lightning.checkpoint.os.system}}")
+    assert "system runs commands or writes files" in refused(train.main, ["--ckpt_path", CHECKPOINT], capsys)
+
+
+@pytest.mark.parametrize(
+    "text", ["model: further.yaml", "config: further.yaml", "config: [further.yaml]", "model.generator: a"]
+)
+def test_it_names_no_further_file(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_config(f"data: Digits\n{text}")
+    for folder in (Path("run"), Path()):
+        (folder / "further.yaml").write_text("data: side_effect.Own\ngenerator: side_effect.Own")
+    assert "names a further file of settings" in refused(train.main, ["--ckpt_path", CHECKPOINT], capsys)
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("text", ["data: &a [*a]", f"data: [{'1,' * MOST_VALUES}]", f"data: {'[' * 5000}"])
+def test_a_config_that_never_ends_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_config(text)
+    line = refused(train.main, ["--ckpt_path", CHECKPOINT], capsys)
+    assert "holds more than 10,000 values" in line or "cannot be read as YAML" in line
+
+
+def test_what_is_trusted_or_named_is_imported() -> None:
+    path = write_config(f"data: side_effect.Own\nmodel: {{{NETWORKS}, loss: NonSaturatingLoss}}")
+    for args in (["--config", str(path)], ["--ckpt_path", CHECKPOINT, "--trust", "other, side_effect"]):
+        config = settings(make_parser(), args)[0]
+        assert config.data.class_path == "side_effect.Own"
+        assert Path("ran").exists()
+
+
+@pytest.mark.parametrize("words", ["my_module.sub", "my-module", "[my_module]"])
+def test_trust_takes_names_of_modules(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_config("data: Digits")
+    line = refused(train.main, ["--ckpt_path", CHECKPOINT, "--trust", words], capsys)
+    assert f"--trust {words}: give the names of top-level modules" in line
+
+
+@pytest.mark.parametrize("recipe", recipes())
+def test_the_config_of_every_recipe_is_taken(recipe: str) -> None:
+    """Paths that look like modules too: a folder photos.v2 beside a folder photos, weights of a name such as torch.pth."""
+    Path("photos").mkdir()
+    parser = make_parser()
+    plain = [
+        "--metrics.weights",
+        "torch.pth",
+        "--default_root_dir",
+        "photos.v3",
+        "--init_from",
+        "tests.ckpt",
+        "--accelerator",
+        "abacus.v2",
+    ]
+    written = settings(parser, ["--config", recipe, "--data.root", "photos.v2", *plain])[0]
+    written.pop("config")
+    write_config(parser.dump(written, skip_unset=False))
+    taken = settings(make_parser(), ["--ckpt_path", CHECKPOINT, "--init_from", ""])[0]
+    differing = {"config", "ckpt_path", "init_from", "trust"}
+    assert {**taken, **dict.fromkeys(differing)} == {**written, **dict.fromkeys(differing)}
+
+
+def test_what_a_run_writes_is_taken_and_says_nothing_of_trust() -> None:
+    own = ["--data", "side_effect.Own", "--trust", "side_effect", "--max_steps", "1"]
+    assert train.main([*SMALL, *own]) == 0
+    assert "trust" not in yaml.safe_load(Path("lightning_logs/version_0/config.yaml").read_text())
+    with pytest.raises(InputError, match=r"lightning_logs/version_0/config\.yaml: names side_effect\.Own"):
+        train.train(["--ckpt_path", "last", "--max_steps", "2"])
+    assert train.main(["--ckpt_path", "last", "--max_steps", "2", "--trust", "side_effect"]) == 0
+    assert checkpoint.load_gan("lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 2
+
+
+def test_evaluate_asks_for_trust_likewise(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(CHECKPOINT).parent.mkdir(parents=True)
+    torch.save({}, CHECKPOINT)
+    write_config("data: {class_path: side_effect.Own}\ntrainer: {callbacks: elsewhere.Own}")
+    line = refused(evaluate.main, [CHECKPOINT], capsys)
+    assert "run/config.yaml: names side_effect.Own: to run code of 'side_effect', add --trust side_effect" in line
+    assert not Path("ran").exists()
+    assert "last.ckpt: not a gan_lightning checkpoint" in refused(evaluate.main, [CHECKPOINT, "--trust", "side_effect"], capsys)
+    assert Path("ran").exists()
+    for text in ("data: [", "[]", "5", "model: {}", "data: \x00", "[" * 5000):
+        write_config(text)
+        assert "does not say what the run was trained on" in refused(evaluate.main, [CHECKPOINT], capsys)
