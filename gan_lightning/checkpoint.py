@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gan_lightning.errors import InputError, one_line
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 KEY = "gan_lightning"
 """The entry of a checkpoint that says what it is of: format_version, generator, discriminator, ema, optimizers, and
 the names of what penalties and augmentation remember (state)."""

@@ -226,6 +226,14 @@ class GAN(LightningModule):
     def on_fit_start(self) -> None:
         self.seed = torch.initial_seed()
 
+    def on_train_start(self) -> None:
+        """Let the optimizers' settings be those that were given now, also where a checkpoint has restored earlier ones."""
+        for optimizer, fresh in zip(self.trainer.optimizers, self.configure_optimizers(), strict=True):
+            for group, settings in zip(optimizer.param_groups, fresh.param_groups, strict=True):
+                group.update({name: value for name, value in settings.items() if name != "params"})
+                if "initial_lr" in group:  # which a schedule multiplies
+                    group["initial_lr"] = settings["lr"]
+
     def require_finite(self) -> None:
         """Look at every weight of both networks.
 

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
@@ -51,6 +52,8 @@ LINKED = {
     "model.discriminator.num_classes": "data.num_classes",
 }
 """What follows another setting -> that setting."""
+LENGTH = {"max_epochs", "max_steps", "max_time", "roll_back"}
+"""Settings that a resumed run often has others of, and that change nothing of what it does until then."""
 Seed = restricted_number_type("Seed", int, [(">=", 0), ("<=", 2**32 - 1)])
 
 
@@ -240,10 +243,21 @@ def _save_config(parser: ArgumentParser, config: Namespace, trainer: Trainer, fo
     except yaml.YAMLError as error:
         raise InputError(f"config.yaml cannot be written: {one_line(error)}") from error
     path = folder / "config.yaml"
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
+    if path.is_file() and (earlier := path.read_text(encoding="utf-8")) != text:
+        changed = sorted(_differences(yaml.safe_load(earlier), yaml.safe_load(text)) - LENGTH)
+        if changed:
+            print(f"Resumed with other settings than before: {', '.join(changed)}", flush=True)
         move_aside(path)
     with checkpoint.write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
+
+
+def _differences(one: Any, other: Any, name: str = "") -> set[str]:
+    """The dotted names of the settings that differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        parts = (_differences(one.get(key), other.get(key), f"{name}.{key}".lstrip(".")) for key in one.keys() | other.keys())
+        return set().union(*parts)
+    return set() if one == other else {name.replace(".init_args", "").removeprefix("trainer.")}
 
 
 def _fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path | None) -> None:
@@ -296,9 +310,18 @@ def _say_where(
     if Path(script).stem in ("compare", "gan-lightning-compare"):
         return  # it goes on in its own way
     if interrupted:
-        print(f"  {'go on':<18}{script} --ckpt_path last")
+        print(f"  {'go on':<18}{script} --ckpt_path last{_trust(data, trainer.lightning_module)}")
     elif isinstance(data, Digits):
         print(f"  {'train on MNIST':<18}{script} --config {DEFAULT_RECIPE}")
+
+
+def _trust(data: ImageDataModule, model: Any) -> str:
+    """The flag without which classes of one's own are not imported again."""
+    modules = {type(part).__module__.partition(".")[0] for part in (data, model.loss, *model.modules())} - {
+        "gan_lightning",
+        "torch",
+    }
+    return f" --trust {','.join(sorted(modules))}" if modules else ""
 
 
 def _shown(path: Path) -> str:

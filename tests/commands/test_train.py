@@ -480,3 +480,44 @@ def test_arguments_belong_to_the_penalty_before_them() -> None:
     config = yaml.safe_load(Path("lightning_logs/version_0/config.yaml").read_text())
     found = [(penalty["class_path"].rpartition(".")[2], penalty["init_args"]) for penalty in config["model"]["penalty"]]
     assert found == [("R1", {"gamma": 0.3, "every": 1}), ("R2", {"gamma": 1.0, "every": 4})]
+
+
+def test_settings_given_on_resuming_hold_and_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """A smaller learning rate is what a run that diverges needs; the checkpoint's own would win without a word."""
+    assert main([*SMALL, "--max_steps", "4"]) == 0
+    said = capsys.readouterr().out
+    more = ["--model.generator_optimizer.lr", "1e-5", "--schedules.learning_rate", "LinearSchedule"]
+    assert main(["--ckpt_path", "last", "--max_steps", "6", *more, "--schedules.learning_rate.steps", "12"]) == 0
+    said = capsys.readouterr().out
+    (line,) = [line for line in said.splitlines() if "other settings than before" in line]
+    assert "model.generator_optimizer.lr" in line
+    assert "schedules.learning_rate" in line
+    assert "max_steps" not in line
+    content = checkpoint.load_gan("lightning_logs/version_0/checkpoints/last.ckpt")
+    generator, discriminator = (state["param_groups"][0] for state in content["optimizer_states"])
+    assert generator["lr"] == pytest.approx(1e-5 * (1 - 5 / 12))  # of the sixth step
+    assert discriminator["lr"] > 1e-5
+    assert main(["--ckpt_path", "last", "--max_steps", "8"]) == 0
+    assert "other settings" not in capsys.readouterr().out
+    content = checkpoint.load_gan("lightning_logs/version_0/checkpoints/last.ckpt")
+    assert content["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(1e-5 * (1 - 7 / 12))
+
+
+def test_a_run_with_classes_of_ones_own_says_how_to_go_on() -> None:
+    Path("own_module.py").write_text(OWN_NETWORK)
+    own = ["--model.generator", "own_module.OwnGenerator", "--model.discriminator.conditioning", "null"]
+    args = ["--config", "digits", "--accelerator", "cpu", "--metrics.extractor", "none", *own]
+    running = subprocess.Popen([sys.executable, SCRIPT, *args, "--max_steps", "100000"], stdout=subprocess.PIPE, text=True)
+    last = Path("lightning_logs/version_0/checkpoints/last.ckpt")
+    deadline = time.monotonic() + 120
+    while not last.is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    out, _ = running.communicate(timeout=60)
+    assert "--ckpt_path last --trust own_module" in out
+    end = str(steps("lightning_logs/version_0") + 2)
+    refused = typed("--ckpt_path", "last", "--max_steps", end)
+    assert refused.returncode == 2
+    assert "add --trust own_module" in refused.stderr
+    done = typed("--ckpt_path", "last", "--max_steps", end, "--trust", "own_module")
+    assert done.returncode == 0, done.stderr
