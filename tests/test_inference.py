@@ -103,18 +103,24 @@ def test_arguments_that_were_made_up_are_one_line(path: Path, arguments: object)
 
 
 def test_nothing_is_imported_before_the_refusal(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("side_effect.py").write_text("open('ran', 'w')\nfrom tests.test_inference import OwnGenerator\n")
+    Path("imported_by_mistake.py").write_text("open('ran', 'w')\nfrom tests.test_inference import OwnGenerator\n")
     monkeypatch.syspath_prepend(tmp_path)
     content = checkpoint.load(path)
-    for class_path in ("side_effect.OwnGenerator", "side_effect", ".side_effect", "gan_lightning_.side_effect", 5):
+    for class_path in (
+        "imported_by_mistake.OwnGenerator",
+        "imported_by_mistake",
+        ".imported_by_mistake",
+        "gan_lightning_.imported_by_mistake",
+        5,
+    ):
         content["gan_lightning"]["generator"]["class_path"] = class_path
         checkpoint.save(content, path)
         with pytest.raises(InputError, match="trust"):
             gan_lightning.load(path)
     assert not Path("ran").exists()
-    content["gan_lightning"]["generator"]["class_path"] = "side_effect.OwnGenerator"
+    content["gan_lightning"]["generator"]["class_path"] = "imported_by_mistake.OwnGenerator"
     checkpoint.save(content, path)
-    gan_lightning.load(path, trust=["side_effect"])
+    gan_lightning.load(path, trust=["imported_by_mistake"])
     assert Path("ran").exists()  # it would have
 
 
