@@ -10,6 +10,9 @@ class InputError(ValueError):
     raised is a bug of ours and keeps its traceback.
     """
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))  # names of files and values may hold line ends
+
 
 class Diverged(InputError):
     """A loss, a gradient, a weight or an image is NaN or infinite: the training has failed, and would go on failing.

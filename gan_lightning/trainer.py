@@ -141,7 +141,9 @@ class GANStrategy(DDPStrategy):
             observed.clear()
         if self.world_size > 1:
             address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-            self._watch = Watch(address, port, self.global_rank, self.world_size, end_process)
+            self._watch = Watch(
+                address, port, self.global_rank, self.world_size, end=lambda message: end_process(f"error: {message}")
+            )
             self._watch.start()
 
     def setup(self, trainer: Trainer) -> None:

@@ -11,6 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from gan_lightning import processes
+from gan_lightning.gan import GAN
+from gan_lightning.losses import HingeLoss
+from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator
+from gan_lightning.regularizers import R1, LeCam, Penalty
+from gan_lightning.trainer import GANStrategy
 from tests.two_processes import GANS, STEPS, train
 
 WORKER = Path(__file__).with_name("two_processes.py")
@@ -78,3 +84,38 @@ def test_other_random_numbers_are_seen(two: dict[str, dict[str, Any]]) -> None:
     one = train(name, 8, 1)  # as if only one of the two had been asked
     gradients = [entry for entry in one if entry.startswith("gradient")]
     assert all((one[entry] - two[name][entry]).abs().max() > 1e-4 for entry in gradients if one[entry].abs().max() > 0)
+
+
+class OnCUDA(GANStrategy):
+    """The strategy, where it would find a GPU."""
+
+    root_device = torch.device("cuda", 0)  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        """Nothing: only one of its methods is called."""
+
+
+@pytest.mark.parametrize("penalty", [None, LeCam(), R1()])
+def test_batch_norm_is_synchronized_on_cuda(penalty: Penalty | None) -> None:
+    """But not in a discriminator whose gradient is penalized: it has no second derivative. No weight is renamed."""
+    model = GAN(DCGANGenerator((1, 28, 28), width=4), DCGANDiscriminator((1, 28, 28), width=4), HingeLoss(), penalty=penalty)
+    before, names = len(kinds(model)), set(model.state_dict())
+    OnCUDA()._synchronize_batch_norm(model)
+    assert set(model.state_dict()) == names
+    assert kinds(model.generator) == {torch.nn.SyncBatchNorm}
+    assert kinds(model.discriminator) == {torch.nn.BatchNorm2d if isinstance(penalty, R1) else torch.nn.SyncBatchNorm}
+    assert before == 1
+
+
+def kinds(network: torch.nn.Module) -> set[type[torch.nn.Module]]:
+    return {type(module) for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)}
+
+
+def test_one_process_sends_nothing() -> None:
+    tensor = torch.ones(3, requires_grad=True)
+    assert processes.count() == 1
+    assert processes.mean(tensor) is tensor
+    assert processes.largest(7) == 7
+    processes.average([tensor])
+    processes.make_alike([tensor])
+    assert torch.equal(tensor, torch.ones(3))

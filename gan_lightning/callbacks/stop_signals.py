@@ -1,6 +1,7 @@
 """How a run ends on Ctrl-C, and when a cluster takes its machine back."""
 
 import signal
+import threading
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -28,10 +29,11 @@ class StopSignals(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.received = self._told = 0
-        self._before = {number: signal.signal(number, _end_at_once) for number in SIGNALS}
+        if threading.current_thread() is threading.main_thread():  # no other one may handle signals
+            self._before = {number: signal.signal(number, _end_at_once) for number in SIGNALS}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for number in SIGNALS:
+        for number in self._before:
             signal.signal(number, self._tell)  # in the place of Lightning's, which ends the run with exit code 0
         # Lightning's processes ask one another at each step, waiting for the device; they do so here without it
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]

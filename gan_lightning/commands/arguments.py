@@ -43,7 +43,7 @@ def run_command(name: str, command: Callable[[], None]) -> int:
     except Diverged as error:
         message, code = f"error: {error}", 2
     except InputError as error:
-        message, code = f"error: {one_line(error)}", 2  # whatever a file's name holds
+        message, code = f"error: {error}", 2
         speaks = speaks or processes.count() > 1
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:

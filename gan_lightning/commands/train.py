@@ -273,7 +273,7 @@ def _fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path 
         lost: str | None = getattr(trainer.strategy, "lost", None)
         if lost is None:
             raise
-        raise ProcessLost(f"{lost}; go on from the last checkpoint by --ckpt_path last") from error
+        raise ProcessLost(lost) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
             raise
