@@ -89,7 +89,8 @@ def test_other_random_numbers_are_seen(two: dict[str, dict[str, Any]]) -> None:
 class OnCUDA(GANStrategy):
     """The strategy, where it would find a GPU."""
 
-    root_device = torch.device("cuda", 0)  # type: ignore[assignment]
+    root_device = torch.device("cuda", 0)
+    is_global_zero = True
 
     def __init__(self) -> None:
         """Nothing: only one of its methods is called."""
