@@ -17,7 +17,7 @@ from gan_lightning.errors import Diverged, InputError, one_line
 from gan_lightning.images import to_uint8
 from gan_lightning.losses import AdversarialLoss
 from gan_lightning.networks.base import Discriminator, Generator, describe
-from gan_lightning.randomness import derived_seed
+from gan_lightning.randomness import derived_seed, seed_device
 from gan_lightning.regularizers import Constraint, Judged, Penalty
 
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -110,7 +110,7 @@ class GAN(LightningModule):
     # The method
 
     def training_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> dict[str, Tensor]:
-        torch.manual_seed(derived_seed(self.seed, self.global_step, self.global_rank))
+        seed_device(derived_seed(self.seed, self.global_step, self.global_rank), self.device)
         images, labels = batch  # float (real_batches_per_step * B, C, H, W) in [-1, 1]; (real_batches_per_step * B,) or None
         real_batches = list(_chunks(images, labels if self.generator.conditional else None, self.real_batches_per_step))
         outputs: dict[str, Tensor] = {}
