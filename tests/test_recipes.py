@@ -91,7 +91,12 @@ ADAPTING = [
 ]
 
 
-@pytest.mark.parametrize(("name", "more"), [*((name, []) for name in RECIPES), ("small_dcgan_mnist", ADAPTING)])
+FROM_DISK = ["--data.max_bytes_on_device", "0", "--data.num_workers", "2", "--data.horizontal_flip", "true"]
+
+
+@pytest.mark.parametrize(
+    ("name", "more"), [*((name, []) for name in RECIPES), ("small_dcgan_mnist", ADAPTING), ("folder_64", FROM_DISK)]
+)
 def test_a_resumed_run_ends_as_one_that_never_stopped(name: str, more: list[str], tmp_path: Path) -> None:
     """To the last bit: four steps, and two that are resumed for two more within the epoch, or where it ends after three."""
     batch_size = {"digits": "400", "folder_64": "8"}.get(name, "8")  # digits: three batches an epoch
