@@ -220,6 +220,27 @@ def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[st
     return content
 
 
+def require_resumable(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """Refuse a checkpoint, as :func:`load_gan` returns it, that lacks what a run goes on from, beside weights.
+
+    Raises:
+        InputError: it names the entry.
+    """
+    optimizers, loops, callbacks = (content.get(name) for name in ("optimizer_states", "loops", "callbacks"))
+    epoch, step = content.get("epoch"), content["global_step"]
+    wrong = {
+        "epoch": type(epoch) is not int or epoch < 0,
+        "global_step": step < 0,
+        "optimizer_states": not isinstance(optimizers, list)
+        or len(optimizers) != 2
+        or not all(isinstance(state, dict) and {"state", "param_groups"} <= state.keys() for state in optimizers),
+        "loops": not isinstance(loops, dict) or not isinstance(loops.get("fit_loop"), dict),
+        "callbacks": not isinstance(callbacks, dict) or not all(isinstance(state, dict) for state in callbacks.values()),
+    }
+    if found := [name for name, is_wrong in wrong.items() if is_wrong]:
+        raise InputError(f"{path}: cannot be resumed from, its {' and '.join(found)} are not what they should be; use another")
+
+
 def fingerprint(*tensors: Tensor) -> str:
     """A SHA-256, in hex, of the shapes, types and values of tensors."""
     digest = hashlib.sha256()

@@ -161,7 +161,7 @@ class Watch(threading.Thread):
 
 
 def _message(name: str) -> str:
-    return f"{name} has died, and the others cannot go on without it; go on from the last checkpoint by --ckpt_path last"
+    return f"{name} has died, and the others cannot go on without it; resume from the last checkpoint by --ckpt_path"
 
 
 def end_process(message: str) -> None:

@@ -56,7 +56,7 @@ class ContinuedCSVLogger(CSVLogger):
             if earlier.is_file():
                 with earlier.open(encoding="utf-8", newline="") as file:
                     rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
-                move_aside(earlier)
+                keep_copy(earlier)
                 writer = super().experiment
                 writer.metrics = [row for row in rows if int(row["step"]) <= self._begun_at]
         return super().experiment
@@ -72,12 +72,13 @@ LOGGERS: dict[LoggerName, Callable[[Path, int], Logger]] = {
 }
 
 
-def move_aside(path: Path) -> None:
-    """Rename ``config.yaml`` to ``config_1.yaml``, or ``config_2.yaml`` where that is taken, and so on."""
+def keep_copy(path: Path) -> None:
+    """Copy ``config.yaml`` to ``config_1.yaml``, or ``config_2.yaml`` where that is taken, and so on, before it is replaced."""
     number = 1
     while (kept := path.with_stem(f"{path.stem}_{number}")).exists():
         number += 1
-    path.rename(kept)
+    with checkpoint.write_aside(kept) as aside:
+        shutil.copyfile(path, aside)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -111,7 +112,7 @@ def cannot_write(path: str | os.PathLike[str], error: OSError) -> str:
     folder = next(parent for parent in Path(path).absolute().parents if parent.exists())
     free = shutil.disk_usage(folder).free
     reason = f"cannot be written ({error.strerror or one_line(error)}, {free / 1e6:,.1f} MB are free there)"
-    return f"{path}: {reason}; what stood there before stays as it was: make space and go on by --ckpt_path last"
+    return f"{path}: {reason}; the last checkpoint is whole: mend this and resume from it by --ckpt_path"
 
 
 class GANStrategy(DDPStrategy):
@@ -256,8 +257,8 @@ def runs(root: Path) -> list[Path]:
 def run_folder(root: Path, resumed: Path | None = None) -> Iterator[Path]:
     """The folder of a run: ``resumed``, or a new ``version_N`` below ``root``, N one more than the largest that is there.
 
-    Only the first process makes it; the others are told of it by ``trainer.log_dir``. When the block raises an InputError
-    before anything was trained, a new folder is removed again.
+    Only the first process makes it; the others are told of it by ``trainer.log_dir``. When the block is ended by bad input or
+    a signal before anything was trained, a new folder is removed again.
     """
     if resumed is not None or rank_zero_only.rank:  # type: ignore[attr-defined]
         yield resumed or root
@@ -274,7 +275,7 @@ def run_folder(root: Path, resumed: Path | None = None) -> Iterator[Path]:
             raise InputError(f"{folder}: cannot be made ({error.strerror}); name another by --default_root_dir") from error
     try:
         yield folder
-    except InputError:
+    except (InputError, KeyboardInterrupt, SystemExit):
         if not (folder / "checkpoints").exists():
             shutil.rmtree(folder)
         raise

@@ -77,7 +77,7 @@ def test_no_images_are_refused(path: Path) -> None:
 @pytest.mark.parametrize(
     ("class_path", "message"),
     [
-        ("os.system", "pass trust="),
+        ("os.system", "not trusted; use another"),
         ("gan_lightning.networks.mlp.Missing", "cannot be imported"),
         ("gan_lightning.checkpoint.load", "no Generator or Discriminator"),
         ("gan_lightning.networks.mlp.MLPDiscriminator", "arguments do not fit"),

@@ -16,7 +16,7 @@ class Checkpoints(Checkpoint):
     Lightning's ModelCheckpoint warns, with two optimizers, of states it does not have; all it would be used for is this.
 
     Args:
-        every_n_steps: renew ``last.ckpt`` every so many generator updates; 0 is only at the end of each epoch and of the run.
+        every_n_steps: renew ``last.ckpt`` every so many generator updates, too; 0 does not.
         every_n_epochs: keep ``epoch_003.ckpt`` and so on every so many epochs (the number is of epochs that are
             complete); 0 keeps none.
         keep: how many numbered ones are kept, the newest; 0 keeps all.

@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, distributed
+from torch import Tensor
 
+from gan_lightning import processes
+from gan_lightning.callbacks.stop_signals import is_told_to_stop
 from gan_lightning.data.base import ImageDataModule, Split
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
@@ -147,16 +149,15 @@ class GenerativeMetrics(Callback):
 
     def _is_due(self, trainer: Trainer) -> bool:
         step, epochs = trainer.global_step, trainer.current_epoch + 1
-        if step == trainer.max_steps or is_out_of_time(trainer) or (self.every_n_steps and step % self.every_n_steps == 0):
+        out_of_time = is_out_of_time(trainer) and not is_told_to_stop(trainer)
+        if step == trainer.max_steps or out_of_time or (self.every_n_steps and step % self.every_n_steps == 0):
             return True
         ends_epoch = self.every_n_epochs and epochs % self.every_n_epochs == 0
         return bool(trainer.is_last_batch and (ends_epoch or epochs == trainer.max_epochs))
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, extractor: Extractor) -> None:
         assert isinstance(pl_module, GAN)
-        if trainer.world_size > 1:  # running moments differ by the last batch, until DDP does this before the next step
-            for buffer in pl_module.sampler.buffers():
-                distributed.broadcast(buffer, src=0)
+        processes.make_alike(list(pl_module.sampler.buffers()))  # running moments are each process's own
         with untouched_random_numbers(pl_module.device):  # a generator may draw noise of its own
             values = self._evaluate(pl_module, extractor, progress=trainer.progress_bar_callback is not None)
         grouped = {f"metrics/{name}": value for name, value in values.items()}

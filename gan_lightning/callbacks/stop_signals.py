@@ -1,22 +1,27 @@
 """How a run ends on Ctrl-C, and when a cluster takes its machine back."""
 
 import signal
+import sys
 import threading
+import time
 from types import FrameType
 from typing import Any, NoReturn
 
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gan_lightning import processes
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ECHO = 1.0
 
 
 class StopSignals(Callback):
     """SIGINT (Ctrl-C) or SIGTERM ends the run after its step, as the last step would, with a checkpoint; a second one at once.
 
     Several processes end after the same step, whichever of them was told. Before the first step there is nothing to save, and
-    one signal ends the process. The exit code that the shell knows is 128 + the signal's number.
+    one signal ends the process. The exit code is 128 + the signal's number. A second signal within :data:`ECHO` seconds is
+    taken for the first one, which launchers hand on to processes that had it from the terminal.
 
     Attributes:
         received: the number of the signal that ends the run; 0 while there is none.
@@ -25,6 +30,7 @@ class StopSignals(Callback):
     def __init__(self) -> None:
         self.received = 0
         self._told = 0
+        self._told_at = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -52,9 +58,10 @@ class StopSignals(Callback):
         self._restore()
 
     def _tell(self, number: int, frame: FrameType | None) -> None:
-        self._told = number
-        for again in SIGNALS:
-            signal.signal(again, _end_at_once)
+        if not self._told:
+            self._told, self._told_at = number, time.monotonic()
+        elif time.monotonic() - self._told_at > ECHO:
+            _end_at_once(number, frame)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
@@ -62,7 +69,14 @@ class StopSignals(Callback):
         self._before = {}
 
 
+def is_told_to_stop(trainer: Trainer) -> bool:
+    """Whether a signal ends the run after this step."""
+    return any(isinstance(callback, StopSignals) and callback.received for callback in trainer.callbacks)  # type: ignore[attr-defined]
+
+
 def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        print(f"Ended at once by {signal.Signals(number).name}; the last checkpoint stays", file=sys.stderr, flush=True)
     raise SystemExit(128 + number)
 
 

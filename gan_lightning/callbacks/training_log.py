@@ -106,14 +106,14 @@ class TrainingLog(Callback):
 def _what_diverged(step: int, named: list[str], value: float) -> str:
     """The step and the term that is not finite, and where the values that are say that it came from.
 
-    A gradient that is not finite makes every weight that it moves NaN, and the next logits with them: those of generated
-    images alone where it was the generator's, and the generator's loss alone, which comes after the discriminator's
-    update, where it was the discriminator's.
+    An update that is not finite, because its gradient is not or because it is too large, makes weights NaN, and the next
+    logits with them: those of generated images alone where it was the generator's, and the generator's loss alone, which
+    comes after the discriminator's update, where it was the discriminator's.
     """
     if named == ["generator_loss"]:
-        return f"step {step:,}: the discriminator's gradient or the generator_loss is not finite (generator_loss is {value})"
+        return f"step {step:,}: the discriminator's gradient or update, or the generator_loss, is not finite (it is {value})"
     if "fake_probability" in named and "real_probability" not in named:
-        return f"step {step - 1:,}: the generator's gradient was not finite ({named[0]} of step {step:,} is {value})"
+        return f"step {step - 1:,}: the generator's gradient or update is not finite ({named[0]} of step {step:,} is {value})"
     return f"step {step:,}: {named[0]} is {value}"
 
 

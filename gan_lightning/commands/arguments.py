@@ -40,11 +40,9 @@ def run_command(name: str, command: Callable[[], None]) -> int:
     speaks = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     try:
         command()
-    except Diverged as error:
-        message, code = f"error: {error}", 2
     except InputError as error:
         message, code = f"error: {error}", 2
-        speaks = speaks or processes.count() > 1
+        speaks = speaks or (processes.count() > 1 and not isinstance(error, Diverged))  # that, all know at the same time
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
@@ -182,7 +180,8 @@ def check_imports(path: Path, settings: dict[str, Any], trust: Collection[str]) 
         elif isinstance(value, str):
             module = value.partition(".")[0]
             if re.fullmatch(r"\w+(\.\w+)+", value) and not _is_trusted(value, trust) and _is_importable(module):
-                raise InputError(f"{path}: names {value}: to run code of {module!r}, add --trust {module}")
+                way = "use another file" if module in sys.stdlib_module_names else f"to run code of it, add --trust {module}"
+                raise InputError(f"{path}: names {value}, which is of {module!r}; {way}")
             with suppress(yaml.YAMLError):
                 meaning = yaml.safe_load(value)
                 left += [] if meaning == value else [meaning]

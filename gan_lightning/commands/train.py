@@ -7,7 +7,11 @@ python scripts/train.py --ckpt_path last --max_epochs 40
 """
 
 import errno
+import os
+import shlex
+import shutil
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +45,7 @@ from gan_lightning.errors import Diverged, InputError, ProcessLost, one_line
 from gan_lightning.gan import ADAM, GAN
 from gan_lightning.inference import load_weights
 from gan_lightning.randomness import derived_seed
-from gan_lightning.trainer import LoggerName, as_list, cannot_write, last_checkpoint, make_trainer, move_aside, run_folder
+from gan_lightning.trainer import LoggerName, as_list, cannot_write, keep_copy, last_checkpoint, make_trainer, run_folder
 
 DEFAULT_RECIPE = "dcgan_mnist"
 LINKED = {
@@ -118,6 +122,7 @@ def train(args: Sequence[str]) -> None:
     config, resume_from, folder = settings(parser, args)
     root = Path(config.trainer.default_root_dir).expanduser() / "lightning_logs"
     with run_folder(root, folder) as folder:
+        went_back = False
         for roll_back in (config.roll_back, False):
             try:
                 return _run(parser, config, resume_from, folder)
@@ -126,13 +131,14 @@ def train(args: Sequence[str]) -> None:
                     raise
                 step = checkpoint.load_gan(resume_from)["global_step"]
                 if not roll_back:
-                    ways = "" if config.roll_back else ", or --roll_back true, which goes back once with other random numbers"
+                    ways = "" if went_back else ", or --roll_back true, which goes back once with other random numbers"
                     raise Diverged(
                         f"{error}; {_shown(resume_from)} is of step {step:,}, before that: try a smaller learning rate or a "
                         f"penalty{ways}"
                     ) from error
                 config.seed_everything = derived_seed(config.seed_everything, step) % 2**32
                 config.data.init_args.seed = config.seed_everything
+                config.roll_back, went_back = False, True
                 if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
                     print(f"\n{error}\nGoing back to step {step:,}, once, with seed {config.seed_everything}", flush=True)
 
@@ -146,6 +152,7 @@ def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, fo
     begun_at = 0
     if resume_from is not None:
         content = checkpoint.load_gan(resume_from)
+        checkpoint.require_resumable(content, resume_from)
         model.on_load_checkpoint(content)  # a misfit is said before anything is set up
         begun_at = content["global_step"]
     elif config.init_from:
@@ -162,7 +169,7 @@ def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, fo
         signals,
         objects.schedules,
         TrainingLog(),
-        LambdaCallback(on_train_start=lambda trainer, _: _save_config(parser, config, trainer, folder)),
+        LambdaCallback(on_train_start=lambda trainer, _: _begin(parser, config, trainer, folder, resume_from)),
         objects.image_grid,
         objects.metrics,
         *([] if arguments["enable_checkpointing"] is False else [objects.checkpoints]),
@@ -192,9 +199,13 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
         used, _ = _resume_from(ckpt_path, given(groups, "trainer.default_root_dir") or ".")
         used = used or (Path(weights) if weights else None)
         own = used and used.parent.parent / "config.yaml"
+        recipe = config_path(DEFAULT_RECIPE)
         if own and own.is_file():
             check_imports(own, read_settings(str(own)), trusted_modules(given(groups, "trust") or ""))
-        groups = [["--config", str(own) if own and own.is_file() else config_path(DEFAULT_RECIPE)], *groups]
+            recipe = str(own)
+        elif used and os.path.isfile(used):  # noqa: PTH113  (which also stands names that are too long)
+            raise InputError(f"{own}: no such file, so it is not known how {used} was trained; name its recipe by --config")
+        groups = [["--config", recipe], *groups]
     config = parse(parser, groups, "trainer")
     penalties = config.model.penalty
     one_argument = next((group[0] for group in groups if group[0].startswith("--model.penalty.")), None)
@@ -230,10 +241,18 @@ def init_from(model: GAN, path: str) -> None:
         load_weights(model.ema, weights, "ema." if content[checkpoint.KEY]["ema"] else "generator.", path)
 
 
-def _save_config(parser: ArgumentParser, config: Namespace, trainer: Trainer, folder: Path) -> None:
-    """Write config.yaml, which repeats the run from its beginning; one that differs is kept as config_1.yaml and so on."""
+def _begin(parser: ArgumentParser, config: Namespace, trainer: Trainer, folder: Path, resume_from: Path | None) -> None:
+    """Put into the folder what any checkpoint in it needs, before the first one is written.
+
+    That is config.yaml, which repeats the run; one that differs is kept as config_1.yaml and so on. And, where a run goes on in
+    a new folder, the checkpoint that it goes on from.
+    """
     if not trainer.is_global_zero:
         return
+    last = folder / "checkpoints" / "last.ckpt"
+    if resume_from is not None and trainer.checkpoint_callback is not None and not last.exists():
+        with checkpoint.write_aside(last) as aside:
+            shutil.copyfile(resume_from, aside)
     content = config.clone()
     content.ckpt_path = None
     content.pop("config", None)
@@ -247,7 +266,7 @@ def _save_config(parser: ArgumentParser, config: Namespace, trainer: Trainer, fo
         changed = sorted(_differences(yaml.safe_load(earlier), yaml.safe_load(text)) - LENGTH)
         if changed:
             print(f"Resumed with other settings than before: {', '.join(changed)}", flush=True)
-        move_aside(path)
+        keep_copy(path)
     with checkpoint.write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
@@ -263,8 +282,11 @@ def _differences(one: Any, other: Any, name: str = "") -> set[str]:
 def _fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path | None) -> None:
     """Train, without the warnings of Lightning that do not apply."""
     warnings.filterwarnings("ignore", "The number of training batches")  # the log goes on from epoch to epoch
+    warnings.filterwarnings("ignore", "Experiment logs directory")  # of the CSV logger, which goes on with its file
     warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's, about torch's own names
     warnings.filterwarnings("ignore", "Found .* module.* in eval mode")  # the average is meant to be
+    before = threading.excepthook
+    threading.excepthook = _say_of_thread
     try:
         trainer.fit(model, datamodule=data, ckpt_path=resume_from)
     except MisconfigurationException as error:
@@ -277,7 +299,15 @@ def _fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path 
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
             raise
-        raise InputError(cannot_write(error.filename or trainer.default_root_dir, error)) from error
+        raise InputError(cannot_write(os.fsdecode(error.filename or trainer.default_root_dir), error)) from error
+    finally:
+        threading.excepthook = before
+
+
+def _say_of_thread(failed: threading.ExceptHookArgs) -> None:
+    """Nothing of a file that TensorBoard's thread cannot write, which the main one raises again; else as always."""
+    if not issubclass(failed.exc_type, OSError):
+        threading.__excepthook__(failed)
 
 
 def _say_where(
@@ -310,7 +340,9 @@ def _say_where(
     if Path(script).stem in ("compare", "gan-lightning-compare"):
         return  # it goes on in its own way
     if interrupted:
-        print(f"  {'go on':<18}{script} --ckpt_path last{_trust(data, trainer.lightning_module)}")
+        root = folder.parent.parent
+        where = "" if root.absolute() == Path.cwd() else f" --default_root_dir {shlex.quote(_shown(root))}"
+        print(f"  {'go on':<18}{script} --ckpt_path last{where}{_trust(data, trainer.lightning_module)}")
     elif isinstance(data, Digits):
         print(f"  {'train on MNIST':<18}{script} --config {DEFAULT_RECIPE}")
 

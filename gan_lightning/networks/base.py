@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
@@ -164,9 +165,9 @@ def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
     module_name, _, class_name = str(class_path).rpartition(".")
     top_level = module_name.partition(".")[0]
     if top_level not in {"gan_lightning", *trust}:
-        raise InputError(
-            f"the checkpoint names the class {class_path}: to run code of {top_level!r}, pass trust=[{top_level!r}]"
-        )
+        own = top_level.isidentifier() and top_level not in sys.stdlib_module_names
+        way = f"to run code of it, pass trust=[{top_level!r}]" if own else "use another"
+        raise InputError(f"the checkpoint names the class {class_path}, which is not trusted; {way}")
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:

@@ -2,20 +2,22 @@
 
 import json
 import math
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, Timer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from gan_lightning import checkpoint
-from gan_lightning.callbacks import Checkpoints, GenerativeMetrics
+from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, StopSignals
 from gan_lightning.commands.benchmark import write_random_weights
 from gan_lightning.commands.evaluate import main as evaluate_main
 from gan_lightning.commands.train import main
@@ -282,3 +284,16 @@ def test_an_extractor_that_does_not_serve_is_refused_before_the_first_step(capsy
     assert main([*SMALL, "--max_steps", "3", "--metrics.extractor", "torch.nn.Flatten"]) == 2
     assert "is needs logits, and the extractor gives none" in capsys.readouterr().err
     assert not list(Path().glob("lightning_logs/version_*"))
+
+
+def test_a_signal_is_not_the_end_of_the_time() -> None:
+    """At which a run is measured once more; one that was told to stop goes on later, and is measured when it is due."""
+    signals, metrics = StopSignals(), GenerativeMetrics("none")
+    stopping = SimpleNamespace(
+        global_step=7, current_epoch=0, max_steps=-1, max_epochs=9, is_last_batch=False, should_stop=True, world_size=2
+    )
+    stopping.callbacks = [Timer("00:01:00:00"), signals]
+    trainer = cast(Trainer, stopping)
+    assert metrics._is_due(trainer)
+    signals.received = signal.SIGTERM
+    assert not metrics._is_due(trainer)

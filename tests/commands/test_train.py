@@ -521,3 +521,52 @@ def test_a_run_with_classes_of_ones_own_says_how_to_go_on() -> None:
     assert "add --trust own_module" in refused.stderr
     done = typed("--ckpt_path", "last", "--max_steps", end, "--trust", "own_module")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_checkpoint_without_its_settings_is_not_resumed_with_others(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--max_steps", "2"]) == 0
+    Path("lightning_logs/version_0/config.yaml").rename("own.yaml")
+    for flag in ("--ckpt_path", "--init_from"):
+        assert main([flag, "lightning_logs/version_0/checkpoints/last.ckpt"]) == 2
+        error = capsys.readouterr().err
+        assert "config.yaml: no such file" in error
+        assert "name its recipe by --config" in error
+    assert main(["--ckpt_path", "last", "--config", "own.yaml", "--max_steps", "3"]) == 0
+
+
+def test_a_run_that_goes_on_elsewhere_has_a_checkpoint_from_the_start() -> None:
+    assert main([*SMALL, "--max_steps", "2"]) == 0
+    path = Path("lightning_logs/version_0/checkpoints/last.ckpt")
+    more = ["--ckpt_path", str(path), "--max_steps", "4"]
+    assert main([*more, "--model.generator_optimizer.lr", "1e38", "--log_every_n_steps", "1"]) == 2  # before it has saved
+    assert Path("lightning_logs/version_1/checkpoints/last.ckpt").read_bytes() == path.read_bytes()
+    assert main(["--ckpt_path", "last", "--max_steps", "4", "--model.generator_optimizer.lr", "1e-4"]) == 0
+    assert steps("lightning_logs/version_1") == 4
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [("optimizer_states", 5), ("optimizer_states", []), ("loops", {}), ("callbacks", {"TrainingLog": 5}), ("epoch", "x")]
+    + [("global_step", -5)],
+)
+def test_a_checkpoint_with_an_entry_of_another_kind_is_refused(
+    entry: str, value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*SMALL, "--max_steps", "2"]) == 0
+    path = Path("lightning_logs/version_0/checkpoints/last.ckpt")
+    content = checkpoint.load(path)
+    checkpoint.save({**content, entry: value}, path)
+    assert main(["--ckpt_path", "last", "--max_steps", "4"]) == 2
+    assert f"cannot be resumed from, its {entry} are not what" in capsys.readouterr().err
+
+
+def test_a_run_elsewhere_says_how_to_go_on() -> None:
+    args = [*SMALL, "--max_steps", "1000000", "--default_root_dir", "my runs"]
+    running = subprocess.Popen([sys.executable, SCRIPT, *args], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not Path("my runs/lightning_logs/version_0/checkpoints/last.ckpt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    running.send_signal(signal.SIGTERM)
+    out, _ = running.communicate(timeout=60)
+    assert running.returncode == 143
+    assert "--ckpt_path last --default_root_dir 'my runs'\n" in out

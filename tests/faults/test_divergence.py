@@ -59,10 +59,10 @@ def spoil_penalty(model: GAN, _: str, value: float) -> None:
     ("spoil", "name", "said"),
     [
         (spoil_loss, "discriminator", f"step {BAD}: discriminator_loss is "),
-        (spoil_loss, "generator", f"step {BAD}: .*generator_loss is "),
+        (spoil_loss, "generator", f"step {BAD}: .*generator_loss, is not finite "),
         (spoil_penalty, "penalty", f"step {BAD}: penalty is "),
-        (spoil_gradient, "discriminator", f"step {BAD}: the discriminator's gradient"),
-        (spoil_gradient, "generator", f"step {BAD}: the generator's gradient was not finite"),
+        (spoil_gradient, "discriminator", f"step {BAD}: the discriminator's gradient or update"),
+        (spoil_gradient, "generator", f"step {BAD}: the generator's gradient or update is not finite"),
     ],
 )
 @pytest.mark.parametrize("adam", [True, False])
@@ -113,7 +113,7 @@ def test_a_learning_rate_that_blows_up_is_one_line(record_property: Record) -> N
     code, _, error = run(*DIGITS, "--max_steps", "60", "--model.generator_optimizer.lr", "1e38")
     assert code == 2, error
     (line,) = [line for line in error.splitlines() if line.startswith("train: error: ")]
-    assert re.search(r"step \d+: .* (nan|inf)|not finite", line)
+    assert "step 1: the generator's gradient or update is not finite (" in line
     assert f"{LAST} is of step " in line
     assert "--roll_back true" in line
     assert "Traceback" not in error
