@@ -122,23 +122,19 @@ def train(args: Sequence[str]) -> None:
     config, resume_from, folder = settings(parser, args)
     root = Path(config.trainer.default_root_dir).expanduser() / "lightning_logs"
     with run_folder(root, folder) as folder:
-        went_back = False
-        for roll_back in (config.roll_back, False):
+        ways = "a smaller learning rate, a penalty, or --roll_back true, which goes back once with other random numbers"
+        while True:
             try:
                 return _run(parser, config, resume_from, folder)
             except Diverged as error:
                 if (resume_from := error.last_checkpoint) is None:
                     raise
                 step = checkpoint.load_gan(resume_from)["global_step"]
-                if not roll_back:
-                    ways = "" if went_back else ", or --roll_back true, which goes back once with other random numbers"
-                    raise Diverged(
-                        f"{error}; {_shown(resume_from)} is of step {step:,}, before that: try a smaller learning rate or a "
-                        f"penalty{ways}"
-                    ) from error
+                if not config.roll_back:
+                    raise Diverged(f"{error}; {_shown(resume_from)} is of step {step:,}, before that: try {ways}") from error
                 config.seed_everything = derived_seed(config.seed_everything, step) % 2**32
                 config.data.init_args.seed = config.seed_everything
-                config.roll_back, went_back = False, True
+                config.roll_back, ways = False, "a smaller learning rate or a penalty"
                 if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
                     print(f"\n{error}\nGoing back to step {step:,}, once, with seed {config.seed_everything}", flush=True)
 
