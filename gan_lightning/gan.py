@@ -216,12 +216,16 @@ class GAN(LightningModule):
             InputError: one of them refuses its settings.
         """
         try:
-            return [
+            optimizers = [
                 self.generator_optimizer(self.generator.parameters()),
                 self.discriminator_optimizer(self.discriminator.parameters()),
             ]
         except (ValueError, TypeError) as error:
             raise InputError(f"an optimizer refuses its settings: {one_line(error)}") from error
+        for group in (group for optimizer in optimizers if isinstance(optimizer, Adam) for group in optimizer.param_groups):
+            if group["fused"] is None and not (group["foreach"] or group["differentiable"]):
+                group["fused"] = True  # one pass over each weight instead of ten, on the CPU too
+        return optimizers
 
     def on_fit_start(self) -> None:
         self.seed = torch.initial_seed()

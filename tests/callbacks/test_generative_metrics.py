@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, StopSignals
-from gan_lightning.commands.benchmark import write_random_weights
+from gan_lightning.commands.benchmark_metrics import write_random_weights
 from gan_lightning.commands.evaluate import main as evaluate_main
 from gan_lightning.commands.train import main
 from gan_lightning.data import CIFAR10, MNIST, Digits, ImageDataModule, ImageFolder, StackedMNIST

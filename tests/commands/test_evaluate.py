@@ -18,7 +18,7 @@ from torchvision.transforms.functional import to_pil_image
 
 import gan_lightning
 from gan_lightning import checkpoint
-from gan_lightning.commands.benchmark import write_random_weights
+from gan_lightning.commands.benchmark_metrics import write_random_weights
 from gan_lightning.commands.compute_reference import main as reference_main
 from gan_lightning.commands.evaluate import main
 from gan_lightning.commands.train import main as train_main

@@ -14,7 +14,7 @@ from torch_fidelity import feature_extractor_inceptionv3
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
-from gan_lightning.commands.benchmark import varied_images, write_random_weights
+from gan_lightning.commands.benchmark_metrics import varied_images, write_random_weights
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.inception import Inception, find_weights, resize
 
