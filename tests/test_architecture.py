@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "inference": LEAVES | {"checkpoint", "images", "latents", "networks.base"},
     "commands": LEAVES
     | {"callbacks", "checkpoint", "commands", "data", "gan", "images", "inference", "latents", "losses", "measure", "metrics"}
-    | {"augment", "networks", "regularizers", "schedules", "trainer"},
+    | {"augment", "ema", "networks", "regularizers", "schedules", "trainer"},
 }
 WITHOUT_LIGHTNING = {
     "errors",
