@@ -142,9 +142,6 @@ def bare_loop(model: GAN, data: ImageDataModule, device: torch.device) -> Iterat
     model.to(device).train()
     generator, discriminator, loss, average = model.generator, model.discriminator, model.loss, model.ema
     g_optimizer, d_optimizer = model.configure_optimizers()
-    for optimizer in (g_optimizer, d_optimizer):
-        for group in optimizer.param_groups:
-            group["fused"] = True
     images, labels = (None if tensor is None else tensor.to(device) for tensor in data.images("train"))
     assert images is not None
     assert labels is not None

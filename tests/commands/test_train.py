@@ -4,7 +4,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import yaml
 import gan_lightning
 from gan_lightning import checkpoint
 from gan_lightning.commands.train import main
+from tests.faults.runs import LAST, finish, start, wait_for
 from tests.helpers import write_mnist
 
 SMALL = [
@@ -455,16 +455,11 @@ def test_plain_ddp_by_name_stands_two_optimizers() -> None:
 
 
 def test_ctrl_c_ends_the_run_after_its_step_and_saves() -> None:
-    running = subprocess.Popen(
-        [sys.executable, SCRIPT, *SMALL, "--max_epochs", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    last = Path("lightning_logs/version_0/checkpoints/last.ckpt")
-    deadline = time.monotonic() + 120
-    while not last.is_file() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    running = start(*SMALL, "--max_epochs", "100000")
+    assert wait_for(LAST.is_file, running), finish(running)
     running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=60)
-    assert running.returncode == 130, err
+    code, out, err = finish(running, 60)
+    assert code == 130, err
     assert "Traceback" not in err
     assert "Interrupted: " in out
     made = steps("lightning_logs/version_0")
@@ -507,13 +502,10 @@ def test_a_run_with_classes_of_ones_own_says_how_to_go_on() -> None:
     Path("own_module.py").write_text(OWN_NETWORK)
     own = ["--model.generator", "own_module.OwnGenerator", "--model.discriminator.conditioning", "null"]
     args = ["--config", "digits", "--accelerator", "cpu", "--metrics.extractor", "none", *own]
-    running = subprocess.Popen([sys.executable, SCRIPT, *args, "--max_steps", "100000"], stdout=subprocess.PIPE, text=True)
-    last = Path("lightning_logs/version_0/checkpoints/last.ckpt")
-    deadline = time.monotonic() + 120
-    while not last.is_file() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    running = start(*args, "--max_steps", "100000")
+    assert wait_for(LAST.is_file, running), finish(running)
     running.send_signal(signal.SIGINT)
-    out, _ = running.communicate(timeout=60)
+    _, out, _ = finish(running, 60)
     assert "--ckpt_path last --trust own_module" in out
     end = str(steps("lightning_logs/version_0") + 2)
     refused = typed("--ckpt_path", "last", "--max_steps", end)
@@ -561,12 +553,9 @@ def test_a_checkpoint_with_an_entry_of_another_kind_is_refused(
 
 
 def test_a_run_elsewhere_says_how_to_go_on() -> None:
-    args = [*SMALL, "--max_steps", "1000000", "--default_root_dir", "my runs"]
-    running = subprocess.Popen([sys.executable, SCRIPT, *args], stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not Path("my runs/lightning_logs/version_0/checkpoints/last.ckpt").is_file() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    running = start(*SMALL, "--max_steps", "1000000", "--default_root_dir", "my runs")
+    assert wait_for((Path("my runs") / LAST).is_file, running), finish(running)
     running.send_signal(signal.SIGTERM)
-    out, _ = running.communicate(timeout=60)
-    assert running.returncode == 143
+    code, out, _ = finish(running, 60)
+    assert code == 143
     assert "--ckpt_path last --default_root_dir 'my runs'\n" in out

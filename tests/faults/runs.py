@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -36,16 +36,10 @@ def tally(record_property: Record, fault: str, tried: int, survived: int, lost: 
         record_property(name, value)
 
 
-def start(*args: str, environment: Mapping[str, str] | None = None, folder: Path | None = None) -> subprocess.Popen[str]:
-    """The train command, as the leader of a group of processes of its own."""
+def start(*args: str, program: Sequence[str] = (sys.executable, str(SCRIPT))) -> subprocess.Popen[str]:
+    """The train command, or another, as the leader of a group of processes of its own."""
     return subprocess.Popen(
-        [sys.executable, SCRIPT, *args],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **(environment or {})},
-        cwd=folder,
-        start_new_session=True,
+        [*program, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
 
 
@@ -60,8 +54,8 @@ def finish(running: subprocess.Popen[str], seconds: float = 180) -> tuple[int, s
     return running.returncode, out, error
 
 
-def run(*args: str, environment: Mapping[str, str] | None = None, folder: Path | None = None) -> tuple[int, str, str]:
-    return finish(start(*args, environment=environment, folder=folder))
+def run(*args: str) -> tuple[int, str, str]:
+    return finish(start(*args))
 
 
 def wait_for(
@@ -101,7 +95,7 @@ def is_finite(path: Path) -> bool:
     return all(bool(value.isfinite().all()) for value in weights if torch.is_floating_point(value))
 
 
-def assert_same_end(broken: Path, undisturbed: Path, ignoring: Sequence[str] = ()) -> None:
+def assert_same_end(broken: Path, undisturbed: Path) -> None:
     """The same checkpoint to the last bit, and each point of the curves."""
     assert_same_state(broken, undisturbed)
     shown, expected = curves(broken), curves(undisturbed)

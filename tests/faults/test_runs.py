@@ -196,8 +196,8 @@ def test_a_process_that_hangs_counts_as_dead(record_property: Record) -> None:
 def torchrun(rank: int, port: int, *args: str) -> subprocess.Popen[str]:
     """One of two groups of processes, as on two machines."""
     where = ["--nnodes", "2", "--node_rank", str(rank), "--nproc_per_node", "1", "--master_addr", "127.0.0.1"]
-    command = [sys.executable, "-m", "torch.distributed.run", *where, "--master_port", str(port), str(SCRIPT), *args]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    program = [sys.executable, "-m", "torch.distributed.run", *where, "--master_port", str(port), str(SCRIPT)]
+    return start(*args, program=program)
 
 
 def test_two_machines(record_property: Record) -> None:
@@ -245,8 +245,7 @@ def test_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property:
     last = Path("runs/17") / LAST
 
     def job(*more: str) -> subprocess.Popen[str]:
-        command = ["bash", str(SCRIPT.parents[1] / "docs" / "train.sbatch"), *DIGITS, *more]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        return start(*DIGITS, *more, program=["bash", str(SCRIPT.parents[1] / "docs" / "train.sbatch")])
 
     first = job("--max_steps", "1000000")
     assert wait_for(lambda: last.is_file(), first), finish(first)
