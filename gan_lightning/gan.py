@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -20,6 +21,7 @@ from gan_lightning.networks.base import Discriminator, Generator, describe
 from gan_lightning.randomness import derived_seed, seed_device
 from gan_lightning.regularizers import Constraint, Judged, Penalty
 
+F = TypeVar("F", bound=Callable[..., Any])
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
 """Makes an optimizer of a network's parameters."""
 
@@ -30,6 +32,20 @@ ADAM: dict[str, Any] = {"lr": 2e-4, "betas": (0.5, 0.999)}
 def adam(parameters: Iterable[nn.Parameter]) -> Optimizer:
     """Adam (Kingma and Ba 2015) with the settings :data:`ADAM`."""
     return Adam(parameters, **ADAM)
+
+
+def _profiled(name: str) -> Callable[[F], F]:
+    """Lets Lightning's profilers (``--trainer.profiler simple``) show the time of a method under ``name``."""
+
+    def profiled(method: F) -> F:
+        @wraps(method)
+        def timed(self: LightningModule, *args: Any) -> Any:
+            with self.trainer.profiler.profile(name):  # type: ignore[attr-defined]
+                return method(self, *args)
+
+        return cast(F, timed)
+
+    return profiled
 
 
 class GAN(LightningModule):
@@ -52,6 +68,13 @@ class GAN(LightningModule):
         augmentation: what is done to all images that the discriminator sees, real and generated.
         classification_weight: of the cross-entropy that both networks minimise beside their losses where the
             discriminator's conditioning is an auxiliary ``classifier``; nothing otherwise.
+        reuse_fakes: the generator's update looks at the images that the discriminator's last update has just seen as fakes,
+            instead of at images of fresh latents: one pass of the generator less. Both are samples of the same generator; the
+            discriminator has by then made one update on those very images, which fresh ones would be spared.
+        channels_last: whether the weights of convolutions, and with them the features, lie in memory with their channels
+            last. The same numbers but for rounding; faster or slower by the network and the machine (docs/benchmarks.md).
+        compile: whether both networks' passes are compiled by ``torch.compile``, which takes a minute or more at the first
+            steps; penalties, which differentiate twice, pictures and metrics run eagerly. The same numbers but for rounding.
 
     Attributes:
         penalty_factor: what the penalties are multiplied with; moved by ``Schedules``.
@@ -59,7 +82,8 @@ class GAN(LightningModule):
         seed: of the run, torch's own as it begins. All that a step draws is a function of (seed, step, process).
 
     Raises:
-        InputError: a number out of range, or only one of the two networks is conditional.
+        InputError: a number out of range, only one of the two networks is conditional, or fakes are to be reused for a loss
+            that pairs them with fresh real images.
     """
 
     penalty_factor: float = 1.0
@@ -79,6 +103,9 @@ class GAN(LightningModule):
         constraint: Constraint | None = None,
         augmentation: Augmentation | None = None,
         classification_weight: float = 1.0,
+        reuse_fakes: bool = False,
+        channels_last: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         if discriminator_steps < 1:
@@ -92,7 +119,15 @@ class GAN(LightningModule):
             )
         if not 0.0 <= classification_weight < float("inf"):
             raise InputError(f"model.classification_weight is {classification_weight}: it must be at least 0")
+        if reuse_fakes and loss.generator_sees_real:
+            raise InputError(
+                f"model.reuse_fakes is true: {type(loss).__name__} compares fakes with fresh real images in the generator's "
+                "update too, so there is nothing to reuse; set it to false"
+            )
         self.automatic_optimization = False
+        if channels_last:
+            for network in (generator, discriminator):
+                network.to(memory_format=torch.channels_last)
         self.generator = generator
         self.discriminator = discriminator
         self.loss = loss
@@ -103,8 +138,12 @@ class GAN(LightningModule):
         self.generator_optimizer = generator_optimizer
         self.discriminator_optimizer = discriminator_optimizer
         self.discriminator_steps = discriminator_steps
+        self.reuse_fakes = reuse_fakes
         self.ema_halflife = ema_halflife
         self.ema = ema.averaged_copy(generator) if ema_halflife else None
+        if compile:  # methods, not modules: the keys of a checkpoint stay as they are
+            self._generate = torch.compile(self._generate, dynamic=False)  # type: ignore[method-assign]
+            self._judge = torch.compile(self._judge, dynamic=False)  # type: ignore[method-assign]
         self._description()  # raises now what a checkpoint or an optimizer would refuse later
 
     # The method
@@ -114,19 +153,28 @@ class GAN(LightningModule):
         images, labels = batch  # float (real_batches_per_step * B, C, H, W) in [-1, 1]; (real_batches_per_step * B,) or None
         real_batches = list(_chunks(images, labels if self.generator.conditional else None, self.real_batches_per_step))
         outputs: dict[str, Tensor] = {}
+        fake = images  # of the last update of the discriminator
         for i, (real, real_labels) in enumerate(real_batches[: self.discriminator_steps]):
-            outputs = self._discriminator_step(real, real_labels, self.global_step * self.discriminator_steps + i)
+            with torch.set_grad_enabled(self.reuse_fakes and i + 1 == self.discriminator_steps):
+                fake = self._fakes(len(real), real_labels)
+            update = self.global_step * self.discriminator_steps + i
+            outputs = self._discriminator_step(real, fake.detach(), real_labels, update)
         real, real_labels = real_batches[-1]  # fresh where the generator's loss looks at real images
-        outputs |= self._generator_step(real, real_labels)
+        if not self.reuse_fakes:
+            fake = self._fakes(len(real), real_labels)
+        outputs |= self._generator_step(real, fake, real_labels)
         if self.ema is not None:
-            halflife = self.ema_halflife * self.ema_factor
-            ema.update(self.ema, self.generator, ema.decay(len(real) * self.trainer.world_size, halflife))
+            self._average(self.ema, len(real) * self.trainer.world_size)
         return outputs
 
-    def _discriminator_step(self, real: Tensor, labels: Tensor | None, update: int) -> dict[str, Tensor]:
+    @_profiled("generator")
+    def _fakes(self, count: int, labels: Tensor | None) -> Tensor:
+        """Images (count, C, H, W) of fresh latents."""
+        return self._generate(torch.randn(count, self.generator.latent_dim, device=self.device), labels)
+
+    @_profiled("discriminator")
+    def _discriminator_step(self, real: Tensor, fake: Tensor, labels: Tensor | None, update: int) -> dict[str, Tensor]:
         optimizer = self._optimizers()[1]
-        with torch.no_grad():
-            fake = self.generator(self._latents(len(real)), labels)  # (B, C, H, W)
         (real_logits, real_classes), (fake_logits, fake_classes) = self._judge_both(real, fake, labels)
         loss = self.loss.discriminator(real_logits, fake_logits)
         outputs = {
@@ -152,12 +200,12 @@ class GAN(LightningModule):
             self.constraint(self.discriminator)
         return outputs
 
-    def _generator_step(self, real: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+    @_profiled("generator")
+    def _generator_step(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         optimizer = self._optimizers()[0]
         with _frozen(self.discriminator):
-            fake = self.generator(self._latents(len(real)), labels)
-            real_logits = self._critic(real, labels) if self.loss.generator_sees_real else None
-            fake_logits, classes = self._judge(fake, labels)
+            real_logits = self._judge(self._augmented(real), labels)[0] if self.loss.generator_sees_real else None
+            fake_logits, classes = self._judge(self._augmented(fake), labels)
             loss = self.loss.generator(real_logits, fake_logits)
             outputs = {"generator_loss": loss.detach()}
             if classes is not None:
@@ -167,18 +215,32 @@ class GAN(LightningModule):
         optimizer.step()
         return outputs
 
+    @_profiled("average")
+    def _average(self, average: nn.Module, images: int) -> None:
+        ema.update(average, self.generator, ema.decay(images, self.ema_halflife * self.ema_factor))
+
+    def _generate(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        images: Tensor = self.generator(z, labels)
+        return images
+
     def _judge(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Logits (B,), and class logits (B, num_classes) of an auxiliary classifier, for images as they are augmented."""
-        return self.discriminator.judge(images if self.augmentation is None else self.augmentation(images), labels)
+        """Logits (B,), and class logits (B, num_classes) of an auxiliary classifier."""
+        return self.discriminator.judge(images, labels)
 
     def _critic(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        return self._judge(images, labels)[0]
+        """Logits (B,) for images as they are augmented, by a pass that can be differentiated twice: for penalties."""
+        logits: Tensor = self.discriminator(self._augmented(images), labels)
+        return logits
+
+    def _augmented(self, images: Tensor) -> Tensor:
+        return images if self.augmentation is None else self.augmentation(images)
 
     def _judge_both(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
         """What :meth:`_judge` says of real and of generated images, in one pass where samples do not touch one another."""
         if not self.discriminator.samples_are_independent:
-            return [self._judge(real, labels), self._judge(fake, labels)]
-        logits, classes = self._judge(torch.cat([real, fake]), None if labels is None else labels.repeat(2))
+            return [self._judge(self._augmented(images), labels) for images in (real, fake)]
+        images = self._augmented(torch.cat([real, fake]))
+        logits, classes = self._judge(images, None if labels is None else labels.repeat(2))
         return list(zip(logits.chunk(2), (None, None) if classes is None else classes.chunk(2), strict=True))
 
     # What the method stands on
@@ -231,8 +293,15 @@ class GAN(LightningModule):
         self.seed = torch.initial_seed()
 
     def on_train_start(self) -> None:
-        """Let the optimizers' settings be those that were given now, also where a checkpoint has restored earlier ones."""
+        """Let the optimizers' settings be those that were given now, also where a checkpoint has restored earlier ones.
+
+        Likewise the order in memory of what they keep for a weight: the fused ones take it to be the weight's.
+        """
         for optimizer, fresh in zip(self.trainer.optimizers, self.configure_optimizers(), strict=True):
+            for parameter, state in optimizer.state.items():
+                for name, value in state.items():
+                    if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                        state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             for group, settings in zip(optimizer.param_groups, fresh.param_groups, strict=True):
                 group.update({name: value for name, value in settings.items() if name != "params"})
                 if "initial_lr" in group:  # which a schedule multiplies
@@ -266,9 +335,6 @@ class GAN(LightningModule):
             "optimizers": [type(optimizer).__name__ for optimizer in self.configure_optimizers()],
             "state": [name for name in self.state_dict() if name.startswith(("penalties.", "augmentation."))],
         }
-
-    def _latents(self, count: int) -> Tensor:
-        return torch.randn(count, self.generator.latent_dim, device=self.device)  # (B, latent_dim)
 
     def _optimizers(self) -> tuple[LightningOptimizer, LightningOptimizer]:
         """The generator's optimizer, which every counter of Lightning counts, and the discriminator's, which none does.

@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_leaves
 
 from gan_lightning import checkpoint
 from gan_lightning.errors import InputError, one_line
+from gan_lightning.memory import keep_freed_memory
 from gan_lightning.processes import Watch, average, end_process, make_alike
 from gan_lightning.regularizers import GradientPenalty
 
@@ -227,6 +228,8 @@ def make_trainer(
         raise InputError(reason) from error
     if type(trainer.strategy) is DDPStrategy:
         trainer.strategy.__class__ = GANStrategy  # Lightning knows whether there are several processes; 'auto' is its own
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     return trainer
 
 

@@ -7,9 +7,10 @@ import gan_lightning
 
 PACKAGE = Path(gan_lightning.__file__).parent
 
-LEAVES = {"errors", "processes", "randomness"}
+LEAVES = {"errors", "memory", "processes", "randomness"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "memory": set(),
     "processes": set(),
     "randomness": set(),
     "images": LEAVES,
@@ -38,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 WITHOUT_LIGHTNING = {
     "errors",
+    "memory",
     "processes",
     "randomness",
     "images",

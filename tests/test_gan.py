@@ -93,10 +93,10 @@ def test_the_generator_step_leaves_the_discriminator_alone(precision: str) -> No
         def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
             step = model._generator_step
 
-            def watched(real: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+            def watched(real: Tensor, fake: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
                 before = [None if p.grad is None else p.grad.clone() for p in model.discriminator.parameters()]
                 weights = [p.clone() for p in model.discriminator.parameters()]
-                outputs = step(real, labels)
+                outputs = step(real, fake, labels)
                 after = [p.grad for p in model.discriminator.parameters()]
                 kept["same"] = all(
                     a is b if a is None or b is None else torch.equal(a, b) for a, b in zip(before, after, strict=True)
@@ -112,7 +112,8 @@ def test_the_generator_step_leaves_the_discriminator_alone(precision: str) -> No
     assert all(p.requires_grad for name, p in model.discriminator.named_parameters() if name != "layers.0.bias")
 
 
-def test_one_step_against_the_same_step_written_by_hand() -> None:
+@pytest.mark.parametrize("reuse_fakes", [False, True])
+def test_one_step_against_the_same_step_written_by_hand(reuse_fakes: bool) -> None:
     """Both updates of a whole step, with plain SGD, from the same weights, images and latents."""
 
     def sgd(parameters: Any) -> SGD:
@@ -124,6 +125,7 @@ def test_one_step_against_the_same_step_written_by_hand() -> None:
         MinimaxLoss(),
         sgd,
         sgd,
+        reuse_fakes=reuse_fakes,
     )
     generator = MLPGenerator((1, 8, 8), latent_dim=4, hidden=[8], batch_norm=False)
     discriminator = MLPDiscriminator((1, 8, 8), hidden=[8])
@@ -145,7 +147,7 @@ def test_one_step_against_the_same_step_written_by_hand() -> None:
         for p in discriminator.parameters():
             assert p.grad is not None
             p.sub_(0.1 * p.grad)
-    z = torch.randn(8, 4)
+    z = z if reuse_fakes else torch.randn(8, 4)
     generator.zero_grad()
     (1 - discriminator(generator(z)).sigmoid()).log().mean().backward()
     with torch.no_grad():
