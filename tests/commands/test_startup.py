@@ -1,4 +1,4 @@
-"""What the flags alone decide is answered at once: the help, and refusals, without the second that torch takes to import."""
+"""What the flags alone decide is answered at once: the help, and refusals, without the seconds that torch takes to import."""
 
 import inspect
 import os
