@@ -1,7 +1,11 @@
 """Doors: which room may import which. The map stands in the README."""
 
 import ast
+import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+import pytest
 
 import gan_lightning
 
@@ -54,12 +58,33 @@ WITHOUT_LIGHTNING = {
     "latents",
     "metrics",
 }
+WITHOUT_TORCH = {
+    "errors",
+    "metrics.request",
+    "commands.arguments",
+    "commands.trust",
+    "commands.measuring_flags",
+    "commands.evaluate",
+    "commands.compute_reference",
+    "commands.compare",
+}
+"""What answers --help and refuses flags: at its top it imports the standard library, these two, and its like."""
+LIGHT = {"jsonargparse", "yaml"}
 
 
 def imports(path: Path) -> set[str]:
     """The modules that a file imports, by their dotted names."""
+    return names_in(ast.walk(ast.parse(path.read_text())), path)
+
+
+def imports_at_once(path: Path) -> set[str]:
+    """Those that it imports as soon as it is imported itself."""
+    return names_in(ast.parse(path.read_text()).body, path)
+
+
+def names_in(nodes: Iterable[ast.AST], path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -96,6 +121,13 @@ def test_imports_point_one_way() -> None:
             if name.split(".")[0] == "lightning":
                 assert room(module).partition(".")[0] not in WITHOUT_LIGHTNING, f"{path.name} may not import lightning"
     assert checked > 40
+
+
+@pytest.mark.parametrize("module", sorted(WITHOUT_TORCH))
+def test_flags_are_read_without_torch(module: str) -> None:
+    allowed = {f"gan_lightning.{name}" for name in WITHOUT_TORCH} | LIGHT | sys.stdlib_module_names
+    found = imports_at_once(PACKAGE / f"{module.replace('.', '/')}.py")
+    assert not {name for name in found if name not in allowed and name.partition(".")[0] not in allowed}
 
 
 def test_the_check_finds_a_wrong_door() -> None:

@@ -14,16 +14,9 @@ from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.latents import class_frequencies, class_labels, latents
 from gan_lightning.measure import RealImages, make_extractor, reference, say_estimate
-from gan_lightning.metrics.evaluator import (
-    NEED_REAL_FEATURES,
-    NEED_REFERENCE,
-    check_extractor,
-    check_request,
-    evaluate,
-    metric_names,
-    split_names,
-)
+from gan_lightning.metrics.evaluator import check_extractor, evaluate, metric_names
 from gan_lightning.metrics.features import Extractor, untouched_random_numbers
+from gan_lightning.metrics.request import NEED_REAL_FEATURES, NEED_REFERENCE, check_request, split_names
 from gan_lightning.metrics.statistics import Statistics
 from gan_lightning.trainer import is_out_of_time
 

@@ -3,31 +3,24 @@
 import difflib
 import errno
 import importlib
-import importlib.util
 import inspect
+import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from gan_lightning import processes
 from gan_lightning.errors import Diverged, InputError, ProcessLost, one_line
 
-TRUSTED = ("gan_lightning", "torch.optim", "lightning.pytorch")
-"""Modules whose classes every config.yaml may name."""
-FILE_SETTINGS = frozenset({"ckpt_path", "default_root_dir", "init_from", "root", "weights"})
-"""Settings whose value is the name of a file or folder, whatever it looks like."""
-TEXT_SETTINGS = frozenset({"ckpt_path", "data", "init_from", "trust"})
-"""Those that stand by themselves and are text; that of another one is a file with its settings."""
-MOST_VALUES = 10_000  # of a config.yaml; runs have some hundred
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""Where a process finds its number among several, the first that is there: Lightning's order."""
 set_parsing_settings(import_path_denylist=["os"])  # so that what jsonargparse would only warn of, it refuses
 
 
@@ -37,23 +30,34 @@ def run_command(name: str, command: Callable[[], None]) -> int:
     Of several processes only the first one speaks, but for what another one may be alone to know once they work together.
     """
     message, code = "", 0
-    speaks = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    speaks = next((os.environ[rank] for rank in RANKS if rank in os.environ), "0") == "0"
     try:
         command()
     except InputError as error:
         message, code = f"error: {error}", 2
-        speaks = speaks or (processes.count() > 1 and not isinstance(error, Diverged))  # that, all know at the same time
+        speaks = speaks or (_work_together() and not isinstance(error, Diverged))  # that, all know at the same time
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
         message, code = f"error: {error.filename}: {error.strerror}; give another", 2
     except ProcessLost as error:
-        processes.end_process(f"{name}: error: {error}")
+        _processes().end_process(f"{name}: error: {error}")
     except KeyboardInterrupt:
         message, code = "interrupted", 128 + signal.SIGINT
     if message and speaks:
         print(f"{name}: {message}", file=sys.stderr)
     return code
+
+
+def _work_together() -> bool:
+    """Whether this process works together with others; without torch it cannot."""
+    return "torch" in sys.modules and bool(_processes().count() > 1)
+
+
+def _processes() -> ModuleType:
+    from gan_lightning import processes  # torch comes with it, which no refusal of a flag waits for
+
+    return processes
 
 
 def recipes() -> dict[str, Path]:
@@ -134,68 +138,6 @@ def _reading_order(name: str, appended: Collection[str]) -> int:
 
 def _name(flag: str) -> str:
     return flag.removeprefix("--").partition("=")[0].rstrip("+")
-
-
-def trusted_modules(text: str) -> list[str]:
-    """What ``--trust`` names: top-level modules of one's own, with commas between them.
-
-    Raises:
-        InputError: a word that is no name of a top-level module.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if not name.isidentifier():
-            raise InputError(f"--trust {name}: give the names of top-level modules, such as --trust my_module,other_module")
-    return names
-
-
-def check_imports(path: Path, settings: dict[str, Any], trust: Collection[str]) -> None:
-    """Refuse settings of a file that nobody named where they would import what is not trusted; nothing is imported here.
-
-    A checkpoint is often another person's, and so is the config.yaml beside it. Any text in it may name something to import:
-    a class, a function, or further settings written as text.
-
-    Args:
-        path: the file, for the message.
-        settings: what it holds, or the part of it that is used.
-        trust: top-level modules, besides :data:`TRUSTED`, that it may name.
-
-    Raises:
-        InputError: it names an importable module outside, or a further file of settings.
-    """
-    for name, value in settings.items():
-        if name == "config" or (isinstance(value, str) and str(name).partition(".")[0] not in TEXT_SETTINGS):
-            raise InputError(f"{path}: names a further file of settings ({name}: {value}); name the files yourself by --config")
-    left: list[Any] = [settings]
-    seen = 0
-    while left:
-        value = left.pop()
-        seen += 1
-        if seen > MOST_VALUES:
-            raise InputError(f"{path}: holds more than {MOST_VALUES:,} values, as no config.yaml of a run does; use another")
-        if isinstance(value, dict):
-            left += [item for name, item in value.items() if str(name).rpartition(".")[2] not in FILE_SETTINGS]
-        elif isinstance(value, list | tuple | set):
-            left += value
-        elif isinstance(value, str):
-            module = value.partition(".")[0]
-            if re.fullmatch(r"\w+(\.\w+)+", value) and not _is_trusted(value, trust) and _is_importable(module):
-                way = "use another file" if module in sys.stdlib_module_names else f"to run code of it, add --trust {module}"
-                raise InputError(f"{path}: names {value}, which is of {module!r}; {way}")
-            with suppress(yaml.YAMLError):
-                meaning = yaml.safe_load(value)
-                left += [] if meaning == value else [meaning]
-
-
-def _is_trusted(name: str, trust: Collection[str]) -> bool:
-    return any(name.startswith(f"{module}.") for module in (*TRUSTED, *trust))
-
-
-def _is_importable(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ValueError:  # of what is imported already, and does not say from where
-        return True
 
 
 def given(groups: Sequence[Sequence[str]], name: str) -> str | None:

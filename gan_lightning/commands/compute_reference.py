@@ -10,13 +10,9 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from gan_lightning.commands.arguments import arrange, given, instantiate, parse, run_command
-from gan_lightning.commands.real_images import add_real_images, check_numbers, extractor_name, folder_shape, real_images
-from gan_lightning.commands.records import process_group, require_writable, versions
+from gan_lightning.commands.arguments import arrange, given, run_command
+from gan_lightning.commands.measuring_flags import add_real_images, parse_flags
 from gan_lightning.errors import InputError
-from gan_lightning.measure import cache_folder, make_extractor, reference
-from gan_lightning.metrics.evaluator import is_first_process
-from gan_lightning.metrics.statistics import write_npz
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -26,7 +22,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> ArgumentParser:
-    """All that can be said on the command line."""
+    """All that can be said on the command line, but for the arguments of the data's class."""
     parser = ArgumentParser(
         prog="compute_reference",
         description="Compute the statistics of real images, which evaluate.py and training then find in the cache.",
@@ -40,15 +36,11 @@ def make_parser() -> ArgumentParser:
 
 
 def compute_reference(args: Sequence[str]) -> None:
-    """Compute, cache, and write what was asked for."""
-    parser = make_parser()
+    """Refuse flags that cannot be right; then import torch, and compute."""
     groups = arrange(args)
-    config = instantiate(parser, parse(parser, groups))
-    check_numbers(config)
+    config = parse_flags(make_parser(), groups)
     if config.output is not None and not config.output.endswith(".npz"):
         raise InputError(f"--output {config.output}: the name must end in .npz")
-    if config.output is not None:
-        require_writable(Path(config.output))
     if config.real is None and config.data is None:
         raise InputError("name the real images, by one of --data and --real")
     if config.real is not None and config.data is not None and config.extractor != "classifier":
@@ -57,21 +49,6 @@ def compute_reference(args: Sequence[str]) -> None:
         raise InputError(f"--split {config.split}: only --data has splits, and not --real {config.real}")
     if config.real is None and config.image_size is not None:
         raise InputError(f"--image_size {config.image_size}: only for the folder of --real")
-    shape = config.data.image_shape if config.real is None else folder_shape(config.real, config.image_size)
-    with process_group(config.device) as device:
-        first = is_first_process()
-        real = real_images(config, shape, needed=True)
-        assert real is not None
-        extractor = make_extractor(extractor_name(config), config.data, config.weights, device, progress=first)
-        statistics, about = reference(real, extractor, config.num_real, config.features, config.batch_size, first)
-        if statistics is None:
-            return
-        print(f"{about['num_real']:,} images of {about['real']}: mu and sigma of {len(statistics.mean)} features")
-        print(f"  cache: {cache_folder()}")
-        if config.output is not None:
-            try:
-                content = {**about, "versions": versions(), "class_counts": real.class_counts()}
-                write_npz(Path(config.output), statistics, content)
-            except OSError as error:
-                raise InputError(f"--output {config.output}: cannot be written ({error.strerror})") from error
-            print(f"  written: {config.output}")
+    from gan_lightning.commands.reference_statistics import compute
+
+    compute(config, groups)

@@ -8,52 +8,17 @@ python scripts/evaluate.py last.ckpt --metrics fid,is --reference cifar10.npz
 torchrun --nproc_per_node 2 scripts/evaluate.py last.ckpt
 """
 
-import functools
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-import yaml
 from jsonargparse import ArgumentParser, Namespace
-from torch import distributed
 
-from gan_lightning import inference
-from gan_lightning.checkpoint import fingerprint
-from gan_lightning.commands.arguments import arrange, check_imports, given, instantiate, parse, run_command, trusted_modules
-from gan_lightning.commands.real_images import (
-    add_real_images,
-    check_numbers,
-    extractor_name,
-    folder_shape,
-    real_images,
-    resized,
-)
-from gan_lightning.commands.records import process_group, require_writable, versions, write_record
-from gan_lightning.data.folder import read_folder
-from gan_lightning.errors import InputError, one_line
-from gan_lightning.measure import make_extractor, reference, say_estimate
-from gan_lightning.metrics.evaluator import (
-    NEED_REAL_FEATURES,
-    NEED_REFERENCE,
-    Sample,
-    check_extractor,
-    check_request,
-    choose,
-    collect,
-    compute,
-    is_first_process,
-    on_first_process,
-    protocol,
-    split_names,
-)
-from gan_lightning.metrics.features import Extractor, size_text
-from gan_lightning.metrics.inception import file_sha256
-from gan_lightning.metrics.statistics import Statistics, read_npz
+from gan_lightning.commands.arguments import arrange, given, run_command
+from gan_lightning.commands.measuring_flags import add_real_images, parse_flags
+from gan_lightning.commands.trust import trusted_modules
+from gan_lightning.errors import InputError
+from gan_lightning.metrics.request import check_request, split_names
 
 NUM_IMAGES = 50_000
 
@@ -65,7 +30,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> ArgumentParser:
-    """All that can be said on the command line."""
+    """All that can be said on the command line, but for the arguments of the data's class."""
     parser = ArgumentParser(
         prog="evaluate",
         description="Measure a trained generator, or a folder of images, against real images.",
@@ -88,121 +53,26 @@ def make_parser() -> ArgumentParser:
     return parser
 
 
-@dataclass(frozen=True)
-class Source:
-    """The images to be measured: a generator's or a folder's.
-
-    Attributes:
-        image_shape: (C, H, W).
-        num_images: how many.
-        sample: from how many real images each class has (None where that is not known) to the images by index.
-        about: where they are from, for the record.
-        labels: whether they depend on labels.
-    """
-
-    image_shape: tuple[int, int, int]
-    num_images: int
-    sample: Callable[[list[int] | None], Sample]
-    about: dict[str, Any]
-    labels: bool = False
-
-
 def evaluate(args: Sequence[str]) -> None:
-    """Read the settings, measure, print a table and write the record."""
-    config = _settings(args)
-    with process_group(config.device) as device:
-        record = _measure(config, split_names(config.metrics), device)
-        if record is not None:
-            print_table(record)
-            output = _output(config)
-            if output is not None:
-                write_record(output, record)
-                print(f"  record: {output}")
-
-
-def _measure(config: Namespace, metrics: list[str], device: torch.device) -> dict[str, Any] | None:
-    """The record of all that was asked for; None in all processes but the first."""
-    first = is_first_process()
-    keep_features = bool(NEED_REAL_FEATURES & set(metrics))
-    seconds: dict[str, float] = {}
-    with _timed(seconds, "set_up"):
-        source = _folder_source(config) if Path(config.source).is_dir() else _checkpoint_source(config, device)
-        npz = read_npz(Path(config.reference)) if config.reference else None
-        real = None if npz else real_images(config, source.image_shape, bool(NEED_REFERENCE & set(metrics)))
-        if real is not None and tuple(real.images.shape[1:]) != source.image_shape:
-            raise InputError(
-                f"{config.source} has images of {size_text(source.image_shape)} and the real ones ({real.about['real']}) are "
-                f"{size_text(real.images.shape[1:])} (channels, height, width): name data of that size, by --data or --real"
-            )
-        num_real = npz[0].count if npz else config.num_real or (None if real is None else len(real.images))
-        check_request(metrics, source.num_images, num_real, real_features=npz is None)
-        extractor = make_extractor(extractor_name(config), config.data, config.weights, device, progress=first)
-        num_features = check_extractor(extractor, metrics, source.image_shape)
-        if npz:
-            _check_reference(config.reference, *npz, extractor, source.image_shape, num_features)
-        if first:
-            say_estimate(extractor, source.image_shape, source.num_images, "samples")
-    statistics: Statistics | None = None
-    about: dict[str, Any] = {}
-    counts: list[int] | None = None
-    with _timed(seconds, "reference"):
-        if npz:
-            counts = npz[1].pop("class_counts", None)
-            about = {**npz[1], "reference": config.reference, "reference_sha256": file_sha256(Path(config.reference))}
-            statistics, about["num_real"] = npz[0], npz[0].count
-        elif real is not None:
-            counts = real.class_counts()
-            about = real.about
-            if NEED_REFERENCE & set(metrics):
-                statistics, about = reference(real, extractor, config.num_real, keep_features, config.batch_size, first)
-    with _timed(seconds, "samples"):
-        sample, bar = source.sample(counts), "Measuring samples" if first else None
-        generated = collect(sample, extractor, source.num_images, config.batch_size, keep_features, bar)
-    with _timed(seconds, "metrics"):
-        values = on_first_process(lambda: compute(generated, statistics, extractor.prefix, metrics))
-    if not first:
-        return None
-    drawn = "all classes alike" if counts is None else "in proportion to the real ones"
-    labels = {"labels": drawn} if source.labels else {}
-    return {
-        "metrics": values,
-        "protocol": {
-            **about,
-            **source.about,
-            **labels,
-            "num_images": source.num_images,
-            "image_shape": list(source.image_shape),
-            **extractor.protocol(),
-            "constants": protocol(metrics, source.num_images, num_real),
-            "batch_size": config.batch_size,
-            "device": device.type,
-            "processes": distributed.get_world_size() if distributed.is_initialized() else 1,
-            "versions": versions(),
-        },
-        "seconds": {part: round(spent, 2) for part, spent in seconds.items()},
-    }
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
-    begun = time.perf_counter()
-    yield
-    seconds[part] = time.perf_counter() - begun
-
-
-def _settings(args: Sequence[str]) -> Namespace:
-    """The flags, with the data set of the run that the checkpoint is of where no other is named; the data is made."""
-    parser = make_parser()
+    """Refuse flags that cannot be right; then import torch, and measure."""
     groups = arrange(args)
-    config = parse(parser, groups)
-    check_numbers(config)
+    config = _settings(groups)
+    from gan_lightning.commands.evaluation import measure
+
+    measure(config, groups)
+
+
+def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
+    """The flags: ``metrics`` and ``trust`` as lists of names, ``num_images`` None where all of a folder is meant."""
+    config = parse_flags(make_parser(), groups)
+    config.metrics, config.trust = split_names(config.metrics), trusted_modules(config.trust)
     if config.seed < 0:
         raise InputError(f"--seed {config.seed}: give at least 0")
     source = Path(config.source)
     if not source.exists():
         raise InputError(f"{config.source}: no such file or folder; give a checkpoint of train.py or a folder of images")
     together = {"--real": config.real, "--reference": config.reference, "--data": config.data}
-    named = [f"{flag} {given(groups, flag[2:]) or ''}".strip() for flag, value in together.items() if value is not None]
+    named = [f"{flag} {value}" for flag, value in together.items() if value is not None]
     if len(named) > 1 and not (config.data is not None and config.extractor == "classifier"):
         raise InputError(f"{' and '.join(named)}: give one of them (--data beside another only with --extractor classifier)")
     if given(groups, "split") is not None and (config.real or config.reference):
@@ -214,99 +84,7 @@ def _settings(args: Sequence[str]) -> Namespace:
             raise InputError(f"--{flag}: only for a checkpoint, and {config.source} is a folder")
     if config.image_size is not None and source.is_file():
         raise InputError(f"--image_size {config.image_size}: only for a folder; a checkpoint draws in a size of its own")
-    output = _output(config)
-    if output is not None:
-        require_writable(output)
-    own = source.parent.parent / "config.yaml"
-    if config.data is not None or config.real is not None or not (source.is_file() and own.is_file()):
-        return instantiate(parser, config)
-    data = _data_of_the_run(own)
-    check_imports(own, {"data": data}, trusted_modules(config.trust))
-    parser.set_defaults(data=data)
-    try:
-        return instantiate(parser, parse(parser, groups))
-    except InputError:
-        if config.reference is None:
-            raise
-        return instantiate(parser, config)  # its statistics stand for the data, which need not be there
-
-
-def _data_of_the_run(own: Path) -> Any:
-    try:
-        return yaml.safe_load(own.read_text(encoding="utf-8"))["data"]
-    except (yaml.YAMLError, RecursionError, ValueError, OSError, KeyError, TypeError) as error:
-        raise InputError(f"{own}: does not say what the run was trained on ({one_line(error)}); use --data") from error
-
-
-def _folder_source(config: Namespace) -> Source:
-    shape = folder_shape(config.source, config.image_size)
-    images = read_folder(Path(config.source), shape)
-    count = len(images) if config.num_images is None else config.num_images
-    if not 0 < count <= len(images):
-        raise InputError(f"num_images is {count}: {config.source} has {len(images):,} images")
-    images = images[choose(len(images), count)]  # files often lie in the order of their classes
-    about = {"source": config.source, "source_sha256": fingerprint(images), **resized("source", config.source, shape)}
-    return Source(shape, count, lambda _: lambda indices: images[indices], about)
-
-
-def _checkpoint_source(config: Namespace, device: torch.device) -> Source:
-    sampler = inference.load(config.source, raw=config.raw, device=device, trust=trusted_modules(config.trust))
-    channels, height, width = sampler.generator.image_shape
-    count = NUM_IMAGES if config.num_images is None else config.num_images
-    about = {**sampler.origin, "seed": config.seed, "latents": "Philox, one stream an image"}
-    sample = functools.partial(sampler.by_index, seed=config.seed)
-    return Source((channels, height, width), count, sample, about, sampler.generator.conditional)
-
-
-def _check_reference(
-    path: str,
-    statistics: Statistics,
-    about: dict[str, Any],
-    extractor: Extractor,
-    shape: tuple[int, int, int],
-    num_features: int,
-) -> None:
-    """Refuse statistics that do not fit, or say of themselves that they were made of other images or by another extractor."""
-    for name, mine in {**extractor.protocol(), "image_shape": list(shape)}.items():
-        if name in about and about[name] != mine:
-            raise InputError(
-                f"{path}: its {name} is {about[name]} and this measurement's {mine}; use one that fits, or real images"
-            )
-    if num_features != len(statistics.mean):
-        raise InputError(
-            f"{path}: it has {len(statistics.mean)} features and the extractor gives {num_features}; use the reference "
-            "that was made with this extractor"
-        )
-
-
-def print_table(record: dict[str, Any]) -> None:
-    """The values, each with its spread where it has one, and the most telling of the protocol."""
-    values = record["metrics"]
-    print()
-    for name, value in values.items():
-        if not name.endswith("_std"):
-            spread = f" ± {values[f'{name}_std']:.4g}" if f"{name}_std" in values else ""
-            print(f"  {name:<28}{value:.6g}{spread}")
-    about = record["protocol"]
-    what = about.get("source") or f"{about.get('checkpoint')} ({about.get('weights')} weights, step {about.get('global_step')})"
-    print(f"  {about['num_images']:,} images of {what}")
-    if about.get("num_real"):
-        split = "" if about.get("split") == "all" else f" ({about.get('split')} split)"
-        print(f"  against {about['num_real']:,} of {about.get('real')}{split}")
-    if "reference" in about:
-        print(f"  reference: {about['reference']}")
-    print(f"  extractor: {about['extractor']}, weights {about.get('weights_sha256', 'none')[:12]}")
-
-
-def _output(config: Namespace) -> Path | None:
-    """``--output``, else a file beside the checkpoint that is not there yet; none for a folder."""
-    if config.output is not None:
-        return Path(config.output)
-    source = Path(config.source)
-    if source.is_dir():
-        return None
-    number, path = 0, source.with_name(f"{source.stem}_metrics.json")
-    while path.exists():
-        number += 1
-        path = source.with_name(f"{source.stem}_metrics_{number}.json")
-    return path
+    if config.num_images is None and not source.is_dir():
+        config.num_images = NUM_IMAGES
+    check_request(config.metrics, config.num_images, config.num_real, real_features=config.reference is None)
+    return config

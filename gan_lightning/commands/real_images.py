@@ -1,35 +1,35 @@
-"""The flags of real images and of what measures them, which several commands have."""
+"""Real images as the flags of several commands name them, by a data set or a folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from gan_lightning.data import ImageDataModule, Split
+from gan_lightning.commands.arguments import instantiate, parse
+from gan_lightning.commands.measuring_flags import data_flags
+from gan_lightning.data import ImageDataModule
 from gan_lightning.data.folder import count_other_sizes, first_image_shape, read_folder
 from gan_lightning.errors import InputError
 from gan_lightning.measure import RealImages
 from gan_lightning.metrics.evaluator import is_first_process, on_first_process
 
 
-def add_real_images(parser: ArgumentParser) -> None:
-    """The flags of the real images and the extractor, which ``compute_reference`` has too."""
-    parser.add_argument("--extractor", type=str | None, help="inception, classifier, or the class path of a module")
-    parser.add_argument("--weights", type=str | None, help="the file of Inception's weights")
-    parser.add_argument("--real", type=str | None, help="a folder of real images, all of it")
-    parser.add_argument("--data", type=ImageDataModule | None, help="the real data; by default what the run was trained on")
-    parser.add_argument("--split", type=Split, default="train", help="of the real data")
-    parser.add_argument("--num_real", type=int | None, help="how many real images; by default all")
-    parser.add_argument("--image_size", type=int | None, help="of a folder's images; by default that of its first one")
-    parser.add_argument("--batch_size", type=int, default=50, help="images at a time")
-    parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, mps; auto is the GPU where there is one")
+def make_data(groups: Sequence[Sequence[str]], default: Any = None) -> ImageDataModule | None:
+    """The data set that ``--data`` and ``--data.X`` describe.
 
+    Args:
+        groups: what ``arrange`` returned; other flags are not looked at.
+        default: its settings where ``--data`` is not among them.
 
-def check_numbers(config: Namespace) -> None:
-    """Refuse numbers of :func:`add_real_images` that are out of range."""
-    for name in ("num_real", "image_size", "batch_size"):
-        if config[name] is not None and config[name] < 1:
-            raise InputError(f"--{name} {config[name]}: give at least 1")
+    Raises:
+        InputError: there is no such class, or an argument of it is refused.
+    """
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--data", type=ImageDataModule | None)
+    parser.set_defaults(data=default)
+    data: ImageDataModule | None = instantiate(parser, parse(parser, data_flags(groups))).data
+    return data
 
 
 def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) -> RealImages | None:

@@ -31,15 +31,14 @@ from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, ImageGrid, ProgressBar, Schedules, StopSignals, TrainingLog
 from gan_lightning.commands.arguments import (
     arrange,
-    check_imports,
     config_path,
     given,
     instantiate,
     parse,
     read_settings,
     run_command,
-    trusted_modules,
 )
+from gan_lightning.commands.trust import check_imports, trusted_modules
 from gan_lightning.data import Digits, ImageDataModule
 from gan_lightning.errors import Diverged, InputError, ProcessLost, one_line
 from gan_lightning.gan import ADAM, GAN

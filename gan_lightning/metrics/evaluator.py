@@ -19,51 +19,14 @@ from gan_lightning.metrics.functional import (
     mode_coverage,
     prdc,
 )
+from gan_lightning.metrics.request import NEED_REAL_FEATURES, NEED_REFERENCE, check_request
 from gan_lightning.metrics.statistics import SPLITS, Statistics, Sums
 
 Sample = Callable[[Tensor], Tensor]
 """Global indices int64 (B,) to images uint8 (B, C, H, W): of a generator, or of a set of images."""
 
-FEWEST = {"fid": 2, "is": SPLITS, "kid": KERNEL_SUBSET_SIZE, "prdc": 6, "modes": 1}
-"""The metrics that can be asked for -> the fewest images they take."""
-NEED_REFERENCE = {"fid", "kid", "prdc"}
-NEED_REAL_FEATURES = {"kid", "prdc"}
 PRDC_IMAGES = 10_000
 """Precision, recall, density and coverage look at so many images of each set at most, a random choice, as their papers do."""
-
-
-def split_names(metrics: str) -> list[str]:
-    """The metrics of a flag such as ``fid,is``, each once."""
-    return list(dict.fromkeys(name.strip().lower() for name in metrics.split(",") if name.strip()))
-
-
-def check_request(metrics: Sequence[str], num_images: int, num_real: int | None, real_features: bool) -> None:
-    """Refuse what cannot be computed, before anything is.
-
-    Args:
-        metrics: names from :data:`FEWEST`.
-        num_images: of the generated set.
-        num_real: of the real one, None where it is not known.
-        real_features: whether there are real images, and not their moments alone.
-
-    Raises:
-        InputError: a metric that is not there, too few images, or no real features.
-    """
-    if not metrics:
-        raise InputError(f"metrics is empty: name some of {', '.join(FEWEST)}")
-    for metric in metrics:
-        if metric not in FEWEST:
-            raise InputError(f"metrics has {metric!r}: there are {', '.join(FEWEST)}")
-        if num_images < FEWEST[metric]:
-            raise InputError(
-                f"num_images is {num_images}: {metric} needs at least {FEWEST[metric]:,}; use more, or other metrics"
-            )
-        if metric in NEED_REFERENCE and num_real is not None and num_real < FEWEST[metric]:
-            raise InputError(
-                f"num_real is {num_real}: {metric} needs at least {FEWEST[metric]:,} real images; use more, or other metrics"
-            )
-        if metric in NEED_REAL_FEATURES and not real_features:
-            raise InputError(f"{metric} needs the real images, and a reference of mu and sigma has none; leave it out")
 
 
 def check_extractor(extractor: Extractor, metrics: Sequence[str], image_shape: tuple[int, int, int]) -> int:
@@ -95,7 +58,7 @@ def evaluate(
         reference: statistics of the real images, with features where a metric needs them; looked at in the first process
             only. None where no metric compares.
         extractor: of the features, in eval mode.
-        metrics: names from :data:`FEWEST`.
+        metrics: names from :data:`~gan_lightning.metrics.request.FEWEST`.
         num_images: how many images.
         batch_size: images at a time; it changes the results within rounding.
         progress: whether to draw a progress bar.

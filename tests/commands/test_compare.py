@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from gan_lightning import losses, regularizers
-from gan_lightning.commands import compare, train
+from gan_lightning.commands import train
 from gan_lightning.commands.benchmark import main as benchmark_main
 from gan_lightning.commands.compare import main
+from gan_lightning.commands.comparison import LOSSES, PENALTIES, make_rows
 from gan_lightning.errors import Diverged
 from gan_lightning.losses import AdversarialLoss
 from gan_lightning.metrics import classifier
@@ -116,25 +117,25 @@ def _train_to_nan(args: list[str]) -> None:
 
 
 def test_every_loss_and_every_penalty_has_its_row() -> None:
-    rows = compare.make_rows(["small_dcgan_mnist"], "losses_and_penalties")
+    rows = make_rows(["small_dcgan_mnist"], "losses_and_penalties")
     names = " ".join(row.name for row in rows)
     for base, module in ((AdversarialLoss, losses), (Penalty, regularizers)):
         kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, base)]
         for kind in kinds:
             assert inspect.isabstract(kind) or kind.__name__ in names
     assert len(rows) == len({row.name for row in rows}) == 15
-    assert len(compare.make_rows(["small_dcgan_mnist"], "product")) == len(compare.LOSSES) * (1 + len(compare.PENALTIES))
+    assert len(make_rows(["small_dcgan_mnist"], "product")) == len(LOSSES) * (1 + len(PENALTIES))
 
 
-@pytest.mark.parametrize("loss", list(compare.LOSSES))
+@pytest.mark.parametrize("loss", list(LOSSES))
 def test_any_loss_trains_with_any_penalty(loss: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The flags of every row of the product, two updates each."""
-    rows = [row for row in compare.make_rows(["digits"], "product") if row.flags["model.loss"] == loss]
+    rows = [row for row in make_rows(["digits"], "product") if row.flags["model.loss"] == loss]
     for row in rows:
         flags = [word for name, value in row.flags.items() for word in (f"--{name}", value)]
         quiet = ["--metrics.extractor", "none", "--logger", "false", "--enable_progress_bar", "false"]
         assert train.main(["--config", "digits", "--accelerator", "cpu", "--max_steps", "2", *quiet, *flags]) == 0
-    assert len(rows) == 1 + len(compare.PENALTIES)
+    assert len(rows) == 1 + len(PENALTIES)
 
 
 @pytest.mark.parametrize(

@@ -227,8 +227,8 @@ def test_ctrl_c_and_several_processes_speak_once(trained: str) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     code = f"""
 import os, signal, sys
-from gan_lightning.commands import evaluate
-evaluate.collect = lambda *args: os.kill(os.getpid(), signal.SIGINT)
+from gan_lightning.commands import evaluate, evaluation
+evaluation.collect = lambda *args: os.kill(os.getpid(), signal.SIGINT)
 sys.exit(evaluate.main([{trained!r}, "--num_images", "20"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
@@ -357,6 +357,12 @@ def test_a_reference_of_other_channels_is_refused(trained: str, tmp_path: Path, 
     assert reference_main(["--real", "colour", "--image_size", "8", *weights, "--output", "colour.npz"]) == 0
     line = refused([trained, *weights, "--reference", "colour.npz", "--num_images", "12"], capsys)
     assert "colour.npz: its image_shape is [3, 8, 8] and this measurement's [1, 8, 8]" in line
+
+
+def test_the_data_of_the_run_with_another_argument(trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the data has moved to since, above all."""
+    assert record([trained, "--num_images", "20", "--data.root", str(tmp_path)])["protocol"]["real"] == "digits"
+    assert "Digits has no argument 'rot'; did you mean root?" in refused([trained, "--data.rot", "elsewhere"], capsys)
 
 
 def test_a_generator_that_has_diverged_is_named(trained: str, capsys: pytest.CaptureFixture[str]) -> None:

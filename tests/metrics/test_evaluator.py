@@ -14,14 +14,12 @@ from torch.utils.data import Dataset
 
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.evaluator import (
-    check_request,
     choose,
     collect,
     compute,
     evaluate,
     metric_names,
     short_count,
-    split_names,
 )
 from gan_lightning.metrics.features import Extractor, ModuleExtractor, import_extractor
 from gan_lightning.metrics.statistics import Statistics
@@ -160,33 +158,6 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
     assert told[1]["message"] == "the second process has no images"
 
 
-@pytest.mark.parametrize(
-    ("request_", "message"),
-    [
-        ((["fid"], 1, 100, True), "num_images is 1: fid needs at least 2"),
-        ((["is"], 9, 100, True), "num_images is 9: is needs at least 10"),
-        ((["kid"], 999, 5000, True), "num_images is 999: kid needs at least 1,000"),
-        ((["kid"], 5000, 999, True), "num_real is 999: kid needs at least 1,000 real images"),
-        ((["prdc"], 5, 100, True), "num_images is 5: prdc needs at least 6"),
-        ((["prdc"], 100, 5, True), "num_real is 5: prdc needs at least 6 real images"),
-        ((["fid"], 0, 100, True), "num_images is 0"),
-        ((["fid", "kid"], 5000, None, False), "kid needs the real images, and a reference of mu and sigma has none"),
-        ((["fidd"], 100, 100, True), "metrics has 'fidd': there are fid, is, kid, prdc, modes"),
-        (([], 100, 100, True), "metrics is empty"),
-    ],
-)
-def test_what_cannot_be_computed_is_refused(request_: tuple[list[str], int, int | None, bool], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        check_request(*request_)
-
-
-def test_the_fewest_images_are_enough() -> None:
-    check_request(["fid"], 2, 2, True)
-    check_request(["fid", "is", "kid", "prdc", "modes"], 1000, 1000, True)
-    check_request(["prdc"], 6, 6, True)
-    check_request(["is", "modes"], 10, 1, True)
-
-
 def test_names() -> None:
     assert [short_count(count) for count in (5000, 50_000, 1437, 500, 0)] == ["5k", "50k", "1437", "500", "0"]
     inception, mnist = metric_names("", 50_000), metric_names("mnist_", 5000)
@@ -197,7 +168,6 @@ def test_names() -> None:
         "mnist_kd_5k",
         "mnist_recall_5k",
     ]
-    assert split_names(" fid, is,,fid") == ["fid", "is"]
 
 
 class FeaturesAlone(nn.Module):

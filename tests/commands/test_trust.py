@@ -10,8 +10,9 @@ import yaml
 
 from gan_lightning import checkpoint
 from gan_lightning.commands import evaluate, train
-from gan_lightning.commands.arguments import MOST_VALUES, recipes
+from gan_lightning.commands.arguments import recipes
 from gan_lightning.commands.train import make_parser, settings
+from gan_lightning.commands.trust import MOST_VALUES
 from gan_lightning.errors import InputError
 from tests.commands.test_train import SMALL
 

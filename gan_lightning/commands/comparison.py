@@ -1,0 +1,290 @@
+"""What ``compare`` does once its flags are read: rows, each trained and measured, in a table, a record and a picture."""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+import torch
+from jsonargparse import Namespace
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import make_grid
+
+from gan_lightning import inference
+from gan_lightning.checkpoint import load_gan, write_aside
+from gan_lightning.commands import train
+from gan_lightning.commands.arguments import config_path, parse
+from gan_lightning.commands.records import process_group, versions, write_record
+from gan_lightning.data import ImageDataModule
+from gan_lightning.errors import Diverged, InputError
+from gan_lightning.measure import RealImages, make_extractor, reference
+from gan_lightning.metrics.evaluator import Sample, evaluate, metric_names, protocol
+from gan_lightning.metrics.request import check_request
+from gan_lightning.trainer import last_checkpoint
+
+SHOWN = 20
+"""Samples of each row in the picture."""
+
+Flags = dict[str, str]
+"""Flags of train.py, without their dashes, and their values."""
+
+LOSSES: dict[str, Flags] = {
+    "MinimaxLoss": {},
+    "NonSaturatingLoss": {},
+    "LeastSquaresLoss": {},
+    "HingeLoss": {},
+    "WassersteinLoss": {"model.constraint": "WeightClipping"},  # which means nothing without a bound
+    "RelativisticPairingLoss": {},
+    "RelativisticAverageLoss": {},
+}
+"""Every loss, and what belongs to it where it has no penalty."""
+
+
+def _penalties(*names: str, **arguments: Any) -> Flags:
+    return {"model.penalty": json.dumps([{"class_path": name, "init_args": arguments} for name in names])}
+
+
+PENALTIES: dict[str, Flags] = {
+    "R1": _penalties("R1"),
+    "R1 at every 4th update": _penalties("R1", every=4),
+    "R2": _penalties("R2"),
+    "R1 and R2": _penalties("R1", "R2"),
+    "WGANGP": _penalties("WGANGP"),
+    "DRAGAN": _penalties("DRAGAN"),
+    "LeCam": _penalties("LeCam"),
+    "LeCam and R1": _penalties("LeCam", "R1"),
+}
+"""Every penalty with its default weight, and some together."""
+
+
+class Row(NamedTuple):
+    """One row of the table: a recipe, and the flags that change it."""
+
+    name: str
+    recipe: str
+    flags: Flags
+
+
+def compare_runs(config: Namespace) -> None:
+    """Train and measure what is not there yet, write table, record and picture."""
+    names, seeds, output = config.recipes, config.seeds, Path(config.output)
+    data = _data(names, config.vary)
+    with process_group(config.device) as device:
+        ruler = Ruler(data, config.metrics, config.num_images, device)
+        one = ruler.test.images[:1]
+        real: dict[str, Sample] = {
+            "real test images": lambda indices: ruler.test.images[indices],
+            "one test image, repeated": lambda indices: one.expand(len(indices), -1, -1, -1),
+        }
+        results = {name: [ruler.measure(sample)] for name, sample in real.items()}
+        pictures = {name: sample(torch.arange(SHOWN)) for name, sample in real.items()}
+        for row in make_rows(names, config.vary):
+            folders = [output / _folder(row.name) / f"seed_{seed}" for seed in seeds]
+            runs = [_run(row, seed, config, ruler, folder) for seed, folder in zip(seeds, folders, strict=True)]
+            results[row.name] = [run["values"] for run in runs]
+            drawn = (folder / run["checkpoint"] for run, folder in zip(runs, folders, strict=True) if _is_whole(run))
+            if path := next(drawn, None):
+                pictures[row.name] = ruler.sample(path, seeds[0])(torch.arange(SHOWN)).cpu()
+    order = sorted(results, key=lambda name: _mean_and_deviation(results[name], ruler.distance)[0])
+    results = {name: results[name] for name in order}
+    budget = {"max_steps": config.max_steps} if config.max_steps else {"max_time": config.max_time}
+    described = {"recipes": names, "vary": config.vary, "seeds": seeds, **budget}
+    write_record(output / "compare.json", {"metrics": results, "protocol": {**ruler.settings, **described}})
+    table = make_table(results)
+    with write_aside(output / "compare.md") as aside:
+        aside.write_text(table, encoding="utf-8")
+    grid = make_grid(torch.cat([pictures[name] for name in order if name in pictures]), nrow=SHOWN, padding=2, pad_value=128)
+    with write_aside(output / "compare.png") as aside:
+        to_pil_image(grid).save(aside)
+    print(f"\n{table}\n  table, record and picture: {output}/compare.md, .json, .png (a row for each, from the top)")
+
+
+class Ruler:
+    """What all samples are measured with, alike.
+
+    Args:
+        data: the real images.
+        metrics: which; fid among them.
+        num_images: samples of each.
+        device: to measure on.
+
+    Attributes:
+        settings: all that the values depend on.
+        distance: the name of the value that rows are sorted by.
+
+    Raises:
+        InputError: a request that cannot be met.
+    """
+
+    def __init__(self, data: ImageDataModule, metrics: Sequence[str], num_images: int, device: torch.device) -> None:
+        self.real, self.test = RealImages.of(data, "train"), RealImages.of(data, "test")
+        with_features = "prdc" in metrics
+        check_request(metrics, num_images, len(self.real.images), real_features=with_features)
+        if num_images > len(self.test.images):
+            raise InputError(
+                f"--num_images {num_images}: there are {len(self.test.images):,} real test images; give at most that"
+            )
+        self.metrics, self.num_images, self.device = metrics, num_images, device
+        self.extractor = make_extractor(data.extractor, data, None, device)
+        self.statistics, about = reference(self.real, self.extractor, with_features=with_features)
+        constants = protocol(metrics, num_images, len(self.real.images))
+        settings = {**about, "num_images": num_images, "constants": constants, "versions": versions()}
+        self.settings = json.loads(json.dumps(settings))  # as it will be read back
+        self.distance = metric_names(self.extractor.prefix, num_images)["fid"]
+
+    def sample(self, checkpoint: Path, seed: int) -> Sample:
+        """What maps indices to samples of a checkpoint."""
+        return inference.load(checkpoint, device=self.device).by_index(self.real.class_counts(), seed)
+
+    def measure(self, sample: Sample) -> dict[str, Any]:
+        """Every value of some samples.
+
+        Raises:
+            Diverged: they are NaN.
+        """
+        return dict(evaluate(sample, self.statistics, self.extractor, self.metrics, self.num_images))
+
+
+def make_rows(names: Sequence[str], vary: str) -> list[Row]:
+    """What is trained: each recipe, as it is or with other losses and penalties."""
+    rows = []
+    for name in names:
+        prefix = "" if len(names) == 1 else f"{name}, "
+        if vary == "nothing":
+            rows.append(Row(name, name, {}))
+            continue
+        for loss, own in LOSSES.items():
+            belongs = "".join(f", {value}" for value in own.values())
+            rows.append(Row(prefix + loss + belongs, name, {"model.loss": loss, **own}))
+        for loss in LOSSES if vary == "product" else ["NonSaturatingLoss"]:
+            for penalty, flags in PENALTIES.items():
+                rows.append(Row(f"{prefix}{loss}, {penalty}", name, {"model.loss": loss, **flags}))
+    return rows
+
+
+def make_table(results: dict[str, list[dict[str, Any]]]) -> str:
+    """The values as a Markdown table, a row for each source, mean and standard deviation over its runs."""
+    names = dict.fromkeys(name for runs in results.values() for values in runs for name in values)
+    columns: list[str] = [name for name in ("updates", "seconds") if name in names]
+    columns += [name for name in names if name not in (*columns, "diverged") and not name.endswith("_std")]
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for source, runs in results.items():
+        failed = sum("diverged" in values for values in runs)
+        name = source if not failed else f"{source} ({failed} of {len(runs)} diverged)"
+        lines.append(f"| {name} | {' | '.join(_cell(runs, column) for column in columns)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(runs: list[dict[str, Any]], column: str) -> str:
+    average, deviation = _mean_and_deviation(runs, column)
+    if average == float("inf"):
+        return ""
+    text = f"{average:,.0f}" if column in ("updates", "seconds") else f"{average:.4g}"
+    return f"{text} ± {deviation:.2g}" if deviation else text
+
+
+def _mean_and_deviation(runs: list[dict[str, Any]], column: str) -> tuple[float, float]:
+    """Over the runs that have the value; infinite where none has it."""
+    values = [run[column] for run in runs if column in run]
+    if not values:
+        return float("inf"), 0.0
+    return mean(values), stdev(values) if len(values) > 1 else 0.0
+
+
+def _run(row: Row, seed: int, config: Namespace, ruler: Ruler, folder: Path) -> dict[str, Any]:
+    """The record of one run: what is in its folder, after training and measuring what is not there.
+
+    Raises:
+        InputError: training was refused, or the run that is there was trained otherwise.
+    """
+    path = folder / "trained.json"
+    words = _words(row, seed, config)
+    parser = train.make_parser()
+    resolved = parser.dump(train.settings(parser, words)[0], skip_unset=False)  # the recipe as it is now, and the flags
+    settings = hashlib.sha256(resolved.encode()).hexdigest()
+    if path.is_file():
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if record["flags"] != words or record["training_sha256"] != settings:
+            other = "its recipe, or a default, has changed" if record["flags"] == words else " ".join(record["flags"])
+            raise InputError(f"{folder}: was trained otherwise ({other}); name another folder by --output, or remove this one")
+        print(f"{row.name}, seed {seed}, is trained: {folder / str(record['checkpoint'])}")
+    else:
+        print(f"Training {row.name}, seed {seed}", flush=True)
+        record = {"flags": words, "training_sha256": settings, **_train(row, words, folder)}
+        write_record(path, record)
+    if _is_whole(record) and record.get("settings") != ruler.settings:
+        print(f"Measuring {row.name}, seed {seed}", flush=True)
+        trained = {name: record["values"][name] for name in ("updates", "seconds")}
+        try:
+            record["values"] = {**trained, **ruler.measure(ruler.sample(folder / record["checkpoint"], seed))}
+            record["settings"] = ruler.settings
+        except Diverged:
+            record["values"] = {**trained, "diverged": True}
+        write_record(path, record)
+    return record
+
+
+def _is_whole(record: dict[str, Any]) -> bool:
+    """Whether a run ended with samples that are pictures."""
+    return "diverged" not in record["values"]
+
+
+def _words(row: Row, seed: int, config: Namespace) -> list[str]:
+    """The flags of train.py for a run."""
+    budget = {"max_steps": str(config.max_steps)} if config.max_steps else {"max_time": config.max_time, "max_steps": "-1"}
+    flags = {
+        "config": row.recipe,
+        **budget,
+        "max_epochs": "-1",
+        "accelerator": config.accelerator,
+        "devices": "1",
+        "seed_everything": str(seed),
+        "metrics.extractor": "none",
+        **row.flags,
+    }
+    return [word for flag, value in flags.items() for word in (f"--{flag}", value)]
+
+
+def _train(row: Row, words: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Train, and say what came of it.
+
+    Raises:
+        InputError: training was refused.
+    """
+    begun = time.perf_counter()
+    try:
+        train.train([*words, "--default_root_dir", str(folder)])
+    except Diverged:
+        return {"checkpoint": None, "values": {"seconds": round(time.perf_counter() - begun, 1), "diverged": True}}
+    except InputError as error:
+        raise InputError(f"{row.name} was not trained into {folder} ({' '.join(words)}): {error}") from error
+    seconds = round(time.perf_counter() - begun, 1)
+    path = last_checkpoint(folder / "lightning_logs")
+    values = {"updates": load_gan(path)["global_step"], "seconds": seconds}
+    return {"checkpoint": str(path.relative_to(folder)), "values": values}
+
+
+def _folder(name: str) -> str:
+    """The name of a row as that of a folder."""
+    return name.replace(", ", "+").replace(" ", "_")
+
+
+def _data(names: Sequence[str], vary: str) -> ImageDataModule:
+    """The data set that all of the recipes are for.
+
+    Raises:
+        InputError: they are for several, or one has penalties of its own where those are varied.
+    """
+    parser = train.make_parser()
+    configs = [parse(parser, [["--config", config_path(name)]], "trainer") for name in names]
+    if len({config.data.class_path for config in configs}) != 1:
+        raise InputError(f"--recipes {','.join(names)}: they are for several data sets; name some of one")
+    for name, config in zip(names, configs, strict=True):
+        if vary != "nothing" and (config.model.penalty or config.model.constraint or config.schedules.penalty):
+            raise InputError(f"--vary {vary}: {name} has a penalty or constraint of its own; give recipes without")
+    data: ImageDataModule = parser.instantiate(configs[0]).data
+    data.prepare_data()
+    return data

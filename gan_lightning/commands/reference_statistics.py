@@ -1,0 +1,43 @@
+"""What ``compute_reference`` does once its flags are read."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from gan_lightning.commands.real_images import extractor_name, folder_shape, make_data, real_images
+from gan_lightning.commands.records import process_group, require_writable, versions
+from gan_lightning.errors import InputError
+from gan_lightning.measure import cache_folder, make_extractor, reference
+from gan_lightning.metrics.evaluator import is_first_process
+from gan_lightning.metrics.statistics import write_npz
+
+
+def compute(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
+    """Compute, cache, and write what was asked for.
+
+    Args:
+        config: the flags; ``data`` becomes the data set itself.
+        groups: the same as words, for the arguments of the data's class.
+    """
+    config.data = make_data(groups)
+    if config.output is not None:
+        require_writable(Path(config.output))
+    shape = config.data.image_shape if config.real is None else folder_shape(config.real, config.image_size)
+    with process_group(config.device) as device:
+        first = is_first_process()
+        real = real_images(config, shape, needed=True)
+        assert real is not None
+        extractor = make_extractor(extractor_name(config), config.data, config.weights, device, progress=first)
+        statistics, about = reference(real, extractor, config.num_real, config.features, config.batch_size, first)
+        if statistics is None:
+            return
+        print(f"{about['num_real']:,} images of {about['real']}: mu and sigma of {len(statistics.mean)} features")
+        print(f"  cache: {cache_folder()}")
+        if config.output is not None:
+            try:
+                content = {**about, "versions": versions(), "class_counts": real.class_counts()}
+                write_npz(Path(config.output), statistics, content)
+            except OSError as error:
+                raise InputError(f"--output {config.output}: cannot be written ({error.strerror})") from error
+            print(f"  written: {config.output}")

@@ -1,0 +1,44 @@
+"""What can be asked for: which metrics there are, and what each needs. No torch: a command refuses a bad request at once."""
+
+from collections.abc import Sequence
+
+from gan_lightning.errors import InputError
+
+FEWEST = {"fid": 2, "is": 10, "kid": 1000, "prdc": 6, "modes": 1}
+"""The metrics that can be asked for -> the fewest images they take: one for each split of the score, one subset of KID's."""
+NEED_REFERENCE = {"fid", "kid", "prdc"}
+NEED_REAL_FEATURES = {"kid", "prdc"}
+
+
+def split_names(metrics: str) -> list[str]:
+    """The metrics of a flag such as ``fid,is``, each once."""
+    return list(dict.fromkeys(name.strip().lower() for name in metrics.split(",") if name.strip()))
+
+
+def check_request(metrics: Sequence[str], num_images: int | None, num_real: int | None, real_features: bool) -> None:
+    """Refuse what cannot be computed, before anything is.
+
+    Args:
+        metrics: names from :data:`FEWEST`.
+        num_images: of the generated set; None where it is not known yet.
+        num_real: of the real one; None likewise.
+        real_features: whether there are real images, and not their moments alone.
+
+    Raises:
+        InputError: a metric that is not there, too few images, or no real features.
+    """
+    if not metrics:
+        raise InputError(f"metrics is empty: name some of {', '.join(FEWEST)}")
+    for metric in metrics:
+        if metric not in FEWEST:
+            raise InputError(f"metrics has {metric!r}: there are {', '.join(FEWEST)}")
+        if num_images is not None and num_images < FEWEST[metric]:
+            raise InputError(
+                f"num_images is {num_images}: {metric} needs at least {FEWEST[metric]:,}; use more, or other metrics"
+            )
+        if metric in NEED_REFERENCE and num_real is not None and num_real < FEWEST[metric]:
+            raise InputError(
+                f"num_real is {num_real}: {metric} needs at least {FEWEST[metric]:,} real images; use more, or other metrics"
+            )
+        if metric in NEED_REAL_FEATURES and not real_features:
+            raise InputError(f"{metric} needs the real images, and a reference of mu and sigma has none; leave it out")
