@@ -255,7 +255,7 @@ class GAN(LightningModule):
         """The generator that pictures and metrics are made with: the average where there is one."""
         return self.generator if self.ema is None else self.ema
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def sample(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images (B, C, H, W), uint8, for latents (B, latent_dim) and labels (B,), by :attr:`sampler` in eval mode."""
         training = self.sampler.training

@@ -67,6 +67,7 @@ WITHOUT_TORCH = {
     "commands.evaluate",
     "commands.compute_reference",
     "commands.compare",
+    "commands.benchmark",
 }
 """What answers --help and refuses flags: at its top it imports the standard library, these two, and its like."""
 LIGHT = {"jsonargparse", "yaml"}

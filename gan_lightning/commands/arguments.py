@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -99,6 +100,24 @@ def read_settings(config: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"--config {config}: holds no settings (name: value)")
     return content
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a file that cannot be written, before anything is measured.
+
+    Raises:
+        InputError: a folder or device is there, or its folder cannot be made or written to.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"--output {path}: not a file that can be replaced; name another")
+    if path.is_file() and path.suffix not in (".json", ".npz"):
+        raise InputError(f"--output {path}: there is such a file, and it is no earlier record; name another")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"--output {path}: cannot be written there ({error.strerror}); name another") from error
 
 
 def arrange(args: Sequence[str], short_for: str = "", short: Collection[str] = ()) -> list[list[str]]:

@@ -3,24 +3,21 @@
 python scripts/benchmark.py metrics
 python scripts/benchmark.py metrics --num_images 1000 --rounds 3 --weights weights-inception-2015-12-05-6726825d.pth
 python scripts/benchmark.py train
-python scripts/benchmark.py train --recipes mlp_mnist,dcgan_mnist --steps 200 --output benchmark.json
+python scripts/benchmark.py train --recipes sngan_cifar10,r3gan_cifar10_slim --batch_sizes 8 --steps 3 --output benchmark.json
+python scripts/benchmark.py scale --recipes mlp_mnist --batch_sizes 16,64,256
 """
 
-import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
-from gan_lightning import checkpoint
-from gan_lightning.commands import benchmark_metrics, benchmark_training
-from gan_lightning.commands.arguments import arrange, config_path, instantiate, parse, run_command
-from gan_lightning.commands.records import require_writable
+from gan_lightning.commands.arguments import arrange, config_path, parse, require_writable, run_command
 from gan_lightning.errors import InputError
-from gan_lightning.metrics.functional import KERNEL_SUBSET_SIZE
+from gan_lightning.metrics.request import FEWEST
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -36,42 +33,68 @@ def make_parser() -> ArgumentParser:
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument("what", type=str, help="metrics: beside torch-fidelity; train: beside loops written by hand")
+    parser.add_argument(
+        "what",
+        type=str,
+        help="metrics: beside torch-fidelity; train: beside loops written by hand; scale: over batch sizes and processes",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="how often each is run, by turns; medians are shown")
     parser.add_argument("--output", type=str | None, help="also write the figures to this JSON file")
     parser.add_argument("--num_images", type=int, default=1000, help="metrics: of the generated and of the real set")
     parser.add_argument("--weights", type=str | None, help="metrics: Inception's; by default random ones of the same layout")
-    parser.add_argument("--recipes", default="mlp_mnist,dcgan_mnist", help="train: names, with commas between them")
-    parser.add_argument("--steps", type=int, default=100, help="train: of each run")
-    parser.add_argument("--batch_size", type=int | None, help="train: by default the recipe's")
-    parser.add_argument("--accelerator", type=Literal["cpu", "gpu"], default="cpu", help="train: where")
+    parser.add_argument("--recipes", default="mlp_mnist,dcgan_mnist", help="train, scale: names, with commas between them")
+    parser.add_argument("--steps", type=int, default=100, help="train, scale: of each run, after a warm-up of at most 20")
+    parser.add_argument("--batch_sizes", default="", help="train, scale: with commas between them; by default the recipe's")
+    parser.add_argument("--accelerator", type=Literal["cpu", "gpu"], default="cpu", help="train, scale: where")
     return parser
 
 
 def benchmark(args: Sequence[str]) -> None:
-    """Read the settings and run the benchmark."""
-    parser = make_parser()
-    config = instantiate(parser, parse(parser, arrange(args)))
-    if config.what not in ("metrics", "train"):
-        raise InputError(f"there is no benchmark {config.what!r}: there is metrics, and train")
-    if config.num_images < KERNEL_SUBSET_SIZE or min(config.rounds, config.steps, config.batch_size or 1) < 1:
-        given = {name: config[name] for name in ("num_images", "rounds", "steps", "batch_size")}
-        said = " ".join(f"--{name} {value}" for name, value in given.items())
-        raise InputError(f"{said}: give at least {KERNEL_SUBSET_SIZE} (kid), 1, 1 and 1")
-    recipes = config.recipes.split(",")
-    for recipe in recipes:
+    """Refuse flags that cannot be right; then import torch and run the benchmark."""
+    config = parse(make_parser(), arrange(args))
+    if config.what not in BENCHMARKS:
+        raise InputError(f"there is no benchmark {config.what!r}: there is {', '.join(BENCHMARKS)}")
+    config.recipes = [name for name in config.recipes.split(",") if name]
+    sizes = [word for word in config.batch_sizes.split(",") if word]
+    smallest = 2 if config.what == "scale" else 1
+    if not all(word.isdecimal() and int(word) >= smallest for word in sizes):
+        raise InputError(f"--batch_sizes {config.batch_sizes}: give whole numbers of at least {smallest}, such as 16,64,256")
+    if config.what == "scale" and not all(int(word) % 2 == 0 for word in sizes):
+        raise InputError(f"--batch_sizes {config.batch_sizes}: two processes halve each of them; give even numbers")
+    config.batch_sizes = [int(word) for word in sizes]
+    for name, least in (("num_images", FEWEST["kid"]), ("rounds", 1), ("steps", 1)):
+        if config[name] < least:
+            raise InputError(f"--{name} {config[name]}: give at least {least:,}")
+    if not config.recipes:
+        raise InputError("--recipes is empty: name some, such as mlp_mnist,dcgan_mnist")
+    for recipe in config.recipes:
         config_path(recipe)
-    if config.output:
+    if config.output is not None:
         require_writable(Path(config.output))
-    if config.what == "metrics":
-        with tempfile.TemporaryDirectory() as folder:
-            figures = benchmark_metrics.benchmark_metrics(Path(folder), config.num_images, config.rounds, config.weights)
-        print(benchmark_metrics.table(figures, config.num_images))
-    else:
-        figures = benchmark_training.benchmark_training(
-            recipes, config.batch_size, config.steps, config.rounds, config.accelerator
-        )
-        print(benchmark_training.table(figures))
-    if config.output:
-        with checkpoint.write_aside(config.output) as aside:
-            aside.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    figures, text = BENCHMARKS[config.what](config)
+    print(text)
+    if config.output is not None:
+        from gan_lightning.commands.records import write_record
+
+        write_record(Path(config.output), figures)
+
+
+def _metrics(config: Namespace) -> tuple[Any, str]:
+    from gan_lightning.commands import benchmark_metrics
+
+    with tempfile.TemporaryDirectory() as folder:
+        figures = benchmark_metrics.benchmark_metrics(Path(folder), config.num_images, config.rounds, config.weights)
+    return figures, benchmark_metrics.table(figures, config.num_images)
+
+
+def _train(config: Namespace) -> tuple[Any, str]:
+    from gan_lightning.commands import benchmark_training
+
+    loops = benchmark_training.TRAIN if config.what == "train" else benchmark_training.SCALE
+    sizes = config.batch_sizes or (benchmark_training.SIZES if config.what == "scale" else [None])
+    cases = benchmark_training.benchmark_training(config.recipes, sizes, loops, config.steps, config.rounds, config.accelerator)
+    return cases, benchmark_training.table(cases)
+
+
+BENCHMARKS: dict[str, Callable[[Namespace], tuple[Any, str]]] = {"metrics": _metrics, "train": _train, "scale": _train}
+"""What can be measured -> what measures it, and returns its figures and their table."""

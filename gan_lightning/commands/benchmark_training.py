@@ -11,14 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.profilers import Profiler
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim import Adam
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -26,17 +26,39 @@ from tqdm import tqdm
 
 from gan_lightning import ema
 from gan_lightning.commands import train
-from gan_lightning.commands.arguments import instantiate
+from gan_lightning.commands.arguments import instantiate, run_command
 from gan_lightning.data import ImageDataModule, Split
 from gan_lightning.data.base import Images
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.images import to_float
+from gan_lightning.memory import keep_freed_memory
 from gan_lightning.regularizers import Judged
 
-WARM_UP = 20  # steps before the clock starts
+MOST_WARM_UP = 20  # steps before the clock starts, or as many as are measured where those are fewer
 RESULT = "RESULT"  # begins the line that a process's figures stand in
-LOOPS = {"tutorial": "the loop of a tutorial", "bare": "the bare loop", "ours": "scripts/train.py"}
+Loop = Literal["tutorial", "bare", "ours", "two", "parts"]
+NAMES: dict[Loop, str] = {
+    "tutorial": "the loop of a tutorial",
+    "bare": "the bare loop",
+    "ours": "scripts/train.py",
+    "two": "in two processes",
+}
+TRAIN: tuple[Loop, ...] = ("tutorial", "bare", "ours", "parts")
+SCALE: tuple[Loop, ...] = ("tutorial", "bare", "ours", "two")
+SIZES = (16, 32, 64, 128, 256)  # images a step, of all processes together
+PARTS = {
+    # what Lightning's profiler calls an action -> the part of a step that it belongs to; others belong to what they are in
+    "train_dataloader_next": "data",
+    "batch_to_device": "data",
+    "batch_transfer": "data",
+    "optimizer_step": "optimizers",  # which names the network too
+    "discriminator": "D",
+    "generator": "G",
+    "average": "EMA",
+    "[Callback]": "logging",
+    "save_checkpoint": "logging",
+}
 
 
 class SyntheticImages(ImageDataModule):
@@ -68,19 +90,69 @@ class SyntheticImages(ImageDataModule):
         return self._images, self._labels
 
 
-class Stopwatch(Callback):
-    """Seconds from the end of the warm-up to the last step, with all that is done in between."""
+def now() -> float:
+    """The time in seconds when the device has done all that it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+class Parts(Profiler):
+    """How long each of :data:`PARTS` takes, without what is nested in it; the rest is Lightning's loops."""
 
     def __init__(self) -> None:
-        self.begun = self.seconds = 0.0
+        super().__init__()
+        self.begin()
+        self._within = ["Lightning"]
+
+    def begin(self) -> None:
+        """Count from now on."""
+        self.seconds = dict.fromkeys(["data", "D", "G", "optimizers", "EMA", "logging", "Lightning"], 0.0)
+        self._since = now()
+
+    def start(self, action_name: str) -> None:
+        self._count()
+        self._within.append(next((part for name, part in PARTS.items() if name in action_name), self._within[-1]))
+
+    def stop(self, action_name: str) -> None:
+        self._count()
+        self._within.pop()
+
+    def _count(self) -> None:
+        then, self._since = self._since, now()
+        self.seconds[self._within[-1]] += self._since - then
+
+    def summary(self) -> str:
+        return ""
+
+
+class Stopwatch(Callback):
+    """Seconds from the end of the warm-up to the last step, with all that is done in between.
+
+    Args:
+        warm_up: steps before the clock starts.
+        parts: whether the parts of a step are told apart, which takes time itself.
+    """
+
+    def __init__(self, warm_up: int, parts: bool = False) -> None:
+        self.warm_up, self.parts = warm_up, Parts() if parts else None
+        self.begun = self.first = 0.0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self.parts is not None:
+            trainer.profiler = self.parts  # type: ignore[attr-defined]
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        if trainer.global_step == WARM_UP:
-            self.begun = time.perf_counter()
-        self.seconds = time.perf_counter() - self.begun
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        print(RESULT, json.dumps({"seconds": self.seconds, "peak_bytes": peak_bytes(pl_module.device)}), flush=True)
+        if trainer.global_step == 1:
+            self.first = time.time()
+        if trainer.global_step == self.warm_up:
+            self.begun = now()
+            if self.parts is not None:
+                self.parts.begin()
+        elif trainer.global_step == trainer.max_steps:
+            seconds, steps = now() - self.begun, trainer.global_step - self.warm_up
+            images = trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
+            report(seconds / steps, images, self.first, pl_module.device, self.parts)
 
 
 class AsFiles(Dataset[tuple[Tensor, int]]):
@@ -103,42 +175,56 @@ class AsFiles(Dataset[tuple[Tensor, int]]):
 
 
 def tutorial_loop(model: GAN, data: ImageDataModule, device: torch.device) -> Iterator[None]:
-    """What PyTorch's own DCGAN tutorial does, with the recipe's networks; one step at a time.
+    """The recipe's networks, loss and penalties as PyTorch's own DCGAN tutorial trains them; one step at a time.
 
-    A DataLoader of PIL images, one pass of D over real and one over generated images, a backward of each, Adam as it comes,
-    losses read at each step (to be printed).
+    A DataLoader of PIL images, one pass of D over real and one over generated images, the same fakes for G, gradients of all
+    weights in both updates, Adam as it comes, the losses printed once an epoch. It keeps no average, whatever the recipe.
     """
-    generator, discriminator = model.generator.to(device), model.discriminator.to(device)
+    generator, discriminator, loss = model.generator.to(device), model.discriminator.to(device), model.loss
     g_optimizer = Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
     d_optimizer = Adam(discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
     images, labels = data.images("train")
     assert labels is not None
     loader = DataLoader(AsFiles(images, labels), data.batch_size, shuffle=True, drop_last=True)
-    losses: list[tuple[float, float]] = []
+    update = 0
     while True:
-        for real, _ in loader:
-            real = real.to(device)
-            ones, zeros = torch.ones(len(real), device=device), torch.zeros(len(real), device=device)
+        g_loss = d_loss = torch.zeros(())
+        for real, of_classes in loader:
+            real, classes = real.to(device), of_classes.to(device) if generator.conditional else None
+            fake = generator(torch.randn(len(real), generator.latent_dim, device=device), classes)
+            real_logits, fake_logits = discriminator(real, classes), discriminator(fake.detach(), classes)
+            d_loss = loss.discriminator(real_logits, fake_logits)
+            for penalty in model.penalties:
+                judged = Judged(real, fake.detach(), classes, real_logits, fake_logits, update)
+                d_loss = d_loss + penalty(discriminator, judged)
             discriminator.zero_grad()
-            real_loss = binary_cross_entropy_with_logits(discriminator(real), ones)
-            real_loss.backward()  # type: ignore[no-untyped-call]
-            fake = generator(torch.randn(len(real), generator.latent_dim, device=device))
-            fake_loss = binary_cross_entropy_with_logits(discriminator(fake.detach()), zeros)
-            fake_loss.backward()  # type: ignore[no-untyped-call]
+            d_loss.backward()  # type: ignore[no-untyped-call]
             d_optimizer.step()
+            update += 1
+            if update % model.discriminator_steps:
+                continue
+            real_logits = discriminator(real, classes) if loss.generator_sees_real else None
+            g_loss = loss.generator(real_logits, discriminator(fake, classes))
             generator.zero_grad()
-            loss = binary_cross_entropy_with_logits(discriminator(fake), ones)
-            loss.backward()  # type: ignore[no-untyped-call]
+            g_loss.backward()  # type: ignore[no-untyped-call]
             g_optimizer.step()
-            losses.append(((real_loss + fake_loss).item(), loss.item()))
             yield
+        print(f"update {update}: D {d_loss.item():.3f}, G {g_loss.item():.3f}")
 
 
 def bare_loop(model: GAN, data: ImageDataModule, device: torch.device) -> Iterator[None]:
     """The mathematics of :class:`GAN`, with nothing around it: images on the device, fused optimizers, nothing logged.
 
-    It has no option and no branch that the recipe does not use, and so is what the real command could come to at best.
+    It has no option and no branch that the recipe does not use, and so is what the real command could come to at best. The
+    learning rate stays as it is, whatever the recipe: its schedule costs nothing.
+
+    Raises:
+        InputError: the recipe has an augmentation, a constraint or an auxiliary classifier, which this loop leaves out.
     """
+    if model.augmentation is not None or model.constraint is not None or model.discriminator.conditioning == "classifier":
+        raise InputError("the bare loop knows no augmentation, no constraint and no auxiliary classifier; take another recipe")
+    if device.type == "cpu":
+        keep_freed_memory()
     model.to(device).train()
     generator, discriminator, loss, average = model.generator, model.discriminator, model.loss, model.ema
     g_optimizer, d_optimizer = model.configure_optimizers()
@@ -149,33 +235,38 @@ def bare_loop(model: GAN, data: ImageDataModule, device: torch.device) -> Iterat
     trained = list(discriminator.parameters())
     update = 0
 
-    def latents() -> Tensor:
-        return torch.randn(batch, generator.latent_dim, device=device)
+    def fakes(classes: Tensor | None) -> Tensor:
+        made: Tensor = generator(torch.randn(batch, generator.latent_dim, device=device), classes)
+        return made
 
     while True:
         order = torch.randperm(len(images)).to(device)
         chunks = order[: len(order) // (batch * model.real_batches_per_step) * batch * model.real_batches_per_step]
         for chosen in chunks.view(-1, model.real_batches_per_step, batch):
-            for part in chosen[: model.discriminator_steps]:
+            fake = images
+            for i, part in enumerate(chosen[: model.discriminator_steps]):
                 real, classes = to_float(images[part]), labels[part] if conditional else None
-                with torch.no_grad():
-                    fake = generator(latents(), classes)
+                with torch.set_grad_enabled(model.reuse_fakes and i + 1 == model.discriminator_steps):
+                    fake = fakes(classes)
                 if together:
-                    both = discriminator(torch.cat([real, fake]), None if classes is None else classes.repeat(2))
+                    both = discriminator(torch.cat([real, fake.detach()]), None if classes is None else classes.repeat(2))
                     real_logits, fake_logits = both.chunk(2)
                 else:
-                    real_logits, fake_logits = discriminator(real, classes), discriminator(fake, classes)
+                    real_logits, fake_logits = discriminator(real, classes), discriminator(fake.detach(), classes)
                 total = loss.discriminator(real_logits, fake_logits)
                 for penalty in model.penalties:
-                    total = total + penalty(discriminator, Judged(real, fake, classes, real_logits, fake_logits, update))
+                    judged = Judged(real, fake.detach(), classes, real_logits, fake_logits, update)
+                    total = total + penalty(discriminator, judged)
                 update += 1
                 d_optimizer.zero_grad()
                 total.backward()  # type: ignore[no-untyped-call]
                 d_optimizer.step()
+            real, classes = to_float(images[chosen[-1]]), labels[chosen[-1]] if conditional else None
+            if not model.reuse_fakes:
+                fake = fakes(classes)
             for parameter in trained:
                 parameter.requires_grad_(False)
-            real, classes = to_float(images[chosen[-1]]), labels[chosen[-1]] if conditional else None
-            fake_logits = discriminator(generator(latents(), classes), classes)
+            fake_logits = discriminator(fake, classes)
             g_loss = loss.generator(discriminator(real, classes) if loss.generator_sees_real else None, fake_logits)
             g_optimizer.zero_grad()
             g_loss.backward()  # type: ignore[no-untyped-call]
@@ -193,28 +284,44 @@ def flags(recipe: str, batch_size: int | None, steps: int) -> list[str]:
     return [
         *("--config", recipe, "--data", f"{SyntheticImages.__module__}.SyntheticImages", "--data.like", like),
         *([] if batch_size is None else ["--data.batch_size", str(batch_size)]),
-        *("--max_steps", str(WARM_UP + steps), "--metrics.extractor", "none", "--enable_model_summary", "false"),
+        *("--max_steps", str(steps), "--metrics.extractor", "none", "--enable_model_summary", "false"),
     ]
 
 
-def run_loop(name: str, recipe: str, batch_size: int | None, steps: int, accelerator: str) -> None:
+def run_loop(loop: Loop, recipe: str, batch_size: int | None, steps: int, accelerator: str) -> None:
     """Run one loop in this process, and print its figures."""
-    args = [*flags(recipe, batch_size, steps), "--accelerator", accelerator]
-    if name == "ours":
-        sys.exit(train.main([*args, "--trainer.callbacks+=" + f"{Stopwatch.__module__}.Stopwatch"]))
+    warm_up = min(MOST_WARM_UP, steps)
+    processes = 2 if loop == "two" else 1
+    each = batch_size // processes if batch_size else None
+    args = [*flags(recipe, each, warm_up + steps), "--accelerator", accelerator, "--devices", str(processes)]
+    if loop in ("ours", "two", "parts"):
+        watch = "--trainer.callbacks+=" + f"{Stopwatch.__module__}.Stopwatch"
+        settings = ["--trainer.callbacks.warm_up", str(warm_up), "--trainer.callbacks.parts", str(loop == "parts").lower()]
+        sys.exit(train.main([*args, watch, *settings]))
     parser = train.make_parser()
     objects = instantiate(parser, train.settings(parser, args)[0])
     device = torch.device("cuda" if accelerator == "gpu" else "cpu")
     torch.manual_seed(0)
-    steps_of = {"tutorial": tutorial_loop, "bare": bare_loop}[name](objects.model, objects.data, device)
-    for _ in range(WARM_UP):
+    loops = {"tutorial": tutorial_loop, "bare": bare_loop}
+    steps_of = loops[loop](objects.model, objects.data, device)
+    next(steps_of)
+    first = time.time()
+    for _ in range(warm_up - 1):
         next(steps_of)
-    begun = time.perf_counter()
+    begun = now()
     for _ in range(steps):
         next(steps_of)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    print(RESULT, json.dumps({"seconds": time.perf_counter() - begun, "peak_bytes": peak_bytes(device)}), flush=True)
+    report((now() - begun) / steps, objects.data.batch_size, first, device)
+
+
+def report(
+    seconds_per_step: float, images_per_step: int, first: float, device: torch.device, parts: Parts | None = None
+) -> None:
+    """Print the line that :func:`benchmark_training` reads; ``first`` is when the first step had been made."""
+    figures = {"seconds_per_step": seconds_per_step, "images_per_step": images_per_step}
+    figures |= {"first_step_at": first, "peak_bytes": peak_bytes(device)}
+    line = json.dumps(figures | ({"parts": parts.seconds} if parts else {}))
+    print(f"\n{RESULT} {line}", flush=True)  # the progress bar has not ended its line
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -225,50 +332,96 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def benchmark_training(
-    recipes: Sequence[str], batch_size: int | None, steps: int, rounds: int, accelerator: str
-) -> dict[str, Any]:
+    recipes: Sequence[str],
+    batch_sizes: Sequence[int | None],
+    loops: Sequence[Loop],
+    steps: int,
+    rounds: int,
+    accelerator: str,
+) -> list[dict[str, Any]]:
     """Steps of each loop, by turns.
 
+    Args:
+        recipes: their names.
+        batch_sizes: each recipe is trained with each of them; None is the recipe's own.
+        loops: which of :data:`NAMES`, and ``parts``, which runs once, to tell the parts of a step.
+        steps: of each run.
+        rounds: how often each loop runs.
+        accelerator: ``cpu`` or ``gpu``.
+
     Returns:
-        {recipe: {loop: {"seconds_per_step": [of each round], "peak_bytes": the largest}}}
+        For each recipe and batch size {"recipe", "batch_size", "loops": {loop: {"images_per_second": [of each round],
+        "first_step_seconds": [from the command on], "peak_bytes": the largest}}, "parts": {part: its share of the time}}.
     """
-    figures: dict[str, Any] = {recipe: {} for recipe in recipes}
-    with tempfile.TemporaryDirectory() as folder, tqdm(total=rounds * len(recipes) * len(LOOPS), desc="Training") as bar:
+    found = []
+    turns = [loop for _ in range(rounds) for loop in loops if loop != "parts"] + [loop for loop in loops if loop == "parts"]
+    with tempfile.TemporaryDirectory() as folder, tqdm(total=len(recipes) * len(batch_sizes) * len(turns)) as bar:
         for recipe in recipes:
-            for _ in range(rounds):
-                for loop in LOOPS:
-                    command = [sys.executable, "-m", __spec__.name, loop, recipe, str(batch_size or 0), str(steps), accelerator]
-                    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-                    lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
-                    if not lines:
-                        reason = (done.stderr.strip().splitlines() or ["no reason"])[-1][:300]
-                        raise InputError(f"{loop} of {recipe} failed: {reason}")
-                    found = json.loads(lines[-1].removeprefix(RESULT))
-                    row = figures[recipe].setdefault(loop, {"seconds_per_step": [], "peak_bytes": 0})
-                    row["seconds_per_step"].append(found["seconds"] / steps)
-                    row["peak_bytes"] = max(row["peak_bytes"], found["peak_bytes"])
+            for batch_size in batch_sizes:
+                case: dict[str, Any] = {"recipe": recipe, "loops": {}}
+                for loop in turns:
+                    begun = time.time()
+                    figures = _run(folder, loop, recipe, batch_size, steps, accelerator)
+                    if loop == "parts":
+                        total = sum(figures["parts"].values())
+                        case["parts"] = {part: seconds / total for part, seconds in figures["parts"].items()}
+                    else:
+                        case["batch_size"] = figures["images_per_step"]
+                        row = case["loops"].setdefault(
+                            loop, {"images_per_second": [], "first_step_seconds": [], "peak_bytes": 0}
+                        )
+                        row["first_step_seconds"].append(figures["first_step_at"] - begun)
+                        row["images_per_second"].append(figures["images_per_step"] / figures["seconds_per_step"])
+                        row["peak_bytes"] = max(row["peak_bytes"], figures["peak_bytes"])
                     bar.update()
+                found.append(case)
+    return found
+
+
+def _run(folder: str, loop: Loop, recipe: str, batch_size: int | None, steps: int, accelerator: str) -> dict[str, Any]:
+    """The figures of one loop, from a process of its own."""
+    command = [sys.executable, "-m", __spec__.name, loop, recipe, str(batch_size or 0), str(steps), accelerator]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
+    if not lines:
+        reason = (done.stderr.strip().splitlines() or ["no reason"])[-1].removeprefix("benchmark: error: ")[:300]
+        raise InputError(f"{loop} of {recipe} failed: {reason}")
+    figures: dict[str, Any] = json.loads(lines[0].removeprefix(RESULT))
     return figures
 
 
-def table(figures: dict[str, Any]) -> str:
-    """Medians and spread in milliseconds a step, and the ratios of medians, as Markdown."""
-    lines = [
-        "| recipe, ms a step | "
-        + " | ".join(LOOPS.values())
-        + " | against the tutorial | against the bare loop | peak memory |",
-        "|---" * (len(LOOPS) + 4) + "|",
-    ]
-    for recipe, loops in figures.items():
-        times = {loop: [1000 * seconds for seconds in row["seconds_per_step"]] for loop, row in loops.items()}
-        medians = {loop: statistics.median(values) for loop, values in times.items()}
-        cells = [f"{medians[loop]:.1f} ({min(times[loop]):.1f} to {max(times[loop]):.1f})" for loop in LOOPS]
-        memory = " / ".join(f"{loops[loop]['peak_bytes'] / 2**20:,.0f}" for loop in LOOPS)
-        ratios = [f"{medians[loop] / medians['ours']:.2f}" for loop in ("tutorial", "bare")]
-        lines.append(f"| {recipe} | {' | '.join(cells)} | {' | '.join(ratios)} | {memory} MiB |")
-    return "\n".join(lines)
+def table(cases: Iterable[dict[str, Any]]) -> str:
+    """Real images a second, medians and spread; ratios of medians; peak memory; and the parts, as Markdown."""
+    lines: list[str] = []
+    parts: list[str] = []
+    for case in cases:
+        loops: dict[Loop, Any] = case["loops"]
+        name = f"{case['recipe']}, batch {case['batch_size']}"
+        rates = {loop: sorted(row["images_per_second"]) for loop, row in loops.items()}
+        medians = {loop: statistics.median(values) for loop, values in rates.items()}
+        cells = [f"{medians[loop]:,.0f} ({values[0]:,.0f} to {values[-1]:,.0f})" for loop, values in rates.items()]
+        cells += [f"{1000 * case['batch_size'] / medians['ours']:,.1f}"]
+        cells += [f"{medians['ours'] / medians[loop]:.2f}" for loop in ("tutorial", "bare")]
+        cells += [f"{statistics.median(loops['ours']['first_step_seconds']):.1f} s"]
+        cells += [" / ".join(f"{row['peak_bytes'] / 2**20:,.0f}" for row in loops.values()) + " MiB"]
+        if not lines:
+            head = ["images a second", *(NAMES[loop] for loop in loops), "ms a step of it", "against the tutorial"]
+            head += ["against the bare loop", "from command to first step", "peak memory"]
+            lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+        if "parts" in case:
+            if not parts:
+                parts = [
+                    "",
+                    "| share of the time | " + " | ".join(case["parts"]) + " |",
+                    "|---" * (len(case["parts"]) + 1) + "|",
+                ]
+            parts.append("| " + " | ".join([name, *(f"{share:.1%}" for share in case["parts"].values())]) + " |")
+    return "\n".join(lines + parts)
 
 
 if __name__ == "__main__":
     _, _loop, _recipe, _batch_size, _steps, _accelerator = sys.argv
-    run_loop(_loop, _recipe, int(_batch_size) or None, int(_steps), _accelerator)
+    sys.exit(
+        run_command("benchmark", lambda: run_loop(_loop, _recipe, int(_batch_size) or None, int(_steps), _accelerator))  # type: ignore[arg-type]
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from gan_lightning.commands.arguments import arrange, given, run_command
+from gan_lightning.commands.arguments import arrange, given, require_writable, run_command
 from gan_lightning.commands.measuring_flags import add_real_images, parse_flags
 from gan_lightning.errors import InputError
 
@@ -49,6 +49,8 @@ def compute_reference(args: Sequence[str]) -> None:
         raise InputError(f"--split {config.split}: only --data has splits, and not --real {config.real}")
     if config.real is None and config.image_size is not None:
         raise InputError(f"--image_size {config.image_size}: only for the folder of --real")
+    if config.output is not None:
+        require_writable(Path(config.output))
     from gan_lightning.commands.reference_statistics import compute
 
     compute(config, groups)

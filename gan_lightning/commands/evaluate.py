@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from gan_lightning.commands.arguments import arrange, given, run_command
+from gan_lightning.commands.arguments import arrange, given, require_writable, run_command
 from gan_lightning.commands.measuring_flags import add_real_images, parse_flags
 from gan_lightning.commands.trust import trusted_modules
 from gan_lightning.errors import InputError
@@ -87,4 +87,6 @@ def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
     if config.num_images is None and not source.is_dir():
         config.num_images = NUM_IMAGES
     check_request(config.metrics, config.num_images, config.num_real, real_features=config.reference is None)
+    if config.output is not None:
+        require_writable(Path(config.output))
     return config

@@ -15,8 +15,9 @@ from torch import distributed
 
 from gan_lightning import inference
 from gan_lightning.checkpoint import fingerprint
+from gan_lightning.commands.arguments import require_writable
 from gan_lightning.commands.real_images import extractor_name, folder_shape, make_data, real_images, resized
-from gan_lightning.commands.records import process_group, require_writable, versions, write_record
+from gan_lightning.commands.records import process_group, versions, write_record
 from gan_lightning.commands.trust import check_imports
 from gan_lightning.data import ImageDataModule
 from gan_lightning.data.folder import read_folder
@@ -64,8 +65,7 @@ def measure(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
         config: the flags; ``data`` becomes the data set itself.
         groups: the same as words, for the arguments of the data's class.
     """
-    output = _output(config)
-    if output is not None:
+    if config.output is None and (output := _output(config)) is not None:
         require_writable(output)
     config.data = _data(config, groups)
     with process_group(config.device) as device:

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -16,24 +15,6 @@ from torch import distributed
 import gan_lightning
 from gan_lightning.checkpoint import write_aside
 from gan_lightning.errors import InputError
-
-
-def require_writable(path: Path) -> None:
-    """Refuse a file that cannot be written, before anything is measured.
-
-    Raises:
-        InputError: a folder or device is there, or its folder cannot be made or written to.
-    """
-    if path.exists() and not path.is_file():
-        raise InputError(f"--output {path}: not a file that can be replaced; name another")
-    if path.is_file() and path.suffix not in (".json", ".npz"):
-        raise InputError(f"--output {path}: there is such a file, and it is no earlier record; name another")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise InputError(f"--output {path}: cannot be written there ({error.strerror}); name another") from error
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

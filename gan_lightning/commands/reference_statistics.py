@@ -6,7 +6,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from gan_lightning.commands.real_images import extractor_name, folder_shape, make_data, real_images
-from gan_lightning.commands.records import process_group, require_writable, versions
+from gan_lightning.commands.records import process_group, versions
 from gan_lightning.errors import InputError
 from gan_lightning.measure import cache_folder, make_extractor, reference
 from gan_lightning.metrics.evaluator import is_first_process
@@ -21,8 +21,6 @@ def compute(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
         groups: the same as words, for the arguments of the data's class.
     """
     config.data = make_data(groups)
-    if config.output is not None:
-        require_writable(Path(config.output))
     shape = config.data.image_shape if config.real is None else folder_shape(config.real, config.image_size)
     with process_group(config.device) as device:
         first = is_first_process()

@@ -16,8 +16,8 @@ from gan_lightning.commands.real_images import make_data
 from gan_lightning.data import Digits
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-COMMANDS = ["evaluate", "compute_reference", "compare"]
-"""All whose flags are read without torch."""
+COMMANDS = ["evaluate", "compute_reference", "compare", "benchmark"]
+"""All but train: their flags are read without torch."""
 PROGRAM = """
 import runpy, sys
 sys.argv = sys.argv[1:]
@@ -72,6 +72,14 @@ def test_help(command: str) -> None:
         ("compute_reference", "--real a --num_real one", "--num_real: 'one' is not a whole number"),
         ("compute_reference", "--data MNIST --output a.pt", "--output a.pt: the name must end in .npz"),
         ("compute_reference", "--real a --split test", "--split test: only --data has splits"),
+        ("compute_reference", "--real a --output b.npz/c.npz", "--output b.npz/c.npz: cannot be written there"),
+        ("benchmark", "", "what is missing: name it"),
+        ("benchmark", "speed", "there is no benchmark 'speed': there is metrics, train, scale"),
+        ("benchmark", "train --recipes mlp_mnits", "did you mean mlp_mnist?"),
+        ("benchmark", "train --steps 0", "--steps 0: give at least 1"),
+        ("benchmark", "train --batch_sizes 8,x", "--batch_sizes 8,x: give whole numbers of at least 1"),
+        ("benchmark", "scale --batch_sizes 8,9", "--batch_sizes 8,9: two processes halve each of them"),
+        ("benchmark", "metrics --num_images 5", "--num_images 5: give at least 1,000"),
         ("compare", "--recipes dcgan_mnits", "no such recipe; did you mean dcgan_mnist?"),
         ("compare", "--vary all", "--vary: 'all' is not one of nothing, losses_and_penalties, product"),
         ("compare", "--seeds one", "--seeds one: give whole numbers"),
@@ -82,6 +90,7 @@ def test_help(command: str) -> None:
     ],
 )
 def test_bad_flags(command: str, args: str, part: str) -> None:
+    Path("b.npz").touch()
     code, said, error = answer(command, *args.split())
     assert (code, said) == (2, "")
     (line,) = error.splitlines()
