@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,24 @@ def test_a_resumed_run_ends_as_one_that_never_stopped(name: str, more: list[str]
     shown, expected = curves(stopped), curves(straight)
     for tag, points in expected.items():
         assert {step: shown[tag][step] for step in points} == points, tag  # the stopped one has another point, where it stopped
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+@pytest.mark.parametrize("name", RECIPES)
+def test_compiled_is_the_same(name: str) -> None:
+    """Half a minute each: the curves of two steps, compiled and eager, and what a checkpoint holds."""
+    torch._dynamo.reset()  # after eight versions of one method it would run eagerly
+    run = ["--config", name, *TWO_STEPS, *flags_of(name), "--metrics.extractor", "none", "--log_every_n_steps", "1"]
+    assert main([*run, "--default_root_dir", "eager"]) == 0
+    assert main([*run, "--default_root_dir", "compiled", "--model.compile", "true"]) == 0
+    eager, compiled = (Path(root) / "lightning_logs" / "version_0" for root in ("eager", "compiled"))
+    states = [checkpoint.load_gan(folder / "checkpoints" / "last.ckpt")["state_dict"] for folder in (eager, compiled)]
+    assert list(states[0]) == list(states[1])
+    shown = curves(compiled)
+    for tag, points in curves(eager).items():
+        if not re.search("per_second|norm", tag):
+            assert shown[tag] == pytest.approx(points, rel=1e-3, abs=1e-4), tag  # usually within 1e-5
 
 
 @pytest.mark.parametrize("name", ["digits", "dcgan_mnist", "bottleneck_mnist"])

@@ -287,6 +287,9 @@ def _fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path 
     except MisconfigurationException as error:
         raise InputError(one_line(error)) from error
     except RuntimeError as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            reason = one_line(error).partition(" Set TORCHDYNAMO_VERBOSE")[0]
+            raise InputError(f"--model.compile true: torch.compile fails here ({reason[:200]}); leave it out") from error
         lost: str | None = getattr(trainer.strategy, "lost", None)
         if lost is None:
             raise
