@@ -68,9 +68,10 @@ class GAN(LightningModule):
         augmentation: what is done to all images that the discriminator sees, real and generated.
         classification_weight: of the cross-entropy that both networks minimise beside their losses where the
             discriminator's conditioning is an auxiliary ``classifier``; nothing otherwise.
-        reuse_fakes: the generator's update looks at the images that the discriminator's last update has just seen as fakes,
-            instead of at images of fresh latents: one pass of the generator less. Both are samples of the same generator; the
-            discriminator has by then made one update on those very images, which fresh ones would be spared.
+        reuse_fakes: whether the generator's update looks at the fakes that the discriminator's last update has just seen,
+            instead of at images of fresh latents: one pass of the generator less. Both are samples of the same generator, but
+            the discriminator has meanwhile made one update on these. A loss that looks at real images then, too, sees those
+            of the same update.
         channels_last: whether the weights of convolutions, and with them the features, lie in memory with their channels
             last. The same numbers but for rounding; faster or slower by the network and the machine (docs/benchmarks.md).
         compile: whether both networks' passes are compiled by ``torch.compile``, which takes a minute or more at the first
@@ -82,8 +83,7 @@ class GAN(LightningModule):
         seed: of the run, torch's own as it begins. All that a step draws is a function of (seed, step, process).
 
     Raises:
-        InputError: a number out of range, only one of the two networks is conditional, or fakes are to be reused for a loss
-            that pairs them with fresh real images.
+        InputError: a number out of range, or only one of the two networks is conditional.
     """
 
     penalty_factor: float = 1.0
@@ -119,11 +119,6 @@ class GAN(LightningModule):
             )
         if not 0.0 <= classification_weight < float("inf"):
             raise InputError(f"model.classification_weight is {classification_weight}: it must be at least 0")
-        if reuse_fakes and loss.generator_sees_real:
-            raise InputError(
-                f"model.reuse_fakes is true: {type(loss).__name__} compares fakes with fresh real images in the generator's "
-                "update too, so there is nothing to reuse; set it to false"
-            )
         self.automatic_optimization = False
         if channels_last:
             for network in (generator, discriminator):
@@ -159,7 +154,7 @@ class GAN(LightningModule):
                 fake = self._fakes(len(real), real_labels)
             update = self.global_step * self.discriminator_steps + i
             outputs = self._discriminator_step(real, fake.detach(), real_labels, update)
-        real, real_labels = real_batches[-1]  # fresh where the generator's loss looks at real images
+        real, real_labels = real_batches[-1]  # fresh where the generator's loss looks at real images, and fakes are fresh
         if not self.reuse_fakes:
             fake = self._fakes(len(real), real_labels)
         outputs |= self._generator_step(real, fake, real_labels)
@@ -248,7 +243,7 @@ class GAN(LightningModule):
     @property
     def real_batches_per_step(self) -> int:
         """How many batches of fresh real images one training step takes; the data module's loader hands them over as one."""
-        return self.discriminator_steps + int(self.loss.generator_sees_real)
+        return self.discriminator_steps + int(self.loss.generator_sees_real and not self.reuse_fakes)
 
     @property
     def sampler(self) -> Generator:

@@ -82,6 +82,19 @@ def test_each_update_sees_fresh_real_images() -> None:
         assert not torch.equal(one, other)
 
 
+def test_both_networks_see_the_same_images_where_fakes_are_reused() -> None:
+    """Those of the discriminator's last update, and, for a loss that looks at them, its real ones."""
+    model = small_gan(RelativisticPairingLoss(), discriminator_steps=2, reuse_fakes=True)
+    model.discriminator = recorder = RecordInputs((1, 8, 8), hidden=[8])
+    fit(model, Digits(batch_size=16), max_steps=1)
+    assert model.real_batches_per_step == 2
+    real_first, fake_first, real_second, fake_second, real_third, fake_third = recorder.seen
+    assert torch.equal(real_second, real_third)
+    assert torch.equal(fake_second, fake_third)
+    assert not torch.equal(real_first, real_second)
+    assert not torch.equal(fake_first, fake_second)
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_the_generator_step_leaves_the_discriminator_alone(precision: str) -> None:
     model = small_gan()

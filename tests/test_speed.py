@@ -13,12 +13,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.flop_counter import FlopCounterMode
 
-from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
-from gan_lightning.losses import NonSaturatingLoss, RelativisticPairingLoss
+from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator
 from gan_lightning.regularizers import R1
-from tests.helpers import TensorData, fit, small_gan
+from tests.helpers import TensorData, fit
 
 ROOT = Path(__file__).parent.parent
 
@@ -83,11 +82,6 @@ def test_a_run_may_go_on_in_the_other_order(before: bool, tmp_path: Path) -> Non
     straight = losses(convolutional_gan(channels_last=before), 8, tmp_path / "4.ckpt")
     resumed = losses(convolutional_gan(channels_last=not before), 8, ckpt_path=tmp_path / "4.ckpt")
     assert_alike(resumed, straight[4:], within=1e-4)  # usually within 1e-6; with the moments as they lay, 1e-2
-
-
-def test_there_is_nothing_to_reuse_where_fakes_are_paired_with_fresh_images() -> None:
-    with pytest.raises(InputError, match=r"model.reuse_fakes is true: RelativisticPairingLoss"):
-        small_gan(RelativisticPairingLoss(), reuse_fakes=True)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
