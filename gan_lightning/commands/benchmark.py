@@ -4,9 +4,11 @@ python scripts/benchmark.py metrics
 python scripts/benchmark.py metrics --num_images 1000 --rounds 3 --weights weights-inception-2015-12-05-6726825d.pth
 python scripts/benchmark.py train
 python scripts/benchmark.py train --recipes sngan_cifar10,r3gan_cifar10_slim --batch_sizes 8 --steps 3 --output benchmark.json
+python scripts/benchmark.py train --recipes dcgan_mnist --variant="--model.compile true"
 python scripts/benchmark.py scale --recipes mlp_mnist --batch_sizes 16,64,256
 """
 
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -45,6 +47,9 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--recipes", default="mlp_mnist,dcgan_mnist", help="train, scale: names, with commas between them")
     parser.add_argument("--steps", type=int, default=100, help="train, scale: of each run, after a warm-up of at most 20")
     parser.add_argument("--batch_sizes", default="", help="train, scale: with commas between them; by default the recipe's")
+    parser.add_argument(
+        "--variant", default="", help='train: flags, as --variant="--model.compile true"; with and without them'
+    )
     parser.add_argument("--accelerator", type=Literal["cpu", "gpu"], default="cpu", help="train, scale: where")
     return parser
 
@@ -62,6 +67,9 @@ def benchmark(args: Sequence[str]) -> None:
     if config.what == "scale" and not all(int(word) % 2 == 0 for word in sizes):
         raise InputError(f"--batch_sizes {config.batch_sizes}: two processes halve each of them; give even numbers")
     config.batch_sizes = [int(word) for word in sizes]
+    if config.variant and config.what != "train":
+        raise InputError(f"--variant {config.variant}: only of train")
+    config.variant = shlex.split(config.variant)
     for name, least in (("num_images", FEWEST["kid"]), ("rounds", 1), ("steps", 1)):
         if config[name] < least:
             raise InputError(f"--{name} {config[name]}: give at least {least:,}")
@@ -90,9 +98,12 @@ def _metrics(config: Namespace) -> tuple[Any, str]:
 def _train(config: Namespace) -> tuple[Any, str]:
     from gan_lightning.commands import benchmark_training
 
-    loops = benchmark_training.TRAIN if config.what == "train" else benchmark_training.SCALE
+    vary, scale = benchmark_training.VARY, benchmark_training.SCALE
+    loops = scale if config.what == "scale" else vary if config.variant else benchmark_training.TRAIN
     sizes = config.batch_sizes or (benchmark_training.SIZES if config.what == "scale" else [None])
-    cases = benchmark_training.benchmark_training(config.recipes, sizes, loops, config.steps, config.rounds, config.accelerator)
+    cases = benchmark_training.benchmark_training(
+        config.recipes, sizes, loops, config.steps, config.rounds, config.accelerator, config.variant
+    )
     return cases, benchmark_training.table(cases)
 
 

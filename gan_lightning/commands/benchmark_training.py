@@ -1,7 +1,7 @@
 """Training speed: the loop of a tutorial, the barest loop of the same mathematics, and the real command, by turns.
 
 Each runs in a process of its own, which this file is the program of:
-python -m gan_lightning.commands.benchmark_training LOOP RECIPE BATCH_SIZE STEPS ACCELERATOR
+python -m gan_lightning.commands.benchmark_training LOOP RECIPE BATCH_SIZE STEPS ACCELERATOR [FLAG ...]
 """
 
 import json
@@ -37,14 +37,16 @@ from gan_lightning.regularizers import Judged
 
 MOST_WARM_UP = 20  # steps before the clock starts, or as many as are measured where those are fewer
 RESULT = "RESULT"  # begins the line that a process's figures stand in
-Loop = Literal["tutorial", "bare", "ours", "two", "parts"]
+Loop = Literal["tutorial", "bare", "ours", "two", "variant", "parts"]
 NAMES: dict[Loop, str] = {
     "tutorial": "the loop of a tutorial",
     "bare": "the bare loop",
     "ours": "scripts/train.py",
-    "two": "in two processes",
+    "two": "two processes of it",
+    "variant": "the variant",
 }
 TRAIN: tuple[Loop, ...] = ("tutorial", "bare", "ours", "parts")
+VARY: tuple[Loop, ...] = ("ours", "variant")
 SCALE: tuple[Loop, ...] = ("tutorial", "bare", "ours", "two")
 SIZES = (16, 32, 64, 128, 256)  # images a step, of all processes together
 PARTS = {
@@ -288,13 +290,16 @@ def flags(recipe: str, batch_size: int | None, steps: int) -> list[str]:
     ]
 
 
-def run_loop(loop: Loop, recipe: str, batch_size: int | None, steps: int, accelerator: str) -> None:
-    """Run one loop in this process, and print its figures."""
+def run_loop(
+    loop: Loop, recipe: str, batch_size: int | None, steps: int, accelerator: str, variant: Sequence[str] = ()
+) -> None:
+    """Run one loop in this process, and print its figures; ``variant`` are the flags of the one of this name."""
     warm_up = min(MOST_WARM_UP, steps)
     processes = 2 if loop == "two" else 1
     each = batch_size // processes if batch_size else None
     args = [*flags(recipe, each, warm_up + steps), "--accelerator", accelerator, "--devices", str(processes)]
-    if loop in ("ours", "two", "parts"):
+    args += variant if loop == "variant" else []
+    if loop in ("ours", "two", "variant", "parts"):
         watch = "--trainer.callbacks+=" + f"{Stopwatch.__module__}.Stopwatch"
         settings = ["--trainer.callbacks.warm_up", str(warm_up), "--trainer.callbacks.parts", str(loop == "parts").lower()]
         sys.exit(train.main([*args, watch, *settings]))
@@ -338,6 +343,7 @@ def benchmark_training(
     steps: int,
     rounds: int,
     accelerator: str,
+    variant: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Steps of each loop, by turns.
 
@@ -348,6 +354,7 @@ def benchmark_training(
         steps: of each run.
         rounds: how often each loop runs.
         accelerator: ``cpu`` or ``gpu``.
+        variant: further flags of the real command, where ``loops`` has ``variant``.
 
     Returns:
         For each recipe and batch size {"recipe", "batch_size", "loops": {loop: {"images_per_second": [of each round],
@@ -361,7 +368,7 @@ def benchmark_training(
                 case: dict[str, Any] = {"recipe": recipe, "loops": {}}
                 for loop in turns:
                     begun = time.time()
-                    figures = _run(folder, loop, recipe, batch_size, steps, accelerator)
+                    figures = _run(folder, loop, recipe, str(batch_size or 0), str(steps), accelerator, *variant)
                     if loop == "parts":
                         total = sum(figures["parts"].values())
                         case["parts"] = {part: seconds / total for part, seconds in figures["parts"].items()}
@@ -378,14 +385,14 @@ def benchmark_training(
     return found
 
 
-def _run(folder: str, loop: Loop, recipe: str, batch_size: int | None, steps: int, accelerator: str) -> dict[str, Any]:
-    """The figures of one loop, from a process of its own."""
-    command = [sys.executable, "-m", __spec__.name, loop, recipe, str(batch_size or 0), str(steps), accelerator]
+def _run(folder: str, *words: str) -> dict[str, Any]:
+    """The figures of one loop, from a process of its own, which is given these words."""
+    command = [sys.executable, "-m", __spec__.name, *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
     if not lines:
         reason = (done.stderr.strip().splitlines() or ["no reason"])[-1].removeprefix("benchmark: error: ")[:300]
-        raise InputError(f"{loop} of {recipe} failed: {reason}")
+        raise InputError(f"{words[0]} of {words[1]} failed: {reason}")
     figures: dict[str, Any] = json.loads(lines[0].removeprefix(RESULT))
     return figures
 
@@ -401,12 +408,14 @@ def table(cases: Iterable[dict[str, Any]]) -> str:
         medians = {loop: statistics.median(values) for loop, values in rates.items()}
         cells = [f"{medians[loop]:,.0f} ({values[0]:,.0f} to {values[-1]:,.0f})" for loop, values in rates.items()]
         cells += [f"{1000 * case['batch_size'] / medians['ours']:,.1f}"]
-        cells += [f"{medians['ours'] / medians[loop]:.2f}" for loop in ("tutorial", "bare")]
+        others = [loop for loop in loops if loop != "ours"]
+        cells += [f"{medians['ours'] / medians[loop]:.2f}" for loop in others]
         cells += [f"{statistics.median(loops['ours']['first_step_seconds']):.1f} s"]
         cells += [" / ".join(f"{row['peak_bytes'] / 2**20:,.0f}" for row in loops.values()) + " MiB"]
         if not lines:
-            head = ["images a second", *(NAMES[loop] for loop in loops), "ms a step of it", "against the tutorial"]
-            head += ["against the bare loop", "from command to first step", "peak memory"]
+            head = ["images a second", *(NAMES[loop] for loop in loops), "ms a step of scripts/train.py"]
+            head += [f"it against {NAMES[loop]}" for loop in others]
+            head += ["from command to first step", "peak memory"]
             lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         lines.append("| " + " | ".join([name, *cells]) + " |")
         if "parts" in case:
@@ -421,7 +430,6 @@ def table(cases: Iterable[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    _, _loop, _recipe, _batch_size, _steps, _accelerator = sys.argv
-    sys.exit(
-        run_command("benchmark", lambda: run_loop(_loop, _recipe, int(_batch_size) or None, int(_steps), _accelerator))  # type: ignore[arg-type]
-    )
+    _, _loop, _recipe, _batch_size, _steps, _accelerator, *_variant = sys.argv
+    _settings: Any = (_loop, _recipe, int(_batch_size) or None, int(_steps), _accelerator, _variant)
+    sys.exit(run_command("benchmark", lambda: run_loop(*_settings)))

@@ -131,6 +131,16 @@ def test_scale(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.findall("batch [0-9]+", capsys.readouterr().out) == ["batch 4"]
 
 
+def test_a_variant(capsys: pytest.CaptureFixture[str]) -> None:
+    """With flags that the parser refuses, the child's own word reaches the user; with others, two columns."""
+    args = ["train", "--recipes", "small_mlp_mnist", "--steps", "2", "--rounds", "1", "--batch_sizes", "4"]
+    assert main([*args, "--variant=--model.compil true"]) == 2
+    assert "variant of small_mlp_mnist failed: train: error: " in capsys.readouterr().err
+    assert main([*args, "--variant=--model.reuse_fakes true --log_every_n_steps 1"]) == 0
+    head = capsys.readouterr().out.splitlines()[0]
+    assert head.startswith("| images a second | scripts/train.py | the variant | ms a step")
+
+
 @pytest.mark.parametrize(
     ("args", "part"),
     [
