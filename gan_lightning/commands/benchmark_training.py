@@ -5,6 +5,7 @@ python -m gan_lightning.commands.benchmark_training LOOP RECIPE BATCH_SIZE STEPS
 """
 
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -94,7 +95,7 @@ class SyntheticImages(ImageDataModule):
 
 def now() -> float:
     """The time in seconds when the device has done all that it was given."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()
 
@@ -307,6 +308,7 @@ def run_loop(
     objects = instantiate(parser, train.settings(parser, args)[0])
     device = torch.device("cuda" if accelerator == "gpu" else "cpu")
     torch.manual_seed(0)
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"  # as it is for who does not import Lightning
     loops = {"tutorial": tutorial_loop, "bare": bare_loop}
     steps_of = loops[loop](objects.model, objects.data, device)
     next(steps_of)
