@@ -45,7 +45,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--num_images", type=int, default=1000, help="metrics: of the generated and of the real set")
     parser.add_argument("--weights", type=str | None, help="metrics: Inception's; by default random ones of the same layout")
     parser.add_argument("--recipes", default="mlp_mnist,dcgan_mnist", help="train, scale: names, with commas between them")
-    parser.add_argument("--steps", type=int, default=100, help="train, scale: of each run, after a warm-up of at most 20")
+    parser.add_argument("--steps", type=int, default=250, help="train, scale: of each run, after a warm-up of at most 20")
     parser.add_argument("--batch_sizes", default="", help="train, scale: with commas between them; by default the recipe's")
     parser.add_argument(
         "--variant", default="", help='train: flags, as --variant="--model.compile true"; with and without them'

@@ -18,11 +18,11 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.profilers import Profiler
-from PIL import Image
 from torch import Tensor
 from torch.optim import Adam
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
+from torchvision.datasets import CIFAR10, MNIST
 from tqdm import tqdm
 
 from gan_lightning import ema
@@ -65,10 +65,12 @@ PARTS = {
 
 
 class SyntheticImages(ImageDataModule):
-    """Noise of the shape and number of MNIST's or CIFAR-10's images: speed does not depend on what is in them.
+    """Noise of the shape of MNIST's or CIFAR-10's images: speed does not depend on what is in them.
+
+    There are 16,000, so that a run of 250 steps of 64 has the end of an epoch in it, with its grid and checkpoint.
 
     Args:
-        like: whose shape and number.
+        like: whose shape.
         batch_size: images that one update looks at.
         horizontal_flip: as of any data.
         seed: of the order.
@@ -84,10 +86,9 @@ class SyntheticImages(ImageDataModule):
         super().__init__(None, batch_size, horizontal_flip, seed)
         self.image_shape = (1, 28, 28) if like == "mnist" else (3, 32, 32)
         self.class_names = tuple(str(c) for c in range(10))
-        count = 60_000 if like == "mnist" else 50_000
         random = torch.Generator().manual_seed(0)
-        self._images = torch.randint(0, 256, (count, *self.image_shape), dtype=torch.uint8, generator=random)
-        self._labels = torch.arange(count) % 10
+        self._images = torch.randint(0, 256, (16_000, *self.image_shape), dtype=torch.uint8, generator=random)
+        self._labels = torch.arange(len(self._images)) % 10
 
     def images(self, split: Split) -> Images:
         return self._images, self._labels
@@ -158,29 +159,22 @@ class Stopwatch(Callback):
             report(seconds / steps, images, self.first, pl_module.device, self.parts)
 
 
-class AsFiles(Dataset[tuple[Tensor, int]]):
-    """What torchvision's data sets do with an index: an array, a PIL image, ToTensor, Normalize."""
-
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        channels = images.shape[1]
-        self.pixels, self.labels = images.movedim(1, 3).numpy(), labels.tolist()
-        if channels == 1:
-            self.pixels = self.pixels[:, :, :, 0]
-        normalize = transforms.Normalize([0.5] * channels, [0.5] * channels)
-        self.transform = transforms.Compose([transforms.ToTensor(), normalize])
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image: Tensor = self.transform(Image.fromarray(self.pixels[index]))
-        return image, self.labels[index]
+def torchvision_dataset(images: Tensor, labels: Tensor) -> Dataset[tuple[Tensor, int]]:
+    """torchvision's own MNIST or CIFAR10 with these images, and with ToTensor and Normalize, as its tutorials have it."""
+    channels = images.shape[1]
+    dataset: Any = MNIST.__new__(MNIST) if channels == 1 else CIFAR10.__new__(CIFAR10)  # without the files of the real one
+    dataset.data = images[:, 0] if channels == 1 else images.movedim(1, 3).numpy()
+    dataset.targets = labels if channels == 1 else labels.tolist()
+    normalize = transforms.Normalize([0.5] * channels, [0.5] * channels)
+    dataset.transform, dataset.target_transform = transforms.Compose([transforms.ToTensor(), normalize]), None
+    found: Dataset[tuple[Tensor, int]] = dataset
+    return found
 
 
 def tutorial_loop(model: GAN, data: ImageDataModule, device: torch.device) -> Iterator[None]:
     """The recipe's networks, loss and penalties as PyTorch's own DCGAN tutorial trains them; one step at a time.
 
-    A DataLoader of PIL images, one pass of D over real and one over generated images, the same fakes for G, gradients of all
+    A DataLoader of torchvision's PIL images, one pass of D over real and one over generated images, the same fakes for G, gradients of all
     weights in both updates, Adam as it comes, the losses printed once an epoch. It keeps no average, whatever the recipe.
     """
     generator, discriminator, loss = model.generator.to(device), model.discriminator.to(device), model.loss
@@ -188,7 +182,7 @@ def tutorial_loop(model: GAN, data: ImageDataModule, device: torch.device) -> It
     d_optimizer = Adam(discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
     images, labels = data.images("train")
     assert labels is not None
-    loader = DataLoader(AsFiles(images, labels), data.batch_size, shuffle=True, drop_last=True)
+    loader = DataLoader(torchvision_dataset(images, labels), data.batch_size, shuffle=True, drop_last=True)
     update = 0
     while True:
         g_loss = d_loss = torch.zeros(())
@@ -400,18 +394,20 @@ def _run(folder: str, *words: str) -> dict[str, Any]:
 
 
 def table(cases: Iterable[dict[str, Any]]) -> str:
-    """Real images a second, medians and spread; ratios of medians; peak memory; and the parts, as Markdown."""
+    """Real images a second, and the ratios within each round: medians, least and most; and the rest, as Markdown."""
     lines: list[str] = []
     parts: list[str] = []
     for case in cases:
         loops: dict[Loop, Any] = case["loops"]
         name = f"{case['recipe']}, batch {case['batch_size']}"
-        rates = {loop: sorted(row["images_per_second"]) for loop, row in loops.items()}
+        rates = {loop: row["images_per_second"] for loop, row in loops.items()}
         medians = {loop: statistics.median(values) for loop, values in rates.items()}
-        cells = [f"{medians[loop]:,.0f} ({values[0]:,.0f} to {values[-1]:,.0f})" for loop, values in rates.items()]
+        cells = [f"{medians[loop]:,.0f} ({min(values):,.0f} to {max(values):,.0f})" for loop, values in rates.items()]
         cells += [f"{1000 * case['batch_size'] / medians['ours']:,.1f}"]
         others = [loop for loop in loops if loop != "ours"]
-        cells += [f"{medians['ours'] / medians[loop]:.2f}" for loop in others]
+        for loop in others:
+            ratios = [ours / other for ours, other in zip(rates["ours"], rates[loop], strict=True)]
+            cells.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
         cells += [f"{statistics.median(loops['ours']['first_step_seconds']):.1f} s"]
         cells += [" / ".join(f"{row['peak_bytes'] / 2**20:,.0f}" for row in loops.values()) + " MiB"]
         if not lines:

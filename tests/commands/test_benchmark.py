@@ -79,14 +79,14 @@ def test_the_table_has_medians_and_their_ratios() -> None:
     row = {"peak_bytes": 2**21, "first_step_seconds": [3.0, 5.0, 4.0]}
     loops = {
         "tutorial": {"images_per_second": [1000.0, 4000.0, 2000.0], **row},
-        "bare": {"images_per_second": [8000.0], **row},
-        "ours": {"images_per_second": [4000.0, 4000.0], **row},
+        "bare": {"images_per_second": [8000.0, 8000.0, 8000.0], **row},
+        "ours": {"images_per_second": [4000.0, 6000.0, 4000.0], **row},
     }
     case = {"recipe": "mlp_mnist", "batch_size": 64, "loops": loops, "parts": {"data": 0.25, "D": 0.75}}
     lines = table([case]).splitlines()
     assert lines[2] == (
-        "| mlp_mnist, batch 64 | 2,000 (1,000 to 4,000) | 8,000 (8,000 to 8,000) | 4,000 (4,000 to 4,000) "
-        "| 16.0 | 2.00 | 0.50 | 4.0 s | 2 / 2 / 2 MiB |"
+        "| mlp_mnist, batch 64 | 2,000 (1,000 to 4,000) | 8,000 (8,000 to 8,000) | 4,000 (4,000 to 6,000) | 16.0 "
+        "| 2.00 (1.50 to 4.00) | 0.50 (0.50 to 0.75) | 4.0 s | 2 / 2 / 2 MiB |"
     )
     assert lines[-1] == "| mlp_mnist, batch 64 | 25.0% | 75.0% |"
 
