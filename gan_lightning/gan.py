@@ -123,6 +123,9 @@ class GAN(LightningModule):
         if channels_last:
             for network in (generator, discriminator):
                 network.to(memory_format=torch.channels_last)
+                for module in network.modules():
+                    if isinstance(module, nn.Unflatten):  # whose map, and its gradient, would be turned at every layer
+                        module.register_forward_hook(_turned)
         self.generator = generator
         self.discriminator = discriminator
         self.loss = loss
@@ -148,7 +151,7 @@ class GAN(LightningModule):
         images, labels = batch  # float (real_batches_per_step * B, C, H, W) in [-1, 1]; (real_batches_per_step * B,) or None
         real_batches = list(_chunks(images, labels if self.generator.conditional else None, self.real_batches_per_step))
         outputs: dict[str, Tensor] = {}
-        fake = images  # of the last update of the discriminator
+        fake = images  # until there are some
         for i, (real, real_labels) in enumerate(real_batches[: self.discriminator_steps]):
             with torch.set_grad_enabled(self.reuse_fakes and i + 1 == self.discriminator_steps):
                 fake = self._fakes(len(real), real_labels)
@@ -340,6 +343,11 @@ class GAN(LightningModule):
         generator, discriminator = self.optimizers()  # type: ignore[attr-defined]
         discriminator._on_before_step = discriminator._on_after_step = do_nothing_closure
         return generator, discriminator
+
+
+def _turned(module: nn.Module, inputs: Any, features: Tensor) -> Tensor:
+    """A forward hook: features (B, C, H, W) with their channels last in memory."""
+    return features.contiguous(memory_format=torch.channels_last)
 
 
 def _cross_entropy(class_logits: Tensor, labels: Tensor | None) -> Tensor:

@@ -65,12 +65,10 @@ PARTS = {
 
 
 class SyntheticImages(ImageDataModule):
-    """Noise of the shape of MNIST's or CIFAR-10's images: speed does not depend on what is in them.
-
-    There are 16,000, so that a run of 250 steps of 64 has the end of an epoch in it, with its grid and checkpoint.
+    """Noise of the shape and number of MNIST's or CIFAR-10's images: speed does not depend on what is in them.
 
     Args:
-        like: whose shape.
+        like: whose shape and number.
         batch_size: images that one update looks at.
         horizontal_flip: as of any data.
         seed: of the order.
@@ -86,9 +84,10 @@ class SyntheticImages(ImageDataModule):
         super().__init__(None, batch_size, horizontal_flip, seed)
         self.image_shape = (1, 28, 28) if like == "mnist" else (3, 32, 32)
         self.class_names = tuple(str(c) for c in range(10))
+        count = 60_000 if like == "mnist" else 50_000
         random = torch.Generator().manual_seed(0)
-        self._images = torch.randint(0, 256, (16_000, *self.image_shape), dtype=torch.uint8, generator=random)
-        self._labels = torch.arange(len(self._images)) % 10
+        self._images = torch.randint(0, 256, (count, *self.image_shape), dtype=torch.uint8, generator=random)
+        self._labels = torch.arange(count) % 10
 
     def images(self, split: Split) -> Images:
         return self._images, self._labels
@@ -96,7 +95,7 @@ class SyntheticImages(ImageDataModule):
 
 def now() -> float:
     """The time in seconds when the device has done all that it was given."""
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
     return time.perf_counter()
 
@@ -174,8 +173,9 @@ def torchvision_dataset(images: Tensor, labels: Tensor) -> Dataset[tuple[Tensor,
 def tutorial_loop(model: GAN, data: ImageDataModule, device: torch.device) -> Iterator[None]:
     """The recipe's networks, loss and penalties as PyTorch's own DCGAN tutorial trains them; one step at a time.
 
-    A DataLoader of torchvision's PIL images, one pass of D over real and one over generated images, the same fakes for G, gradients of all
-    weights in both updates, Adam as it comes, the losses printed once an epoch. It keeps no average, whatever the recipe.
+    A DataLoader of torchvision's PIL images, one pass of D over real and one over generated images, the same fakes for G,
+    gradients of all weights in both updates, Adam as it comes, the losses printed once an epoch. It keeps no average,
+    whatever the recipe.
     """
     generator, discriminator, loss = model.generator.to(device), model.discriminator.to(device), model.loss
     g_optimizer = Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
