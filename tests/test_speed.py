@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gan_lightning.gan import GAN
@@ -74,6 +75,8 @@ def test_channels_last_is_an_order_in_memory_and_nothing_else() -> None:
         weights = [weight for weight in network.parameters() if weight.dim() == 4 and min(weight.shape[1:]) > 1]
         assert weights
         assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+    (first,) = (module for module in model.generator.modules() if isinstance(module, nn.Unflatten))
+    assert first(torch.zeros(2, 16 * 4 * 4)).is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("before", [False, True])
