@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Adam, Optimizer
@@ -341,7 +341,9 @@ class GAN(LightningModule):
         before every batch, so the discriminator's is taken off again here.
         """
         generator, discriminator = self.optimizers()  # type: ignore[attr-defined]
-        discriminator._on_before_step = discriminator._on_after_step = do_nothing_closure
+        profiler = self.trainer.profiler  # type: ignore[attr-defined]
+        discriminator._on_before_step = partial(profiler.start, "optimizer_step")  # as the hooks of the generator's do
+        discriminator._on_after_step = partial(profiler.stop, "optimizer_step")
         return generator, discriminator
 
 

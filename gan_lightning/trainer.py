@@ -230,7 +230,7 @@ def make_trainer(
         trainer.strategy.__class__ = GANStrategy  # Lightning knows whether there are several processes; 'auto' is its own
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
-        # for Lightning has torch ask NVIDIA's library for GPUs, which Adam does at each step: 0.5 ms where there is none
+        # for Lightning has torch ask NVIDIA's library for GPUs, which Adam does at each step: 0.5 ms each where there is none
         os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
     return trainer
 

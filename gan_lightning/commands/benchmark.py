@@ -44,7 +44,11 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--output", type=str | None, help="also write the figures to this JSON file")
     parser.add_argument("--num_images", type=int, default=1000, help="metrics: of the generated and of the real set")
     parser.add_argument("--weights", type=str | None, help="metrics: Inception's; by default random ones of the same layout")
-    parser.add_argument("--recipes", default="mlp_mnist,dcgan_mnist", help="train, scale: names, with commas between them")
+    parser.add_argument(
+        "--recipes",
+        default="mlp_mnist,dcgan_mnist",
+        help="train, scale: names, between commas; on noise",
+    )
     parser.add_argument("--steps", type=int, default=250, help="train, scale: of each run, after a warm-up of at most 20")
     parser.add_argument("--batch_sizes", default="", help="train, scale: with commas between them; by default the recipe's")
     parser.add_argument(
@@ -69,7 +73,7 @@ def benchmark(args: Sequence[str]) -> None:
     config.batch_sizes = [int(word) for word in sizes]
     if config.variant and config.what != "train":
         raise InputError(f"--variant {config.variant}: only of train")
-    config.variant = shlex.split(config.variant)
+    config.variant = _flags(config.variant)
     for name, least in (("num_images", FEWEST["kid"]), ("rounds", 1), ("steps", 1)):
         if config[name] < least:
             raise InputError(f"--{name} {config[name]}: give at least {least:,}")
@@ -85,6 +89,21 @@ def benchmark(args: Sequence[str]) -> None:
         from gan_lightning.commands.records import write_record
 
         write_record(Path(config.output), figures)
+
+
+def _flags(variant: str) -> list[str]:
+    try:
+        words = shlex.split(variant)
+    except ValueError as error:
+        raise InputError(f"--variant {variant}: {error}; close what is opened") from error
+    for word in words:
+        if word.lstrip("-").partition("=")[0].rstrip("+").removeprefix("trainer.") in (
+            "max_steps",
+            "data.batch_size",
+            "callbacks",
+        ):
+            raise InputError(f"--variant {variant}: {word} is the benchmark's own; see --steps and --batch_sizes")
+    return words
 
 
 def _metrics(config: Namespace) -> tuple[Any, str]:

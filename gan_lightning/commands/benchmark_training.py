@@ -47,19 +47,20 @@ NAMES: dict[Loop, str] = {
     "variant": "the variant",
 }
 TRAIN: tuple[Loop, ...] = ("tutorial", "bare", "ours", "parts")
-VARY: tuple[Loop, ...] = ("ours", "variant")
+VARY: tuple[Loop, ...] = ("variant", "ours")  # first what may be refused
 SCALE: tuple[Loop, ...] = ("tutorial", "bare", "ours", "two")
 SIZES = (16, 32, 64, 128, 256)  # images a step, of all processes together
 PARTS = {
-    # what Lightning's profiler calls an action -> the part of a step that it belongs to; others belong to what they are in
+    # what stands in the profiler's name of an action -> the part that it belongs to, the first that fits; others belong to
+    # what they are in
     "train_dataloader_next": "data",
     "batch_to_device": "data",
     "batch_transfer": "data",
-    "optimizer_step": "optimizers",  # which names the network too
+    "[Callback]": "logging",
+    "optimizer_step": "optimizers",
     "discriminator": "D",
     "generator": "G",
     "average": "EMA",
-    "[Callback]": "logging",
     "save_checkpoint": "logging",
 }
 
@@ -130,15 +131,16 @@ class Parts(Profiler):
 
 
 class Stopwatch(Callback):
-    """Seconds from the end of the warm-up to the last step, with all that is done in between.
+    """Seconds from the end of the warm-up to the last step, with all that is done in between; not what is done at the end.
 
     Args:
         warm_up: steps before the clock starts.
+        steps: after which it stops.
         parts: whether the parts of a step are told apart, which takes time itself.
     """
 
-    def __init__(self, warm_up: int, parts: bool = False) -> None:
-        self.warm_up, self.parts = warm_up, Parts() if parts else None
+    def __init__(self, warm_up: int, steps: int, parts: bool = False) -> None:
+        self.warm_up, self.steps, self.parts = warm_up, steps, Parts() if parts else None
         self.begun = self.first = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -152,10 +154,10 @@ class Stopwatch(Callback):
             self.begun = now()
             if self.parts is not None:
                 self.parts.begin()
-        elif trainer.global_step == trainer.max_steps:
-            seconds, steps = now() - self.begun, trainer.global_step - self.warm_up
+        elif trainer.global_step == self.warm_up + self.steps:
+            seconds = now() - self.begun
             images = trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
-            report(seconds / steps, images, self.first, pl_module.device, self.parts)
+            report(seconds / self.steps, images, self.first, pl_module.device, self.parts)
 
 
 def torchvision_dataset(images: Tensor, labels: Tensor) -> Dataset[tuple[Tensor, int]]:
@@ -212,14 +214,9 @@ def tutorial_loop(model: GAN, data: ImageDataModule, device: torch.device) -> It
 def bare_loop(model: GAN, data: ImageDataModule, device: torch.device) -> Iterator[None]:
     """The mathematics of :class:`GAN`, with nothing around it: images on the device, fused optimizers, nothing logged.
 
-    It has no option and no branch that the recipe does not use, and so is what the real command could come to at best. The
-    learning rate stays as it is, whatever the recipe: its schedule costs nothing.
-
-    Raises:
-        InputError: the recipe has an augmentation, a constraint or an auxiliary classifier, which this loop leaves out.
+    It has no option and no branch that the recipe does not use, and so is what the real command could come to at best. What a
+    schedule changes stays as it is at first, which costs the same.
     """
-    if model.augmentation is not None or model.constraint is not None or model.discriminator.conditioning == "classifier":
-        raise InputError("the bare loop knows no augmentation, no constraint and no auxiliary classifier; take another recipe")
     if device.type == "cpu":
         keep_freed_memory()
     model.to(device).train()
@@ -275,11 +272,27 @@ def bare_loop(model: GAN, data: ImageDataModule, device: torch.device) -> Iterat
             yield
 
 
+def require_comparable(model: GAN, data: ImageDataModule) -> None:
+    """Refuse what the loops written by hand would leave out.
+
+    Raises:
+        InputError: an augmentation, a constraint, an auxiliary classifier, or a step that takes more images than there are.
+    """
+    if model.augmentation is not None or model.constraint is not None or model.discriminator.conditioning == "classifier":
+        raise InputError(
+            "the loops written by hand know no augmentation, constraint or auxiliary classifier; take another recipe"
+        )
+    images = len(data.images("train")[0])
+    if data.batch_size * model.real_batches_per_step > images:
+        raise InputError(f"a step takes {model.real_batches_per_step} x {data.batch_size} images, and there are {images:,}")
+
+
 def flags(recipe: str, batch_size: int | None, steps: int) -> list[str]:
     """Of the train command: the recipe on synthetic images, logging as it does, with a grid and a checkpoint an epoch."""
     like = "cifar10" if "cifar10" in recipe else "mnist"
     return [
         *("--config", recipe, "--data", f"{SyntheticImages.__module__}.SyntheticImages", "--data.like", like),
+        *("--data.horizontal_flip", "false"),  # which the loops written by hand do without
         *([] if batch_size is None else ["--data.batch_size", str(batch_size)]),
         *("--max_steps", str(steps), "--metrics.extractor", "none", "--enable_model_summary", "false"),
     ]
@@ -296,10 +309,13 @@ def run_loop(
     args += variant if loop == "variant" else []
     if loop in ("ours", "two", "variant", "parts"):
         watch = "--trainer.callbacks+=" + f"{Stopwatch.__module__}.Stopwatch"
-        settings = ["--trainer.callbacks.warm_up", str(warm_up), "--trainer.callbacks.parts", str(loop == "parts").lower()]
+        settings = ["--trainer.callbacks.warm_up", str(warm_up), "--trainer.callbacks.steps", str(steps)]
+        settings += ["--trainer.callbacks.parts", str(loop == "parts").lower()]
         sys.exit(train.main([*args, watch, *settings]))
+    args += ["--model.channels_last", "false"] if loop == "tutorial" else []  # no tutorial has that
     parser = train.make_parser()
     objects = instantiate(parser, train.settings(parser, args)[0])
+    require_comparable(objects.model, objects.data)
     device = torch.device("cuda" if accelerator == "gpu" else "cpu")
     torch.manual_seed(0)
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"  # as it is for who does not import Lightning
@@ -398,7 +414,7 @@ def table(cases: Iterable[dict[str, Any]]) -> str:
     lines: list[str] = []
     parts: list[str] = []
     for case in cases:
-        loops: dict[Loop, Any] = case["loops"]
+        loops: dict[Loop, Any] = {loop: case["loops"][loop] for loop in NAMES if loop in case["loops"]}
         name = f"{case['recipe']}, batch {case['batch_size']}"
         rates = {loop: row["images_per_second"] for loop, row in loops.items()}
         medians = {loop: statistics.median(values) for loop, values in rates.items()}

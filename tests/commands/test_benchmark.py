@@ -11,7 +11,7 @@ import torch
 from gan_lightning.commands import train
 from gan_lightning.commands.arguments import instantiate
 from gan_lightning.commands.benchmark import main
-from gan_lightning.commands.benchmark_training import Parts, bare_loop, flags, table, tutorial_loop
+from gan_lightning.commands.benchmark_training import Parts, bare_loop, flags, require_comparable, table, tutorial_loop
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
@@ -68,11 +68,25 @@ def test_the_bare_loop_is_the_mathematics_of_the_real_one() -> None:
         assert torch.allclose(mine.grad, theirs, atol=1e-7)  # usually within 1e-9
 
 
-def test_the_bare_loop_refuses_what_it_would_leave_out() -> None:
+def test_what_the_loops_would_leave_out_is_refused() -> None:
     for recipe in ("wgan_clip_mnist", "acgan_mnist"):
-        model, data = made(recipe)
-        with pytest.raises(InputError, match="the bare loop knows no"):
-            next(bare_loop(model, data, torch.device("cpu")))
+        with pytest.raises(InputError, match="the loops written by hand know no"):
+            require_comparable(*made(recipe))
+    model, data = made("mlp_mnist")
+    require_comparable(model, data)
+    data.batch_size = 60_001
+    with pytest.raises(InputError, match="a step takes 1 x 60001 images, and there are 60,000"):
+        require_comparable(model, data)
+
+
+def test_a_profile_of_the_real_command_has_both_optimizers(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(Parts, "start", lambda self, action_name: seen.append(action_name))
+    monkeypatch.setattr(Parts, "stop", lambda self, action_name: None)
+    watch = ["--trainer.callbacks+=gan_lightning.commands.benchmark_training.Stopwatch", "--trainer.callbacks.parts", "true"]
+    watch += ["--trainer.callbacks.warm_up", "1", "--trainer.callbacks.steps", "2", "--model.discriminator_steps", "3"]
+    assert train.main([*flags("small_mlp_mnist", 8, 3), "--accelerator", "cpu", *watch]) == 0
+    assert seen.count("optimizer_step") == 3 * (1 + 3)
 
 
 def test_the_table_has_medians_and_their_ratios() -> None:
@@ -105,7 +119,7 @@ def test_a_part_is_the_time_without_what_is_nested_in_it(monkeypatch: pytest.Mon
             spend(2)
             with parts.profile("[Strategy]SingleDeviceStrategy.backward"):  # belongs to what it is in
                 spend(4)
-            with parts.profile("optimizer_step_without_closure_discriminator"):
+            with parts.profile("optimizer_step"):
                 spend(8)
         with parts.profile("[Callback]ImageGrid.on_train_batch_end"):
             spend(16)
@@ -144,7 +158,10 @@ def test_a_variant(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("args", "part"),
     [
-        (["train", "--recipes", "acgan_mnist", "--steps", "1"], "bare of acgan_mnist failed: the bare loop knows no"),
+        (
+            ["train", "--recipes", "acgan_mnist", "--steps", "1"],
+            "tutorial of acgan_mnist failed: the loops written by hand know no",
+        ),
         (["metrics", "--weights", "nowhere.pth"], "nowhere.pth"),
     ],
 )
