@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import struct
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,13 @@ def _assert_same(one: Any, other: Any, where: str) -> None:
         assert one == other or (one != one and other != other), where
 
 
+def await_next_second(run: Path) -> None:
+    """Wait until a further event file of this process comes after those of ``run`` by its name, which holds the second."""
+    newest = max(int(path.name.split(".")[3]) for path in run.glob("events.out.tfevents.*"))
+    while int(time.time()) <= newest:
+        time.sleep(0.05)
+
+
 def curves(run: Path) -> dict[str, dict[int, float]]:
     """What TensorBoard shows of a run, by name and step, but for the speed; the same as its metrics.csv, where it has one."""
     scalars = EventAccumulator(str(run))
@@ -147,7 +155,7 @@ def curves(run: Path) -> dict[str, dict[int, float]]:
     shown = {tag: {event.step: event.value for event in scalars.Scalars(tag)} for tag in tags}
     for tag in tags:
         steps = [event.step for event in scalars.Scalars(tag)]
-        assert len(steps) == len(set(steps)), f"{tag} at {steps}"  # of two files of one second the later may be read first
+        assert steps == sorted(set(steps)), f"{tag} at {steps}"
     if (table := run / "metrics.csv").is_file():
         with table.open() as file:
             rows = list(csv.DictReader(file))

@@ -17,7 +17,7 @@ import gan_lightning
 from gan_lightning import checkpoint
 from gan_lightning.commands.arguments import recipes
 from gan_lightning.commands.train import main
-from tests.helpers import assert_same_state, curves, write_cifar10, write_mnist
+from tests.helpers import assert_same_state, await_next_second, curves, write_cifar10, write_mnist
 
 RECIPES = sorted(recipes())
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
@@ -105,9 +105,10 @@ def test_a_resumed_run_ends_as_one_that_never_stopped(name: str, more: list[str]
     run += ["--metrics.extractor", "none", "--log_every_n_steps", "3", "--logger", "[csv,tensorboard]"]
     assert main([*run, "--max_steps", "4", "--default_root_dir", "straight"]) == 0
     random = torch.get_rng_state()
-    assert main([*run, "--max_steps", "2", "--default_root_dir", "stopped"]) == 0
-    assert main(["--ckpt_path", "last", "--max_steps", "4", "--default_root_dir", "stopped"]) == 0
     straight, stopped = (Path(root) / "lightning_logs" / "version_0" for root in ("straight", "stopped"))
+    assert main([*run, "--max_steps", "2", "--default_root_dir", "stopped"]) == 0
+    await_next_second(stopped)
+    assert main(["--ckpt_path", "last", "--max_steps", "4", "--default_root_dir", "stopped"]) == 0
     assert_same_state(straight, stopped)
     assert torch.equal(torch.get_rng_state(), random)
     shown, expected = curves(stopped), curves(straight)
