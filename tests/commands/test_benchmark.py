@@ -11,7 +11,8 @@ import torch
 from gan_lightning.commands import train
 from gan_lightning.commands.arguments import instantiate
 from gan_lightning.commands.benchmark import main
-from gan_lightning.commands.benchmark_training import Parts, bare_loop, flags, require_comparable, table, tutorial_loop
+from gan_lightning.commands.benchmark_loops import bare_loop, require_comparable, tutorial_loop
+from gan_lightning.commands.benchmark_training import Parts, flags, table
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
