@@ -31,11 +31,15 @@ FEWEST_BYTES_REFUSED = 2**30  # what unpacks to less harms nobody
 
 
 @contextmanager
-def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+def write_aside(path: str | os.PathLike[str], durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; when the block ends well, the file there takes the place of ``path``.
 
     A reader sees the old file or the new one, whole, never a part of either; when the block raises, the old one stays
     and the part that was written is removed.
+
+    Args:
+        path: the file.
+        durable: whether it is to outlast a power failure, for which the disk is waited for; not for thousands of small files.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -43,10 +47,12 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         aside.touch(exist_ok=False)
         yield aside
-        with aside.open("r+b") as written:
-            os.fsync(written.fileno())
+        if durable:
+            with aside.open("r+b") as written:
+                os.fsync(written.fileno())
         aside.replace(target)
-        _sync_folder(target.parent)
+        if durable:
+            _sync_folder(target.parent)
     finally:
         aside.unlink(missing_ok=True)
 

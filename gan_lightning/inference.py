@@ -1,16 +1,18 @@
 """From a checkpoint to pictures."""
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from gan_lightning import checkpoint
 from gan_lightning.errors import InputError
 from gan_lightning.images import to_uint8
-from gan_lightning.latents import class_frequencies, class_labels, latents
+from gan_lightning.latents import class_frequencies, class_labels, latents, spherical, truncated
 from gan_lightning.networks.base import Generator, build
 
 
@@ -28,7 +30,12 @@ class Sampler:
 
     @torch.inference_mode()
     def sample(
-        self, num_images: int, labels: int | Sequence[int] | Tensor | None = None, seed: int = 0, batch_size: int = 64
+        self,
+        num_images: int,
+        labels: int | Sequence[int] | Tensor | None = None,
+        seed: int = 0,
+        truncation: float | None = None,
+        batch_size: int = 64,
     ) -> Tensor:
         """Draw images, uint8 (num_images, C, H, W), on the CPU.
 
@@ -37,21 +44,20 @@ class Sampler:
             labels: the class of all, or one class an image; only for a conditional generator, which without them draws
                 every class in turn.
             seed: the same seed draws the same images, whatever the batch size (within rounding).
+            truncation: beyond this no value of a latent lies (see :func:`gan_lightning.latents.truncated`): 2 is mild, 0.7
+                gives typical images that differ less; None truncates nothing.
             batch_size: how many are made at a time.
 
         Raises:
-            InputError: a count below 1, or labels that the generator has not.
+            InputError: a count below 1, a truncation of 0 or less, or labels that the generator has not.
         """
         if num_images < 1 or batch_size < 1:
             raise InputError(f"num_images is {num_images} and batch_size {batch_size}: both must be at least 1")
-        if seed < 0:
-            raise InputError(f"seed is {seed}: it must be at least 0")
-        chosen = self._labels(num_images, labels)
+        chosen = self.labels(num_images, labels)
         parts = torch.split(torch.arange(num_images), batch_size)
-        return torch.cat([self.at(part, None if chosen is None else chosen[part], seed).cpu() for part in parts])
+        return torch.cat([self.at(part, None if chosen is None else chosen[part], seed, truncation).cpu() for part in parts])
 
-    @torch.inference_mode()
-    def at(self, indices: Tensor, labels: Tensor | None = None, seed: int = 0) -> Tensor:
+    def at(self, indices: Tensor, labels: Tensor | None = None, seed: int = 0, truncation: float | None = None) -> Tensor:
         """The images of global indices int64 (B,), uint8 (B, C, H, W), on the generator's device.
 
         Image i is the i-th that :meth:`sample` draws, whatever the batch it is drawn in.
@@ -60,10 +66,84 @@ class Sampler:
             indices: which images, each at least 0.
             labels: int64 (B,), where the generator is conditional.
             seed: of the latents.
+            truncation: of the latents, as in :meth:`sample`.
         """
-        device = next(self.generator.parameters()).device
-        z = latents(indices, self.generator.latent_dim, seed).to(device)
-        return to_uint8(self.generator(z, None if labels is None else labels.to(device)))
+        return self.draw(self.latents(indices, seed, truncation), labels)
+
+    def latents(self, indices: Tensor, seed: int = 0, truncation: float | None = None) -> Tensor:
+        """The latents float32 (B, latent_dim) of global indices int64 (B,), on the CPU.
+
+        Raises:
+            InputError: a seed below 0, or a truncation of 0 or less.
+        """
+        if seed < 0:
+            raise InputError(f"seed is {seed}: it must be at least 0")
+        z = latents(indices, self.generator.latent_dim, seed)
+        return z if truncation is None else truncated(z, truncation)
+
+    @torch.inference_mode()
+    def draw(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The images of latents (B, latent_dim) and labels int64 (B,), uint8 (B, C, H, W), on the generator's device."""
+        device = self.device
+        return to_uint8(self.generator(z.to(device), None if labels is None else labels.to(device)))
+
+    @torch.inference_mode()
+    def interpolate(
+        self,
+        seeds: Sequence[int],
+        labels: int | Sequence[int] | None = None,
+        frames: int = 16,
+        closed: bool = False,
+        truncation: float | None = None,
+        batch_size: int = 64,
+    ) -> Tensor:
+        """Walk from point to point, each the first image of a seed: uint8 (N, C, H, W), on the CPU.
+
+        Latents go along great circles (see :func:`gan_lightning.latents.spherical`), classes by blending their embeddings.
+        There are ``frames`` images from each point to the next, that point excluded, and at the end the last point; where the
+        walk is closed, it goes back to the first one instead.
+
+        Args:
+            seeds: of the points, two or more; or one, where there are several classes.
+            labels: the class of all points, or one class each; by default every class in turn, as :meth:`sample` has it.
+            frames: from one point to the next.
+            closed: whether the walk ends where it began, so that it can be shown in a loop.
+            truncation: of the latents, as in :meth:`sample`.
+            batch_size: how many are made at a time.
+
+        Raises:
+            InputError: fewer than two points, as many seeds as does not fit the classes, or labels that the generator has not.
+        """
+        if frames < 1 or batch_size < 1:
+            raise InputError(f"frames is {frames} and batch_size {batch_size}: both must be at least 1")
+        points = len(seeds) if labels is None or isinstance(labels, int) or len(seeds) > 1 else len(labels)
+        if points < 2:
+            raise InputError(f"seeds are {list(seeds)}: a walk needs two points, by two seeds, or one seed and two classes")
+        chosen = self.labels(points, labels)
+        z = torch.cat([self.latents(torch.tensor([0]), seed, truncation) for seed in seeds])  # (1 or K, latent_dim)
+        return self.walk(z.expand(points, -1), chosen, frames, closed, batch_size)
+
+    @torch.inference_mode()
+    def walk(
+        self, z: Tensor, labels: Tensor | None = None, frames: int = 16, closed: bool = False, batch_size: int = 64
+    ) -> Tensor:
+        """What :meth:`interpolate` does, between latents (K, latent_dim) with labels int64 (K,)."""
+        starts = torch.arange(len(z) if closed else len(z) - 1)
+        first, weights = starts.repeat_interleave(frames), (torch.arange(frames) / frames).repeat(len(starts))
+        second = (first + 1) % len(z)
+        latent = [spherical(z[i], z[(i + 1) % len(z)], weights[:frames]) for i in starts.tolist()]
+        if not closed:
+            last = torch.tensor([len(z) - 1])
+            first, second, weights = torch.cat([first, last]), torch.cat([second, last]), torch.cat([weights, torch.zeros(1)])
+            latent.append(z[-1:])
+        walked = torch.cat(latent)  # (N, latent_dim)
+        images = []
+        for part in torch.arange(len(walked)).split(batch_size):
+            own, others = (None, None) if labels is None else (labels[first[part]], labels[second[part]])
+            within = own is None or others is None or torch.equal(own, others)
+            with nullcontext() if within else _blended(self.generator, others, weights[part]):
+                images.append(self.draw(walked[part], own).cpu())
+        return torch.cat(images)
 
     def by_index(self, class_counts: Sequence[int] | None = None, seed: int = 0) -> Callable[[Tensor], Tensor]:
         """What maps global indices int64 (B,) to images, as :meth:`at`; for metrics.
@@ -76,7 +156,17 @@ class Sampler:
         frequencies = class_frequencies(class_counts, self.generator.num_classes) if self.generator.conditional else None
         return lambda indices: self.at(indices, None if frequencies is None else class_labels(indices, frequencies), seed)
 
-    def _labels(self, num_images: int, labels: int | Sequence[int] | Tensor | None) -> Tensor | None:
+    @property
+    def device(self) -> torch.device:
+        """Where the generator is."""
+        return next(self.generator.parameters()).device
+
+    def labels(self, num_images: int, labels: int | Sequence[int] | Tensor | None = None) -> Tensor | None:
+        """The labels int64 (num_images,) that ``labels`` means, as in :meth:`sample`; None for an unconditional generator.
+
+        Raises:
+            InputError: labels that the generator has not.
+        """
         if not self.generator.conditional:
             if labels is not None:
                 raise InputError(f"labels is {labels}: this generator is unconditional and takes none")
@@ -90,6 +180,37 @@ class Sampler:
         if len(chosen) != num_images or int(chosen.min()) < 0 or int(chosen.max()) >= classes:
             raise InputError(f"labels is {labels}: give one class, or {num_images} of them, each from 0 to {classes - 1}")
         return chosen
+
+
+@contextmanager
+def _blended(generator: Generator, labels: Tensor, weights: Tensor) -> Iterator[None]:
+    """Within the block the generator, called with other labels, sees their embeddings blended with those of ``labels``.
+
+    Args:
+        generator: a conditional one.
+        labels: int64 (B,).
+        weights: (B,), of theirs, from 0 to 1.
+
+    Raises:
+        InputError: it does not embed its labels, so that there is nothing between two classes.
+    """
+    embeddings = [m for m in generator.modules() if isinstance(m, nn.Embedding) and m.num_embeddings == generator.num_classes]
+    if not embeddings:
+        raise InputError(
+            f"{type(generator).__name__} embeds no labels, and nothing lies between two of its classes: walk within one"
+        )
+
+    def blend(module: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
+        assert isinstance(module, nn.Embedding)
+        device = embedded.device
+        return torch.lerp(embedded, embedding(labels.to(device), module.weight), weights.to(device).unsqueeze(1))
+
+    handles = [module.register_forward_hook(blend) for module in embeddings]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def load(

@@ -10,6 +10,8 @@ import numpy
 import torch
 from torch import Tensor
 
+from gan_lightning.errors import InputError
+
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -24,6 +26,38 @@ def latents(indices: Tensor, dim: int, seed: int) -> Tensor:
         for index in indices.tolist()
     ]
     return torch.from_numpy(numpy.stack(rows)) if rows else torch.empty(0, dim)
+
+
+def truncated(z: Tensor, threshold: float) -> Tensor:
+    """Latents of a normal distribution truncated to [-threshold, threshold], for standard normal ones (any shape).
+
+    The truncation trick (Brock et al. 2019, section 3.1): the smaller the threshold, the more typical the images, and the
+    less they differ. The paper draws a value anew until it lies inside; here each value is moved to the same quantile of the
+    truncated distribution, which is the same distribution, so that an image changes steadily with the threshold.
+
+    Raises:
+        InputError: the threshold is not above 0.
+    """
+    if not threshold > 0:
+        raise InputError(f"truncation is {threshold}: give a number above 0, such as 0.7, beyond which no latent shall lie")
+    tail = torch.special.ndtr(torch.tensor(-threshold, dtype=torch.float64, device=z.device))
+    quantiles = tail + torch.special.ndtr(z.double()) * (1 - 2 * tail)
+    return torch.special.ndtri(quantiles).clamp(-threshold, threshold).to(z.dtype)
+
+
+def spherical(start: Tensor, end: Tensor, weights: Tensor) -> Tensor:
+    """Latents (N, dim) on the great circle from ``start`` to ``end``, both (dim,), at weights (N,) from 0 to 1.
+
+    A straight line between two draws of a high-dimensional normal passes through lengths that no draw has (White 2016);
+    here direction and length go from the one to the other, each at a constant rate (Shoemake 1985).
+    """
+    lengths = torch.lerp(start.norm(), end.norm(), weights).unsqueeze(1)  # (N, 1)
+    a, b = start / start.norm(), end / end.norm()
+    angle = torch.atan2((a - b).norm(), (a + b).norm()) * 2  # exact for small angles, unlike acos
+    if angle < 1e-4 or torch.pi - angle < 1e-4:  # alike, or opposite, between which every great circle leads
+        return torch.lerp(start, end, weights.unsqueeze(1))
+    of_a, of_b = ((1 - weights) * angle).sin().unsqueeze(1), (weights * angle).sin().unsqueeze(1)
+    return lengths * (of_a * a + of_b * b) / angle.sin()
 
 
 def class_frequencies(counts: Sequence[int] | None, num_classes: int) -> Tensor:

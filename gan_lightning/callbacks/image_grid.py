@@ -7,15 +7,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import make_grid
 
-from gan_lightning.checkpoint import write_aside
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.images import class_rows
-
-MIN_TILE = 48  # pixels: smaller images are enlarged by a whole number, so that a person can see them
+from gan_lightning.pictures import grid, write_png
 
 
 class ImageGrid(Callback):
@@ -86,12 +82,9 @@ class ImageGrid(Callback):
         self._save(trainer, pl_module.sample(self._latents, self._labels).cpu(), f"step_{trainer.global_step:08d}")
 
     def _save(self, trainer: Trainer, images: Tensor, name: str) -> None:
-        scale = -(-MIN_TILE // max(images.shape[2:]))
-        large = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)  # (N, C, H * scale, W * scale)
-        grid = make_grid(large, nrow=self.columns, padding=2, pad_value=128)  # uint8 (3, height, width)
-        with write_aside(self._folder / f"{name}.png") as aside:
-            to_pil_image(grid).save(aside)
+        picture = grid(images, self.columns)
+        write_png(picture, self._folder / f"{name}.png")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 tag = "images/real" if name == "real" else "images/samples"
-                logger.experiment.add_image(tag, grid, trainer.global_step)
+                logger.experiment.add_image(tag, picture, trainer.global_step)

@@ -120,6 +120,17 @@ def require_writable(path: Path) -> None:
         raise InputError(f"--output {path}: cannot be written there ({error.strerror}); name another") from error
 
 
+def require_new(path: Path) -> None:
+    """Refuse the name of a picture that is there already, or that cannot be written, before anything is drawn.
+
+    Raises:
+        InputError: a file is there, or its folder cannot be made or written to.
+    """
+    if path.exists():
+        raise InputError(f"--output {path}: it is there already, and nothing is overwritten; name another, or remove it")
+    require_writable(path)
+
+
 def arrange(args: Sequence[str], short_for: str = "", short: Collection[str] = ()) -> list[list[str]]:
     """Bring flags, each with its values, into the order in which they can be read.
 

@@ -10,8 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from jsonargparse import Namespace
-from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import make_grid
 
 from gan_lightning import inference
 from gan_lightning.checkpoint import load_gan, write_aside
@@ -23,6 +21,7 @@ from gan_lightning.errors import Diverged, InputError
 from gan_lightning.measure import RealImages, make_extractor, reference
 from gan_lightning.metrics.evaluator import Sample, evaluate, metric_names, protocol
 from gan_lightning.metrics.request import check_request
+from gan_lightning.pictures import grid, write_png
 from gan_lightning.trainer import last_checkpoint
 
 SHOWN = 20
@@ -96,9 +95,7 @@ def compare_runs(config: Namespace) -> None:
     table = make_table(results)
     with write_aside(output / "compare.md") as aside:
         aside.write_text(table, encoding="utf-8")
-    grid = make_grid(torch.cat([pictures[name] for name in order if name in pictures]), nrow=SHOWN, padding=2, pad_value=128)
-    with write_aside(output / "compare.png") as aside:
-        to_pil_image(grid).save(aside)
+    write_png(grid(torch.cat([pictures[name] for name in order if name in pictures]), SHOWN), output / "compare.png")
     print(f"\n{table}\n  table, record and picture: {output}/compare.md, .json, .png (a row for each, from the top)")
 
 

@@ -1,0 +1,136 @@
+"""What ``sample`` does once its flags are read: images, drawn and written batch by batch."""
+
+import json
+import math
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from numpy.lib import format as npy
+from torch import Tensor
+from tqdm import tqdm
+
+from gan_lightning import inference
+from gan_lightning.checkpoint import fingerprint, remove_parts, write_aside
+from gan_lightning.commands.records import process_group, write_record
+from gan_lightning.errors import InputError
+from gan_lightning.inference import Sampler
+from gan_lightning.pictures import grid, write_png
+
+DESCRIPTION = "sample.json"
+"""In a folder of samples, what they were drawn with, so that a folder that is not complete can be gone on with."""
+DIGITS = 6  # of a file's name; 50,000 images are usual
+
+
+def load_sampler(config: Namespace, device: torch.device) -> Sampler:
+    """The generator that the flags name."""
+    return inference.load(config.checkpoint, raw=config.raw, device=device, trust=config.trust)
+
+
+def draw(config: Namespace) -> None:
+    """Draw what the flags ask for, write it, and say where it is."""
+    with process_group(config.device) as device:
+        sampler = load_sampler(config, device)
+        labels = _labels(sampler, config)
+        writers = {".png": _write_grid, ".npz": _write_array}
+        writers.get(Path(config.output).suffix, _write_folder)(config, sampler, labels)
+
+
+def _labels(sampler: Sampler, config: Namespace) -> Tensor | None:
+    """The label of every image, int64 (num_images,); None for an unconditional generator."""
+    if config["class"] is None:
+        return sampler.labels(config.num_images)
+    classes = sampler.labels(len(config["class"]), config["class"])
+    return None if classes is None else classes[torch.arange(config.num_images) % len(classes)]
+
+
+def _batches(config: Namespace, sampler: Sampler, labels: Tensor | None) -> Iterator[Tensor]:
+    """The images uint8 (B, C, H, W), batch by batch, under a progress bar."""
+    with tqdm(total=config.num_images, desc="Drawing", unit=" images", delay=1) as bar:
+        for indices in torch.arange(config.num_images).split(config.batch_size):
+            own = None if labels is None else labels[indices]
+            yield sampler.at(indices, own, config.seed, config.truncation).cpu()
+            bar.update(len(indices))
+
+
+def _write_grid(config: Namespace, sampler: Sampler, labels: Tensor | None) -> None:
+    images = torch.cat(list(_batches(config, sampler, labels)))
+    columns = config.columns or math.ceil(math.sqrt(len(images)))
+    write_png(grid(images, columns), Path(config.output))
+    print(f"  {len(images):,} images in a grid: {config.output}")
+
+
+def _write_array(config: Namespace, sampler: Sampler, labels: Tensor | None) -> None:
+    """An .npz of one array, ``images``, written as it is drawn: numpy.savez would ask for all of it at once."""
+    shape = (config.num_images, *sampler.generator.image_shape)
+    with (
+        write_aside(config.output) as aside,
+        zipfile.ZipFile(aside, "w") as archive,
+        archive.open("images.npy", "w", force_zip64=True) as file,
+    ):
+        npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for images in _batches(config, sampler, labels):
+            file.write(images.numpy().tobytes())
+    print(f"  {config.num_images:,} images, uint8 {shape}: numpy.load({config.output!r})['images']")
+
+
+def _write_folder(config: Namespace, sampler: Sampler, labels: Tensor | None) -> None:
+    """A PNG an image; what is there from an earlier call that was stopped is left as it is."""
+    folder = Path(config.output)
+    _prepare(folder, _description(config, sampler))
+    there = {path.name for path in folder.glob("*.png")}
+    written = 0
+    with tqdm(total=config.num_images, desc="Drawing", unit=" images", delay=1) as bar:
+        for indices in torch.arange(config.num_images).split(config.batch_size):  # the same batches as without a stop
+            missing = [i for i in indices.tolist() if _name(i) not in there]
+            if missing:
+                images = sampler.at(indices, None if labels is None else labels[indices], config.seed, config.truncation).cpu()
+                for i in missing:
+                    write_png(images[i - int(indices[0])], folder / _name(i), durable=False)
+                written += len(missing)
+            bar.update(len(indices))
+    earlier = config.num_images - written
+    print(f"  {config.num_images:,} images as PNG" + (f", {earlier:,} of them from before" if earlier else "") + f": {folder}")
+
+
+def _name(number: int) -> str:
+    return f"{number:0{DIGITS}d}.png"
+
+
+def _description(config: Namespace, sampler: Sampler) -> dict[str, Any]:
+    """All that image number i depends on."""
+    return {
+        "weights_sha256": fingerprint(*sampler.generator.state_dict().values()),
+        "seed": config.seed,
+        "class": config["class"],
+        "truncation": config.truncation,
+        "batch_size": config.batch_size,
+    }
+
+
+def _prepare(folder: Path, description: dict[str, Any]) -> None:
+    """Make the folder, or see that it holds images that were drawn alike.
+
+    Raises:
+        InputError: something else is there, or it cannot be made.
+    """
+    path = folder / DESCRIPTION
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            if any(not entry.name.startswith(".") for entry in folder.iterdir()):
+                raise InputError(f"--output {folder}: there are files in it that sample.py did not draw; name another folder")
+            write_record(path, description)
+            return
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--output {folder}: cannot be written there ({error.strerror}); name another") from error
+    except ValueError as error:
+        raise InputError(f"--output {folder}: its {DESCRIPTION} is damaged; name another folder") from error
+    if not isinstance(earlier, dict) or earlier != description:
+        other = [name for name in description if not isinstance(earlier, dict) or earlier.get(name) != description[name]]
+        raise InputError(f"--output {folder}: what is there was drawn with another {' and '.join(other)}; name another folder")
+    remove_parts(folder)
