@@ -28,7 +28,16 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 import gan_lightning.networks  # noqa: F401  (so that their short names are known)
 from gan_lightning import checkpoint
-from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, ImageGrid, ProgressBar, Schedules, StopSignals, TrainingLog
+from gan_lightning.callbacks import (
+    Checkpoints,
+    GenerativeMetrics,
+    HealthMonitor,
+    ImageGrid,
+    ProgressBar,
+    Schedules,
+    StopSignals,
+    TrainingLog,
+)
 from gan_lightning.commands.arguments import (
     arrange,
     config_path,
@@ -90,6 +99,7 @@ def make_parser() -> ArgumentParser:
     parser.add_class_arguments(ImageGrid, "image_grid")
     parser.add_class_arguments(Checkpoints, "checkpoints")
     parser.add_class_arguments(GenerativeMetrics, "metrics")
+    parser.add_class_arguments(HealthMonitor, "health")
     parser.add_class_arguments(Schedules, "schedules")
     for name, source in LINKED.items():
         owner, _, attribute = name.rpartition(".")
@@ -167,6 +177,7 @@ def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, fo
         LambdaCallback(on_train_start=lambda trainer, _: _begin(parser, config, trainer, folder, resume_from)),
         objects.image_grid,
         objects.metrics,
+        objects.health,
         *([] if arguments["enable_checkpointing"] is False else [objects.checkpoints]),
         *as_list(arguments.pop("callbacks")),
     ]

@@ -99,8 +99,8 @@ class ImageFolder(ImageDataModule):
             images = torch.cat([batch for _, batch, _ in _decoded(DecodedFiles(files, self.image_shape), self.num_workers)])
         return images, _tensor(files.labels)
 
-    def examples(self, rows: int, columns: int) -> Images:
-        files, images = self._prepare("train")
+    def examples(self, rows: int, columns: int, split: Split = "train") -> Images:
+        files, images = self._prepare(split)
         chosen = example_indices(_tensor(files.labels), len(files.paths), rows, columns)
         few = files.only(chosen.tolist())
         if images is None:

@@ -180,6 +180,22 @@ def _radii(features: Tensor, ks: tuple[int, ...]) -> list[Tensor]:
     return [nearest[:, k] for k in ks]
 
 
+def nearest(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The Euclidean distances to the k nearest references, nearest first, float64 (N, k), and which they are, int64 (N, k).
+
+    Args:
+        queries: (N, D).
+        references: (M, D).
+        k: from 1 to M.
+    """
+    references = references.double()
+    found = [
+        torch.cdist(queries[rows].double(), references).topk(k, largest=False)
+        for rows in _chunks(len(queries), len(references))
+    ]
+    return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
+
+
 def mode_coverage(counts: Tensor) -> tuple[int, float]:
     """How many classes occur, and the Kullback-Leibler divergence of their shares from equal ones, in nats, from 0 to log K.
 
