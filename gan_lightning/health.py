@@ -20,7 +20,7 @@ def spread(values: Tensor, groups: Tensor | None = None) -> float:
     flat = values.flatten(1).double()
     if groups is None:
         groups = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
-    _, groups = groups.unique(return_inverse=True)
+    _, groups = torch.unique(groups, return_inverse=True)
     counts = groups.bincount().unsqueeze(1)
     means = torch.zeros(len(counts), flat.shape[1], dtype=flat.dtype, device=flat.device).index_add_(0, groups, flat) / counts
     return float((flat - means[groups]).square().sum(1).mean().sqrt())

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -138,11 +138,12 @@ class Sampler:
             latent.append(z[-1:])
         walked = torch.cat(latent)  # (N, latent_dim)
         images = []
-        for part in torch.arange(len(walked)).split(batch_size):
-            own, others = (None, None) if labels is None else (labels[first[part]], labels[second[part]])
-            within = own is None or others is None or torch.equal(own, others)
-            with nullcontext() if within else _blended(self.generator, others, weights[part]):
-                images.append(self.draw(walked[part], own).cpu())
+        for part in torch.split(torch.arange(len(walked)), batch_size):
+            if labels is None or torch.equal(labels[first[part]], labels[second[part]]):
+                images.append(self.draw(walked[part], None if labels is None else labels[first[part]]).cpu())
+                continue
+            with _blended(self.generator, labels[second[part]], weights[part]):
+                images.append(self.draw(walked[part], labels[first[part]]).cpu())
         return torch.cat(images)
 
     def by_index(self, class_counts: Sequence[int] | None = None, seed: int = 0) -> Callable[[Tensor], Tensor]:

@@ -42,7 +42,8 @@ def truncated(z: Tensor, threshold: float) -> Tensor:
         raise InputError(f"truncation is {threshold}: give a number above 0, such as 0.7, beyond which no latent shall lie")
     tail = torch.special.ndtr(torch.tensor(-threshold, dtype=torch.float64, device=z.device))
     quantiles = tail + torch.special.ndtr(z.double()) * (1 - 2 * tail)
-    return torch.special.ndtri(quantiles).clamp(-threshold, threshold).to(z.dtype)
+    moved: Tensor = torch.special.ndtri(quantiles).clamp(-threshold, threshold).to(z.dtype)
+    return moved
 
 
 def spherical(start: Tensor, end: Tensor, weights: Tensor) -> Tensor:
@@ -57,7 +58,8 @@ def spherical(start: Tensor, end: Tensor, weights: Tensor) -> Tensor:
     if angle < 1e-4 or torch.pi - angle < 1e-4:  # alike, or opposite, between which every great circle leads
         return torch.lerp(start, end, weights.unsqueeze(1))
     of_a, of_b = ((1 - weights) * angle).sin().unsqueeze(1), (weights * angle).sin().unsqueeze(1)
-    return lengths * (of_a * a + of_b * b) / angle.sin()
+    walked: Tensor = lengths * (of_a * a + of_b * b) / angle.sin()
+    return walked
 
 
 def class_frequencies(counts: Sequence[int] | None, num_classes: int) -> Tensor:

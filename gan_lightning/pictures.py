@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
@@ -24,7 +25,8 @@ def enlarged(images: Tensor, least: int = MIN_TILE) -> Tensor:
 
 def grid(images: Tensor, columns: int) -> Tensor:
     """Images uint8 (N, C, H, W), row by row, as one uint8 (3, height, width)."""
-    return make_grid(enlarged(images), nrow=columns, padding=2, pad_value=128)
+    picture: Tensor = make_grid(enlarged(images), nrow=columns, padding=2, pad_value=128)
+    return picture
 
 
 def write_png(image: Tensor, path: Path, durable: bool = True) -> None:
@@ -69,5 +71,6 @@ def _write_mp4(frames: Iterable[Image.Image], path: Path) -> None:
         for number, frame in enumerate(frames):
             if number == 0:
                 stream.width, stream.height = frame.width // 2 * 2, frame.height // 2 * 2  # which that format asks for
-            file.mux(stream.encode(av.VideoFrame.from_image(frame.crop((0, 0, stream.width, stream.height)))))
+            cropped = frame.crop((0, 0, stream.width, stream.height))
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(numpy.asarray(cropped), format="rgb24")))
         file.mux(stream.encode())

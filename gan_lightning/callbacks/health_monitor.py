@@ -114,7 +114,7 @@ class HealthMonitor(Callback):
             if self._extractor is not None:
                 images, _ = data.images("train")
                 chosen = choose(len(images), min(len(images), MOST_REFERENCES))
-                self._references = torch.cat([self._extractor(images[part])[0].cpu() for part in chosen.split(500)])
+                self._references = torch.cat([self._extractor(images[part])[0].cpu() for part in torch.split(chosen, 500)])
 
     def _choose(self, trainer: Trainer, data: ImageDataModule, device: torch.device) -> Extractor | None:
         """The extractor that the settings mean."""
@@ -162,7 +162,7 @@ class HealthMonitor(Callback):
             "pixel_diversity": _ratio(spread(fake, labels), spread(to_float(real), labels)),
             "feature_diversity": _ratio(spread(fake_features, labels), spread(real_features, labels)),
             "saturation": saturation(fake) - saturation(to_float(real)),
-            "generator_gradient_norm": float(gradient_norm(model.optimizers()[0])),
+            "generator_gradient_norm": float(gradient_norm(model.trainer.optimizers[0])),
         }
         if held_out_logits is not None:
             values["held_out_logits"] = float(held_out_logits.mean())
