@@ -77,18 +77,13 @@ SYMPTOMS = (
     Symptom(
         "mode collapse",
         ("pixel_diversity", "feature_diversity"),
-        lambda v: min(v["pixel_diversity"], v["feature_diversity"]) < 0.1,
+        lambda v: min(v["pixel_diversity"], v["feature_diversity"]) < 0.2 or v.get("classes", 1.0) <= 0.3,
         lambda v: (
-            f"samples have {v['pixel_diversity']:.0%} of the diversity of real images in pixels, and "
-            f"{v['feature_diversity']:.0%} in the discriminator's features: mode collapse"
+            f"samples have {v['pixel_diversity']:.0%} of the diversity of real images in pixels and "
+            f"{v['feature_diversity']:.0%} in the discriminator's features"
+            + (f", and are of {v['classes']:.0%} of the classes" if "classes" in v else "")
+            + ": mode collapse"
         ),
-        "try batch norm in the generator, --model.penalty R1, or a smaller learning rate",
-    ),
-    Symptom(
-        "loss of classes",
-        ("classes",),
-        lambda v: v["classes"] <= 0.3,
-        lambda v: f"samples are of {v['classes']:.0%} of the classes alone: mode collapse",
         "try batch norm in the generator, --model.penalty R1, or a smaller learning rate",
     ),
     Symptom(

@@ -1,6 +1,5 @@
 """Whether a training goes well, told as it goes on: what fails quietly is said aloud."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from gan_lightning import processes
 from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.callbacks.generative_metrics import GenerativeMetrics
 from gan_lightning.callbacks.training_log import gradient_norm
-from gan_lightning.checkpoint import write_aside
+from gan_lightning.checkpoint import link
 from gan_lightning.data.base import ImageDataModule, Images
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
@@ -35,7 +34,7 @@ MOST_REFERENCES = 10_000
 BEGINNING = 3
 """Measurements that are not judged: a generator begins with one grey image."""
 CONFIRMED = 2
-"""Measurements in a row that must have a symptom before it is told."""
+"""Measurements in a row that must have a symptom before it is told, and be without it before it is over."""
 
 
 class HealthMonitor(Callback):
@@ -56,8 +55,8 @@ class HealthMonitor(Callback):
       cover, and the median distance of a sample to its nearest training image, over that of held-out images: near 0
       where samples are copies.
 
-    The first measurements, which see a beginning, are not judged. A symptom counts when two in a row have it; when the first
-    of them comes, the last checkpoint of before is kept as ``checkpoints/healthy.ckpt``.
+    The first measurements, which see a beginning, are not judged. A symptom counts when two in a row have it. The last
+    checkpoint of before a symptom is kept as ``checkpoints/healthy.ckpt``.
 
     Args:
         every_n_steps: how often, in generator updates; 0 measures nothing. Each time costs about as much as two updates.
@@ -77,23 +76,26 @@ class HealthMonitor(Callback):
         self.latest: dict[str, float] = {}
         """The values that were measured last, by name."""
         self.found: dict[str, int] = {}
-        """Symptom -> how many measurements in a row had it."""
-        self.healthy_step = -1
-        """The step of the last measurement without a symptom; -1 where there was none."""
+        """Symptom -> how sure it is, from 0 to CONFIRMED: each measurement that has it adds one, each other takes one."""
+        self.told: list[str] = []
+        """Symptoms that were told and are not over."""
+        self.ill_step = 0
+        """The step of the last measurement with a symptom; 0 where there was none."""
         self.measured = 0
         """How many measurements there were."""
         self._train: Images | None = None
         self._held_out: Images | None = None
         self._extractor: Extractor | None = None
         self._references = torch.empty(0)  # features (N, D) of training images
+        self._kept_at = -1  # the step of healthy.ckpt
         self._folder = Path()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"found": self.found, "healthy_step": self.healthy_step, "measured": self.measured}
+        return {"found": self.found, "told": self.told, "ill_step": self.ill_step, "measured": self.measured}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.found, self.healthy_step = dict(state_dict["found"]), state_dict["healthy_step"]
-        self.measured = state_dict["measured"]
+        self.found, self.ill_step = dict(state_dict["found"]), state_dict["ill_step"]
+        self.told, self.measured = list(state_dict["told"]), state_dict["measured"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
@@ -186,37 +188,35 @@ class HealthMonitor(Callback):
         """Say what has come and what has gone."""
         step = trainer.global_step
         now = {symptom.name for symptom in SYMPTOMS if symptom.is_there(self.latest)}
-        if now and not self.found:
-            self._keep_healthy(trainer)
         for symptom in SYMPTOMS:
-            before = self.found.get(symptom.name, 0)
-            if symptom.name in now:
-                self.found[symptom.name] = before + 1
-                if before + 1 == CONFIRMED:
-                    self._say(trainer, f"{symptom.text(self.latest)}; {self._last_good(trainer)}; {symptom.remedy}")
-                    trainer.should_stop = trainer.should_stop or self.stop
-            elif before:
-                del self.found[symptom.name]
-                if before >= CONFIRMED:
-                    self._say(trainer, f"the {symptom.name} is over")
-        if not self.found:
-            self.healthy_step = step
+            change = 1 if symptom.name in now else -1
+            self.found[symptom.name] = min(CONFIRMED, max(0, self.found.get(symptom.name, 0) + change))
+            if self.found[symptom.name] == CONFIRMED and symptom.name not in self.told:
+                self.told.append(symptom.name)
+                end = " (stopping here)" if self.stop else ""
+                self._say(trainer, f"{symptom.text(self.latest)}; {self._last_good()}; {symptom.remedy}{end}")
+                trainer.should_stop = trainer.should_stop or self.stop
+            if self.found[symptom.name] == 0 and symptom.name in self.told:
+                self.told.remove(symptom.name)
+                self._say(trainer, f"the {symptom.name} is over")
+        if now:
+            self.ill_step = step
+        else:
+            self._keep_healthy(trainer)
 
     def _say(self, trainer: Trainer, text: str) -> None:
         if trainer.is_global_zero:
-            stopping = " (stopping here)" if trainer.should_stop else ""
-            print(f"\nstep {trainer.global_step:,}: {text}{stopping}", flush=True)
+            print(f"\nstep {trainer.global_step:,}: {text}", flush=True)
 
     def _keep_healthy(self, trainer: Trainer) -> None:
-        """Keep the last checkpoint under a name of its own, where it was saved when all was well."""
+        """Keep the last checkpoint under a second name, where it was saved between two measurements without a symptom."""
         checkpoints = (callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
         saved_at = next((callback.saved_at for callback in checkpoints), -1)
-        last = self._folder / "last.ckpt"
-        if trainer.is_global_zero and 0 < saved_at <= self.healthy_step and last.is_file():
-            with write_aside(self._folder / "healthy.ckpt") as aside:
-                shutil.copyfile(last, aside)
+        if trainer.is_global_zero and saved_at >= max(self.ill_step + self.every_n_steps, self._kept_at + 1):
+            link(self._folder / "last.ckpt", self._folder / "healthy.ckpt")
+            self._kept_at = saved_at
 
-    def _last_good(self, trainer: Trainer) -> str:
+    def _last_good(self) -> str:
         healthy = self._folder / "healthy.ckpt"
         return f"last good checkpoint: {healthy}" if healthy.is_file() else "there is no good checkpoint"
 

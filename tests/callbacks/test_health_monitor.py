@@ -75,8 +75,9 @@ def test_the_training_goes_on_as_if_nothing_was_measured() -> None:
         fit(model, Digits(batch_size=16), callbacks=[*callbacks], max_steps=6)
         return model
 
-    assert same_state(trained(HealthMonitor(every_n_steps=2)), trained())  # batch norm's running moments among it
-    assert not same_state(trained(HealthMonitor(every_n_steps=2)), trained(Freeze(99)).eval().generator)
+    monitor = HealthMonitor(every_n_steps=2)
+    assert same_state(trained(monitor), trained())  # batch norm's running moments among it
+    assert monitor.measured == 3
 
 
 def test_a_generator_frozen_on_one_image_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,14 +93,14 @@ def test_a_generator_frozen_on_one_image_is_told(capsys: pytest.CaptureFixture[s
 
 def test_what_was_healthy_is_kept_and_what_is_over_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     callbacks = [Freeze(251, 400), TrainingLog(), HealthMonitor(every_n_steps=25), Checkpoints(every_n_steps=40)]
-    fit(digits_gan(), callbacks=callbacks, max_steps=500, enable_checkpointing=True, default_root_dir=tmp_path)
+    fit(digits_gan(), callbacks=callbacks, max_steps=430, enable_checkpointing=True, default_root_dir=tmp_path)
     said = [line for line in capsys.readouterr().out.splitlines() if "step " in line]
     healthy = tmp_path / "checkpoints" / "healthy.ckpt"
     assert [line.split(":")[0] for line in said] == ["step 300", "step 425"], said
     assert f"last good checkpoint: {healthy}" in said[0]
     assert said[1] == "step 425: the mode collapse is over"
-    assert load_gan(healthy)["global_step"] == 242  # that of the epoch's end, between the multiples of 40 before step 250
-    assert load_gan(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 500
+    assert load_gan(healthy)["global_step"] == 242  # of an epoch's end, the last before the measurement at step 250
+    assert load_gan(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 430
 
 
 def test_stop_ends_the_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,7 +126,7 @@ def test_the_same_on_all_of_the_digits_is_healthy(capsys: pytest.CaptureFixture[
     monitor = HealthMonitor(every_n_steps=100)
     fit(digits_gan(), callbacks=[monitor], max_steps=1000)
     assert capsys.readouterr().out == ""
-    assert monitor.found == {}
+    assert monitor.told == []
     assert 0.3 < monitor.latest["pixel_diversity"] < 1.5
 
 
@@ -143,7 +144,7 @@ def test_a_learning_rate_of_one_is_told(tmp_path: Path, capsys: pytest.CaptureFi
     ]
     code = main([*flags, "--model.generator_optimizer.lr", "1", "--model.discriminator_optimizer.lr", "1"])
     captured = capsys.readouterr()
-    assert code == 2 or "step 125: " in captured.out, captured
+    assert code == 2 or "\nstep 200: " in captured.out, captured  # NaN, or a symptom
 
 
 def test_the_values_are_curves_of_the_run(tmp_path: Path) -> None:
