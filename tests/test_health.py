@@ -64,3 +64,25 @@ HEALTHY = {
 def test_nothing_is_wrong_with_healthy_values(symptom: Symptom) -> None:
     assert not symptom.is_there(HEALTHY)
     assert not symptom.is_there({})  # nothing was measured
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "well", "ill"),
+    [
+        ("mode collapse", "pixel_diversity", 0.21, 0.19),
+        ("mode collapse", "feature_diversity", 0.21, 0.19),
+        ("mode collapse", "classes", 0.4, 0.3),
+        ("overfitting of the discriminator", "overfitting", 0.79, 0.81),
+        ("too strong discriminator", "separation", 19.0, 21.0),
+        ("saturation", "saturation", 0.49, 0.51),
+        ("vanished gradient", "generator_gradient_norm", 2e-6, 5e-7),
+    ],
+)
+def test_a_bound_from_both_sides(name: str, value: str, well: float, ill: float) -> None:
+    symptoms = {symptom.name: symptom for symptom in SYMPTOMS}
+    assert not symptoms[name].is_there(HEALTHY | {value: well})
+    values = HEALTHY | {value: ill}
+    assert [found for found, symptom in symptoms.items() if symptom.is_there(values)] == [name]
+    text = symptoms[name].text(values)
+    assert "\n" not in text
+    assert any(shown in text for shown in (f"{ill:.0%}", f"{ill:.2f}", f"{ill:.0f}", f"{ill:.1e}"))
