@@ -1,0 +1,214 @@
+"""A generator as a folder, and the Hub's doors to it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import gan_lightning
+from gan_lightning import Sampler
+from gan_lightning.errors import InputError
+from gan_lightning.networks import DCGANGenerator, MLPGenerator
+from gan_lightning.pretrained import CONFIG, LARGEST_CONFIG, WEIGHTS
+from tests.helpers import fit, same_state, small_gan
+
+FILES = {CONFIG, WEIGHTS, "README.md", "samples.png"}
+
+
+@pytest.fixture
+def sampler() -> Sampler:
+    fit(small_gan(ema_halflife=500.0), max_steps=8).save_checkpoint("last.ckpt", weights_only=False)
+    return gan_lightning.load("last.ckpt")
+
+
+@pytest.fixture
+def folder(sampler: Sampler) -> Path:
+    sampler.save_pretrained("saved")
+    return Path("saved")
+
+
+def change(folder: Path, **entries: Any) -> None:
+    path = folder / CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def test_a_folder_draws_what_the_checkpoint_draws(sampler: Sampler, folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == FILES
+    for again in (gan_lightning.load(folder), Sampler.from_pretrained(folder), Sampler.from_pretrained(str(folder))):
+        assert same_state(again.generator, sampler.generator)
+        assert torch.equal(again.sample(5, seed=3), sampler.sample(5, seed=3))
+        origin = {"checkpoint": str(folder), "global_step": 8, "weights": "ema", "recipe": None, "metrics": None}
+        assert again.origin == origin
+
+
+def test_what_is_saved_of_a_folder_is_what_was_in_it(folder: Path) -> None:
+    """Where it is saved into that folder itself, too."""
+    change(folder, recipe={"data": "Digits"}, metrics={"values": {"fd": 1.5}, "protocol": {"num_images": 100}})
+    (folder / "README.md").unlink()
+    gan_lightning.load(folder).save_pretrained(folder)
+    before = {name: (folder / name).read_bytes() for name in FILES}
+    assert b"trained on Digits" in before["README.md"]
+    assert b"| fd | 1.5 |" in before["README.md"]
+    gan_lightning.load(folder).save_pretrained("again")
+    assert {name: (Path("again") / name).read_bytes() for name in FILES} == before
+
+
+def test_the_raw_weights_are_not_in_a_folder_of_the_average(folder: Path) -> None:
+    with pytest.raises(InputError, match="saved: it holds the moving average alone"):
+        gan_lightning.load(folder, raw=True)
+    raw = gan_lightning.load("last.ckpt", raw=True)
+    raw.save_pretrained("raw")
+    assert same_state(gan_lightning.load("raw", raw=True).generator, raw.generator)
+    assert not same_state(gan_lightning.load("raw").generator, gan_lightning.load(folder).generator)
+
+
+def test_a_generator_that_no_checkpoint_holds() -> None:
+    """In whatever order its weights lie in memory."""
+    generator = DCGANGenerator((1, 8, 8), 10, width=8, conditioning="batch_norm").to(memory_format=torch.channels_last)
+    Sampler(generator).save_pretrained("saved")
+    again = gan_lightning.load("saved")
+    assert same_state(again.generator, generator)
+    assert again.origin == {"checkpoint": "saved"} | dict.fromkeys(("global_step", "weights", "recipe", "metrics"))
+
+
+# Files of unknown origin
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot be read as JSON"),
+        ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        ("9" * 10_000, "cannot be read as JSON"),
+        ("\udcff", "cannot be read as JSON"),
+        ("[]", "it has no format_version"),
+        ("5", "it has no format_version"),
+        ('{"model_type": "bert"}', "it has no format_version"),
+        ('{"format_version": true}', "it has no format_version"),
+        ('{"format_version": 2}', "format 2, and this version of gan_lightning reads 1"),
+        ('{"format_version": 1}', "its generator and weights_sha256 are not what they should be"),
+        (" " * LARGEST_CONFIG + "{}", "larger than any"),
+    ],
+)
+def test_a_config_that_is_none_is_one_line(folder: Path, text: str, message: str) -> None:
+    (folder / CONFIG).write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=message) as caught:
+        gan_lightning.load(folder)
+    assert str(caught.value).startswith("saved/config.json: ")
+    assert len(str(caught.value)) < 300
+
+
+NETWORK = "gan_lightning.networks.mlp.MLPGenerator"
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"generator": 5}, "its generator are not"),
+        ({"generator": {"class_path": NETWORK}}, "its generator are not"),
+        ({"weights_sha256": None}, "its weights_sha256 are not"),
+        ({"weights_sha256": "0" * 64}, "damaged, or not the weights"),
+        ({"global_step": "8"}, "its global_step are not"),
+        ({"global_step": 1e99}, "its global_step are not"),
+        ({"weights": ["ema"]}, "its weights are not"),
+        ({"recipe": "x", "metrics": []}, "its recipe and metrics are not"),
+        ({"generator": {"class_path": "os.system", "arguments": {}}}, "os.system, which is not trusted"),
+        ({"generator": {"class_path": "../x.Own", "arguments": {}}}, "not trusted"),
+        ({"generator": {"class_path": "tests.test_pretrained.Own", "arguments": {}}}, "not trusted"),
+        ({"generator": {"class_path": 5, "arguments": {}}}, "not trusted"),
+        ({"generator": {"class_path": "gan_lightning.networks.mlp.MLPDiscriminator", "arguments": [1]}}, "do not fit"),
+        ({"generator": {"class_path": NETWORK, "arguments": None}}, "do not fit"),
+        ({"generator": {"class_path": NETWORK, "arguments": {"image_shape": "wide"}}}, "image_shape is wide"),
+        ({"generator": {"class_path": NETWORK, "arguments": {"image_shape": [1, 2**70, 8]}}}, "do not fit"),
+        # what takes terabytes is refused before they are asked for
+        ({"generator": {"class_path": NETWORK, "arguments": {"image_shape": [1, 8, 8], "hidden": [2**20] * 2}}}, r"\(1048576"),
+        ({"generator": {"class_path": NETWORK, "arguments": {"image_shape": [1, 8, 8], "hidden": [8]}}}, "latent"),
+    ],
+)
+def test_a_config_that_was_made_up_is_one_line(folder: Path, entries: dict[str, Any], message: str) -> None:
+    if message == "latent":  # the default is another, so that the first layer is of another shape
+        message = r"layers\.0\.weight is \(8, 4\), and should be \(8, 100\)"
+    change(folder, **entries)
+    with pytest.raises(InputError, match=message) as caught:
+        gan_lightning.load(folder)
+    assert len(str(caught.value)) < 400
+
+
+def test_weights_that_are_damaged_or_do_not_fit(folder: Path) -> None:
+    path = folder / WEIGHTS
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-3] ^= 4
+    for content in (b"", whole[:-1], whole[:100], b"\xff" * 64, whole + b"0", bytes(flipped)):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"saved/model\.safetensors: damaged"):
+            gan_lightning.load(folder)
+    path.write_bytes(whole)
+    weights = load_file(path)
+    weights.pop("layers.0.weight")
+    save_file(weights, path)
+    change(folder, weights_sha256=Sampler(gan_lightning.load("last.ckpt").generator).config()["weights_sha256"])
+    with pytest.raises(InputError, match="damaged, or not the weights"):
+        gan_lightning.load(folder)
+    path.unlink()
+    with pytest.raises(InputError, match="no such file"):
+        gan_lightning.load(folder)
+    (folder / CONFIG).unlink()
+    with pytest.raises(InputError, match=r"a folder without config\.json"):
+        gan_lightning.load(folder)
+
+
+def test_a_class_of_ones_own_needs_trust() -> None:
+    generator = Own((1, 8, 8), latent_dim=4, hidden=[8])
+    Sampler(generator).save_pretrained("own")
+    with pytest.raises(InputError, match=r"pass trust=\['tests'\]"):
+        gan_lightning.load("own")
+    for again in (gan_lightning.load("own", trust=["tests"]), Sampler.from_pretrained("own", trust=["tests"])):
+        assert same_state(again.generator, generator)
+
+
+class Own(MLPGenerator):
+    """A network from outside the package."""
+
+
+# The Hub
+
+
+def test_push_to_hub(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be uploaded is a folder that draws the same."""
+
+    class Api:
+        def __init__(self, token: str | None = None) -> None:
+            assert token == "secret"
+
+        def create_repo(self, repo_id: str, **options: Any) -> Any:
+            assert (repo_id, options["private"]) == ("me/my-gan", True)
+            return type("Url", (), {"repo_id": repo_id})
+
+        def upload_folder(self, repo_id: str, folder_path: Path, commit_message: str, **options: Any) -> str:
+            assert (repo_id, options["repo_type"]) == ("me/my-gan", "model")
+            shutil.copytree(folder_path, "uploaded")
+            return f"uploaded: {commit_message}"
+
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Api)
+    assert sampler.push_to_hub("me/my-gan", private=True, token="secret", commit_message="digits") == "uploaded: digits"
+    assert {path.name for path in Path("uploaded").iterdir()} == FILES
+    assert torch.equal(Sampler.from_pretrained("uploaded").sample(5), sampler.sample(5))
+
+
+def test_from_pretrained_by_the_cache_of_the_hub(sampler: Sampler, folder: Path) -> None:
+    """As huggingface_hub lays it out: a reference names the commit, whose files lie in a folder of its name."""
+    commit, repository = "0123456789" * 4, Path("cache/models--me--my-gan")
+    shutil.copytree(folder, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    again = Sampler.from_pretrained("me/my-gan", cache_dir="cache", local_files_only=True)
+    assert torch.equal(again.sample(5), sampler.sample(5))
+    for name, options in (("me/another", {}), ("me/my-gan", {"revision": "v2"}), ("no//name", {})):
+        with pytest.raises(InputError, match=f"{name}: no such folder, and it cannot be had from the Hugging Face Hub"):
+            Sampler.from_pretrained(name, cache_dir="cache", local_files_only=True, **options)
