@@ -12,6 +12,7 @@ RECIPE = {"seed_everything", "data", "model", "schedules", "trainer"}
 TRAINER = {"precision", "max_epochs", "max_steps", "max_time", "devices", "num_nodes", "gradient_clip_val"}
 """Settings of Lightning's Trainer that do."""
 LARGEST = 2**20  # bytes of a config.yaml or a record; they have some thousand
+DEEPEST = 50  # lists and dicts of a config.yaml within one another; runs have about six
 PROTOCOL = ("num_images", "weights", "real", "split", "num_real", "extractor")
 """What a record says of how it was measured, in the order of the table."""
 
@@ -24,9 +25,7 @@ def recipe(checkpoint: Path) -> dict[str, Any] | None:
     """
     try:
         text = _text(checkpoint.parent.parent / "config.yaml")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            return None  # train.py writes none, and a few lines of them can mean any number of values
-        settings = _public(yaml.safe_load(text))
+        settings = _public(yaml.safe_load(text)) if _is_plain(text) else None
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
     if not isinstance(settings, dict):
@@ -35,6 +34,16 @@ def recipe(checkpoint: Path) -> dict[str, Any] | None:
     if isinstance(trainer, dict):
         settings["trainer"] = {name: value for name, value in trainer.items() if name in TRAINER}
     return {name: value for name, value in settings.items() if name in RECIPE} or None
+
+
+def _is_plain(text: str) -> bool:
+    """Whether YAML has no aliases, a few of which can mean any number of values, and is not so deep that it takes hours."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+            return False
+    return True
 
 
 def _public(value: Any) -> Any:
@@ -64,7 +73,7 @@ def metrics(checkpoint: Path, global_step: int | None, weights: str | None) -> d
     for path in reversed(records):
         try:
             record = json.loads(_text(path))
-            values, protocol = record["metrics"], dict(record["protocol"])
+            values, protocol = dict(record["metrics"]), dict(record["protocol"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         if (protocol.get("global_step"), protocol.get("weights")) == (global_step, weights):
@@ -101,7 +110,11 @@ def model_card(config: dict[str, Any], formats: Collection[str] = ("safetensors"
         parts += ["## Metrics", _metrics_table(config["metrics"])]
     if config["recipe"]:
         settings = yaml.safe_dump(config["recipe"], sort_keys=False)
-        parts += ["## Recipe", "All that was set, defaults too, as the run's `config.yaml` has it.", f"```yaml\n{settings}```"]
+        parts += [
+            "## Recipe",
+            "What the run's `config.yaml` says, defaults too, without what is null.",
+            f"```yaml\n{settings}```",
+        ]
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n" + "\n\n".join(parts) + "\n"
 
 

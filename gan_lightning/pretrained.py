@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 import gan_lightning
@@ -51,7 +52,7 @@ def save(generator: Generator, config: dict[str, Any], folder: Path) -> None:
     """
     weights = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
     with write_aside(folder / WEIGHTS) as aside:
-        save_file(weights, aside, metadata={"format": "pt"})
+        aside.write_bytes(serialize(weights, metadata={"format": "pt"}))  # save_file would let nobody else read it
     with write_aside(folder / CONFIG) as aside:
         aside.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

@@ -55,8 +55,8 @@ def export_generator(config: Namespace) -> None:
 def _difference(sampler: Sampler, draw: Draw) -> int:
     """The largest difference in grey levels between what is drawn now and what the original draws."""
     z, labels = sampler.latents(torch.arange(COMPARED)), sampler.labels(COMPARED)
-    own = [None] * len(BATCHES) if labels is None else labels.split(BATCHES)
-    drawn = torch.cat([draw(*part) for part in zip(z.split(BATCHES), own, strict=True)])
+    parts = torch.arange(COMPARED).split_with_sizes(BATCHES)
+    drawn = torch.cat([draw(z[part], None if labels is None else labels[part]) for part in parts])
     return int((drawn.int() - sampler.draw(z, labels).int()).abs().max())
 
 
@@ -66,7 +66,7 @@ def _program(generator: Generator) -> ExportedProgram:
     inputs = {"z": torch.zeros(2, generator.latent_dim)}
     if generator.conditional:
         inputs["labels"] = torch.zeros(2, dtype=torch.long)
-    program = torch.export.export(generator, (), inputs, dynamic_shapes={name: {0: batch} for name in inputs})
+    program = torch.export.export(generator, tuple(inputs.values()), dynamic_shapes={name: {0: batch} for name in inputs})
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # which holds paths of this machine
     return program
@@ -91,7 +91,7 @@ def _read_safetensors(path: Path, trust: Collection[str]) -> Draw:
 
 def _read_torch(path: Path, trust: Collection[str]) -> Draw:
     generator = torch.export.load(path).module()
-    return lambda z, labels: to_uint8(generator(z=z) if labels is None else generator(z=z, labels=labels))
+    return lambda z, labels: to_uint8(generator(z) if labels is None else generator(z, labels))
 
 
 def _read_onnx(path: Path, trust: Collection[str]) -> Draw:
