@@ -1,9 +1,14 @@
 """A generator as a folder, and the Hub's doors to it."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -213,3 +218,78 @@ def test_from_pretrained_by_the_cache_of_the_hub(folder: Path) -> None:
     for name, revision in (("me/another", None), ("me/my-gan", "v2"), ("no//name", None)):
         with pytest.raises(InputError, match=f"{name}: no such folder, and it cannot be had from the Hugging Face Hub"):
             Sampler.from_pretrained(name, cache_dir="cache", local_files_only=True, revision=revision)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The little of the Hub that a download asks for, of the folder ``saved`` as me/my-gan."""
+
+    commit = "0123456789" * 4
+    files: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        file = Path("saved") / self.path.rpartition("/")[2]
+        if self.path == "/api/models/me/my-gan/revision/main":
+            siblings = [{"rfilename": name} for name in (*FILES, "unknown.py")]
+            self.answer(json.dumps({"id": "me/my-gan", "sha": self.commit, "siblings": siblings}).encode())
+        elif self.path.startswith(f"/api/models/me/my-gan/tree/{self.commit}"):
+            tree = [{"type": "file", "path": name, "oid": name, "size": (file.parent / name).stat().st_size} for name in FILES]
+            self.answer(json.dumps(tree).encode())
+        elif self.path.startswith(f"/me/my-gan/resolve/{self.commit}/") and file.is_file():
+            self.files.append(file.name)
+            self.answer(file.read_bytes(), **{"ETag": file.name, "X-Repo-Commit": self.commit})
+        else:
+            self.send_error(404)
+
+    do_HEAD = do_GET
+
+    def answer(self, content: bytes, **headers: str) -> None:
+        self.send_response(200)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+DOWNLOAD = """
+import socket
+look_up = socket.getaddrinfo
+def loopback(host, *rest, **options):
+    assert host in ("127.0.0.1", b"127.0.0.1"), f"asked for {host}"
+    return look_up(host, *rest, **options)
+socket.getaddrinfo = loopback
+import torch
+from gan_lightning import Sampler
+for only_the_cache in (False, True):
+    gan = Sampler.from_pretrained("me/my-gan", cache_dir="cache", token=False, local_files_only=only_the_cache)
+    torch.save(gan.sample(5), f"drawn_{only_the_cache}.pt")
+"""
+
+
+def test_from_pretrained_by_the_hub(folder: Path) -> None:
+    """Two files are downloaded, and kept: nothing else of a repository is asked for.
+
+    In a process of its own, because huggingface_hub makes its addresses of $HF_ENDPOINT when it is imported; there, no name
+    but that of this machine can be looked up.
+    """
+    Hub.files.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        hub = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(Path("home").absolute())}
+        quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
+        done = subprocess.run(
+            [sys.executable, "-c", DOWNLOAD],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+            env={**os.environ, **hub, **quiet},
+        )
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    for only_the_cache in (False, True):
+        assert torch.equal(torch.load(f"drawn_{only_the_cache}.pt"), gan_lightning.load(folder).sample(5))
+    assert set(Hub.files) == {CONFIG, WEIGHTS}

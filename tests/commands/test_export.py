@@ -128,12 +128,13 @@ QUICK = {"mlp", "dcgan, batch_norm", "resnet", "r3gan, concatenation"}
 def test_every_generator_in_batches_of_any_size(name: str, kind: str, tmp_path: Path) -> None:
     cls, arguments = GENERATORS[name]
     sampler = Sampler(varied(cls(SHAPE, latent_dim=6, **arguments)))
-    exporting.WRITERS[kind](sampler.generator, tmp_path / "file")
-    draw = exporting.READERS[kind](tmp_path / "file", ())
+    file = tmp_path / exporting.FILES[kind]
+    exporting.WRITERS[kind](sampler.generator, file)
+    draw = exporting.READERS[kind](file, ())
     for batch in (1, 5):
         z, labels = sampler.latents(torch.arange(batch)), sampler.labels(batch)
         right = sampler.draw(z, labels)
-        assert (draw(z, labels).int() - right.int()).abs().max() <= 1  # read: 0
+        assert (draw(z, labels).int() - right.int()).abs().max() <= 1  # 0 as a rule
     assert right.float().std(dim=0).max() > 5  # pictures that differ, by some grey levels
     if labels is not None:
         assert (draw(z, labels).int() - draw(z, labels.flip(0)).int()).abs().max() > 5
