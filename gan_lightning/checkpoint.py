@@ -58,6 +58,30 @@ def write_aside(path: str | os.PathLike[str], durable: bool = True) -> Iterator[
         aside.unlink(missing_ok=True)
 
 
+@contextmanager
+def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a new folder beside ``path``; when the block ends well, it is renamed to ``path``, else removed.
+
+    Args:
+        path: of a folder that is not there yet, or empty.
+    """
+    target = Path(path)
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        for written in aside.iterdir():
+            with written.open("r+b") as file:
+                os.fsync(file.fileno())
+        _sync_folder(aside)
+        if target.is_dir():
+            target.rmdir()  # refused where something has come into it meanwhile
+        aside.rename(target)
+        _sync_folder(target.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def _sync_folder(folder: Path) -> None:
     """Let the new name outlast a power failure, where folders can be synchronized (not on Windows)."""
     with suppress(OSError):

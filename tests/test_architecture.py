@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint": LEAVES,
     "pictures": LEAVES | {"checkpoint"},
     "health": set(),
+    "model_card": LEAVES,
     "networks.base": LEAVES,
     "networks.layers": LEAVES,
     "networks": LEAVES | {"networks.base", "networks.layers"},
@@ -50,10 +51,11 @@ ALLOWED: dict[str, set[str]] = {
         "trainer",
     },
     "trainer": LEAVES | {"checkpoint", "regularizers"},
-    "inference": LEAVES | {"checkpoint", "images", "latents", "networks.base"},
+    "pretrained": LEAVES | {"checkpoint", "networks.base"},
+    "inference": LEAVES | {"checkpoint", "images", "latents", "model_card", "networks.base", "pictures", "pretrained"},
     "commands": LEAVES
     | {"callbacks", "checkpoint", "commands", "data", "gan", "images", "inference", "latents", "losses", "measure", "metrics"}
-    | {"augment", "ema", "networks", "pictures", "regularizers", "schedules", "trainer"},
+    | {"augment", "ema", "networks", "pictures", "pretrained", "regularizers", "schedules", "trainer"},
 }
 WITHOUT_LIGHTNING = {
     "errors",
@@ -70,6 +72,8 @@ WITHOUT_LIGHTNING = {
     "health",
     "pictures",
     "networks",
+    "model_card",
+    "pretrained",
     "inference",
     "latents",
     "metrics",
@@ -82,6 +86,7 @@ WITHOUT_TORCH = {
     "commands.measuring_flags",
     "commands.drawing_flags",
     "commands.sample",
+    "commands.export",
     "commands.evaluate",
     "commands.compute_reference",
     "commands.compare",

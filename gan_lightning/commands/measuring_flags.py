@@ -6,6 +6,7 @@ The classes of ``--data`` cannot be had without it, so that their arguments, ``-
 
 from argparse import SUPPRESS, Action
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
@@ -66,6 +67,11 @@ def parse_flags(parser: ArgumentParser, groups: Sequence[Sequence[str]]) -> Name
         if config[name] is not None and config[name] < 1:
             raise InputError(f"--{name} {config[name]}: give at least 1")
     return config
+
+
+def is_image_folder(source: Path) -> bool:
+    """Whether what is to be measured is a folder of images, and not a generator: a checkpoint, or a folder of export.py."""
+    return source.is_dir() and not (source / "config.json").is_file()
 
 
 def data_flags(groups: Sequence[Sequence[str]]) -> list[Sequence[str]]:

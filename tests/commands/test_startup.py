@@ -16,7 +16,7 @@ from gan_lightning.commands.real_images import make_data
 from gan_lightning.data import Digits
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-COMMANDS = ["evaluate", "compute_reference", "compare", "benchmark"]
+COMMANDS = ["evaluate", "compute_reference", "compare", "benchmark", "export"]
 """All but train: their flags are read without torch."""
 PROGRAM = """
 import runpy, sys
@@ -83,6 +83,11 @@ def test_help(command: str) -> None:
         ("benchmark", "train --variant=--max_steps=3", "--max_steps=3 is the benchmark's own"),
         ("benchmark", "scale --variant=--precision=bf16-mixed", "only of train"),
         ("benchmark", "metrics --num_images 5", "--num_images 5: give at least 1,000"),
+        ("export", "", "checkpoint is missing: name it"),
+        ("export", "nowhere.ckpt", "nowhere.ckpt: no such file"),
+        ("export", ". --truncation 0.7", "there is no flag --truncation"),
+        ("export", ". --formats onxx", "--formats has 'onxx': there are safetensors, torch, onnx"),
+        ("export", "b.npz --output b.npz", "--output b.npz: it is there already"),
         ("compare", "--recipes dcgan_mnits", "no such recipe; did you mean dcgan_mnist?"),
         ("compare", "--vary all", "--vary: 'all' is not one of nothing, losses_and_penalties, product"),
         ("compare", "--seeds one", "--seeds one: give whole numbers"),
