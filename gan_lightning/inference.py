@@ -16,7 +16,7 @@ from gan_lightning.errors import InputError, one_line
 from gan_lightning.images import to_uint8
 from gan_lightning.latents import class_frequencies, class_labels, latents, spherical, truncated
 from gan_lightning.model_card import metrics, model_card, recipe
-from gan_lightning.networks.base import Generator, build
+from gan_lightning.networks.base import Generator, build, load_weights
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11
@@ -333,17 +333,3 @@ def _read_checkpoint(path: str | os.PathLike[str], raw: bool, trust: Collection[
     averaged = about["ema"] and not raw
     load_weights(generator, weights, "ema." if averaged else "generator.", path)
     return generator, {"global_step": content["global_step"], "weights": "ema" if averaged else "raw"}
-
-
-def load_weights(network: torch.nn.Module, weights: dict[str, Tensor], prefix: str, path: str | os.PathLike[str]) -> None:
-    """Copy the entries of ``weights`` under ``prefix`` into ``network``, all of them and nothing else.
-
-    Raises:
-        InputError: names or shapes differ.
-    """
-    own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-    try:
-        network.load_state_dict(own)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        first = [*str(error).splitlines(), ""][1].strip()  # after a line of introduction, one for each that differs
-        raise InputError(f"{path}: its weights {prefix}* do not fit {type(network).__name__}: {first[:150]}") from error

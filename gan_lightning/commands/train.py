@@ -51,7 +51,7 @@ from gan_lightning.commands.trust import check_imports, trusted_modules
 from gan_lightning.data import Digits, ImageDataModule
 from gan_lightning.errors import Diverged, InputError, ProcessLost, one_line
 from gan_lightning.gan import ADAM, GAN
-from gan_lightning.inference import load_weights
+from gan_lightning.networks.base import load_weights
 from gan_lightning.randomness import derived_seed
 from gan_lightning.trainer import LoggerName, as_list, cannot_write, keep_copy, last_checkpoint, make_trainer, run_folder
 
