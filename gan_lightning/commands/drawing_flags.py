@@ -11,11 +11,16 @@ from gan_lightning.errors import InputError
 
 
 def add_drawing(parser: ArgumentParser) -> None:
+    """The checkpoint, and how to draw from it."""
+    add_checkpoint(parser)
+    parser.add_argument("--truncation", type=float | None, help="beyond this no latent lies; 0.7 draws typical images")
+    parser.add_argument("--batch_size", type=int, default=64, help="images at a time")
+
+
+def add_checkpoint(parser: ArgumentParser) -> None:
     """The checkpoint, and which of its weights draw where."""
     parser.add_argument("checkpoint", type=str, help="of train.py, or a folder that export.py wrote")
-    parser.add_argument("--truncation", type=float | None, help="beyond this no latent lies; 0.7 draws typical images")
     parser.add_argument("--raw", action="store_true", help="the generator's own weights, not their average")
-    parser.add_argument("--batch_size", type=int, default=64, help="images at a time")
     parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, mps; auto is the GPU where there is one")
     parser.add_argument("--trust", default="", help="modules of one's own, a,b, that the checkpoint may name")
 
@@ -31,7 +36,7 @@ def parse_drawing(parser: ArgumentParser, groups: Sequence[Sequence[str]]) -> Na
     for name, least in {"num_images": 1, "batch_size": 1, "seed": 0, "frames": 1}.items():
         if config.get(name) is not None and config[name] < least:
             raise InputError(f"--{name} {config[name]}: give at least {least}")
-    if config.truncation is not None and not config.truncation > 0:
+    if config.get("truncation") is not None and not config.truncation > 0:
         raise InputError(f"--truncation {config.truncation}: give a number above 0, such as 0.7")
     if not Path(config.checkpoint).exists():
         raise InputError(f"{config.checkpoint}: no such file; give a checkpoint of train.py")
