@@ -5,12 +5,13 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gradio
+import torch
 import uvicorn
 from fastapi import FastAPI
 from jsonargparse import Namespace
@@ -18,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from gan_lightning.commands.playing import COLUMNS, Pick, Player, Settings, command
+from gan_lightning.commands.playing import COLUMNS, Pick, Player, Settings, a_and_b, command
 from gan_lightning.commands.records import process_group
 from gan_lightning.commands.sampling import load_sampler
 from gan_lightning.errors import InputError
@@ -43,6 +44,7 @@ def serve(config: Namespace, listener: socket.socket) -> None:
         layout(player, config),
         path="/",
         theme=gradio.themes.Default(primary_hue="blue", font="sans-serif", font_mono="monospace"),  # no font is fetched
+        max_file_size=0,  # nothing can be sent to it
         footer_links=[],
         run_history=False,
         ssr_mode=False,
@@ -68,14 +70,14 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
     """The page: settings on the left, the grid in the middle, two picked pictures and the walk between them on the right."""
     generator, origin = player.sampler.generator, player.sampler.origin
     classes = [EVERY_CLASS, *map(str, range(generator.num_classes))] if generator.conditional else [EVERY_CLASS]
-    about = [type(generator).__name__, f"step {origin['global_step']:,}", f"{origin['weights']} weights"]
+    facts = [type(generator).__name__, f"step {origin['global_step']:,}", f"{origin['weights']} weights"]
 
     with gradio.Blocks(title=f"Playground: {config.checkpoint}", fill_width=True, delete_cache=(3600, SECONDS_KEPT)) as page:
-        gradio.Markdown(f"### Playground\n`{config.checkpoint}`: {', '.join(about)}")
+        gradio.Markdown(f"### Playground\n`{config.checkpoint}`: {', '.join(facts)}")
         shown = gradio.State()  # the Settings of the grid that is seen
-        clicks = gradio.State(())  # every Pick so far: A and B in turn
+        clicks = gradio.State(())  # every Pick so far
         with gradio.Row():
-            with gradio.Column(scale=3, min_width=220):
+            with gradio.Column(scale=1, min_width=200):
                 seed = gradio.Number(0, label="Seed", precision=0, elem_id="seed")
                 following = gradio.Button("Next seed", elem_id="next")
                 label = gradio.Dropdown(
@@ -83,14 +85,14 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
                 )
                 truncate = gradio.Checkbox(False, label="Truncate the latents", elem_id="truncate")
                 truncation = gradio.Slider(
-                    0.1, 3, 0.7, step=0.1, label="Truncation", info="Beyond this no value of a latent lies", visible=False
+                    0.1, 3, 0.7, step=0.1, label="Truncation", info="No value of a latent lies beyond it", visible=False
                 )
-                save_grid = gradio.DownloadButton("Download the grid (PNG)", elem_id="save_grid")
-            with gradio.Column(scale=5, min_width=400):
+                save_grid = gradio.DownloadButton("Download the grid", elem_id="save_grid")
+            with gradio.Column(scale=4, min_width=560):
                 pictures = gradio.Gallery(
-                    label="Samples: click one for A, another for B",
+                    show_label=False,
                     columns=COLUMNS,
-                    height="auto",
+                    height="max-content",
                     format="png",
                     allow_preview=False,
                     buttons=[],
@@ -98,44 +100,35 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
                     elem_id="grid",
                 )
                 same = gradio.Textbox(label="The same grid by a command", buttons=["copy"], elem_id="command")
-            with gradio.Column(scale=4, min_width=320):
+            with gradio.Column(scale=2, min_width=320):
                 with gradio.Row():
-                    picked = [
-                        gradio.Image(
-                            label=name, format="png", buttons=[], interactive=False, height=190, min_width=120, elem_id=name
-                        )
-                        for name in ("A", "B")
-                    ]
+                    (a, about_a), (b, about_b) = (_slot(name) for name in "AB")
                 walk = gradio.Button("Walk from A to B", variant="primary", interactive=False, elem_id="walk")
-                animation = gradio.Image(
-                    label="From A to B and back",
-                    type="filepath",
-                    buttons=[],
-                    interactive=False,
-                    height=290,
-                    elem_id="animation",
-                )
-                save_walk = gradio.DownloadButton("Download the walk (GIF)", interactive=False, elem_id="save_walk")
+                animation = _picture(320, type="filepath", elem_id="animation")
+                save_walk = gradio.DownloadButton("Download the walk", interactive=False, elem_id="save_walk")
 
         def draw(seed: int | None, label: int | None, truncate: bool, truncation: float) -> Any:
             if seed is None:  # while another is typed
-                return [gradio.skip()] * 4
+                return gradio.skip()
             asked = Settings(seed, label - 1 if label else None, round(truncation, 2) if truncate else None)
             with told():
                 images = player.grid(asked)
             path = new_file(f"samples_seed_{seed}.png")
-            write_png(grid(images, COLUMNS), path)
+            write_png(grid(images, COLUMNS), path, durable=False)
             return asked, gradio.Gallery(shown_as(images), selected_index=None), path, command(asked, config)
 
         def pick(shown: Settings, clicks: tuple[Pick, ...], event: gradio.SelectData) -> Any:
             clicks = (*clicks, Pick(shown, event.index))
             with told():
-                images = [_labelled(player, name, of[-1:]) for name, of in (("A", clicks[0::2]), ("B", clicks[1::2]))]
-            return clicks, *images, gradio.Button(interactive=len(clicks) > 1)
+                images = shown_as(torch.stack([player.picture(one) for one in a_and_b(clicks)]))
+            captions = [f"**{name}**: {one}" for name, one in zip("AB", a_and_b(clicks), strict=False)]
+            slots = [part for slot in zip(images, captions, strict=True) for part in slot]
+            slots += [gradio.skip()] * (4 - len(slots))
+            return [clicks, *slots, gradio.Button(interactive=len(clicks) > 1), None, gradio.DownloadButton(interactive=False)]
 
         def go(clicks: tuple[Pick, ...]) -> Any:
             with told():
-                images = player.walk(clicks[0::2][-1], clicks[1::2][-1])
+                images = player.walk(*a_and_b(clicks))
             path = new_file("walk.gif")
             write_animation(images, path)
             return path, gradio.DownloadButton(value=path, interactive=True)
@@ -143,8 +136,8 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
         settings = [seed, label, truncate, truncation]
         following.click(None, seed, seed, js="seed => (seed ?? -1) + 1")
         truncate.change(lambda on: gradio.Slider(visible=on), truncate, truncation, api_visibility="private")
-        gradio.on(
-            [page.load, *(setting.change for setting in settings)],
+        gradio.on(  # at the opening, and when a setting changes
+            None,
             draw,
             settings,
             [shown, pictures, save_grid, same],
@@ -152,16 +145,27 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
             show_progress="hidden",
             api_visibility="private",
         )
-        pictures.select(pick, [shown, clicks], [clicks, *picked, walk], show_progress="hidden", api_visibility="private")
+        pictures.select(
+            pick,
+            [shown, clicks],
+            [clicks, a, about_a, b, about_b, walk, animation, save_walk],
+            show_progress="hidden",
+            api_visibility="private",
+        )
         walk.click(go, clicks, [animation, save_walk], api_visibility="private")
     return page
 
 
-def _labelled(player: Player, name: str, pick: Sequence[Pick]) -> gradio.Image:
-    """A picked picture under its name and number; nothing where none was picked."""
-    if not pick:
-        return gradio.Image()
-    return gradio.Image(shown_as(player.picture(pick[0]).unsqueeze(0))[0], label=f"{name}: {pick[0]}")
+def _slot(name: str) -> tuple[gradio.Image, gradio.Markdown]:
+    """A place for a picked picture, and for what is said of it."""
+    with gradio.Column(min_width=120):
+        return _picture(150), gradio.Markdown(f"Click a picture for {name}", elem_id=name)
+
+
+def _picture(height: int, **arguments: Any) -> gradio.Image:
+    return gradio.Image(
+        show_label=False, height=height, min_width=120, format="png", buttons=[], interactive=False, **arguments
+    )
 
 
 def shown_as(images: Tensor) -> list[Image.Image]:

@@ -72,5 +72,5 @@ def listen(host: str, port: int | None) -> socket.socket:
         except (OSError, UnicodeError) as error:  # the latter for a name that cannot be one
             if getattr(error, "errno", None) != errno.EADDRINUSE:
                 raise InputError(f"--host {host} --port {number}: no page can be there ({one_line(error)})") from error
-    what = f"--port {port}: another program" if port is not None else f"ports {PORTS[0]} to {PORTS[-1]}: other programs"
+    what = f"--port {port}: another program is" if port is not None else f"ports {PORTS[0]} to {PORTS[-1]}: other programs are"
     raise InputError(f"{what} listening there already; name another by --port, or --port 0 for any that is free")

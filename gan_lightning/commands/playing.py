@@ -2,6 +2,7 @@
 
 import shlex
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +36,11 @@ class Pick:
 
     def __str__(self) -> str:
         return f"number {self.number} of seed {self.settings.seed}"
+
+
+def a_and_b(clicks: Sequence[Pick]) -> list[Pick]:
+    """The two that are picked, after every click so far: one makes a sample A, the next one B, and so on in turn."""
+    return [turns[-1] for turns in (clicks[0::2], clicks[1::2]) if turns]
 
 
 class Player:

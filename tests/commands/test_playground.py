@@ -23,7 +23,7 @@ from PIL import Image, ImageSequence
 import gan_lightning
 from gan_lightning.commands import sample
 from gan_lightning.commands.playground import PORTS, listen, main
-from gan_lightning.commands.playing import FRAMES, NUM_IMAGES, Pick, Player, Settings, command
+from gan_lightning.commands.playing import FRAMES, NUM_IMAGES, Pick, Player, Settings, a_and_b, command
 from gan_lightning.data import Digits
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
@@ -152,6 +152,12 @@ def test_a_walk_goes_from_one_to_the_other_and_back(sampler: Sampler) -> None:
         assert 0 < steps.max() < (ends[0] - ends[1]).abs().float().mean() / 3  # no jump on the way
 
 
+def test_clicks_make_a_and_b_in_turn() -> None:
+    clicks = [Pick(Settings(), number) for number in range(4)]
+    expected: list[list[int]] = [[], [0], [0, 1], [2, 1], [2, 3]]
+    assert [[pick.number for pick in a_and_b(clicks[:count])] for count in range(5)] == expected
+
+
 def test_visitors_do_not_disturb_one_another(sampler: Sampler) -> None:
     """Across classes the generator's embeddings are blended for the length of a walk, which no other drawing may see."""
     player = Player(sampler)
@@ -255,7 +261,7 @@ def test_the_page(path: Path, sampler: Sampler, tmp_path: Path) -> None:
 
         expect(page.locator("#walk")).to_be_disabled()
         pictures.nth(7).click()
-        expect(page.locator("#A")).to_contain_text("A: number 7 of seed 0")
+        expect(page.locator("#A")).to_have_text("A: number 7 of seed 0")
         page.locator("#class input").click()
         page.get_by_role("option", name="3", exact=True).click()
         page.locator("#truncate input").check()
@@ -269,7 +275,7 @@ def test_the_page(path: Path, sampler: Sampler, tmp_path: Path) -> None:
         assert torch.equal(pixels(Path("page.png")), grid(sampler.sample(NUM_IMAGES, 3, 12, 0.7), 5))
 
         pictures.nth(2).click()
-        expect(page.locator("#B")).to_contain_text("B: number 2 of seed 12")
+        expect(page.locator("#B")).to_have_text("B: number 2 of seed 12")
         page.locator("#walk").click()
         expect(page.locator("#animation img")).to_be_visible()
         with page.expect_download() as downloading:
