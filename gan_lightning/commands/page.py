@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio
-import torch
 import uvicorn
 from fastapi import FastAPI
 from jsonargparse import Namespace
@@ -120,7 +119,7 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
         def pick(shown: Settings, clicks: tuple[Pick, ...], event: gradio.SelectData) -> Any:
             clicks = (*clicks, Pick(shown, event.index))
             with told():
-                images = shown_as(torch.stack([player.picture(one) for one in a_and_b(clicks)]))
+                images = shown_as(player.pictures(a_and_b(clicks)))
             captions = [f"**{name}**: {one}" for name, one in zip("AB", a_and_b(clicks), strict=False)]
             slots = [part for slot in zip(images, captions, strict=True) for part in slot]
             slots += [gradio.skip()] * (4 - len(slots))

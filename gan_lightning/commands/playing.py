@@ -61,9 +61,10 @@ class Player:
         with self.turn:
             return self.sampler.sample(NUM_IMAGES, settings.label, settings.seed, settings.truncation)
 
-    def picture(self, pick: Pick) -> Tensor:
-        """The picked sample, uint8 (C, H, W)."""
-        return self.grid(pick.settings)[pick.number]
+    def pictures(self, picks: Sequence[Pick]) -> Tensor:
+        """The picked samples, uint8 (len(picks), C, H, W)."""
+        with self.turn:
+            return self.sampler.draw(*self._points(picks)).cpu()
 
     def walk(self, first: Pick, second: Pick) -> Tensor:
         """From one sample to the other and back, uint8 (2 * FRAMES, C, H, W); picture FRAMES is the second one.
@@ -71,14 +72,17 @@ class Player:
         Raises:
             InputError: they are of two classes, between which this generator has nothing.
         """
-        points = [
-            self.sampler.latents(torch.tensor([pick.number]), pick.settings.seed, pick.settings.truncation)
-            for pick in (first, second)
-        ]
-        classes = [self.sampler.labels(NUM_IMAGES, pick.settings.label) for pick in (first, second)]
-        labels = [own[pick.number] for own, pick in zip(classes, (first, second), strict=True) if own is not None]
         with self.turn:
-            return self.sampler.walk(torch.cat(points), torch.stack(labels) if labels else None, FRAMES, closed=True)
+            return self.sampler.walk(*self._points([first, second]), FRAMES, closed=True)
+
+    def _points(self, picks: Sequence[Pick]) -> tuple[Tensor, Tensor | None]:
+        """The latents (len(picks), latent_dim) of samples and, for a conditional generator, their labels (len(picks),)."""
+        z, labels = [], []
+        for pick in picks:
+            z.append(self.sampler.latents(torch.tensor([pick.number]), pick.settings.seed, pick.settings.truncation))
+            of_grid = self.sampler.labels(NUM_IMAGES, pick.settings.label)
+            labels += [] if of_grid is None else [of_grid[pick.number]]
+        return torch.cat(z), torch.stack(labels) if labels else None
 
 
 def command(settings: Settings, config: Namespace) -> str:

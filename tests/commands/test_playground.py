@@ -130,7 +130,8 @@ def test_a_grid_is_what_gan_sample_draws(sampler: Sampler) -> None:
         (Settings(seed=2**32 - 1), sampler.sample(NUM_IMAGES, seed=2**32 - 1)),
     ):
         assert torch.equal(player.grid(settings), expected)
-        assert torch.equal(player.picture(Pick(settings, 7)), expected[7])
+        picked = player.pictures([Pick(settings, 7), Pick(settings, 24)])
+        assert (picked.int() - expected[[7, 24]].int()).abs().max() <= 1  # drawn in a batch of another size: within rounding
     for seed in (-1, 2**32):
         with pytest.raises(InputError, match=f"seed is {seed}: give a whole number from 0"):
             player.grid(Settings(seed=seed))
@@ -143,13 +144,23 @@ def test_a_walk_goes_from_one_to_the_other_and_back(sampler: Sampler) -> None:
     for second in (Pick(first.settings, 5), Pick(Settings(seed=2, label=8), 0)):
         walk = player.walk(first, second).int()  # (2 * FRAMES, C, H, W)
         assert len(walk) == 2 * FRAMES
-        ends = player.picture(first).int(), player.picture(second).int()
+        ends = player.pictures([first, second]).int()
         assert (ends[0] - ends[1]).abs().max() > 10
-        assert (walk[0] - ends[0]).abs().max() <= 1  # drawn in a batch of another size: within rounding
+        assert (walk[0] - ends[0]).abs().max() <= 1
         assert (walk[FRAMES] - ends[1]).abs().max() <= 1
         assert (walk[1:] - walk[1:].flip(0)).abs().max() <= 1
         steps = (walk[1:] - walk[:-1]).abs().float().mean(dim=(1, 2, 3))
         assert 0 < steps.max() < (ends[0] - ends[1]).abs().float().mean() / 3  # no jump on the way
+
+
+def test_an_unconditional_generator_has_no_class() -> None:
+    generator = MLPGenerator((1, 8, 8), latent_dim=4, hidden=[8])
+    player = Player(Sampler(generator))
+    first, second = Pick(Settings(), 3), Pick(Settings(), 4)
+    ends = player.walk(first, second)[[0, FRAMES]]
+    assert (ends.int() - player.pictures([first, second]).int()).abs().max() <= 1
+    with pytest.raises(InputError, match="unconditional"):
+        player.grid(Settings(label=1))
 
 
 def test_clicks_make_a_and_b_in_turn() -> None:
