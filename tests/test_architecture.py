@@ -91,6 +91,7 @@ WITHOUT_TORCH = {
     "commands.compute_reference",
     "commands.compare",
     "commands.benchmark",
+    "commands.playground",
 }
 """What answers --help and refuses flags: at its top it imports the standard library, these two, and its like."""
 LIGHT = {"jsonargparse", "yaml"}

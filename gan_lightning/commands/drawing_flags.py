@@ -17,12 +17,17 @@ def add_checkpoint(parser: ArgumentParser) -> None:
     parser.add_argument("--trust", default="", help="modules of one's own, a,b, that the checkpoint may name")
 
 
+def add_device(parser: ArgumentParser) -> None:
+    """Where it draws."""
+    parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, mps; auto is the GPU where there is one")
+
+
 def add_drawing(parser: ArgumentParser) -> None:
-    """The same, and how it draws, and where."""
+    """Both, and how it draws."""
     add_checkpoint(parser)
+    add_device(parser)
     parser.add_argument("--truncation", type=float | None, help="beyond this no latent lies; 0.7 draws typical images")
     parser.add_argument("--batch_size", type=int, default=64, help="images at a time")
-    parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, mps; auto is the GPU where there is one")
 
 
 def parse_drawing(parser: ArgumentParser, groups: Sequence[Sequence[str]]) -> Namespace:
