@@ -49,7 +49,7 @@ def _folder(data: ImageFolder, model: GAN) -> DataReport:
     splits = data.files.values()
     found = survey([files.folder / path for files in splits for path in files.paths])
     labels = Counter(data.class_names[label] for files in splits for label in files.labels or ())
-    corrupt = [f"{path} ({why})" for split in data.files for path, why in data.corrupt(split).items()]
+    corrupt = [plain(f"{path} ({why})") for split in data.files for path, why in data.corrupt(split).items()]
     train = len(data.files["train"].paths) - len(data.corrupt("train"))
     return DataReport(
         _found(data, found, labels, corrupt), _treatment(data, found, train), _hints(data, model, found, labels, train)
@@ -66,7 +66,7 @@ def _found(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: list
         (small_w, small_h), (w, h), (large_w, large_h) = (found.sizes[i] for i in (0, len(found.sizes) // 2, -1))
         sizes = f"smallest {small_w}x{small_h}, median {w}x{h}, largest {large_w}x{large_h}"
         rows.append(("width x height", f"{sizes} pixels"))
-    rows += [("formats", _counts(found.formats)), ("modes", _counts(found.modes))]
+    rows += [(name, _counts(dict(of.most_common()))) for name, of in (("formats", found.formats), ("modes", found.modes))]
     if found.copies:
         rows.append(("copies", f"{_files(found.copies)} with the bytes of another one"))
     if corrupt:
@@ -99,7 +99,7 @@ def _hints(data: ImageFolder, model: GAN, found: Survey, labels: Counter[str], t
         hints.append(
             f"{train:,} images are few, and the discriminator may learn them by heart: --model.augmentation DiffAugment"
         )
-    if labels and not model.generator.conditional:
+    if len(labels) > 1 and not model.generator.conditional:
         hints.append(
             f"the networks are not told the {len(labels)} classes: for samples of a class, "
             "--model.generator.conditioning concatenation --model.discriminator.conditioning projection"

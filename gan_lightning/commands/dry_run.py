@@ -8,7 +8,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 from gan_lightning.commands.data_report import Rows, megabytes, plain, report_on
-from gan_lightning.commands.rehearsal import WARM_UP, Cost, rehearse
+from gan_lightning.commands.rehearsal import Cost, rehearse
 from gan_lightning.data import ImageDataModule, ImageFolder
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
@@ -103,7 +103,7 @@ def _time(cost: Cost, begun_at: int, seconds: float) -> Rows:
     if not cost.steps:
         return [("the run", f"{steps:,} steps: nothing is left to train; give a larger --max_steps or --max_epochs")]
     rate = cost.step_images / cost.step_seconds
-    of = f"on {cost.device}, the mean of {cost.steps} after {WARM_UP} of warm-up"
+    of = f"on {cost.device}, the mean of {cost.steps} after {cost.warm_up} of warm-up"
     return [
         ("a step", f"{cost.step_seconds * 1000:,.1f} ms, {rate:,.0f} images a second ({of})"),
         ("an epoch", f"{cost.epoch_steps:,} steps, {duration(cost.epoch_steps * cost.step_seconds)}"),

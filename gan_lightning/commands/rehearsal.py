@@ -22,7 +22,7 @@ from gan_lightning.trainer import make_trainer
 
 WARM_UP = 3  # steps before the clock starts
 STEPS = 16  # that are timed: a multiple of how often penalties are usually applied
-SECONDS = 20.0  # after which no further step is begun
+SECONDS = 20.0  # after which no further step is begun; a quarter of them are for the warm-up
 QUIET: dict[str, Any] = {
     "logger": False,
     "enable_checkpointing": False,
@@ -46,6 +46,7 @@ class Cost:
         most_seconds: of the whole run, where its settings say so.
         epoch_steps: generator updates of an epoch.
         step_images: real images that one update looks at, of all processes together.
+        warm_up: how many steps came before the clock was started.
         steps: how many were timed.
         step_seconds: what one took, on average; 0 where none was made.
         peak_bytes: the most memory that was taken: of the device, or of the process on the CPU.
@@ -57,6 +58,7 @@ class Cost:
     most_seconds: float | None = None
     epoch_steps: int = 0
     step_images: int = 0
+    warm_up: int = 0
     steps: int = 0
     step_seconds: float = 0.0
     peak_bytes: int = 0
@@ -71,7 +73,7 @@ class Cost:
 
 
 class Stopwatch(Callback):
-    """Times :data:`STEPS` steps after :data:`WARM_UP`, or those of :data:`SECONDS`, and then ends the run.
+    """Times :data:`STEPS` steps after :data:`WARM_UP`, fewer where :data:`SECONDS` are over, and then ends the run.
 
     Attributes:
         cost: what it found.
@@ -81,7 +83,6 @@ class Stopwatch(Callback):
 
     def __init__(self) -> None:
         self._started = self._begun = 0.0
-        self._first: int | None = None  # the step after which the clock was started
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.cost = Cost(pl_module.device)
@@ -95,16 +96,17 @@ class Stopwatch(Callback):
         self._started = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        step = trainer.global_step
-        late = trainer.strategy.reduce_boolean_decision(time.perf_counter() - self._started > SECONDS, all=False)
-        if self._first is None:
+        cost, step = self.cost, trainer.global_step
+        seconds = SECONDS if cost.warm_up else SECONDS / 4
+        late = trainer.strategy.reduce_boolean_decision(time.perf_counter() - self._started > seconds, all=False)
+        if not cost.warm_up:
             if step == WARM_UP or late:
-                self._first, self._begun = step, now()
-        elif step == self._first + STEPS or late:
+                cost.warm_up, self._begun = step, now()
+        elif step == cost.warm_up + STEPS or late:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._first is not None and (steps := trainer.global_step - self._first):
+        if self.cost.warm_up and (steps := trainer.global_step - self.cost.warm_up):
             self.cost.steps, self.cost.step_seconds = steps, (now() - self._begun) / steps
         self.cost.peak_bytes = peak_bytes(pl_module.device)
         kept = [leaf for optimizer in trainer.optimizers for leaf in tree_leaves(dict(optimizer.state))]

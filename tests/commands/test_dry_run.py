@@ -87,9 +87,9 @@ def test_a_folder_is_reported_and_nothing_is_left(photos: Path, tmp_path: Path) 
     assert data["files"].startswith("40: ")
     assert train + held_out == 40
     assert data["classes"] == "cats 36, dogs 4"
-    assert data["width x height"] == "smallest 12x10, median 30x38, largest 30x57 pixels"
-    assert data["formats"] == "PNG 1, JPEG 39"
-    assert data["modes"] == "RGBA 1, L 4, RGB 35"
+    assert data["width x height"] == "smallest 12x10, median 30x40, largest 30x57 pixels"
+    assert data["formats"] == "JPEG 39, PNG 1"
+    assert data["modes"] == "RGB 35, L 4, RGBA 1"
     assert data["copies"] == "1 file with the bytes of another one"
     assert data["cannot be read"] == "1 file:"
     assert re.match(r"photos/cats/cut\.jpg \(.*truncated.*\)", data["cannot be read+"])
@@ -168,7 +168,7 @@ def test_grey_images_in_colour_are_noticed(tmp_path: Path, capsys: pytest.Captur
     assert "grey" not in " ".join(report["To think of"].values())
 
 
-@pytest.mark.parametrize("limit", [["--max_steps", "500"], ["--max_epochs", "10"], ["--max_time", "00:00:10:00"]])
+@pytest.mark.parametrize("limit", [["--max_steps", "500"], ["--max_epochs", "10"], ["--max_time", "00:00:00:10"]])
 def test_of_any_data_the_run_is_estimated(limit: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*DIGITS, *limit]) == 0
     report = sections(capsys.readouterr().out)
@@ -176,7 +176,7 @@ def test_of_any_data_the_run_is_estimated(limit: list[str], tmp_path: Path, caps
     assert report["Data"]["classes"].startswith("0 142, 1 146, ")
     assert report["What is done with it"]["classes"] == "both networks are told them"
     steps, seconds = number(report["Time"]["the run"]), number(report["Time"]["a step"]) / 1000
-    assert steps == pytest.approx({"500": 500, "10": 10 * (1437 // 64)}.get(limit[1], 600 / seconds), rel=0.1)
+    assert steps == pytest.approx({"500": 500, "10": 10 * (1437 // 64)}.get(limit[1], 10 / seconds), rel=0.1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -218,7 +218,7 @@ def test_slow_steps_end_it_sooner(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert main(DIGITS) == 0
     step = sections(capsys.readouterr().out)["Time"]["a step"]
     assert 100 < number(step) < 150
-    assert re.search(r"the mean of [1-3] after 3 of warm-up", step)
+    assert re.search(r"the mean of [1-3] after [12] of warm-up", step)
 
 
 @pytest.mark.parametrize(
