@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -120,6 +121,15 @@ def test_every_link_of_the_readme_leads_to_a_file() -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
     assert len(links) > 20
     assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_links_of_pages_to_the_repository_become_names() -> None:
+    """But those that lead nowhere, which MkDocs then refuses."""
+    rewritten = runpy.run_path(str(ROOT / "docs" / "tools" / "links.py"))["on_page_markdown"]
+    assert rewritten("[checkpoint.py](../gan_lightning/checkpoint.py)") == "`gan_lightning/checkpoint.py`"
+    assert rewritten("the [README](../README.md).") == "the README (`README.md`)."
+    for left in ("[x](../gan_lightning/nowhere.py)", "[metrics](metrics.md#names)", "![grid](images/grid.png)"):
+        assert rewritten(left) == left
 
 
 def test_every_page_is_in_the_navigation() -> None:
