@@ -2,7 +2,8 @@
 # purpose, as often as docs/reliability.md says.   make docs: site/index.html.   PYTHON=python3.12 make ... picks another.
 PYTHON ?= python3
 BIN := .venv/bin
-export NO_MKDOCS_2_WARNING := 1  # what another release would be like; --quiet, which hides it too, lets broken links pass
+# MkDocs says nothing of another release then; --quiet, which would do that, too, lets broken links pass
+export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: train test test-faults docs clean
 .DELETE_ON_ERROR:

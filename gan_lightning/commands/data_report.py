@@ -60,7 +60,10 @@ def _found(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: list
     train, test = data.files["train"], data.files["test"]
     held_out = "a tenth, by a hash of the path" if test.folder == data.root else "the folder test"
     count = len(train.paths) + len(test.paths)
-    rows = [("files", f"{count:,}: {len(train.paths):,} to train on, {len(test.paths):,} held out ({held_out})")]
+    rows = [
+        ("folder", plain(str(data.root))),
+        ("files", f"{count:,}: {len(train.paths):,} to train on, {len(test.paths):,} held out ({held_out})"),
+    ]
     rows += _classes(labels)
     if found.sizes:
         (small_w, small_h), (w, h), (large_w, large_h) = (found.sizes[i] for i in (0, len(found.sizes) // 2, -1))

@@ -7,7 +7,7 @@ from jsonargparse import Namespace
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import nn
 
-from gan_lightning.commands.data_report import Rows, megabytes, plain, report_on
+from gan_lightning.commands.data_report import Rows, megabytes, report_on
 from gan_lightning.commands.rehearsal import Cost, rehearse
 from gan_lightning.data import ImageDataModule, ImageFolder
 from gan_lightning.errors import InputError
@@ -34,7 +34,7 @@ def dry_run(objects: Namespace, begun_at: int) -> None:
     del arguments["default_root_dir"]
     refused = _read(data)
     report = report_on(data, model)
-    _section(f"Data: {type(data).__name__}, {plain(str(data.root))}", report.found)
+    _section(f"Data: {type(data).__name__}", report.found)
     _section("What is done with it", report.treatment)
     _section("Networks", _networks(model, data))
     cost = rehearse(model, data, objects.schedules, arguments)

@@ -84,6 +84,7 @@ def test_a_folder_is_reported_and_nothing_is_left(photos: Path, tmp_path: Path) 
     report = sections(done.stdout)
     data = report["Data"]
     train, held_out = map(int, re.findall(r"(\d+) (?:to train on|held out)", data["files"]))
+    assert data["folder"] == "photos"
     assert data["files"].startswith("40: ")
     assert train + held_out == 40
     assert data["classes"] == "cats 36, dogs 4"
