@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 Values = Mapping[str, float]
 """Measured values by name; one that could not be measured is not there."""
@@ -45,9 +46,23 @@ def separation(real_logits: Tensor, fake_logits: Tensor) -> float:
     return float((real.mean() - fake.mean()) / deviation.clamp(min=1e-12))
 
 
-def saturation(images: Tensor) -> float:
-    """The share of values, 0 to 1, that lie within half a grey level of black or white, or beyond, of images in [-1, 1]."""
-    return float((images.abs() >= 1 - 1 / 255).double().mean())
+def saturation(images: Tensor, real: Tensor) -> float:
+    """How many of the grey values of real images are black or white in generated ones: 0 none, 1 all, so that no grey is left.
+
+    Black and white is what lies within half a grey level of -1 or 1, or beyond.
+
+    Args:
+        images: in [-1, 1], of any shape.
+        real: likewise.
+    """
+    share, usual = (float((values.abs() >= 1 - 1 / 255).double().mean()) for values in (images, real))
+    return max(0.0, (share - usual) / (1 - usual)) if usual < 1 else 0.0
+
+
+def coarse(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) as vectors (N, D) of at most 16x16 pixels, float, to look for copies by."""
+    height, width = images.shape[2:]
+    return adaptive_avg_pool2d(images.float(), (min(height, 16), min(width, 16))).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -97,22 +112,29 @@ SYMPTOMS = (
         "give it more images, --model.augmentation DiffAugment, or a smaller discriminator",
     ),
     Symptom(
-        "too strong discriminator",
-        ("separation",),
-        lambda v: v["separation"] > 20,
+        "memorising",
+        ("nearest_training",),
+        lambda v: v["nearest_training"] < 0.5,
         lambda v: (
-            f"the discriminator tells generated from real images without effort ({v['separation']:.0f} standard deviations lie "
-            "between them), and the generator learns nothing from it"
+            f"samples lie {v['nearest_training']:.2f} times as far from training images as held-out images do: they are copies"
+        ),
+        "give it more images, or --model.augmentation DiffAugment",
+    ),
+    Symptom(
+        "too strong discriminator",
+        ("real_logits", "fake_logits", "separation"),
+        lambda v: v["real_logits"] - v["fake_logits"] > 30 and v["separation"] > 4,
+        lambda v: (
+            f"the discriminator is certain of every image (logits of {v['real_logits']:.0f} for real ones and "
+            f"{v['fake_logits']:.0f} for generated ones), and the generator learns nothing from it"
         ),
         "try --model.penalty R1, or a smaller --model.discriminator_optimizer.lr",
     ),
     Symptom(
         "saturation",
         ("saturation",),
-        lambda v: v["saturation"] > 0.5,
-        lambda v: (
-            f"samples have {v['saturation']:.0%} more black and white pixels than real images: the generator is saturated"
-        ),
+        lambda v: v["saturation"] > 0.8,
+        lambda v: f"{v['saturation']:.0%} of what should be grey is black or white in the samples: the generator is saturated",
         "try a smaller --model.generator_optimizer.lr",
     ),
     Symptom(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gan_lightning.health import SYMPTOMS, Symptom, overfitting, saturation, separation, spread
+from gan_lightning.health import SYMPTOMS, Symptom, coarse, overfitting, saturation, separation, spread
 from gan_lightning.images import to_float
 
 
@@ -43,10 +43,20 @@ def test_separation_counts_standard_deviations_on_any_scale() -> None:
     assert separation(fake, real) == pytest.approx(-separation(real, fake))
 
 
-def test_saturation_is_the_share_of_black_and_white() -> None:
-    levels = torch.tensor([[0, 255, 255, 0], [1, 254, 128, 127]], dtype=torch.uint8)
-    assert saturation(to_float(levels)) == 0.5
-    assert saturation(torch.full((3, 3), 1.7)) == 1.0
+def test_saturation_is_the_share_of_grey_that_is_lost() -> None:
+    levels = to_float(torch.tensor([[0, 255, 255, 0], [1, 254, 128, 127]], dtype=torch.uint8))  # half is grey
+    assert saturation(levels, levels) == 0.0
+    assert saturation(torch.full((3, 3), 1.7), levels) == 1.0
+    assert saturation(torch.tensor([1.0, -1.0, 0.9, 1.1]), levels) == 0.5  # a quarter is grey
+    assert saturation(torch.zeros(4), levels) == 0.0  # all is
+    assert saturation(torch.zeros(4), torch.ones(4)) == 0.0  # drawings in black and white have none to lose
+
+
+def test_copies_are_looked_for_at_most_at_sixteen_pixels() -> None:
+    small, large = torch.rand(3, 1, 8, 8), torch.rand(3, 3, 64, 32)
+    assert torch.equal(coarse(small), small.flatten(1))
+    assert coarse(large).shape == (3, 3 * 16 * 16)
+    assert torch.allclose(coarse(large)[:, 0], large[:, 0, :4, :2].mean((1, 2)))
 
 
 HEALTHY = {
@@ -54,7 +64,10 @@ HEALTHY = {
     "feature_diversity": 0.8,
     "classes": 1.0,
     "overfitting": 0.1,
+    "nearest_training": 0.9,
     "separation": 2.0,
+    "real_logits": 1.0,
+    "fake_logits": -1.0,
     "saturation": 0.02,
     "generator_gradient_norm": 0.1,
 }
@@ -73,8 +86,8 @@ def test_nothing_is_wrong_with_healthy_values(symptom: Symptom) -> None:
         ("mode collapse", "feature_diversity", 0.21, 0.19),
         ("mode collapse", "classes", 0.4, 0.3),
         ("overfitting of the discriminator", "overfitting", 0.79, 0.81),
-        ("too strong discriminator", "separation", 19.0, 21.0),
-        ("saturation", "saturation", 0.49, 0.51),
+        ("memorising", "nearest_training", 0.51, 0.49),
+        ("saturation", "saturation", 0.79, 0.81),
         ("vanished gradient", "generator_gradient_norm", 2e-6, 5e-7),
     ],
 )
@@ -86,3 +99,9 @@ def test_a_bound_from_both_sides(name: str, value: str, well: float, ill: float)
     text = symptoms[name].text(values)
     assert "\n" not in text
     assert any(shown in text for shown in (f"{ill:.0%}", f"{ill:.2f}", f"{ill:.0f}", f"{ill:.1e}"))
+
+
+@pytest.mark.parametrize(("real", "separation", "ill"), [(28.0, 5.0, False), (32.0, 3.9, False), (32.0, 4.1, True)])
+def test_certainty_counts_where_nothing_is_between(real: float, separation: float, ill: bool) -> None:
+    values = HEALTHY | {"real_logits": real, "separation": separation}  # a critic's logits are as large as its images
+    assert [symptom.name for symptom in SYMPTOMS if symptom.is_there(values)] == ["too strong discriminator"] * ill

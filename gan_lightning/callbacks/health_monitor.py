@@ -17,19 +17,18 @@ from gan_lightning.checkpoint import link
 from gan_lightning.data.base import ImageDataModule, Images
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
-from gan_lightning.health import SYMPTOMS, overfitting, saturation, separation, spread
+from gan_lightning.health import SYMPTOMS, coarse, overfitting, saturation, separation, spread
 from gan_lightning.images import to_float, to_uint8
 from gan_lightning.latents import latents
 from gan_lightning.measure import make_extractor
 from gan_lightning.metrics.classifier import Classifier
-from gan_lightning.metrics.evaluator import choose
 from gan_lightning.metrics.features import Extractor, untouched_random_numbers
 from gan_lightning.metrics.functional import nearest
 
 ROWS, COLUMNS = 16, 8
 """Of the images that are looked at: 128 of each kind, in rows of one class where there are labels."""
-MOST_REFERENCES = 10_000
-"""Training images among which the nearest is looked for."""
+REFERENCES = (32, 64)
+"""Rows and columns of the training images among which the nearest is looked for: all of a small data set."""
 
 BEGINNING = 3
 """Measurements that are not judged: a generator begins with one grey image."""
@@ -50,10 +49,11 @@ class HealthMonitor(Callback):
     - ``real_logits``, ``held_out_logits``, ``fake_logits``: means. ``separation``: standard deviations between real and
       generated ones. ``overfitting``: 0 where held-out images are judged as training images, 1 where as generated ones
       (Karras et al. 2020, equation 1).
-    - ``saturation``: the share of black and white values in the samples, less that in real images.
-    - ``classes``, ``nearest_training``, where there is an extractor: the share of the data's classes that the samples
-      cover, and the median distance of a sample to its nearest training image, over that of held-out images: near 0
-      where samples are copies.
+    - ``saturation``: how much of what is grey in real images is black or white in the samples, 0 to 1.
+    - ``nearest_training``: the median distance of a sample to the nearest of 2,048 training images, over that of held-out
+      images, in pixels: near 0 where samples are copies of a small data set.
+    - ``classes``, ``nearest_training_features``, where there is an extractor: the share of the data's classes that the
+      samples cover, and the same distance in its features.
 
     The first measurements, which see a beginning, are not judged. A symptom counts when two in a row have it. The last
     checkpoint of before a symptom is kept as ``checkpoints/healthy.ckpt``.
@@ -61,8 +61,8 @@ class HealthMonitor(Callback):
     Args:
         every_n_steps: how often, in generator updates; 0 measures nothing. Each time costs about as much as two updates.
         stop: whether to end the run where a symptom is found.
-        extractor: what ``classes`` and ``nearest_training`` are measured with: ``classifier`` of the data set (trained on first
-            use), ``inception``, or ``none``. ``auto`` is what metrics are measured with, where that is a classifier.
+        extractor: what ``classes`` and ``nearest_training_features`` are measured with: ``classifier`` of the data set (trained on
+            first use), ``inception``, or ``none``. ``auto`` is what metrics are measured with, where that is a classifier.
         seed: of the latents.
 
     Raises:
@@ -86,7 +86,8 @@ class HealthMonitor(Callback):
         self._train: Images | None = None
         self._held_out: Images | None = None
         self._extractor: Extractor | None = None
-        self._references = torch.empty(0)  # features (N, D) of training images
+        self._references = torch.empty(0)  # coarse pixels (N, D) of training images
+        self._reference_features = torch.empty(0)  # (N, F)
         self._kept_at = -1  # the step of healthy.ckpt
         self._folder = Path()
 
@@ -113,10 +114,10 @@ class HealthMonitor(Callback):
             except InputError:  # there are too few images to hold any out
                 self._held_out = None
             self._extractor = self._choose(trainer, data, device)
+            references = data.examples(*REFERENCES)[0].to(device)
+            self._references = coarse(references)
             if self._extractor is not None:
-                images, _ = data.images("train")
-                chosen = choose(len(images), min(len(images), MOST_REFERENCES))
-                self._references = torch.cat([self._extractor(images[part])[0].cpu() for part in torch.split(chosen, 500)])
+                self._reference_features = torch.cat([self._extractor(part)[0] for part in torch.split(references, 256)])
 
     def _choose(self, trainer: Trainer, data: ImageDataModule, device: torch.device) -> Extractor | None:
         """The extractor that the settings mean."""
@@ -155,20 +156,21 @@ class HealthMonitor(Callback):
             fake_features, fake_logits = model.examine(fake, labels)
             held_out_logits = None
             if self._held_out is not None:
-                images, own = self._held_out
-                held_out_logits = model.examine(to_float(images), own if model.generator.conditional else None)[1]
+                held_out, own = self._held_out
+                held_out_logits = model.examine(to_float(held_out), own if model.generator.conditional else None)[1]
         values = {
             "real_logits": float(real_logits.mean()),
             "fake_logits": float(fake_logits.mean()),
             "separation": separation(real_logits, fake_logits),
             "pixel_diversity": _ratio(spread(fake, labels), spread(to_float(real), labels)),
             "feature_diversity": _ratio(spread(fake_features, labels), spread(real_features, labels)),
-            "saturation": saturation(fake) - saturation(to_float(real)),
+            "saturation": saturation(fake, to_float(real)),
             "generator_gradient_norm": float(gradient_norm(model.trainer.optimizers[0])),
         }
         if held_out_logits is not None:
             values["held_out_logits"] = float(held_out_logits.mean())
             values["overfitting"] = overfitting(real_logits, held_out_logits, fake_logits)
+            values["nearest_training"] = self._distance(coarse(to_uint8(fake)), coarse(held_out), self._references)
         if self._extractor is not None:
             values |= self._compare(self._extractor, to_uint8(fake))
         return values
@@ -180,9 +182,15 @@ class HealthMonitor(Callback):
         if logits is not None and 4 * logits.shape[1] <= len(fake):  # else chance alone leaves classes out
             values["classes"] = float((logits.argmax(1).bincount(minlength=logits.shape[1]) >= 2).double().mean())
         if self._held_out is not None:
-            usual = nearest(extractor(self._held_out[0])[0].cpu(), self._references, 1)[0].median()
-            values["nearest_training"] = _ratio(float(nearest(features.cpu(), self._references, 1)[0].median()), float(usual))
+            usual, _ = extractor(self._held_out[0])
+            values["nearest_training_features"] = self._distance(features, usual, self._reference_features)
         return values
+
+    @staticmethod
+    def _distance(samples: Tensor, held_out: Tensor, references: Tensor) -> float:
+        """The median distance (N, D) of samples to the nearest of the references, over that of held-out images."""
+        mine, usual = (float(nearest(vectors, references, 1)[0].median()) for vectors in (samples, held_out))
+        return _ratio(mine, usual)
 
     def _conclude(self, trainer: Trainer) -> None:
         """Say what has come and what has gone."""

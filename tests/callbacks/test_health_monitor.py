@@ -91,16 +91,19 @@ def test_a_generator_frozen_on_one_image_is_told(capsys: pytest.CaptureFixture[s
     assert "mode collapse; there is no good checkpoint; try" in said[0]
 
 
-def test_what_was_healthy_is_kept_and_what_is_over_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    callbacks = [Freeze(251, 400), TrainingLog(), HealthMonitor(every_n_steps=25), Checkpoints(every_n_steps=40)]
-    fit(digits_gan(), callbacks=callbacks, max_steps=430, enable_checkpointing=True, default_root_dir=tmp_path)
-    said = [line for line in capsys.readouterr().out.splitlines() if "step " in line]
+@pytest.mark.parametrize(("end", "steps", "kept"), [(10**9, 320, 242), (400, 430, 418)])
+def test_what_was_healthy_is_kept_and_what_is_over_is_told(
+    end: int, steps: int, kept: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    callbacks = [Freeze(251, end), TrainingLog(), HealthMonitor(every_n_steps=25), Checkpoints(every_n_steps=40)]
+    fit(digits_gan(), callbacks=callbacks, max_steps=steps, enable_checkpointing=True, default_root_dir=tmp_path)
+    first, *others = [line for line in capsys.readouterr().out.splitlines() if "step " in line]
     healthy = tmp_path / "checkpoints" / "healthy.ckpt"
-    assert [line.split(":")[0] for line in said] == ["step 300", "step 425"], said
-    assert f"last good checkpoint: {healthy}" in said[0]
-    assert said[1] == "step 425: the mode collapse is over"
-    assert load_gan(healthy)["global_step"] == 242  # of an epoch's end, the last before the measurement at step 250
-    assert load_gan(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 430
+    assert first.startswith("step 300: samples have ")
+    assert f"; last good checkpoint: {healthy};" in first
+    assert others == (["step 425: the mode collapse is over"] if end < steps else [])
+    assert load_gan(healthy)["global_step"] == kept  # of an epoch's end between two measurements that were well
+    assert load_gan(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == steps
 
 
 def test_stop_ends_the_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,8 +188,10 @@ def test_classes_and_copies_are_measured_where_there_is_a_classifier(monkeypatch
     fit(model, Digits(), callbacks=[monitor], max_steps=2)
     assert monitor.latest["classes"] == pytest.approx(0.1)
     assert monitor.latest["nearest_training"] < 0.01  # copies
+    assert monitor.latest["nearest_training_features"] < 0.01
     fit(small_gan(), Digits(), callbacks=[monitor], max_steps=2)
-    assert monitor.latest["nearest_training"] > 1  # noise is far from all
+    assert monitor.latest["nearest_training_features"] > 1  # noise is far from all
+    assert monitor.latest["nearest_training"] > 1
 
 
 def test_data_without_held_out_images_is_watched_too(tmp_path: Path) -> None:
