@@ -61,8 +61,9 @@ class HealthMonitor(Callback):
     Args:
         every_n_steps: how often, in generator updates; 0 measures nothing. Each time costs about as much as two updates.
         stop: whether to end the run where a symptom is found.
-        extractor: what ``classes`` and ``nearest_training_features`` are measured with: ``classifier`` of the data set (trained on
-            first use), ``inception``, or ``none``. ``auto`` is what metrics are measured with, where that is a classifier.
+        extractor: what ``classes`` and ``nearest_training_features`` are measured with: ``classifier`` of the data set
+            (trained on first use), ``inception``, or ``none``. ``auto`` is what metrics are measured with, where that is a
+            classifier.
         seed: of the latents.
 
     Raises:
