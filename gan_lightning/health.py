@@ -104,7 +104,7 @@ SYMPTOMS = (
     Symptom(
         "overfitting of the discriminator",
         ("overfitting",),
-        lambda v: v["overfitting"] > 0.8,
+        lambda v: v["overfitting"] > 0.9,
         lambda v: (
             f"the discriminator takes held-out images for generated ones (overfitting {v['overfitting']:.2f} of 1): it knows "
             "the training images by heart"

@@ -85,7 +85,7 @@ def test_nothing_is_wrong_with_healthy_values(symptom: Symptom) -> None:
         ("mode collapse", "pixel_diversity", 0.21, 0.19),
         ("mode collapse", "feature_diversity", 0.21, 0.19),
         ("mode collapse", "classes", 0.4, 0.3),
-        ("overfitting of the discriminator", "overfitting", 0.79, 0.81),
+        ("overfitting of the discriminator", "overfitting", 0.89, 0.91),
         ("memorising", "nearest_training", 0.51, 0.49),
         ("saturation", "saturation", 0.79, 0.81),
         ("vanished gradient", "generator_gradient_norm", 2e-6, 5e-7),

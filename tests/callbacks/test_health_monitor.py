@@ -121,7 +121,7 @@ def test_a_small_data_set_known_by_heart_is_told(capsys: pytest.CaptureFixture[s
 
     monitor = HealthMonitor(every_n_steps=100)
     fit(digits_gan(), Few(batch_size=32), callbacks=[monitor], max_steps=2000)
-    assert monitor.latest["overfitting"] > 0.8
+    assert monitor.latest["overfitting"] > 0.9
     assert "it knows the training images by heart" in capsys.readouterr().out
 
 
