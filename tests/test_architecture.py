@@ -50,9 +50,11 @@ ALLOWED: dict[str, set[str]] = {
     },
     "trainer": LEAVES | {"checkpoint", "regularizers"},
     "inference": LEAVES | {"checkpoint", "images", "latents", "networks.base"},
+    "inversion": {"errors", "inference"},
     "commands": LEAVES
-    | {"callbacks", "checkpoint", "commands", "data", "gan", "images", "inference", "latents", "losses", "measure", "metrics"}
-    | {"augment", "ema", "networks", "pictures", "regularizers", "schedules", "trainer"},
+    | {"callbacks", "checkpoint", "commands", "data", "gan", "images", "inference", "inversion"}
+    | {"augment", "ema", "latents", "losses", "measure", "metrics", "networks", "pictures", "regularizers", "schedules"}
+    | {"trainer"},
 }
 WITHOUT_LIGHTNING = {
     "errors",
@@ -69,6 +71,7 @@ WITHOUT_LIGHTNING = {
     "pictures",
     "networks",
     "inference",
+    "inversion",
     "latents",
     "metrics",
 }
@@ -80,6 +83,8 @@ WITHOUT_TORCH = {
     "commands.measuring_flags",
     "commands.drawing_flags",
     "commands.sample",
+    "commands.interpolate",
+    "commands.invert",
     "commands.evaluate",
     "commands.compute_reference",
     "commands.compare",

@@ -36,7 +36,10 @@ def draw(config: Namespace) -> None:
         sampler = load_sampler(config, device)
         labels = _labels(sampler, config)
         writers = {".png": _write_grid, ".npz": _write_array}
-        writers.get(Path(config.output).suffix, _write_folder)(config, sampler, labels)
+        try:
+            writers.get(Path(config.output).suffix, _write_folder)(config, sampler, labels)
+        except OSError as error:
+            raise InputError(f"--output {config.output}: cannot be written ({error.strerror})") from error
 
 
 def _labels(sampler: Sampler, config: Namespace) -> Tensor | None:
@@ -120,6 +123,7 @@ def _prepare(folder: Path, description: dict[str, Any]) -> None:
     path = folder / DESCRIPTION
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_parts(folder)
         if not path.is_file():
             if any(not entry.name.startswith(".") for entry in folder.iterdir()):
                 raise InputError(f"--output {folder}: there are files in it that sample.py did not draw; name another folder")
@@ -133,4 +137,3 @@ def _prepare(folder: Path, description: dict[str, Any]) -> None:
     if not isinstance(earlier, dict) or earlier != description:
         other = [name for name in description if not isinstance(earlier, dict) or earlier.get(name) != description[name]]
         raise InputError(f"--output {folder}: what is there was drawn with another {' and '.join(other)}; name another folder")
-    remove_parts(folder)

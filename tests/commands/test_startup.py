@@ -16,7 +16,7 @@ from gan_lightning.commands.real_images import make_data
 from gan_lightning.data import Digits
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-COMMANDS = ["evaluate", "compute_reference", "compare", "benchmark"]
+COMMANDS = ["evaluate", "compute_reference", "compare", "benchmark", "sample", "interpolate", "invert"]
 """All but train: their flags are read without torch."""
 PROGRAM = """
 import runpy, sys
@@ -68,6 +68,33 @@ def test_help(command: str) -> None:
         ("evaluate", ". --real a --data MNIST --data.root b", "--real a and --data MNIST: give one of them"),
         ("evaluate", "nowhere.ckpt", "nowhere.ckpt: no such file or folder"),
         ("evaluate", ". --trust a.b", "--trust a.b: give the names of top-level modules"),
+        ("sample", "", "checkpoint is missing: name it"),
+        ("sample", "nowhere.ckpt", "nowhere.ckpt: no such file"),
+        ("sample", ". --num_images 0", "--num_images 0: give at least 1"),
+        ("sample", ". --columns 0", "--columns 0: give at least 1"),
+        ("sample", ". --seed -1", "--seed -1: give at least 0"),
+        ("sample", ". --truncation 0", "--truncation 0.0: give a number above 0"),
+        ("sample", ". --class 1,-2", "--class 1,-2: give whole numbers of at least 0"),
+        ("sample", ". --output b.npz", "--output b.npz: it is there already, and nothing is overwritten"),
+        ("sample", ". --output b.jpg", "--output b.jpg: give the name of a .png, an .npz, or a folder"),
+        ("sample", ". --output b.PNG", "--output b.PNG: give the name of a .png, an .npz, or a folder"),
+        ("interpolate", ". --seeds 1,x", "--seeds 1,x: give whole numbers of at least 0"),
+        ("interpolate", ". --frames 0", "--frames 0: give at least 1"),
+        ("interpolate", ". --output walk.avi", "--output walk.avi: the name must end in .png, .gif or .mp4"),
+        ("interpolate", ". --neighbours 3 --output walk.gif", "--output walk.gif: neighbours are shown in a .png"),
+        ("interpolate", ". --data MNIST", "--data: only with --neighbours"),
+        ("interpolate", ". --neighbours 3 --real a --split test", "--split test: only --data has splits"),
+        ("interpolate", ". --neighbours 3 --real a --data MNIST", "--real a and --data MNIST: give one"),
+        ("interpolate", ". --neighbours 3 --num_real 0", "--num_real 0: give at least 1"),
+        ("invert", ".", "image is missing: name it"),
+        ("invert", ". a.png", "a.png: no such file; name an image"),
+        ("invert", ". b.npz --hole 1,2,3", "--hole 1,2,3: give TOP,LEFT,HEIGHT,WIDTH in pixels"),
+        ("invert", ". b.npz --hole 1,2,3,0", "--hole 1,2,3,0: give TOP,LEFT,HEIGHT,WIDTH in pixels"),
+        ("invert", ". b.npz --hole 1,2,3,4 --mask b.npz", "--mask and --hole: give one of them"),
+        ("invert", ". b.npz --super_resolution 1", "--super_resolution 1: give at least 2"),
+        ("invert", ". b.npz --restarts 0", "--restarts 0: give at least 1"),
+        ("invert", ". b.npz --output b.gif", "--output b.gif: the name must end in .png"),
+        ("invert", ". b.npz --save_latent b.npz", "--save_latent b.npz: it is there already"),
         ("compute_reference", "", "name the real images, by one of --data and --real"),
         ("compute_reference", "--real a --num_real one", "--num_real: 'one' is not a whole number"),
         ("compute_reference", "--data MNIST --output a.pt", "--output a.pt: the name must end in .npz"),
