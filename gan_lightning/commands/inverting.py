@@ -46,9 +46,8 @@ def search(config: Namespace) -> None:
         task = _task(config, (channels, height, width))
         target = to_float(task.whole) if task.small is None and task.whole is not None else task.small
         assert target is not None
-        found = invert(
-            sampler, target, task.known, task.downscale, config["class"], config.restarts, config.steps, seed=config.seed
-        )
+        effort = {"restarts": config.restarts, "steps": config.steps, "seed": config.seed}
+        found = invert(sampler, target, task.known, task.downscale, config["class"], **effort)
     picture, columns = _picture(task, to_uint8(found.image))
     write_png(picture, Path(config.output))
     if config.save_latent is not None:
@@ -94,7 +93,7 @@ def _known(config: Namespace, height: int, width: int) -> Tensor | None:
 
 
 def _picture(task: Task, image: Tensor) -> tuple[Tensor, list[str]]:
-    """The columns side by side, uint8 (3, height, width), and what each is; ``image``, uint8 (1, C, H, W), is the generator's."""
+    """The columns side by side, uint8 (3, height, width), and what each is; ``image`` is the generator's, uint8."""
     columns = {} if task.whole is None else {"target": task.whole}
     if task.small is not None:
         rows = to_uint8(task.small).repeat_interleave(task.downscale, 2)

@@ -69,7 +69,7 @@ def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) ->
         on_first_process(config.data.prepare_data)
         return RealImages.of(config.data, config.split)
     if needed:
-        raise InputError("there is nothing to compare with: name real images by --data or --real, or statistics by --reference")
+        raise InputError("there is nothing to compare with: name real images by --data or --real")
     return None
 
 
