@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
+from tqdm import tqdm
 
 from gan_lightning.errors import InputError
 from gan_lightning.inference import Sampler
@@ -45,6 +46,7 @@ def invert(
     lr: float = 0.1,
     prior: float = 1e-3,
     seed: int = 0,
+    progress: bool = False,
 ) -> Inversion:
     """Find the latents whose images fit the targets best.
 
@@ -65,6 +67,7 @@ def invert(
         lr: the first learning rate.
         prior: the weight of the second term.
         seed: of the latents to start from.
+        progress: whether to draw a progress bar.
 
     Raises:
         InputError: a target that does not fit the generator's images, a mask under which nothing is known, a number out of
@@ -101,7 +104,7 @@ def invert(
     optimizer = Adam([z], lr)
     schedule = CosineAnnealingLR(optimizer, steps)
     with torch.enable_grad():
-        for _ in range(steps):
+        for _ in tqdm(range(steps), desc="Searching", unit=" steps", delay=1, disable=not progress, leave=False):
             loss = errors(generator(z, own)) + prior * z.square().mean(1)
             (z.grad,) = torch.autograd.grad(loss.sum(), [z])  # a latent's loss is no other's
             optimizer.step()

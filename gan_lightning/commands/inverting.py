@@ -26,15 +26,15 @@ class Task:
     """An image, and what of it is known.
 
     Attributes:
-        whole: uint8 (1, C, H, W); None where only a small one was given.
+        target: what is to be fitted, float (1, C, H / downscale, W / downscale) in [-1, 1].
+        whole: the image, uint8 (1, C, H, W); None where only a small one was given.
         known: bool (1, 1, H, W): where it is known; None where it is everywhere.
-        small: float (1, C, H / downscale, W / downscale) in [-1, 1], of low resolution; None where it is not asked for.
-        downscale: of ``small``.
+        downscale: above 1 for super-resolution.
     """
 
+    target: Tensor
     whole: Tensor | None
     known: Tensor | None = None
-    small: Tensor | None = None
     downscale: int = 1
 
 
@@ -44,10 +44,8 @@ def search(config: Namespace) -> None:
         sampler = load_sampler(config, device)
         channels, height, width = sampler.generator.image_shape
         task = _task(config, (channels, height, width))
-        target = to_float(task.whole) if task.small is None and task.whole is not None else task.small
-        assert target is not None
         effort = {"restarts": config.restarts, "steps": config.steps, "seed": config.seed}
-        found = invert(sampler, target, task.known, task.downscale, config["class"], **effort)
+        found = invert(sampler, task.target, task.known, task.downscale, config["class"], **effort, progress=True)
     picture, columns = _picture(task, to_uint8(found.image))
     write_png(picture, Path(config.output))
     if config.save_latent is not None:
@@ -62,16 +60,16 @@ def _task(config: Namespace, shape: tuple[int, int, int]) -> Task:
     path = Path(config.image)
     channels, height, width = shape
     if config.super_resolution is None:
-        known = _known(config, height, width)
-        return Task(read_file(path, shape).unsqueeze(0), known)
+        whole = read_file(path, shape).unsqueeze(0)
+        return Task(to_float(whole), whole, _known(config, height, width))
     factor = config.super_resolution
     if height % factor or width % factor:
         raise InputError(f"--super_resolution {factor}: give a divisor of the generator's {height}x{width} (height, width)")
     small = height // factor, width // factor
     if file_shape(path)[1:] == small:
-        return Task(None, None, to_float(read_file(path, (channels, *small)).unsqueeze(0)), factor)
+        return Task(to_float(read_file(path, (channels, *small)).unsqueeze(0)), None, downscale=factor)
     whole = read_file(path, shape).unsqueeze(0)
-    return Task(whole, None, avg_pool2d(to_float(whole), factor), factor)
+    return Task(avg_pool2d(to_float(whole), factor), whole, downscale=factor)
 
 
 def _known(config: Namespace, height: int, width: int) -> Tensor | None:
@@ -95,8 +93,8 @@ def _known(config: Namespace, height: int, width: int) -> Tensor | None:
 def _picture(task: Task, image: Tensor) -> tuple[Tensor, list[str]]:
     """The columns side by side, uint8 (3, height, width), and what each is; ``image`` is the generator's, uint8."""
     columns = {} if task.whole is None else {"target": task.whole}
-    if task.small is not None:
-        rows = to_uint8(task.small).repeat_interleave(task.downscale, 2)
+    if task.downscale > 1:
+        rows = to_uint8(task.target).repeat_interleave(task.downscale, 2)
         columns["low resolution"] = rows.repeat_interleave(task.downscale, 3)
     elif task.known is not None:
         columns["what is known"] = columns["target"].where(task.known, torch.tensor(GREY, dtype=torch.uint8))
@@ -110,13 +108,13 @@ def _print_errors(task: Task, found: Inversion) -> None:
     """How far the generator's image is from the target, in grey levels: where it is known, and elsewhere where one can tell."""
     if found.label is not None:
         print(f"  class: {int(found.label)}")
-    where = {(True, False): " at low resolution", (False, True): " where it is known"}
-    known = where.get((task.small is not None, task.known is not None), "")
-    print(f"  error (RMSE): {127.5 * float(found.loss) ** 0.5:.1f} grey levels{known}")
-    if task.whole is not None and (task.small is not None or task.known is not None):
+    where = " at low resolution" if task.downscale > 1 else "" if task.known is None else " where it is known"
+    print(f"  error (RMSE): {127.5 * float(found.loss) ** 0.5:.1f} grey levels{where}")
+    if task.whole is not None and where:
         squares = (found.image - to_float(task.whole)).square()
-        unknown = squares if task.known is None else squares[~task.known.expand_as(squares)]
-        print(f"  error (RMSE) of what was not known: {127.5 * float(unknown.mean()) ** 0.5:.1f} grey levels")
+        unseen = squares if task.known is None else squares[~task.known.expand_as(squares)]
+        elsewhere = "in full" if task.known is None else "in the hole"
+        print(f"  error (RMSE): {127.5 * float(unseen.mean()) ** 0.5:.1f} grey levels {elsewhere}, which was not looked at")
 
 
 def _save(found: Inversion, path: Path) -> None:
