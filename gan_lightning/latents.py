@@ -40,8 +40,8 @@ def truncated(z: Tensor, threshold: float) -> Tensor:
     """
     if not threshold > 0:
         raise InputError(f"truncation is {threshold}: give a number above 0, such as 0.7, beyond which no latent shall lie")
-    tail = torch.special.ndtr(torch.tensor(-threshold, dtype=torch.float64, device=z.device))
-    quantiles = tail + torch.special.ndtr(-z.double().abs()) * (1 - 2 * tail)  # of the lower half, which float64 resolves best
+    tail = torch.erfc(torch.tensor(threshold * 0.5**0.5, dtype=torch.float64, device=z.device)) / 2
+    quantiles = tail + torch.erfc(z.double().abs() * 0.5**0.5) / 2 * (1 - 2 * tail)  # of -|z|: near 0 float64 is finest
     return torch.special.ndtri(quantiles).clamp(min=-threshold).copysign(z).to(z.dtype)
 
 

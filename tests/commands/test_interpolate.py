@@ -1,7 +1,6 @@
 """The interpolate command, as users type it."""
 
 import re
-import sys
 from pathlib import Path
 
 import av
@@ -19,9 +18,6 @@ from gan_lightning.metrics import classifier
 from gan_lightning.pictures import grid
 from tests.commands.checkpoints import write_checkpoint
 from tests.commands.test_evaluate import LAST, SMALL, TINY, refused
-from tests.faults.runs import finish, start
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "interpolate.py"
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +37,12 @@ def table(said: str) -> list[list[float]]:
     return [*rows, [float(usual)]]
 
 
-def test_a_grid_has_a_row_for_each_leg(labelled: str) -> None:
+def test_a_grid_has_a_row_for_each_leg(labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
     args = [labelled, "--seeds", "5,6,7", "--class", "1", "--frames", "3"]
     gan = gan_lightning.load(labelled)
     walked = gan.interpolate([5, 6, 7], 1, 3)
-    code, said, error = finish(start(*args, program=[sys.executable, str(SCRIPT)]))
-    assert code == 0, error
-    assert said == "  2 legs of 3 pictures: walk.png\n"
+    assert main(args) == 0
+    assert capsys.readouterr().out == "  2 legs of 3 pictures: walk.png\n"
     assert torch.equal(read("walk.png"), grid(walked[[0, 1, 2, 3, 3, 4, 5, 6]], 4))
     assert main([*args, "--closed", "--output", "closed.png"]) == 0
     round_trip = gan.interpolate([5, 6, 7], 1, 3, closed=True)
