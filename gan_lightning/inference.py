@@ -138,10 +138,12 @@ class Sampler:
             latent.append(z[-1:])
         walked = torch.cat(latent)  # (N, latent_dim)
         images = []
-        for part in torch.arange(len(walked)).split(batch_size):
-            own, others = (None, None) if labels is None else (labels[first[part]], labels[second[part]])
-            within = own is None or others is None or torch.equal(own, others)
-            with nullcontext() if within else _blended(self.generator, others, weights[part]):
+        for part in torch.split(torch.arange(len(walked)), batch_size):
+            if labels is None:
+                images.append(self.draw(walked[part]).cpu())
+                continue
+            own, others = labels[first[part]], labels[second[part]]
+            with nullcontext() if torch.equal(own, others) else _blended(self.generator, others, weights[part]):
                 images.append(self.draw(walked[part], own).cpu())
         return torch.cat(images)
 

@@ -42,7 +42,8 @@ def truncated(z: Tensor, threshold: float) -> Tensor:
         raise InputError(f"truncation is {threshold}: give a number above 0, such as 0.7, beyond which no latent shall lie")
     tail = torch.erfc(torch.tensor(threshold * 0.5**0.5, dtype=torch.float64, device=z.device)) / 2
     quantiles = tail + torch.erfc(z.double().abs() * 0.5**0.5) / 2 * (1 - 2 * tail)  # of -|z|: near 0 float64 is finest
-    return torch.special.ndtri(quantiles).clamp(min=-threshold).copysign(z).to(z.dtype)
+    moved: Tensor = torch.special.ndtri(quantiles).clamp(min=-threshold).copysign(z).to(z.dtype)
+    return moved
 
 
 def spherical(start: Tensor, end: Tensor, weights: Tensor) -> Tensor:
@@ -58,7 +59,8 @@ def spherical(start: Tensor, end: Tensor, weights: Tensor) -> Tensor:
         return torch.lerp(start, end, weights).float()
     lengths = torch.lerp(start.norm(), end.norm(), weights)  # (N, 1)
     directions = (((1 - weights) * angle).sin() * a + (weights * angle).sin() * b) / angle.sin()
-    return (lengths * directions).float()
+    walked: Tensor = (lengths * directions).float()
+    return walked
 
 
 def class_frequencies(counts: Sequence[int] | None, num_classes: int) -> Tensor:

@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
@@ -23,7 +24,8 @@ def enlarged(images: Tensor, least: int = MIN_TILE) -> Tensor:
 
 def grid(images: Tensor, columns: int) -> Tensor:
     """Images uint8 (N, C, H, W), row by row, as one uint8 (3, height, width)."""
-    return make_grid(enlarged(images), nrow=columns, padding=2, pad_value=128)
+    picture: Tensor = make_grid(enlarged(images), nrow=columns, padding=2, pad_value=128)
+    return picture
 
 
 def write_png(image: Tensor, path: Path, durable: bool = True) -> None:
@@ -70,12 +72,13 @@ def _write_gif(frames: list[Image.Image], path: Path) -> None:
 def _write_mp4(frames: list[Image.Image], path: Path) -> None:
     import av
 
-    width, height = (pixels // 2 * 2 for pixels in frames[0].size)  # even, which the pixel format asks for
+    width, height = (side // 2 * 2 for side in frames[0].size)  # even, which the pixel format asks for
     with av.open(str(path), "w", format="mp4") as file:
         stream = file.add_stream("libx264", rate=FRAMES_A_SECOND, options={"crf": "18"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"  # what every player shows
         for frame in frames:
-            file.mux(stream.encode(av.VideoFrame.from_image(frame.convert("RGB").crop((0, 0, width, height)))))
+            pixels = numpy.asarray(frame.convert("RGB").crop((0, 0, width, height)))
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         file.mux(stream.encode())
 
 

@@ -47,7 +47,8 @@ def reference_walk(start: Tensor, end: Tensor, weights: Tensor) -> Tensor:
     across = end.double() - (end.double() @ a) * a
     angle = torch.atan2(across.norm(), end.double() @ a)
     turned = (weights * angle).cos()[:, None] * a + (weights * angle).sin()[:, None] * across / across.norm()
-    return turned * torch.lerp(start.double().norm(), end.double().norm(), weights)[:, None]
+    walked: Tensor = turned * torch.lerp(start.double().norm(), end.double().norm(), weights)[:, None]
+    return walked
 
 
 @pytest.mark.parametrize("dim", [2, 3, 100, 2000])

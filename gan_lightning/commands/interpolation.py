@@ -86,7 +86,7 @@ def _neighbours(
     known = statistics.features  # (M, D)
     if len(known) <= config.neighbours:
         raise InputError(f"--neighbours {config.neighbours}: there are only {len(known):,} real images; give fewer")
-    features = torch.cat([extractor(part)[0].cpu() for part in images.split(config.batch_size)])  # (N, D)
+    features = torch.cat([extractor(part)[0].cpu() for part in torch.split(images, config.batch_size)])  # (N, D)
     distances, indices = nearest(features, known, config.neighbours)
     usual = nearest(known[choose(len(known), USUAL)], known, 2)[0][:, 1].median()  # the first is the image itself
     _print_distances(distances, places, float(usual), f"{about['real']}, {about['extractor']}")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -119,6 +120,8 @@ def _print_errors(task: Task, found: Inversion) -> None:
 
 def _save(found: Inversion, path: Path) -> None:
     """The latent (latent_dim,), and the label where there is one, as numpy arrays."""
-    arrays = {"latent": found.latent[0].numpy()} | ({} if found.label is None else {"label": found.label[0].numpy()})
+    arrays: dict[str, Any] = {"latent": found.latent[0].numpy()}
+    if found.label is not None:
+        arrays["label"] = found.label[0].numpy()
     with write_aside(path) as aside, aside.open("wb") as file:
         numpy.savez(file, **arrays)

@@ -53,7 +53,7 @@ def _labels(sampler: Sampler, config: Namespace) -> Tensor | None:
 def _batches(config: Namespace, sampler: Sampler, labels: Tensor | None) -> Iterator[Tensor]:
     """The images uint8 (B, C, H, W), batch by batch, under a progress bar."""
     with tqdm(total=config.num_images, desc="Drawing", unit=" images", delay=1) as bar:
-        for indices in torch.arange(config.num_images).split(config.batch_size):
+        for indices in torch.split(torch.arange(config.num_images), config.batch_size):
             own = None if labels is None else labels[indices]
             yield sampler.at(indices, own, config.seed, config.truncation).cpu()
             bar.update(len(indices))
@@ -87,7 +87,7 @@ def _write_folder(config: Namespace, sampler: Sampler, labels: Tensor | None) ->
     there = {path.name for path in folder.glob("*.png")}
     written = 0
     with tqdm(total=config.num_images, desc="Drawing", unit=" images", delay=1) as bar:
-        for indices in torch.arange(config.num_images).split(config.batch_size):  # the same batches as without a stop
+        for indices in torch.split(torch.arange(config.num_images), config.batch_size):  # the same batches as without a stop
             missing = [i for i in indices.tolist() if _name(i) not in there]
             if missing:
                 images = sampler.at(indices, None if labels is None else labels[indices], config.seed, config.truncation).cpu()

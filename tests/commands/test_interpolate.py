@@ -27,7 +27,8 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def read(path: str) -> Tensor:
     with Image.open(path) as picture:
-        return pil_to_tensor(picture.convert("RGB"))
+        pixels: Tensor = pil_to_tensor(picture.convert("RGB"))
+    return pixels
 
 
 def table(said: str) -> list[list[float]]:

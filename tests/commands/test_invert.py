@@ -32,7 +32,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> str:
 def tiles(path: str, count: int, size: int = 8) -> list[Tensor]:
     """The columns of the picture, in the generator's own size."""
     with Image.open(path) as picture:
-        pixels = pil_to_tensor(picture.convert("RGB"))
+        pixels: Tensor = pil_to_tensor(picture.convert("RGB"))
     scale = 48 // size
     assert pixels.shape == (3, 52, 50 * count + 2)
     return [pixels[:, 2:50:scale, 2 + 50 * i : 50 + 50 * i : scale] for i in range(count)]
@@ -42,7 +42,8 @@ def write_target(checkpoint: str, path: str = "target.png", label: int | None = 
     """An image of the generator's own."""
     (image,) = gan_lightning.load(checkpoint).sample(1, label, seed=5)
     to_pil_image(image).save(path)
-    return image.expand(3, -1, -1)
+    expanded: Tensor = image.expand(3, -1, -1)
+    return expanded
 
 
 def errors(said: str) -> list[float]:
