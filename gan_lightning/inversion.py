@@ -41,10 +41,10 @@ def invert(
     mask: Tensor | None = None,
     downscale: int = 1,
     labels: int | Sequence[int] | Tensor | None = None,
-    restarts: int = 16,
-    steps: int = 500,
+    restarts: int = 32,
+    steps: int = 300,
     lr: float = 0.1,
-    prior: float = 1e-3,
+    prior: float = 0.02,
     seed: int = 0,
     progress: bool = False,
 ) -> Inversion:

@@ -68,7 +68,7 @@ def test_a_walk_turns_at_a_constant_rate(dim: int) -> None:
     whole = (directions[0] @ directions[-1]).acos()
     torch.testing.assert_close(steps, (whole / 16).expand(16), atol=1e-6, rtol=1e-5)
     straight = torch.lerp(start, end, torch.tensor(0.5)).norm() / lengths[8]
-    assert straight < 0.95  # the straight line's middle is shorter: 0.72 of it in 100 dimensions, whence the great circle
+    assert straight < 0.95  # the straight line's middle is shorter: 0.72 of it in 100 dimensions and more
 
 
 def test_a_walk_between_points_that_are_alike_or_opposite() -> None:
@@ -93,7 +93,7 @@ def test_a_walk_between_points_that_are_alike_or_opposite() -> None:
 
 @pytest.mark.parametrize("threshold", [0.05, 0.7, 2.0])
 def test_truncated_latents_have_scipys_truncated_normal_distribution(threshold: float) -> None:
-    """40,000 of them: the largest difference of the distribution functions is 0.0027, p = 0.9; bounds on both sides."""
+    """40,000 of them: the distribution functions differ by 0.0039 at most, p = 0.57; of another threshold's, p < 1e-11."""
     z = truncated(latents(torch.arange(400), 100, seed=0), threshold)
     assert z.dtype == torch.float32
     assert threshold * 0.99 < float(z.abs().max()) <= threshold

@@ -81,7 +81,7 @@ def test_an_mp4_has_every_frame(size: tuple[int, int], shown: tuple[int, int]) -
         frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(stream)]
     assert len(frames) == 5
     for frame, level in zip(frames, levels.tolist(), strict=True):
-        assert abs(float(frame.mean()) - level) < 4  # 1 or less: colours are coded with loss
+        assert abs(float(frame.mean()) - level) < 4  # 1: colours are coded with loss
 
 
 def test_another_ending_is_refused() -> None:

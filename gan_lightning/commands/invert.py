@@ -41,8 +41,8 @@ def make_parser() -> ArgumentParser:
         "--super_resolution", type=int | None, help="the target is so many times smaller than the generator's images"
     )
     parser.add_argument("--class", type=int | None, help="of the image; by default a conditional generator tries all")
-    parser.add_argument("--steps", type=int, default=500, help="updates of each latent")
-    parser.add_argument("--restarts", type=int, default=16, help="latents to start from, of which the best one counts")
+    parser.add_argument("--steps", type=int, default=300, help="updates of each latent")
+    parser.add_argument("--restarts", type=int, default=32, help="latents to start from, of which the best one counts")
     parser.add_argument("--seed", type=int, default=0, help="of the latents to start from")
     parser.add_argument("--save_latent", type=str | None, help="an .npz for the latent, and the label where there is one")
     return parser

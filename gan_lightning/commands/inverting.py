@@ -17,9 +17,10 @@ from gan_lightning.data.folder import file_shape, read_file
 from gan_lightning.errors import InputError
 from gan_lightning.images import to_float, to_uint8
 from gan_lightning.inversion import Inversion, invert
-from gan_lightning.pictures import grid, write_png
+from gan_lightning.pictures import enlarged, grid, write_png
 
 GREY = 128  # of a hole, in the picture
+TILE = 112  # pixels, at least, of a column
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _picture(task: Task, image: Tensor) -> tuple[Tensor, list[str]]:
     columns["the generator's nearest"] = image
     if task.known is not None:
         columns["inpainted"] = columns["target"].where(task.known, image)
-    return grid(torch.cat(list(columns.values())), len(columns)), list(columns)
+    return grid(enlarged(torch.cat(list(columns.values())), TILE), len(columns)), list(columns)
 
 
 def _print_errors(task: Task, found: Inversion) -> None:

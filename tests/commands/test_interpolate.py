@@ -69,7 +69,7 @@ def test_the_neighbours_of_copies_are_the_copied(labelled: str, capsys: pytest.C
     assert main([*args, "--output", "unlike.png"]) == 0
     *rows, (usual,) = table(capsys.readouterr().out)
     assert len(rows) == 5
-    assert all(usual / 3 < row[0] <= row[1] for row in rows)  # 0.7 to 1.5 of it
+    assert all(usual / 3 < row[0] <= row[1] for row in rows)
     for number, seed in enumerate((1, 2)):
         assert sample_main([labelled, "--num_images", "1", "--class", "2", "--seed", str(seed), "--output", f"{seed}"]) == 0
         Path(f"{seed}", "000000.png").rename(Path("real", f"copy{number}.png"))

@@ -85,7 +85,7 @@ def test_what_the_images_depend_on(plain: str, labelled: str) -> None:
     for batch_size in ("1", "7", "1000"):
         assert (array([*args, "--batch_size", batch_size]).int() - first.int()).abs().max() <= 1
     for other in (["--seed", "1"], ["--raw"], ["--class", "2"], ["--truncation", "0.5"]):
-        assert (array([*args, *other]).int() - first.int()).abs().float().mean() > 5, other  # 12 to 50
+        assert (array([*args, *other]).int() - first.int()).abs().float().mean() > 5, other  # 30 to 113
     assert torch.equal(array([*args, "--class", "0,1,2"]), first)  # which is every class in turn
     in_turn = gan_lightning.load(labelled).sample(20, [2, 0] * 10)
     assert torch.equal(array([*args, "--class", "2,0"]), in_turn)
@@ -118,29 +118,36 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_files(plain: str) -> None:
     finish(running)
     assert running.returncode == -signal.SIGKILL
     there = len(list(Path("part").glob("[0-9]*.png")))
-    assert 100 < there < 1500  # 150 or so
+    assert 100 < there < 1500  # a few hundred
     assert main([*args, "part"]) == 0
     assert main([*args, "whole"]) == 0
     assert folder("part") == folder("whole")
 
 
 MEMORY = """
-import resource, sys
+import re, sys
+from pathlib import Path
+import gan_lightning
 from gan_lightning.commands.sample import main
-for count in (2000, 20000):
-    assert main([sys.argv[1], "--num_images", str(count), "--output", sys.argv[2].format(count)]) == 0
-    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+def measure(draw):
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    drawn = draw()
+    print("peak", re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+for count in (50, 2000, 20000):
+    measure(lambda: main([sys.argv[1], "--num_images", str(count), "--output", sys.argv[2].format(count)]))
+measure(lambda: gan_lightning.load(sys.argv[1]).sample(20000))
 """
 
 
 @pytest.mark.parametrize("output", ["{}.npz", pytest.param("{}", marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_number_of_images(output: str, tmp_path: Path) -> None:
-    """20,000 images are 59 MiB, and their names and labels 2; the peak grows by 1 to 3 MiB."""
+    """20,000 images are 59 MiB. The peaks were 717 and 716 MiB, and 981 where all were held."""
     path = write_checkpoint(tmp_path / "last.ckpt", (3, 32, 32))
     done = subprocess.run([sys.executable, "-c", MEMORY, str(path), output], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    small, large = (int(line.split()[1]) / 1024 for line in done.stdout.splitlines() if line.startswith("peak"))
-    assert 0 <= large - small < 10  # MiB
+    _, small, large, held = (int(line.split()[1]) / 1024 for line in done.stdout.splitlines() if line.startswith("peak"))
+    assert large - small < 10  # MiB
+    assert held - small > 50
 
 
 def test_what_is_there_is_never_overwritten(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
