@@ -16,6 +16,7 @@ def write_checkpoint(
     path: Path, shape: tuple[int, int, int] = (1, 8, 8), num_classes: int = 0, conditioning: Any = None
 ) -> Path:
     """What train.py would write of two tiny MLPs; its average and its raw weights are far apart."""
+    torch.manual_seed(0)  # a fixture of a module is made before conftest.py seeds a test
     gan = GAN(
         MLPGenerator(shape, num_classes, latent_dim=16, hidden=[32], conditioning=conditioning),
         MLPDiscriminator(shape, num_classes, hidden=[4], conditioning=conditioning and "concatenation"),

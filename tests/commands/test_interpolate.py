@@ -61,7 +61,7 @@ def test_animations(labelled: str) -> None:
 
 
 def test_the_neighbours_of_copies_are_the_copied(labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Among the real images lie those that the generator draws: at a distance of 0, side by side."""
+    """Among the real images lie those that the generator draws: at a distance of 0, but for a grey level, side by side."""
     assert sample_main([labelled, "--num_images", "40", "--class", "2", "--seed", "9", "--output", "real"]) == 0
     Path("real", "sample.json").unlink()
     args = [labelled, "--seeds", "1,2", "--class", "2", "--frames", "4", "--neighbours", "2", "--real", "real", *TINY]
@@ -75,14 +75,15 @@ def test_the_neighbours_of_copies_are_the_copied(labelled: str, capsys: pytest.C
         Path(f"{seed}", "000000.png").rename(Path("real", f"copy{number}.png"))
     assert main([*args, "--output", "copied.png"]) == 0
     said = capsys.readouterr().out
-    *rows, _ = table(said)
-    assert [row[0] for row in (rows[0], rows[-1])] == [0, 0]
-    assert all(row[0] > 0 for row in rows[1:-1])
+    *rows, (usual,) = table(said)
+    assert max(rows[0][0], rows[-1][0]) < usual / 20
+    assert all(row[0] > usual / 5 for row in rows[1:-1])
     assert "A picture much nearer to a real image than that is a copy of it" in said
     picture = read("copied.png")
     assert picture.shape == (3, 5 * 50 + 2, 3 * 50 + 2)
     for top in (2, 4 * 50 + 2):
-        assert torch.equal(picture[:, top : top + 48, 2:50], picture[:, top : top + 48, 52:100])
+        drawn, found = (picture[:, top : top + 48, left : left + 48].int() for left in (2, 52))
+        assert (drawn - found).abs().max() <= 1
     assert not torch.equal(picture[:, 52:100, 2:50], picture[:, 52:100, 52:100])
 
 
