@@ -1,9 +1,11 @@
 # make train: a generator that draws digits, from nothing.   make test: every check.   make test-faults: everything broken on
-# purpose, as often as docs/reliability.md says.   PYTHON=python3.12 make ... picks another.
+# purpose, as often as docs/reliability.md says.   make docs: site/index.html.   PYTHON=python3.12 make ... picks another.
 PYTHON ?= python3
 BIN := .venv/bin
+# MkDocs says nothing of another release then; --quiet, which would do that, too, lets broken links pass
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: train test test-faults clean
+.PHONY: train test test-faults docs clean
 .DELETE_ON_ERROR:
 
 train: .venv/installed
@@ -13,13 +15,17 @@ test: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mkdocs build --strict
 	$(BIN)/python -m pytest
 
 test-faults: .venv/installed-dev
 	GAN_LIGHTNING_THOROUGH=1 $(BIN)/python -m pytest -m "" tests/faults tests/test_processes.py tests/test_recipes.py::test_a_resumed_run_ends_as_one_that_never_stopped
 
+docs: .venv/installed-dev
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache site
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "gan_lightning needs Python 3.10 or newer, and $(PYTHON) is " + sys.version.split()[0])'

@@ -4,6 +4,7 @@ import hashlib
 import os
 import pickle
 import secrets
+import shutil
 import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -57,6 +58,30 @@ def write_aside(path: str | os.PathLike[str], durable: bool = True) -> Iterator[
         aside.unlink(missing_ok=True)
 
 
+@contextmanager
+def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a new folder beside ``path``; when the block ends well, it is renamed to ``path``, else removed.
+
+    Args:
+        path: of a folder that is not there yet, or empty.
+    """
+    target = Path(path)
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        for written in aside.iterdir():
+            with written.open("r+b") as file:
+                os.fsync(file.fileno())
+        _sync_folder(aside)
+        if target.is_dir():
+            target.rmdir()  # refused where something has come into it meanwhile
+        aside.rename(target)
+        _sync_folder(target.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def _sync_folder(folder: Path) -> None:
     """Let the new name outlast a power failure, where folders can be synchronized (not on Windows)."""
     with suppress(OSError):
@@ -65,6 +90,22 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def link(path: Path, name: Path) -> None:
+    """Give a whole file a second name, in the place of what is there; it stays when another takes the first one's place.
+
+    No byte is copied, but where the file system has one name a file.
+    """
+    aside = name.with_name(f".{name.name}.{secrets.token_hex(4)}.part{name.suffix}")
+    try:
+        try:
+            aside.hardlink_to(path)
+        except OSError:
+            shutil.copyfile(path, aside)
+        aside.replace(name)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def remove_parts(folder: Path) -> None:

@@ -225,6 +225,11 @@ class GAN(LightningModule):
         """Logits (B,), and class logits (B, num_classes) of an auxiliary classifier."""
         return self.discriminator.judge(images, labels)
 
+    def examine(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The discriminator's last features (B, F) and logits (B,) for images as they are augmented: to watch a run by."""
+        features = self.discriminator.features(self._augmented(images))
+        return features, self.discriminator.head(features, labels)
+
     def _critic(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Logits (B,) for images as they are augmented, by a pass that can be differentiated twice: for penalties."""
         logits: Tensor = self.discriminator(self._augmented(images), labels)

@@ -2,26 +2,33 @@
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from gan_lightning import checkpoint
-from gan_lightning.errors import InputError
+from gan_lightning import checkpoint, pretrained
+from gan_lightning.errors import InputError, one_line
 from gan_lightning.images import to_uint8
 from gan_lightning.latents import class_frequencies, class_labels, latents, spherical, truncated
-from gan_lightning.networks.base import Generator, build
+from gan_lightning.model_card import metrics, model_card, recipe
+from gan_lightning.networks.base import Generator, build, load_weights
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11
 
 
-class Sampler:
-    """A trained generator, ready to draw.
+class Sampler(ModelHubMixin):
+    """A trained generator, ready to draw; ``save_pretrained``, ``push_to_hub`` and ``from_pretrained`` are huggingface_hub's.
 
     Args:
         generator: the generator; it is put in eval mode and takes no gradient.
-        origin: where it is from, for records: checkpoint, global_step, and weights, ``ema`` or ``raw``.
+        origin: where it is from, for records: checkpoint, global_step, and weights, ``ema`` or ``raw``; from an exported
+            folder also its recipe and metrics.
     """
 
     def __init__(self, generator: Generator, origin: dict[str, Any] | None = None) -> None:
@@ -139,12 +146,11 @@ class Sampler:
         walked = torch.cat(latent)  # (N, latent_dim)
         images = []
         for part in torch.split(torch.arange(len(walked)), batch_size):
-            if labels is None:
-                images.append(self.draw(walked[part]).cpu())
+            if labels is None or torch.equal(labels[first[part]], labels[second[part]]):
+                images.append(self.draw(walked[part], None if labels is None else labels[first[part]]).cpu())
                 continue
-            own, others = labels[first[part]], labels[second[part]]
-            with nullcontext() if torch.equal(own, others) else _blended(self.generator, others, weights[part]):
-                images.append(self.draw(walked[part], own).cpu())
+            with _blended(self.generator, labels[second[part]], weights[part]):
+                images.append(self.draw(walked[part], labels[first[part]]).cpu())
         return torch.cat(images)
 
     def by_index(self, class_counts: Sequence[int] | None = None, seed: int = 0) -> Callable[[Tensor], Tensor]:
@@ -157,6 +163,74 @@ class Sampler:
         """
         frequencies = class_frequencies(class_counts, self.generator.num_classes) if self.generator.conditional else None
         return lambda indices: self.at(indices, None if frequencies is None else class_labels(indices, frequencies), seed)
+
+    def config(self) -> dict[str, Any]:
+        """What the config.json of this generator says, with the recipe and the record that lie beside its checkpoint."""
+        about, path = dict(self.origin), Path(self.origin.get("checkpoint", ""))
+        if path.is_file():
+            about |= {"recipe": recipe(path), "metrics": metrics(path, about["global_step"], about["weights"])}
+        return pretrained.configuration(self.generator, about)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write config.json, model.safetensors and samples.png, for ``save_pretrained`` and ``push_to_hub``."""
+        from gan_lightning.pictures import grid, write_png  # torchvision, which takes a second to import
+
+        pretrained.save(self.generator, self.config(), save_directory)
+        write_png(grid(self.sample(64), 8), save_directory / "samples.png")
+
+    def generate_model_card(self, formats: Collection[str] = ("safetensors",)) -> ModelCard:
+        """The model card, for ``save_pretrained`` and ``push_to_hub``.
+
+        Args:
+            formats: what there are files of (see :func:`gan_lightning.model_card.model_card`).
+        """
+        return ModelCard(model_card(self.config(), formats))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
+        **options: Any,
+    ) -> "Self":
+        """The generator of a folder, or of a repository of the Hugging Face Hub, which is downloaded.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or a name such as ``me/my-gan``.
+            force_download: even where the cache has it.
+            token: for what is not public.
+            cache_dir: where downloads are kept; by default huggingface_hub's cache.
+            local_files_only: take what the cache has, without asking the Hub.
+            revision: a branch, a tag or a commit.
+            options: device and trust, as :func:`load` has them.
+
+        Raises:
+            InputError: it cannot be had, or what is there is damaged, foreign or untrusted.
+        """
+        # The mixin's own would read config.json unchecked, and hand its entries on as arguments.
+        folder = name = str(pretrained_model_name_or_path)
+        if not Path(folder).is_dir():
+            try:
+                folder = snapshot_download(
+                    name,
+                    revision=revision,
+                    cache_dir=cache_dir,
+                    force_download=force_download,
+                    token=token,
+                    local_files_only=local_files_only,
+                    allow_patterns=[pretrained.CONFIG, pretrained.WEIGHTS],
+                )
+            except Exception as error:  # of a network, anything
+                raise InputError(
+                    f"{name}: no such folder, and it cannot be had from the Hugging Face Hub ({one_line(error)[:200]}); name "
+                    "another"
+                ) from error
+        return cls(*_load(folder, **options))
 
     @property
     def device(self) -> torch.device:
@@ -223,14 +297,34 @@ def load(
         images = gan_lightning.load("lightning_logs/version_0/checkpoints/last.ckpt").sample(16)
 
     Args:
-        path: a checkpoint that training wrote; nothing else is needed.
+        path: a checkpoint that training wrote, nothing else is needed; or a folder that export.py or ``save_pretrained`` wrote.
         raw: the generator's own weights, instead of their moving average where there is one.
         device: where to put it.
         trust: top-level modules of your own whose networks may be imported; this package's always are.
 
     Raises:
-        InputError: no such file, or a damaged, foreign or untrusted one.
+        InputError: no such file or folder, or a damaged, foreign or untrusted one.
     """
+    return Sampler(*_load(path, raw, device, trust))
+
+
+def _load(
+    path: str | os.PathLike[str], raw: bool = False, device: str | torch.device = "cpu", trust: Collection[str] = ()
+) -> tuple[Generator, dict[str, Any]]:
+    """What :func:`load` makes a sampler of: the generator, and where it is from."""
+    read = _read_folder if Path(path).is_dir() else _read_checkpoint
+    generator, origin = read(path, raw, trust)
+    return generator.to(device), {"checkpoint": str(path), **origin}
+
+
+def _read_folder(path: str | os.PathLike[str], raw: bool, trust: Collection[str]) -> tuple[Generator, dict[str, Any]]:
+    generator, config = pretrained.load(path, trust)
+    if raw and config["weights"] == "ema":
+        raise InputError(f"{path}: it holds the moving average alone; for the raw weights, take the checkpoint it is from")
+    return generator, {name: config[name] for name in ("global_step", "weights", "recipe", "metrics")}
+
+
+def _read_checkpoint(path: str | os.PathLike[str], raw: bool, trust: Collection[str]) -> tuple[Generator, dict[str, Any]]:
     content = checkpoint.load_gan(path)
     about, weights = content[checkpoint.KEY], content["state_dict"]
     generator = build(about["generator"], trust)
@@ -238,19 +332,4 @@ def load(
         raise InputError(f"{path}: {about['generator']['class_path']} is no generator")
     averaged = about["ema"] and not raw
     load_weights(generator, weights, "ema." if averaged else "generator.", path)
-    origin = {"checkpoint": str(path), "global_step": content["global_step"], "weights": "ema" if averaged else "raw"}
-    return Sampler(generator.to(device), origin)
-
-
-def load_weights(network: torch.nn.Module, weights: dict[str, Tensor], prefix: str, path: str | os.PathLike[str]) -> None:
-    """Copy the entries of ``weights`` under ``prefix`` into ``network``, all of them and nothing else.
-
-    Raises:
-        InputError: names or shapes differ.
-    """
-    own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-    try:
-        network.load_state_dict(own)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        first = [*str(error).splitlines(), ""][1].strip()  # after a line of introduction, one for each that differs
-        raise InputError(f"{path}: its weights {prefix}* do not fit {type(network).__name__}: {first[:150]}") from error
+    return generator, {"global_step": content["global_step"], "weights": "ema" if averaged else "raw"}

@@ -26,6 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "ema": LEAVES,
     "checkpoint": LEAVES,
     "pictures": LEAVES | {"checkpoint"},
+    "health": set(),
+    "model_card": LEAVES,
     "networks.base": LEAVES,
     "networks.layers": LEAVES,
     "networks": LEAVES | {"networks.base", "networks.layers"},
@@ -49,12 +51,12 @@ ALLOWED: dict[str, set[str]] = {
         "trainer",
     },
     "trainer": LEAVES | {"checkpoint", "regularizers"},
-    "inference": LEAVES | {"checkpoint", "images", "latents", "networks.base"},
+    "pretrained": LEAVES | {"checkpoint", "networks.base"},
+    "inference": LEAVES | {"checkpoint", "images", "latents", "model_card", "networks.base", "pictures", "pretrained"},
     "inversion": {"errors", "inference"},
     "commands": LEAVES
-    | {"callbacks", "checkpoint", "commands", "data", "gan", "images", "inference", "inversion"}
-    | {"augment", "ema", "latents", "losses", "measure", "metrics", "networks", "pictures", "regularizers", "schedules"}
-    | {"trainer"},
+    | {"callbacks", "checkpoint", "commands", "data", "gan", "images", "inference", "inversion", "latents", "losses"}
+    | {"augment", "ema", "measure", "metrics", "networks", "pictures", "pretrained", "regularizers", "schedules", "trainer"},
 }
 WITHOUT_LIGHTNING = {
     "errors",
@@ -68,8 +70,11 @@ WITHOUT_LIGHTNING = {
     "schedules",
     "ema",
     "checkpoint",
+    "health",
     "pictures",
     "networks",
+    "model_card",
+    "pretrained",
     "inference",
     "inversion",
     "latents",
@@ -85,10 +90,12 @@ WITHOUT_TORCH = {
     "commands.sample",
     "commands.interpolate",
     "commands.invert",
+    "commands.export",
     "commands.evaluate",
     "commands.compute_reference",
     "commands.compare",
     "commands.benchmark",
+    "commands.playground",
 }
 """What answers --help and refuses flags: at its top it imports the standard library, these two, and its like."""
 LIGHT = {"jsonargparse", "yaml"}

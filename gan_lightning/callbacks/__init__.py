@@ -2,10 +2,20 @@
 
 from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.callbacks.generative_metrics import GenerativeMetrics
+from gan_lightning.callbacks.health_monitor import HealthMonitor
 from gan_lightning.callbacks.image_grid import ImageGrid
 from gan_lightning.callbacks.progress_bar import ProgressBar
 from gan_lightning.callbacks.schedules import Schedules
 from gan_lightning.callbacks.stop_signals import StopSignals
 from gan_lightning.callbacks.training_log import TrainingLog
 
-__all__ = ["Checkpoints", "GenerativeMetrics", "ImageGrid", "ProgressBar", "Schedules", "StopSignals", "TrainingLog"]
+__all__ = [
+    "Checkpoints",
+    "GenerativeMetrics",
+    "HealthMonitor",
+    "ImageGrid",
+    "ProgressBar",
+    "Schedules",
+    "StopSignals",
+    "TrainingLog",
+]

@@ -21,6 +21,9 @@ class Checkpoints(Checkpoint):
             complete); 0 keeps none.
         keep: how many numbered ones are kept, the newest; 0 keeps all.
 
+    Attributes:
+        saved_at: the step of ``last.ckpt``; -1 where this process has not saved any.
+
     Raises:
         InputError: a number below 0.
     """
@@ -31,7 +34,7 @@ class Checkpoints(Checkpoint):
                 f"checkpoints has every_n_steps {every_n_steps}, every_n_epochs {every_n_epochs}, keep {keep}: give at least 0"
             )
         self.every_n_steps, self.every_n_epochs, self.keep = every_n_steps, every_n_epochs, keep
-        self._saved_at = -1
+        self.saved_at = -1
         self._folder = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -46,7 +49,7 @@ class Checkpoints(Checkpoint):
             # Resumed from an epoch's last step, Lightning goes on with the next epoch as if in the middle of one and does not
             # count its beginning; what is then saved within it would resume at its first image again
             trainer.fit_loop.reset_restart_stage()
-        self._saved_at = -1
+        self.saved_at = -1
         if trainer.global_step == 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save_last(trainer)
 
@@ -69,7 +72,7 @@ class Checkpoints(Checkpoint):
             self._remove_old(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._saved_at != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if self.saved_at != trainer.global_step and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save_last(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -81,7 +84,7 @@ class Checkpoints(Checkpoint):
 
     def _save_last(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self._folder / "last.ckpt", weights_only=False)
-        self._saved_at = trainer.global_step
+        self.saved_at = trainer.global_step
 
     def _remove_old(self, trainer: Trainer) -> None:
         found = (path for path in self._folder.glob("epoch_*.ckpt") if path.stem.removeprefix("epoch_").isdecimal())

@@ -86,7 +86,7 @@ class GenerativeMetrics(Callback):
         if self.best not in LARGER_IS_BETTER or FAMILY.get(self.best, self.best) not in self.metrics:
             raise InputError(f"metrics.best is {best!r}, which is not among what is measured ({metrics})")
         self.best_name, self.best_value, self.best_step, self.misses = "", float("nan"), -1, 0
-        self._extractor: Extractor | None = None
+        self.extractor: Extractor | None = None
         self._reference: Statistics | None = None
         self._frequencies = torch.empty(0)
         self._folder = Path()
@@ -127,7 +127,7 @@ class GenerativeMetrics(Callback):
             if NEED_REFERENCE & set(self.metrics):
                 with_features = bool(NEED_REAL_FEATURES & set(self.metrics))
                 self._reference, _ = reference(real, extractor, self.num_real, with_features, self.batch_size, progress)
-        self._extractor = extractor
+        self.extractor = extractor
         self._frequencies = class_frequencies(real.class_counts(), pl_module.generator.num_classes)
         name = metric_names(extractor.prefix, self.num_images)[self.best]
         if self.best_name != name:  # also of a run that is resumed and measures something else now
@@ -137,8 +137,8 @@ class GenerativeMetrics(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """At a step's end, as checkpoints are (see ``Checkpoints``), and before them."""
-        if self._extractor is not None and self._is_due(trainer):
-            self._measure(trainer, pl_module, self._extractor)
+        if self.extractor is not None and self._is_due(trainer):
+            self._measure(trainer, pl_module, self.extractor)
 
     def _is_due(self, trainer: Trainer) -> bool:
         step, epochs = trainer.global_step, trainer.current_epoch + 1

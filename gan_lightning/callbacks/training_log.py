@@ -92,7 +92,7 @@ class TrainingLog(Callback):
         self._require_finite(trainer.global_step)
         values = dict(zip(self._names, self._average().mean(0).tolist(), strict=True))
         for name, optimizer in zip(("generator", "discriminator"), trainer.optimizers, strict=True):
-            values[f"{name}_gradient_norm"] = float(_gradient_norm(optimizer))
+            values[f"{name}_gradient_norm"] = float(gradient_norm(optimizer))
         now = time.perf_counter()
         values["images_per_second"] = self._images / (now - self._since)
         for name, optimizer in zip(("generator", "discriminator"), trainer.optimizers, strict=True):
@@ -117,7 +117,7 @@ def _what_diverged(step: int, named: list[str], value: float) -> str:
     return f"step {step:,}: {named[0]} is {value}"
 
 
-def _gradient_norm(optimizer: Optimizer) -> Tensor:
+def gradient_norm(optimizer: Optimizer) -> Tensor:
     """The Euclidean norm of the gradients that the optimizer used last."""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     return torch.nn.utils.get_total_norm(gradients).float()

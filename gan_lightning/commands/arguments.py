@@ -117,6 +117,10 @@ def require_writable(path: Path, flag: str = "--output") -> None:
         raise InputError(f"{flag} {path}: not a file that can be replaced; name another")
     if path.is_file() and path.suffix not in (".json", ".npz"):
         raise InputError(f"{flag} {path}: there is such a file, and it is no earlier record; name another")
+    _require_writable_folder(path, flag)
+
+
+def _require_writable_folder(path: Path, flag: str = "--output") -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
@@ -134,6 +138,21 @@ def require_new(path: Path, flag: str = "--output") -> None:
     if path.exists():
         raise InputError(f"{flag} {path}: it is there already, and nothing is overwritten; name another, or remove it")
     require_writable(path, flag)
+
+
+def require_new_folder(path: Path) -> None:
+    """Refuse the name of a folder that holds something, or that cannot be made, before there is anything to put into it.
+
+    Raises:
+        InputError: something is there, or its own folder cannot be made or written to.
+    """
+    if path.name in ("", ".."):
+        raise InputError(f"--output {path}: give the folder a name of its own, such as exported")
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_dir() or any(path.iterdir())):
+        raise InputError(
+            f"--output {path}: it is there already and no empty folder, and nothing is overwritten; name another, or remove it"
+        )
+    _require_writable_folder(path)
 
 
 def arrange(args: Sequence[str], short_for: str = "", short: Collection[str] = ()) -> list[list[str]]:

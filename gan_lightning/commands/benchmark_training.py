@@ -6,7 +6,6 @@ python -m gan_lightning.commands.benchmark_training LOOP RECIPE BATCH_SIZE STEPS
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from gan_lightning.commands import train
 from gan_lightning.commands.arguments import instantiate, run_command
 from gan_lightning.commands.benchmark_loops import bare_loop, require_comparable, tutorial_loop
+from gan_lightning.commands.cost import now, peak_bytes
 from gan_lightning.data import ImageDataModule, Split
 from gan_lightning.data.base import Images
 from gan_lightning.errors import InputError
@@ -83,13 +83,6 @@ class SyntheticImages(ImageDataModule):
 
     def images(self, split: Split) -> Images:
         return self._images, self._labels
-
-
-def now() -> float:
-    """The time in seconds when the device has done all that it was given."""
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 class Parts(Profiler):
@@ -203,13 +196,6 @@ def report(
     figures |= {"first_step_at": first, "peak_bytes": peak_bytes(device)}
     line = json.dumps(figures | ({"parts": parts.seconds} if parts else {}))
     print(f"\n{RESULT} {line}", flush=True)  # the progress bar has not ended its line
-
-
-def peak_bytes(device: torch.device) -> int:
-    """The most memory that was taken: of the device, or of the process on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def benchmark_training(

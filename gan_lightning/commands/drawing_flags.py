@@ -26,18 +26,18 @@ LEAST = {
 
 
 def add_checkpoint(parser: ArgumentParser) -> None:
-    """The checkpoint, and which of its weights draw where."""
+    """The checkpoint, and which of its weights."""
     parser.add_argument("checkpoint", type=str, help="of train.py, or a folder that export.py wrote")
     parser.add_argument("--raw", action="store_true", help="the generator's own weights, not their average")
-    add_device(parser)
     parser.add_argument(
         "--trust", default="", help="modules of one's own, a,b, that the checkpoint and its config.yaml may name"
     )
 
 
 def add_drawing(parser: ArgumentParser) -> None:
-    """The checkpoint, and how latents are drawn for it."""
+    """Both, and how it draws."""
     add_checkpoint(parser)
+    add_device(parser)
     parser.add_argument("--truncation", type=float | None, help="beyond this no latent lies; 0.7 draws typical images")
     parser.add_argument("--batch_size", type=int, default=64, help="images at a time")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from gan_lightning.commands.arguments import arrange, given, require_writable, run_command
-from gan_lightning.commands.measuring_flags import add_measuring, parse_flags
+from gan_lightning.commands.measuring_flags import add_measuring, is_image_folder, parse_flags
 from gan_lightning.commands.trust import trusted_modules
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.request import check_request, split_names
@@ -37,7 +37,9 @@ def make_parser() -> ArgumentParser:
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument("source", type=str, help="a checkpoint of train.py, or a folder of images")
+    parser.add_argument(
+        "source", type=str, help="a checkpoint of train.py, a folder that export.py wrote, or a folder of images"
+    )
     parser.add_argument("--metrics", type=str, default="fid,is", help="which, of fid,is,kid,prdc,modes")
     parser.add_argument(
         "--num_images", type=int | None, help=f"how many samples; by default {NUM_IMAGES}, or all of the folder"
@@ -80,11 +82,11 @@ def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
     if config.num_real is not None and config.reference:
         raise InputError(f"--num_real {config.num_real}: not with --reference, whose images are counted already")
     for flag in ("raw", "seed", "trust"):
-        if given(groups, flag) is not None and source.is_dir():
-            raise InputError(f"--{flag}: only for a checkpoint, and {config.source} is a folder")
-    if config.image_size is not None and source.is_file():
+        if given(groups, flag) is not None and is_image_folder(source):
+            raise InputError(f"--{flag}: only for a checkpoint, and {config.source} is a folder of images")
+    if config.image_size is not None and not is_image_folder(source):
         raise InputError(f"--image_size {config.image_size}: only for a folder; a checkpoint draws in a size of its own")
-    if config.num_images is None and not source.is_dir():
+    if config.num_images is None and not is_image_folder(source):
         config.num_images = NUM_IMAGES
     check_request(config.metrics, config.num_images, config.num_real, real_features=config.reference is None)
     if config.output is not None:

@@ -15,6 +15,7 @@ from torch import distributed
 from gan_lightning import inference
 from gan_lightning.checkpoint import fingerprint
 from gan_lightning.commands.arguments import require_writable
+from gan_lightning.commands.measuring_flags import is_image_folder
 from gan_lightning.commands.real_images import (
     check_shape,
     data_of_the_run,
@@ -90,7 +91,7 @@ def _measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
     keep_features = bool(NEED_REAL_FEATURES & set(metrics))
     seconds: dict[str, float] = {}
     with _timed(seconds, "set_up"):
-        source = _folder_source(config) if Path(config.source).is_dir() else _checkpoint_source(config, device)
+        source = _folder_source(config) if is_image_folder(Path(config.source)) else _checkpoint_source(config, device)
         npz = read_npz(Path(config.reference)) if config.reference else None
         real = None if npz else real_images(config, source.image_shape, bool(NEED_REFERENCE & set(metrics)))
         if real is not None:
@@ -179,7 +180,8 @@ def _folder_source(config: Namespace) -> Source:
 def _checkpoint_source(config: Namespace, device: torch.device) -> Source:
     sampler = inference.load(config.source, raw=config.raw, device=device, trust=config.trust)
     channels, height, width = sampler.generator.image_shape
-    about = {**sampler.origin, "seed": config.seed, "latents": "Philox, one stream an image"}
+    origin = {name: sampler.origin[name] for name in ("checkpoint", "global_step", "weights")}
+    about = {**origin, "seed": config.seed, "latents": "Philox, one stream an image"}
     sample = functools.partial(sampler.by_index, seed=config.seed)
     return Source((channels, height, width), config.num_images, sample, about, sampler.generator.conditional)
 
@@ -229,7 +231,8 @@ def _output(config: Namespace) -> Path | None:
     if config.output is not None:
         return Path(config.output)
     source = Path(config.source)
-    if source.is_dir():
+    source = source if source.name else source.absolute()
+    if is_image_folder(source):
         return None
     number, path = 0, source.with_name(f"{source.stem}_metrics.json")
     while path.exists():

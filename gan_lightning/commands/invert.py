@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from gan_lightning.commands.arguments import arrange, require_new, run_command
+from gan_lightning.commands.arguments import add_device, arrange, require_new, run_command
 from gan_lightning.commands.drawing_flags import add_checkpoint, parse_drawing, whole_numbers
 from gan_lightning.errors import InputError
 
@@ -31,6 +31,7 @@ def make_parser() -> ArgumentParser:
         allow_abbrev=False,
     )
     add_checkpoint(parser)
+    add_device(parser)
     parser.add_argument("image", type=str, help="a file; it is brought to the generator's size where it has another")
     parser.add_argument(
         "--output", type=str, default="inverted.png", help="a .png: the target, what is known of it, the result"

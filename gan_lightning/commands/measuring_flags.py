@@ -6,6 +6,7 @@ The classes of ``--data`` cannot be had without it, so that their arguments, ``-
 
 from argparse import SUPPRESS, Action
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
@@ -76,6 +77,11 @@ def without_data_arguments(groups: Sequence[Sequence[str]]) -> list[Sequence[str
         is_argument = group[0].startswith("--data.") and group[0].partition("=")[0] != "--data.help"
         others.append(group[_length(group) :] if is_argument else group)  # a word that follows the value is no part of it
     return others
+
+
+def is_image_folder(source: Path) -> bool:
+    """Whether what is to be measured is a folder of images, and not a generator: a checkpoint, or a folder of export.py."""
+    return source.is_dir() and not (source / "config.json").is_file()
 
 
 def data_flags(groups: Sequence[Sequence[str]]) -> list[Sequence[str]]:

@@ -123,7 +123,6 @@ def _prepare(folder: Path, description: dict[str, Any]) -> None:
     path = folder / DESCRIPTION
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        remove_parts(folder)
         if not path.is_file():
             if any(not entry.name.startswith(".") for entry in folder.iterdir()):
                 raise InputError(f"--output {folder}: there are files in it that sample.py did not draw; name another folder")
@@ -139,3 +138,4 @@ def _prepare(folder: Path, description: dict[str, Any]) -> None:
     if not isinstance(earlier, dict) or earlier != description:
         other = [name for name in description if not isinstance(earlier, dict) or earlier.get(name) != description[name]]
         raise InputError(f"--output {folder}: what is there was drawn with another {' and '.join(other)}; name another folder")
+    remove_parts(folder)

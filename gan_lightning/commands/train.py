@@ -4,15 +4,13 @@ python scripts/train.py --accelerator gpu
 python scripts/train.py --config digits
 python scripts/train.py --config dcgan_cifar10 --max_epochs 5 --data.batch_size 128
 python scripts/train.py --ckpt_path last --max_epochs 40
+python scripts/train.py --config folder_64 --data.root my_photos --dry_run
 """
 
-import errno
 import os
 import shlex
 import shutil
 import sys
-import threading
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,6 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import restricted_number_type
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import LambdaCallback
@@ -28,7 +25,16 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 import gan_lightning.networks  # noqa: F401  (so that their short names are known)
 from gan_lightning import checkpoint
-from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, ImageGrid, ProgressBar, Schedules, StopSignals, TrainingLog
+from gan_lightning.callbacks import (
+    Checkpoints,
+    GenerativeMetrics,
+    HealthMonitor,
+    ImageGrid,
+    ProgressBar,
+    Schedules,
+    StopSignals,
+    TrainingLog,
+)
 from gan_lightning.commands.arguments import (
     arrange,
     config_path,
@@ -38,13 +44,15 @@ from gan_lightning.commands.arguments import (
     read_settings,
     run_command,
 )
+from gan_lightning.commands.dry_run import dry_run
+from gan_lightning.commands.fitting import fit
 from gan_lightning.commands.trust import check_imports, trusted_modules
 from gan_lightning.data import Digits, ImageDataModule
-from gan_lightning.errors import Diverged, InputError, ProcessLost, one_line
+from gan_lightning.errors import Diverged, InputError, one_line
 from gan_lightning.gan import ADAM, GAN
-from gan_lightning.inference import load_weights
+from gan_lightning.networks.base import load_weights
 from gan_lightning.randomness import derived_seed
-from gan_lightning.trainer import LoggerName, as_list, cannot_write, keep_copy, last_checkpoint, make_trainer, run_folder
+from gan_lightning.trainer import LoggerName, as_list, keep_copy, last_checkpoint, make_trainer, run_folder
 
 DEFAULT_RECIPE = "dcgan_mnist"
 LINKED = {
@@ -81,6 +89,7 @@ def make_parser() -> ArgumentParser:
         "--roll_back", type=bool, default=False, help="where the training diverges, go back once, with other random numbers"
     )
     parser.add_argument("--init_from", type=str | None, help="begin with the weights of a checkpoint, and nothing else of it")
+    parser.add_argument("--dry_run", action="store_true", help="say what would be done, and how long it takes; then end")
     parser.add_argument("--trust", default="", help="modules of one's own, a,b, that the config.yaml of a checkpoint may name")
     parser.add_class_arguments(Trainer, "trainer", skip={"logger", "default_root_dir"}, instantiate=False)
     parser.add_argument("--trainer.logger", type=LoggerName | list[LoggerName] | bool, default="tensorboard", help="what logs")
@@ -90,6 +99,7 @@ def make_parser() -> ArgumentParser:
     parser.add_class_arguments(ImageGrid, "image_grid")
     parser.add_class_arguments(Checkpoints, "checkpoints")
     parser.add_class_arguments(GenerativeMetrics, "metrics")
+    parser.add_class_arguments(HealthMonitor, "health")
     parser.add_class_arguments(Schedules, "schedules")
     for name, source in LINKED.items():
         owner, _, attribute = name.rpartition(".")
@@ -119,6 +129,8 @@ def train(args: Sequence[str]) -> None:
     """
     parser = make_parser()
     config, resume_from, folder = settings(parser, args)
+    if config.dry_run:
+        return dry_run(*_make(parser, config, resume_from))
     root = Path(config.trainer.default_root_dir).expanduser() / "lightning_logs"
     with run_folder(root, folder) as folder:
         ways = "a smaller learning rate, a penalty, or --roll_back true, which goes back once with other random numbers"
@@ -138,22 +150,28 @@ def train(args: Sequence[str]) -> None:
                     print(f"\n{error}\nGoing back to step {step:,}, once, with seed {config.seed_everything}", flush=True)
 
 
-def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, folder: Path) -> None:
-    """Train into ``folder`` as the settings say."""
+def _make(parser: ArgumentParser, config: Namespace, resume_from: Path | None) -> tuple[Namespace, int]:
+    """The objects that the settings describe, and how many steps they have behind them; a misfit is said before all else."""
     seed_everything(config.seed_everything, verbose=False)
     objects = instantiate(parser, config)
-    data: ImageDataModule = objects.data
-    model: GAN = objects.model
     begun_at = 0
     if resume_from is not None:
         content = checkpoint.load_gan(resume_from)
         checkpoint.require_resumable(content, resume_from)
-        model.on_load_checkpoint(content)  # a misfit is said before anything is set up
+        objects.model.on_load_checkpoint(content)
         begun_at = content["global_step"]
     elif config.init_from:
-        init_from(model, config.init_from)
+        init_from(objects.model, config.init_from)
+    return objects, begun_at
+
+
+def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, folder: Path) -> None:
+    """Train into ``folder`` as the settings say."""
+    objects, begun_at = _make(parser, config, resume_from)
+    data: ImageDataModule = objects.data
+    model: GAN = objects.model
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        data.prepare_data()  # likewise; Lightning calls both again, in every process and in their order
+        data.prepare_data()  # what is wrong is said at once; Lightning calls both again, in every process and in their order
         data.setup("fit")
 
     arguments = objects.trainer.as_dict()
@@ -167,13 +185,14 @@ def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, fo
         LambdaCallback(on_train_start=lambda trainer, _: _begin(parser, config, trainer, folder, resume_from)),
         objects.image_grid,
         objects.metrics,
+        objects.health,
         *([] if arguments["enable_checkpointing"] is False else [objects.checkpoints]),
         *as_list(arguments.pop("callbacks")),
     ]
     trainer = make_trainer(folder, begun_at=begun_at, callbacks=callbacks, **arguments)
     if trainer.is_global_zero:
         print(f"Training on {trainer.strategy.root_device}; everything of this run goes to {_shown(folder)}", flush=True)
-    _fit(trainer, model, data, resume_from)
+    fit(trainer, model, data, resume_from)
     if trainer.is_global_zero:
         _say_where(trainer, folder, data, objects.metrics, begun_at, interrupted=bool(signals.received))
     if signals.received:
@@ -251,7 +270,8 @@ def _begin(parser: ArgumentParser, config: Namespace, trainer: Trainer, folder: 
     content = config.clone()
     content.ckpt_path = None
     content.pop("config", None)
-    content.pop("trust")  # is said anew, each time
+    for said_anew in ("trust", "dry_run"):
+        content.pop(said_anew)
     try:
         text = parser.dump(content, skip_unset=False)
     except yaml.YAMLError as error:
@@ -272,40 +292,6 @@ def _differences(one: Any, other: Any, name: str = "") -> set[str]:
         parts = (_differences(one.get(key), other.get(key), f"{name}.{key}".lstrip(".")) for key in one.keys() | other.keys())
         return set().union(*parts)
     return set() if one == other else {name.replace(".init_args", "").removeprefix("trainer.")}
-
-
-def _fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path | None) -> None:
-    """Train, without the warnings of Lightning that do not apply."""
-    warnings.filterwarnings("ignore", "The number of training batches")  # the log goes on from epoch to epoch
-    warnings.filterwarnings("ignore", "Experiment logs directory")  # of the CSV logger, which goes on with its file
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's, about torch's own names
-    warnings.filterwarnings("ignore", "Found .* module.* in eval mode")  # the average is meant to be
-    before = threading.excepthook
-    threading.excepthook = _say_of_thread
-    try:
-        trainer.fit(model, datamodule=data, ckpt_path=resume_from)
-    except MisconfigurationException as error:
-        raise InputError(one_line(error)) from error
-    except RuntimeError as error:
-        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            reason = one_line(error).partition(" Set TORCHDYNAMO_VERBOSE")[0]
-            raise InputError(f"--model.compile true: torch.compile fails here ({reason[:200]}); leave it out") from error
-        lost: str | None = getattr(trainer.strategy, "lost", None)
-        if lost is None:
-            raise
-        raise ProcessLost(lost) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
-            raise
-        raise InputError(cannot_write(os.fsdecode(error.filename or trainer.default_root_dir), error)) from error
-    finally:
-        threading.excepthook = before
-
-
-def _say_of_thread(failed: threading.ExceptHookArgs) -> None:
-    """Nothing of a file that TensorBoard's thread cannot write, which the main one raises again; else as always."""
-    if not issubclass(failed.exc_type, OSError):
-        threading.__excepthook__(failed)
 
 
 def _say_where(

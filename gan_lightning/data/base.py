@@ -90,9 +90,9 @@ class ImageDataModule(LightningDataModule, ABC):
             InputError: the data is not there, or damaged.
         """
 
-    def examples(self, rows: int, columns: int) -> Images:
-        """Training images (rows * columns of them) for people to look at, a class a row where there are labels."""
-        images, labels = self.images("train")
+    def examples(self, rows: int, columns: int, split: Split = "train") -> Images:
+        """Images of a split (rows * columns of them) to look at, a class a row where there are labels."""
+        images, labels = self.images(split)
         chosen = example_indices(labels, len(images), rows, columns)
         return images[chosen], None if labels is None else labels[chosen]
 

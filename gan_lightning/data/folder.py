@@ -63,6 +63,9 @@ class ImageFolder(ImageDataModule):
         max_bytes_on_device: what the images of the train split may take of the device's memory.
         seed: of the order of the images.
 
+    Attributes:
+        files: those of each split.
+
     Raises:
         InputError: the folder is missing, unreadable or empty, a file is corrupt, or a number is out of range.
     """
@@ -86,11 +89,13 @@ class ImageFolder(ImageDataModule):
             raise InputError(f"data.channels is {channels}: it must be 1 (grey) or 3 (colour)")
         if num_workers is not None and num_workers < 0:
             raise InputError(f"data.num_workers is {num_workers}: it must be at least 0")
+        self.image_size = image_size
         self.image_shape = (channels, image_size, image_size)
         self.skip_corrupt = skip_corrupt
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         self.max_bytes_on_device = max_bytes_on_device
-        self.class_names, self._files = _find(self.root)
+        self.class_names, self.files = _find(self.root)
+        self._read: dict[Split, tuple[Tensor | None, dict[int, str]]] = {}
         self._prepared: dict[Split, tuple[Files, Tensor | None]] = {}
 
     def images(self, split: Split) -> Images:
@@ -99,8 +104,8 @@ class ImageFolder(ImageDataModule):
             images = torch.cat([batch for _, batch, _ in _decoded(DecodedFiles(files, self.image_shape), self.num_workers)])
         return images, _tensor(files.labels)
 
-    def examples(self, rows: int, columns: int) -> Images:
-        files, images = self._prepare("train")
+    def examples(self, rows: int, columns: int, split: Split = "train") -> Images:
+        files, images = self._prepare(split)
         chosen = example_indices(_tensor(files.labels), len(files.paths), rows, columns)
         few = files.only(chosen.tolist())
         if images is None:
@@ -128,26 +133,33 @@ class ImageFolder(ImageDataModule):
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
 
+    def corrupt(self, split: Split) -> dict[Path, str]:
+        """The files of a split that cannot be read, and why; every file is decoded for it, where none has been yet."""
+        files = self.files[split]
+        if not files.paths:
+            return {}
+        return {files.folder / files.paths[i]: why for i, why in self._read_once(split)[1].items()}
+
+    @property
+    def image_bytes(self) -> int:
+        """What an image takes of the memory."""
+        return int(numpy.prod(self.image_shape))
+
+    def keeps_images(self, split: Split) -> bool:
+        """Whether the images of a split fit in ``max_bytes_on_device``, so that they are decoded only once."""
+        return len(self.files[split].paths) * self.image_bytes <= self.max_bytes_on_device
+
     def _prepare(self, split: Split) -> tuple[Files, Tensor | None]:
         """The files of a split that can be read, and their images where they fit in ``max_bytes_on_device``."""
         if split not in self._prepared:
-            files = self._files[split]
+            files = self.files[split]
             if not files.paths:  # only the test split can be: _find refuses an empty train split
                 raise InputError(
                     f"{self.root}: too few images to hold any out for the {split} split; put some in {self.root / split}"
                 )
-            keep = len(files.paths) * int(numpy.prod(self.image_shape)) <= self.max_bytes_on_device
-            cache = default_root() / "image_folder_cache" / f"{self._fingerprint(files, keep)}.pt"
-            content = _cached(cache)
-            if content is None:
-                content = self._decode(files, keep)
-                try:
-                    checkpoint.save(content, cache)
-                except OSError as error:
-                    rank_zero_warn(f"{cache}: cannot be written ({error.strerror}), so that the images are read anew each time")
-            corrupt: dict[int, str] = content["corrupt"]
+            images, corrupt = self._read_once(split)
             if corrupt:
-                named = "; ".join(f"{files.folder / files.paths[i]} ({why})" for i, why in list(corrupt.items())[:5])
+                named = "; ".join(f"{path} ({why})" for path, why in list(self.corrupt(split).items())[:5])
                 more = f" and {len(corrupt) - 5} more" if len(corrupt) > 5 else ""
                 message = f"{len(corrupt)} of {len(files.paths)} files of {files.folder} cannot be read: {named}{more}"
                 if not self.skip_corrupt:
@@ -156,8 +168,23 @@ class ImageFolder(ImageDataModule):
             good = files.only(i for i in range(len(files.paths)) if i not in corrupt)
             if not good.paths:
                 raise InputError(f"{files.folder}: none of its {len(files.paths)} files can be read as an image")
-            self._prepared[split] = good, content["images"]
+            self._prepared[split] = good, images
         return self._prepared[split]
+
+    def _read_once(self, split: Split) -> tuple[Tensor | None, dict[int, str]]:
+        """The images of a split where they are kept, and why others cannot be read, from the cache or into it."""
+        if split not in self._read:
+            files, keep = self.files[split], self.keeps_images(split)
+            cache = default_root() / "image_folder_cache" / f"{self._fingerprint(files, keep)}.pt"
+            content = _cached(cache)
+            if content is None:
+                content = self._decode(files, keep)
+                try:
+                    checkpoint.save(content, cache)
+                except OSError as error:
+                    rank_zero_warn(f"{cache}: cannot be written ({error.strerror}), so that the images are read anew each time")
+            self._read[split] = content["images"], content["corrupt"]
+        return self._read[split]
 
     def _decode(self, files: Files, keep: bool) -> dict[str, Any]:
         """Read every file once: the images of those that can be read (where ``keep``), and why the others cannot."""
@@ -202,7 +229,7 @@ def count_other_sizes(folder: Path, image_shape: tuple[int, int, int]) -> int:
     _, files = _scan(folder)
     count = 0
     for path in files.paths:
-        with suppress(Exception), _open(folder / path) as image:
+        with suppress(Exception), open_image(folder / path) as image:
             count += image.size != (image_shape[2], image_shape[1])
     return count
 
@@ -224,7 +251,7 @@ def file_shape(path: Path) -> tuple[int, int, int]:
         InputError: it cannot be read.
     """
     try:
-        with _open(path) as image:
+        with open_image(path) as image:
             return (1 if image.mode in ("1", "L", "I", "I;16") else 3), image.height, image.width
     except Exception as error:  # Pillow raises all sorts for a damaged file
         raise _unreadable(path, error) from error
@@ -260,7 +287,7 @@ class DecodedFiles(Dataset[tuple[Tensor, int]]):
         return image, -1 if self.files.labels is None else self.files.labels[index]
 
 
-def _open(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
     """An image whose size is known and whose pixels are not read yet; a pipe or a device is not waited for."""
     if not path.is_file():
         raise ValueError("not a file" if path.exists() else "a link that leads nowhere, or in a circle")
@@ -273,7 +300,7 @@ def decode(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
     Raises:
         Exception: whatever Pillow says of a file that is no image, or a part of one.
     """
-    with _open(path) as opened:
+    with open_image(path) as opened:
         image: Image.Image = ImageOps.exif_transpose(opened)
         if image.mode == "F":
             raise ValueError("its pixels are floating-point numbers of unknown range")

@@ -1,7 +1,8 @@
-"""The two contracts that every network keeps, and how a network is written down in a checkpoint and built again."""
+"""The two contracts that every network keeps; how a network is written down in a checkpoint, and built and filled again."""
 
 import importlib
 import inspect
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
@@ -180,3 +181,17 @@ def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
         raise
     except Exception as error:  # of arguments that were made up, anything
         raise InputError(f"the checkpoint's arguments do not fit {class_path}: {one_line(error)[:200]}") from error
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor], prefix: str, path: str | os.PathLike[str]) -> None:
+    """Copy the entries of ``weights`` under ``prefix`` into ``network``, all of them and nothing else.
+
+    Raises:
+        InputError: names or shapes differ.
+    """
+    own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    try:
+        network.load_state_dict(own)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        first = [*str(error).splitlines(), ""][1].strip()  # after a line of introduction, one for each that differs
+        raise InputError(f"{path}: its weights {prefix}* do not fit {type(network).__name__}: {first[:150]}") from error

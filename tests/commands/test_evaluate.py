@@ -350,6 +350,22 @@ def test_a_checkpoint_without_its_run_says_what_to_name(trained: str, capsys: py
     assert record(["moved.ckpt", "--data", "Digits", "--num_images", "20"])["metrics"]
 
 
+def test_a_folder_of_export_is_measured_as_its_checkpoint_is(trained: str) -> None:
+    """And a card of the same checkpoint, from now on, says what was measured, and the recipe."""
+    args = ["--data", "Digits", "--num_images", "20"]
+    assert main([trained, *args]) == 0
+    one = json.loads(Path(trained).with_name("last_metrics.json").read_text())
+    gan_lightning.load(trained).save_pretrained("exported")
+    other = record(["exported", *args])
+    assert one["metrics"] == other["metrics"]
+    assert {**one["protocol"], "checkpoint": "exported"} == other["protocol"]
+    card = Path("exported/README.md").read_text()
+    assert "# MLPGenerator, trained on Digits\n" in card
+    assert "| training | 5 updates of the generator |" in card
+    assert f"| digits_fd_20 | {one['metrics']['digits_fd_20']:.6g} |" in card
+    assert "max_steps: 5\n" in card
+
+
 def test_a_reference_of_other_channels_is_refused(trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_random_weights(tmp_path / "weights.pth")
     weights = ["--extractor", "inception", "--weights", str(tmp_path / "weights.pth")]

@@ -154,6 +154,7 @@ def test_what_is_there_is_never_overwritten(plain: str, capsys: pytest.CaptureFi
     Path("a.png").write_bytes(b"mine")
     Path("photos").mkdir()
     Path("photos", "cat.png").write_bytes(b"mine too")
+    Path("photos", ".cat.png.part").write_bytes(b"of another program")
     assert "--output a.png: it is there already" in refused([plain, "--output", "a.png"], capsys, main, "sample")
     assert "--output photos: there are files in it that sample.py did not draw" in refused(
         [plain, "--output", "photos"], capsys, main, "sample"
@@ -164,7 +165,7 @@ def test_what_is_there_is_never_overwritten(plain: str, capsys: pytest.CaptureFi
     Path("file").write_bytes(b"also mine")
     assert "--output file: cannot be written there" in refused([plain, "--output", "file"], capsys, main, "sample")
     assert (Path("a.png").read_bytes(), Path("file").read_bytes()) == (b"mine", b"also mine")
-    assert folder("photos") == {"cat.png": b"mine too"}
+    assert folder("photos") == {"cat.png": b"mine too", ".cat.png.part": b"of another program"}
 
 
 def test_a_folder_of_other_settings_is_refused(plain: str, labelled: str, capsys: pytest.CaptureFixture[str]) -> None:

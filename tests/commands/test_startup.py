@@ -16,8 +16,18 @@ from gan_lightning.commands.real_images import make_data
 from gan_lightning.data import Digits
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-COMMANDS = ["evaluate", "compute_reference", "compare", "benchmark", "sample", "interpolate", "invert"]
-"""All but train: their flags are read without torch."""
+COMMANDS = {
+    "evaluate": "--output",
+    "compute_reference": "--output",
+    "compare": "--output",
+    "benchmark": "--output",
+    "sample": "--output",
+    "interpolate": "--output",
+    "invert": "--output",
+    "export": "--output",
+    "playground": "--port",
+}
+"""All but train, each with one of its flags: they are read without torch."""
 PROGRAM = """
 import runpy, sys
 sys.argv = sys.argv[1:]
@@ -43,19 +53,19 @@ def answer(command: str, *args: str, **environment: str) -> tuple[int, str, str]
     return done.returncode, "\n".join(lines), done.stderr
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help(command: str) -> None:
+@pytest.mark.parametrize(("command", "flag"), COMMANDS.items())
+def test_help(command: str, flag: str) -> None:
     code, help_text, error = answer(command, "--help")
     assert (code, error) == (0, "")
     assert help_text.startswith(f"usage: {command} ")
-    assert "--output OUTPUT" in help_text
+    assert f"{flag} {flag.removeprefix('--').upper()}" in help_text
 
 
 @pytest.mark.parametrize(
     ("command", "args", "part"),
     [
-        *((command, "--outptu x", "there is no flag --outptu; did you mean --output?") for command in COMMANDS),
-        *((command, "--output", "argument --output: expected one argument") for command in COMMANDS),
+        *((command, f"{flag}s x", f"there is no flag {flag}s; did you mean {flag}?") for command, flag in COMMANDS.items()),
+        *((command, flag, f"argument {flag}: expected one argument") for command, flag in COMMANDS.items()),
         ("evaluate", "", "source is missing: name it"),
         ("evaluate", ". --num_images abc", "--num_images: 'abc' is not a whole number"),
         ("evaluate", ". --dat MNIST", "there is no flag --dat; did you mean --data?"),
@@ -110,6 +120,11 @@ def test_help(command: str) -> None:
         ("benchmark", "train --variant=--max_steps=3", "--max_steps=3 is the benchmark's own"),
         ("benchmark", "scale --variant=--precision=bf16-mixed", "only of train"),
         ("benchmark", "metrics --num_images 5", "--num_images 5: give at least 1,000"),
+        ("export", "", "checkpoint is missing: name it"),
+        ("export", "nowhere.ckpt", "nowhere.ckpt: no such file"),
+        ("export", ". --truncation 0.7", "there is no flag --truncation"),
+        ("export", ". --formats onxx", "--formats has 'onxx': there are safetensors, torch, onnx"),
+        ("export", "b.npz --output b.npz", "--output b.npz: it is there already"),
         ("compare", "--recipes dcgan_mnits", "no such recipe; did you mean dcgan_mnist?"),
         ("compare", "--vary all", "--vary: 'all' is not one of nothing, losses_and_penalties, product"),
         ("compare", "--seeds one", "--seeds one: give whole numbers"),
@@ -117,6 +132,12 @@ def test_help(command: str) -> None:
         ("compare", "--metrics is", "sorted by fid, which must be among them"),
         ("compare", "--metrics fid,foo", "metrics has 'foo'"),
         ("compare", "--num_images 1", "num_images is 1: fid needs at least 2"),
+        ("playground", "", "checkpoint is missing: name it"),
+        ("playground", "nowhere.ckpt", "nowhere.ckpt: no such file"),
+        ("playground", ". --port 65536", "--port 65536: give a number from 0 to 65535"),
+        ("playground", ". --port http", "--port: 'http' is not a whole number"),
+        ("playground", ". --host 192.0.2.1", "--host 192.0.2.1 --port 7860: no page can be there"),
+        ("playground", ". --host a..b", "--host a..b --port 7860: no page can be there"),
     ],
 )
 def test_bad_flags(command: str, args: str, part: str) -> None:

@@ -59,10 +59,10 @@ def test_a_subfolder_is_a_class(classes: Path) -> None:
 
 
 def test_the_held_out_images_stay_held_out(classes: Path) -> None:
-    before = ImageFolder(classes, image_size=8)._files["test"].paths
+    before = ImageFolder(classes, image_size=8).files["test"].paths
     for i in range(10):
         write(classes / "cats" / f"new {i}.png", seed=i)
-    after = ImageFolder(classes, image_size=8)._files["test"].paths
+    after = ImageFolder(classes, image_size=8).files["test"].paths
     assert set(before) <= set(after)
 
 
@@ -197,7 +197,7 @@ def test_images_are_decoded_once(classes: Path, monkeypatch: pytest.MonkeyPatch)
         patched.setattr("gan_lightning.data.folder.decode", never)
         assert torch.equal(ImageFolder(classes, image_size=8).images("train")[0], first)
     assert ImageFolder(classes, image_size=9).images("train")[0].shape[2] == 9
-    path = classes / ImageFolder(classes)._files["train"].paths[0]
+    path = classes / ImageFolder(classes).files["train"].paths[0]
     Image.fromarray(255 - noise(20, 20)).save(path.with_suffix(".png"))
     os.utime(path, (1, 1))
     assert not torch.equal(ImageFolder(classes, image_size=8).images("train")[0], first)
@@ -246,19 +246,19 @@ def test_many_files_are_decoded_by_workers(tmp_path: Path) -> None:
         write(tmp_path / "many" / f"{i:03}.png", 8, 8, seed=i)
     data = ImageFolder(tmp_path / "many", image_size=8, num_workers=2)
     images, _ = data.images("train")
-    paths = data._files["train"].paths
+    paths = data.files["train"].paths
     assert len(images) == len(paths)
     for i in (0, 100, len(images) - 1):
         assert torch.equal(images[i], decode(tmp_path / "many" / paths[i], (3, 8, 8)))
 
 
 def test_links_are_followed_once_and_hidden_files_left_out(classes: Path) -> None:
-    count = len(ImageFolder(classes)._files["train"].paths) + len(ImageFolder(classes)._files["test"].paths)
+    count = len(ImageFolder(classes).files["train"].paths) + len(ImageFolder(classes).files["test"].paths)
     (classes / "cats" / "loop").symlink_to(classes, target_is_directory=True)
     write(classes / ".thumbnails" / "a.png")
     write(classes / "cats" / ".hidden.png")
     data = ImageFolder(classes)
-    assert len(data._files["train"].paths) + len(data._files["test"].paths) == count
+    assert len(data.files["train"].paths) + len(data.files["test"].paths) == count
 
 
 def test_a_link_that_leads_nowhere_is_a_corrupt_file(classes: Path) -> None:

@@ -342,7 +342,7 @@ def test_image_folders(tmp_path: Path, record_property: Record) -> None:
             taken.append(not isinstance(images, str))
             if isinstance(data, str) or isinstance(images, str):
                 continue
-            files = data._files["train"]
+            files = data.files["train"]
             expected = [outcome(partial(pillows_own, files.folder / path)) for path in files.paths]
             good = [pixels for pixels in expected if pixels is not None]
             assert skip_corrupt or len(good) == len(expected)

@@ -1,0 +1,129 @@
+"""A few steps of a run that leave nothing behind, to see what a step costs."""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from gan_lightning.callbacks import Schedules, TrainingLog
+from gan_lightning.callbacks.progress_bar import total_steps
+from gan_lightning.commands.cost import now, peak_bytes
+from gan_lightning.commands.fitting import fit
+from gan_lightning.data import ImageDataModule
+from gan_lightning.gan import GAN
+from gan_lightning.trainer import make_trainer
+
+WARM_UP = 3  # steps before the clock starts
+STEPS = 16  # that are timed: a multiple of how often penalties are usually applied
+SECONDS = 20.0  # after which no further step is begun; a quarter of them are for the warm-up
+QUIET: dict[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "fast_dev_run": False,
+    "min_epochs": None,
+    "min_steps": None,
+    "profiler": None,
+}
+"""Settings of the Trainer that say nothing of how long a step takes, and might leave files or go on for longer."""
+
+
+@dataclass
+class Cost:
+    """What a run costs, as a few of its steps say.
+
+    Attributes:
+        device: where they were made.
+        total: generator updates of the whole run; None where a time alone ends it.
+        most_seconds: of the whole run, where its settings say so.
+        epoch_steps: generator updates of an epoch.
+        step_images: real images that one update looks at, of all processes together.
+        warm_up: how many steps came before the clock was started.
+        steps: how many were timed.
+        step_seconds: what one took, on average; 0 where none was made.
+        peak_bytes: the most memory that was taken: of the device, or of the process on the CPU.
+        optimizer_bytes: what both optimizers keep.
+    """
+
+    device: torch.device
+    total: int | None = 0
+    most_seconds: float | None = None
+    epoch_steps: int = 0
+    step_images: int = 0
+    warm_up: int = 0
+    steps: int = 0
+    step_seconds: float = 0.0
+    peak_bytes: int = 0
+    optimizer_bytes: int = 0
+
+    def run_steps(self, begun_at: int) -> int:
+        """How many steps the run makes after ``begun_at`` of them."""
+        limits = [] if self.total is None else [max(0, self.total - begun_at)]
+        if self.most_seconds is not None and self.step_seconds:
+            limits.append(int(self.most_seconds / self.step_seconds))
+        return min(limits, default=0)
+
+
+class Stopwatch(Callback):
+    """Times :data:`STEPS` steps after :data:`WARM_UP`, fewer where :data:`SECONDS` are over, and then ends the run.
+
+    Attributes:
+        cost: what it found.
+    """
+
+    cost: Cost
+
+    def __init__(self) -> None:
+        self._started = self._begun = 0.0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.cost = Cost(pl_module.device)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.cost.total = total_steps(trainer)
+        self.cost.epoch_steps = int(trainer.num_training_batches)
+        self.cost.step_images = trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
+        trainer.fit_loop.max_epochs = -1  # a run of two steps makes more here
+        trainer.fit_loop.epoch_loop.max_steps = -1
+        self._started = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        cost, step = self.cost, trainer.global_step
+        seconds = SECONDS if cost.warm_up else SECONDS / 4
+        late = trainer.strategy.reduce_boolean_decision(time.perf_counter() - self._started > seconds, all=False)
+        if not cost.warm_up:
+            if step == WARM_UP or late:
+                cost.warm_up, self._begun = step, now()
+        elif step == cost.warm_up + STEPS or late:
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.cost.warm_up and (steps := trainer.global_step - self.cost.warm_up):
+            self.cost.steps, self.cost.step_seconds = steps, (now() - self._begun) / steps
+        self.cost.peak_bytes = peak_bytes(pl_module.device)
+        kept = [leaf for optimizer in trainer.optimizers for leaf in tree_leaves(dict(optimizer.state))]
+        self.cost.optimizer_bytes = sum(leaf.nbytes for leaf in kept if isinstance(leaf, Tensor))
+
+
+def rehearse(model: GAN, data: ImageDataModule, schedules: Schedules, arguments: dict[str, Any]) -> Cost:
+    """Train a few steps as the Trainer's ``arguments`` say, in a folder that is removed again.
+
+    Raises:
+        InputError: training would be refused, or its first steps diverge.
+    """
+    stopwatch = Stopwatch()
+    callbacks = {"callbacks": [schedules, TrainingLog(), stopwatch]}
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make_trainer(Path(folder), **arguments | QUIET | callbacks)
+        fit(trainer, model, data)
+    if (max_time := arguments.get("max_time")) is not None:
+        stopwatch.cost.most_seconds = Timer(max_time).time_remaining()
+    return stopwatch.cost

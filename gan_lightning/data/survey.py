@@ -1,0 +1,73 @@
+"""What lies in a folder of images, to be looked at before anything is trained on it."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from gan_lightning.data.folder import open_image
+
+GREY = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"})
+"""Pillow's modes without colour."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the headers of image files say; files whose header cannot be read are left out.
+
+    Attributes:
+        sizes: (width, height) of each in pixels, as stored, the smallest area first.
+        modes: how many files there are of each of Pillow's modes, such as RGB, L (grey), P (palette) or I;16 (16 bits).
+        formats: how many there are of each format, by what is in the file and not by its name.
+        transparent: how many may be seen through in places.
+        copies: how many hold the same bytes as another one before them.
+    """
+
+    sizes: Sequence[tuple[int, int]]
+    modes: Counter[str]
+    formats: Counter[str]
+    transparent: int
+    copies: int
+
+    def smaller_than(self, pixels: int) -> int:
+        """How many images have a shorter side of less than so many pixels."""
+        return sum(min(size) < pixels for size in self.sizes)
+
+    @property
+    def cropped(self) -> float:
+        """The share of an image that a square from its centre leaves out, from 0 to 1, on average."""
+        shares = [1 - min(size) / max(size) for size in self.sizes]
+        return sum(shares) / max(1, len(shares))
+
+
+def survey(paths: Sequence[Path]) -> Survey:
+    """Look at the header of each file, and for copies at the bytes of those that are equally long."""
+    sizes, modes, formats, transparent = [], Counter[str](), Counter[str](), 0
+    for path in tqdm(paths, desc="Looking at the files", unit=" files", delay=1):
+        with suppress(Exception), open_image(path) as image:  # Pillow raises all sorts for a damaged file
+            sizes.append(image.size)
+            modes[image.mode] += 1
+            formats[str(image.format)] += 1
+            transparent += image.has_transparency_data
+    return Survey(sorted(sizes, key=lambda size: size[0] * size[1]), modes, formats, transparent, _copies(paths))
+
+
+def _copies(paths: Sequence[Path]) -> int:
+    by_length: dict[int, list[Path]] = defaultdict(list)
+    for path in paths:
+        with suppress(OSError):  # a link that leads nowhere
+            if path.is_file() and (length := path.stat().st_size):
+                by_length[length].append(path)
+    groups = [group for group in by_length.values() if len(group) > 1]
+    return sum(len(group) - len({_digest(path) for path in group}) for group in groups)
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        return hashlib.sha256(path.read_bytes()).digest()
+    except OSError:  # cannot be read: like no other
+        return bytes(path)

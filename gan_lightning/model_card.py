@@ -1,0 +1,209 @@
+"""The model card of a generator: a README.md for people, under a header for the Hugging Face Hub."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import yaml
+
+RECIPE = {"seed_everything", "data", "model", "schedules", "trainer"}
+"""Sections of a run's config.yaml that decide what comes out of it."""
+TRAINER = {"precision", "max_epochs", "max_steps", "max_time", "devices", "num_nodes", "gradient_clip_val"}
+"""Settings of Lightning's Trainer that do."""
+LARGEST = 2**20  # bytes of a config.yaml or a record; they have some thousand
+DEEPEST = 50  # lists and dicts of a config.yaml within one another; runs have about six
+PROTOCOL = ("num_images", "weights", "real", "split", "num_real", "extractor")
+"""What a record says of how it was measured, in the order of the table."""
+
+
+def recipe(checkpoint: Path) -> dict[str, Any] | None:
+    """The recipe of the run which a checkpoint is of, from the config.yaml of its folder; None where there is none.
+
+    It is read as data: nothing that it names is imported. What is not set is left out, and of paths, which say where
+    somebody keeps their files, all but the last part.
+    """
+    try:
+        text = _text(checkpoint.parent.parent / "config.yaml")
+        settings = _public(yaml.safe_load(text)) if _is_plain(text) else None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return None
+    if not isinstance(settings, dict):
+        return None
+    trainer = settings.get("trainer")
+    if isinstance(trainer, dict):
+        settings["trainer"] = {name: value for name, value in trainer.items() if name in TRAINER}
+    return {name: value for name, value in settings.items() if name in RECIPE} or None
+
+
+def _is_plain(text: str) -> bool:
+    """Whether YAML has no aliases, a few of which can mean any number of values, and is not so deep that it takes hours."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+            return False
+    return True
+
+
+def _public(value: Any) -> Any:
+    """Primitives alone, without what is null or empty, and without the folders of a path."""
+    if isinstance(value, dict):
+        public = {str(name): _public(item) for name, item in value.items()}
+        return {name: item for name, item in public.items() if item not in (None, {}, [])}
+    if isinstance(value, list):
+        return [_public(item) for item in value]
+    if value is None or type(value) in (bool, int, float):
+        return value
+    return PureWindowsPath(str(value)).name  # of a path of any system
+
+
+def metrics(checkpoint: Path, global_step: int | None, weights: str | None) -> dict[str, Any] | None:
+    """The newest record beside a checkpoint that evaluate.py wrote of these weights; None where there is none.
+
+    Args:
+        checkpoint: the checkpoint, which may have been written over since it was measured.
+        global_step: of the weights.
+        weights: ``ema`` or ``raw``.
+
+    Returns:
+        {"values": {name: number}, "protocol": {name: text or number}}
+    """
+    records = sorted(checkpoint.parent.glob(f"{checkpoint.stem}_metrics*.json"), key=lambda path: path.stat().st_mtime)
+    for path in reversed(records):
+        try:
+            record = json.loads(_text(path))
+            values, protocol = dict(record["metrics"]), dict(record["protocol"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue
+        if (protocol.get("global_step"), protocol.get("weights")) == (global_step, weights):
+            shown = {name: protocol[name] for name in PROTOCOL if name in protocol}
+            return {"values": _of_type(values, int, float), "protocol": _of_type(shown, int, str)}
+    return None
+
+
+def _of_type(entries: Any, *types: type) -> dict[str, Any]:
+    """The entries of a dict that are of these types; none of what is no dict."""
+    return {name: value for name, value in entries.items() if type(value) in types} if isinstance(entries, dict) else {}
+
+
+def _text(path: Path) -> str:
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"{path} is larger than any that a run writes")
+    return path.read_text(encoding="utf-8")
+
+
+def model_card(config: dict[str, Any], formats: Collection[str] = ("safetensors",)) -> str:
+    """The model card: what the generator is, how to use each file beside it, what was measured, and how it was trained.
+
+    Args:
+        config: as :func:`gan_lightning.pretrained.configuration` has it.
+        formats: those that there are files of, of safetensors, torch and onnx.
+    """
+    conditional = config["num_classes"] > 0
+    header: dict[str, Any] = {"library_name": "gan_lightning", "tags": ["gan", "image-generation"]}
+    header["tags"] += [name for name in formats if name == "onnx"]
+    if not conditional:
+        header["pipeline_tag"] = "unconditional-image-generation"  # the Hub has none for images of a class
+    parts = [_summary(config), "## Use", *(USES[name](config) for name in USES if name in formats)]
+    if config["metrics"]:
+        parts += ["## Metrics", _metrics_table(config["metrics"])]
+    if config["recipe"]:
+        settings = yaml.safe_dump(config["recipe"], sort_keys=False)
+        parts += [
+            "## Recipe",
+            "What the run's `config.yaml` says, defaults too, without what is null.",
+            f"```yaml\n{settings}```",
+        ]
+    return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _summary(config: dict[str, Any]) -> str:
+    name = _class_name(config["generator"])
+    data = _class_name((config["recipe"] or {}).get("data"))
+    channels, height, width = config["image_shape"]
+    classes = f"{config['num_classes']}, from 0 on: the label of an image says which" if config["num_classes"] else "none"
+    weights = {"ema": "the moving average of the generator's (EMA)", "raw": "the generator's own", None: "not known"}
+    steps = "not known" if config["global_step"] is None else f"{config['global_step']:,} updates of the generator"
+    rows = {
+        "images": f"{height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}",
+        "classes": classes,
+        "latent": f"{config['latent_dim']} values, standard normal",
+        "parameters": f"{config['parameters']:,}",
+        "training": steps,
+        "weights": weights[config["weights"]],
+        "made with": ", ".join(f"{package} {version}" for package, version in config["versions"].items()),
+    }
+    table = "\n".join(f"| {row} | {value} |" for row, value in rows.items())
+    return (
+        f"# {name}" + (f", trained on {data}" if data else "") + "\n\n"
+        "The generator of a GAN, trained with gan_lightning.\n\n![64 samples of seed 0](samples.png)\n\n"
+        f"| | |\n|---|---|\n{table}"
+    )
+
+
+def _class_name(described: Any) -> str:
+    """The name of a class without its modules, of a description or a name; nothing where there is none."""
+    path = described.get("class_path") if isinstance(described, dict) else described
+    return str(path or "").rpartition(".")[2]
+
+
+def _use_safetensors(config: dict[str, Any]) -> str:
+    labels = "labels=3, " if config["num_classes"] > 3 else ""
+    shape = ", ".join(map(str, config["image_shape"]))
+    return f"""\
+In Python, from this folder (`config.json`, `model.safetensors`; nothing in it is run):
+
+```python
+import gan_lightning
+
+gan = gan_lightning.load(".")  # or, by its name on the Hub, gan_lightning.Sampler.from_pretrained("me/my-gan")
+images = gan.sample(16, {labels}seed=0)  # uint8 (16, {shape})
+```"""
+
+
+def _use_torch(config: dict[str, Any]) -> str:
+    labels = f", torch.arange(16) % {config['num_classes']}" if config["num_classes"] else ""
+    return f"""\
+With torch alone (`generator.pt2`, of torch {config["versions"]["torch"]}; {QUANTISATION}):
+
+```python
+import torch
+
+generator = torch.export.load("generator.pt2").module()
+images = generator(torch.randn(16, {config["latent_dim"]}){labels})
+pictures = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+```"""
+
+
+def _use_onnx(config: dict[str, Any]) -> str:
+    shape = ", ".join(map(str, config["image_shape"]))
+    labels = f', "labels": numpy.arange(16) % {config["num_classes"]}' if config["num_classes"] else ""
+    inputs = f"`z` float32 (B, {config['latent_dim']})" + (" and `labels` int64 (B,)" if labels else "")
+    return f"""\
+Without torch (`generator.onnx`: {inputs} to `images` float32 (B, {shape}); {QUANTISATION}):
+
+```python
+import numpy, onnxruntime
+
+session = onnxruntime.InferenceSession("generator.onnx")
+z = numpy.random.default_rng(0).standard_normal((16, {config["latent_dim"]}), numpy.float32)
+(images,) = session.run(None, {{"z": z{labels}}})
+pictures = ((images + 1) * 127.5).round().clip(0, 255).astype(numpy.uint8)
+```"""
+
+
+QUANTISATION = "values are nominally in [-1, 1], and what lies outside is clamped"
+USES = {"safetensors": _use_safetensors, "torch": _use_torch, "onnx": _use_onnx}
+"""Format -> how its file is used."""
+
+
+def _metrics_table(measured: dict[str, Any]) -> str:
+    values, protocol = _of_type(measured.get("values"), int, float), _of_type(measured.get("protocol"), int, str)
+    rows = []
+    for name, value in values.items():
+        if not name.endswith("_std"):
+            deviation = f" ± {values[f'{name}_std']:.4g}" if f"{name}_std" in values else ""
+            rows.append(f"| {name} | {value:.6g}{deviation} |")
+    how = ", ".join(f"{name} {value:,}" if type(value) is int else f"{name} {value}" for name, value in protocol.items())
+    return "\n".join(["| metric | value |", "|---|---|", *rows]) + f"\n\nMeasured by gan_lightning's `evaluate.py`: {how}."

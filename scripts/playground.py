@@ -1,0 +1,8 @@
+"""Open a page to play with a checkpoint on: python scripts/playground.py --help"""
+
+import sys
+
+from gan_lightning.commands.playground import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""What fails quietly is said: runs that are made to fail, beside healthy ones."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from gan_lightning.callbacks import Checkpoints, HealthMonitor, TrainingLog
+from gan_lightning.checkpoint import load_gan
+from gan_lightning.commands.train import main
+from gan_lightning.data import Digits, Split
+from gan_lightning.errors import InputError
+from gan_lightning.gan import GAN
+from gan_lightning.losses import NonSaturatingLoss
+from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
+from gan_lightning.regularizers import R1
+from tests.helpers import TensorData, curves, fit, same_state, small_gan
+
+QUIET = [
+    "--accelerator",
+    "cpu",
+    "--enable_progress_bar",
+    "false",
+    "--enable_model_summary",
+    "false",
+    "--metrics.extractor",
+    "none",
+]
+
+
+def digits_gan(**arguments: Any) -> GAN:
+    """Networks that are large enough for 8x8 digits."""
+    torch.manual_seed(0)
+    shape = (1, 8, 8)
+    return GAN(
+        MLPGenerator(shape, latent_dim=16, hidden=[64, 128]),
+        MLPDiscriminator(shape, hidden=[128, 64]),
+        NonSaturatingLoss(),
+        **arguments,
+    )
+
+
+class Freeze(Callback):
+    """Makes the generator draw one image for every latent from a step on, and lets it go again at a later one."""
+
+    def __init__(self, start: int, end: int = 10**9) -> None:
+        self.start, self.end = start, end
+        self._kept: dict[str, Tensor] = {}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        generator = pl_module.generator
+        assert isinstance(generator, MLPGenerator)
+        if trainer.global_step == self.start:
+            self._kept = copy.deepcopy(generator.state_dict())
+        if self.start <= trainer.global_step < self.end:
+            with torch.no_grad():
+                first = next(generator.parameters())  # what z is multiplied with
+                first.zero_()
+        elif trainer.global_step == self.end:
+            generator.load_state_dict(self._kept)
+
+
+def test_the_training_goes_on_as_if_nothing_was_measured() -> None:
+    def trained(*callbacks: Callback) -> GAN:
+        torch.manual_seed(0)
+        shape = (1, 8, 8)
+        generator, discriminator = DCGANGenerator(shape, latent_dim=4, width=4), DCGANDiscriminator(shape, width=4)
+        model = GAN(generator, discriminator, NonSaturatingLoss(), penalty=R1(), ema_halflife=500.0)
+        fit(model, Digits(batch_size=16), callbacks=[*callbacks], max_steps=6)
+        return model
+
+    monitor = HealthMonitor(every_n_steps=2)
+    assert same_state(trained(monitor), trained())  # batch norm's running moments among it
+    assert monitor.measured == 3
+
+
+def test_a_generator_frozen_on_one_image_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    monitor = HealthMonitor(every_n_steps=5)
+    fit(digits_gan(), callbacks=[Freeze(1), TrainingLog(), monitor], max_steps=40)
+    said = [line for line in capsys.readouterr().out.splitlines() if "step " in line]
+    assert monitor.latest["pixel_diversity"] < 1e-3
+    assert monitor.latest["feature_diversity"] < 1e-3
+    assert len(said) == 1, said  # once, and not at each measurement
+    assert said[0].startswith("step 25: samples have 0% of the diversity of real images")  # the second that is judged
+    assert "mode collapse; there is no good checkpoint; try" in said[0]
+
+
+def test_what_was_healthy_is_kept_and_what_is_over_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    callbacks = [Freeze(251, 400), TrainingLog(), HealthMonitor(every_n_steps=25), Checkpoints(every_n_steps=40)]
+    fit(digits_gan(), callbacks=callbacks, max_steps=430, enable_checkpointing=True, default_root_dir=tmp_path)
+    said = [line for line in capsys.readouterr().out.splitlines() if "step " in line]
+    healthy = tmp_path / "checkpoints" / "healthy.ckpt"
+    assert [line.split(":")[0] for line in said] == ["step 300", "step 425"], said
+    assert f"last good checkpoint: {healthy}" in said[0]
+    assert said[1] == "step 425: the mode collapse is over"
+    assert load_gan(healthy)["global_step"] == 242  # of an epoch's end, the last before the measurement at step 250
+    assert load_gan(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == 430
+
+
+def test_stop_ends_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = fit(digits_gan(), callbacks=[Freeze(1), HealthMonitor(every_n_steps=5, stop=True)], max_steps=200)
+    assert trainer.global_step == 25
+    assert "(stopping here)" in capsys.readouterr().out
+
+
+def test_a_small_data_set_known_by_heart_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    class Few(Digits):
+        def images(self, split: Split) -> tuple[Tensor, Tensor | None]:
+            images, labels = super().images(split)
+            assert labels is not None
+            return (images[:64], labels[:64]) if split == "train" else (images, labels)
+
+    monitor = HealthMonitor(every_n_steps=100)
+    fit(digits_gan(), Few(batch_size=32), callbacks=[monitor], max_steps=2000)
+    assert monitor.latest["overfitting"] > 0.8
+    assert "it knows the training images by heart" in capsys.readouterr().out
+
+
+def test_the_same_on_all_of_the_digits_is_healthy(capsys: pytest.CaptureFixture[str]) -> None:
+    monitor = HealthMonitor(every_n_steps=100)
+    fit(digits_gan(), callbacks=[monitor], max_steps=1000)
+    assert capsys.readouterr().out == ""
+    assert monitor.told == []
+    assert 0.3 < monitor.latest["pixel_diversity"] < 1.5
+
+
+def test_a_learning_rate_of_one_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = [
+        "--config",
+        "digits",
+        *QUIET,
+        "--max_steps",
+        "400",
+        "--health.every_n_steps",
+        "25",
+        "--default_root_dir",
+        str(tmp_path),
+    ]
+    code = main([*flags, "--model.generator_optimizer.lr", "1", "--model.discriminator_optimizer.lr", "1"])
+    captured = capsys.readouterr()
+    assert code == 2 or "\nstep 200: " in captured.out, captured  # NaN, or a symptom
+
+
+def test_the_values_are_curves_of_the_run(tmp_path: Path) -> None:
+    flags = [
+        "--config",
+        "digits",
+        *QUIET,
+        "--max_steps",
+        "40",
+        "--health.every_n_steps",
+        "20",
+        "--default_root_dir",
+        str(tmp_path),
+    ]
+    assert main(flags) == 0
+    shown = curves(tmp_path / "lightning_logs" / "version_0")
+    for name in ("pixel_diversity", "feature_diversity", "overfitting", "separation", "saturation", "real_logits"):
+        assert sorted(shown[f"health/{name}"]) == [20, 40]
+    assert "health/classes" not in shown
+    assert main([*flags, "--health.every_n_steps", "0"]) == 0
+    assert not any(name.startswith("health/") for name in curves(tmp_path / "lightning_logs" / "version_1"))
+
+
+def test_classes_and_copies_are_measured_where_there_is_a_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gan_lightning.metrics.classifier.FEWEST_IMAGES_SEEN", 20_000)
+
+    class Copies(MLPGenerator):
+        """Draws training images, those of the class 3 alone."""
+
+        def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+            images, own = Digits().images("train")
+            assert own is not None
+            threes = images[own == 3].float() / 127.5 - 1
+            return threes[torch.arange(len(z)) % len(threes)] + 0 * super().forward(z, labels)
+
+    monitor = HealthMonitor(every_n_steps=2, extractor="classifier")
+    model = GAN(Copies((1, 8, 8), latent_dim=4, hidden=[8]), MLPDiscriminator((1, 8, 8), hidden=[8]), NonSaturatingLoss())
+    fit(model, Digits(), callbacks=[monitor], max_steps=2)
+    assert monitor.latest["classes"] == pytest.approx(0.1)
+    assert monitor.latest["nearest_training"] < 0.01  # copies
+    fit(small_gan(), Digits(), callbacks=[monitor], max_steps=2)
+    assert monitor.latest["nearest_training"] > 1  # noise is far from all
+
+
+def test_data_without_held_out_images_is_watched_too(tmp_path: Path) -> None:
+    class NoneHeldOut(TensorData):
+        def images(self, split: Split) -> tuple[Tensor, Tensor | None]:
+            if split == "test":
+                raise InputError("too few images")
+            return super().images(split)
+
+    monitor = HealthMonitor(every_n_steps=2)
+    fit(small_gan(), NoneHeldOut(Digits().images("train")[0], batch_size=16), callbacks=[monitor], max_steps=2)
+    assert "overfitting" not in monitor.latest
+    assert monitor.latest["pixel_diversity"] > 0
+
+
+@pytest.mark.parametrize("arguments", [{"every_n_steps": -1}, {"seed": -1}])
+def test_numbers_out_of_range(arguments: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="give at least 0"):
+        HealthMonitor(**arguments)

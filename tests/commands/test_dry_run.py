@@ -1,0 +1,266 @@
+"""``train --dry_run``: what it says is so, and nothing is left of it."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gan_lightning.callbacks import Schedules
+from gan_lightning.commands import rehearsal
+from gan_lightning.commands.data_report import plain
+from gan_lightning.commands.dry_run import duration
+from gan_lightning.commands.rehearsal import Cost, rehearse
+from gan_lightning.commands.train import main
+from gan_lightning.data import Digits
+from gan_lightning.losses import NonSaturatingLoss
+from gan_lightning.networks import DCGANGenerator
+from tests.helpers import small_gan
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
+DIGITS = [
+    *("--config", "digits", "--accelerator", "cpu", "--model.generator.hidden", "[8]"),
+    *("--model.discriminator.hidden", "[8]", "--dry_run"),
+]
+FOLDER = [
+    *("--config", "folder_64", "--data.root", "photos", "--accelerator", "cpu", "--data.image_size", "16"),
+    *("--data.batch_size", "8", "--model.generator.width", "4", "--model.discriminator.width", "4", "--dry_run"),
+]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """35 images of cats, grey or transparent too, and 3 of dogs; one is small, one a copy, one cut off."""
+    random = numpy.random.default_rng(0)
+    for number in range(38):
+        path = tmp_path / "photos" / ("cats" if number < 35 else "dogs") / f"{number:02}.{'jpg' if number else 'png'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = (10, 12, 3) if number == 1 else (20 + number, 30, 3)
+        image = Image.fromarray(random.integers(0, 256, size, dtype=numpy.uint8))
+        image.convert("RGBA" if number == 0 else "L" if number < 5 else "RGB").save(path)
+    path.with_name("copy.jpg").write_bytes(path.read_bytes())
+    (tmp_path / "photos" / "cats" / "cut.jpg").write_bytes(path.read_bytes()[:-300])
+    return tmp_path / "photos"
+
+
+def sections(said: str) -> dict[str, dict[str, str]]:
+    """The report: title of a section -> its lines, by their names."""
+    found: dict[str, dict[str, str]] = {}
+    title = name = ""
+    for line in said.splitlines():
+        if match := re.match(r"  (\S.*?)?  +(\S.*)", line):
+            name = match[1] or f"{name}+"
+            found[title][name] = match[2]
+        elif line:
+            title = line.partition(":")[0]
+            found[title] = {}
+    return found
+
+
+def number(text: str) -> float:
+    """The first number in a text."""
+    match = re.search(r"[\d.,]+", text)
+    assert match
+    return float(match[0].replace(",", ""))
+
+
+def test_a_folder_is_reported_and_nothing_is_left(photos: Path, tmp_path: Path) -> None:
+    """By the real command: a file that is cut off ends it with exit code 2, after all that could be found out."""
+    files = {path: path.read_bytes() for path in photos.rglob("*.*")}
+    command = [sys.executable, str(SCRIPT), *FOLDER]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if "error: " in line)
+    assert re.search(r"^train: error: 1 of 3\d files .*cut\.jpg .*--data\.skip_corrupt true$", line)
+
+    report = sections(done.stdout)
+    data = report["Data"]
+    train, held_out = map(int, re.findall(r"(\d+) (?:to train on|held out)", data["files"]))
+    assert data["folder"] == "photos"
+    assert data["files"].startswith("40: ")
+    assert train + held_out == 40
+    assert data["classes"] == "cats 36, dogs 4"
+    assert data["width x height"] == "smallest 12x10, median 30x40, largest 30x57 pixels"
+    assert data["formats"] == "JPEG 39, PNG 1"
+    assert data["modes"] == "RGB 35, L 4, RGBA 1"
+    assert data["copies"] == "1 file with the bytes of another one"
+    assert data["cannot be read"] == "1 file:"
+    assert re.match(r"photos/cats/cut\.jpg \(.*truncated.*\)", data["cannot be read+"])
+
+    done_with = report["What is done with it"]
+    assert done_with["size"].startswith(
+        "3x16x16: the shorter side is resized to 16 (Lanczos), and the centre kept; of an image "
+    )
+    assert done_with["enlarged"] == "1 file with a side of less than 16 pixels"
+    assert done_with["colour"] == "grey as three equal channels in 4 files"
+    assert done_with["transparent"] == "1 file, laid on white"
+    assert done_with["flips"] == "each image left to right, one time in two"
+    assert done_with["classes"] == "the networks are not told them"
+    assert done_with["loading"].endswith("stay on the device")
+    assert number(done_with["loading"]) == pytest.approx((train - 1) * 3 * 16 * 16 / 1e6, abs=0.05)
+
+    count = sum(p.numel() for p in DCGANGenerator((3, 16, 16), width=4).parameters())
+    assert report["Networks"]["generator"] == f"DCGANGenerator, {count:,} parameters"
+    assert report["Networks"]["method"] == "NonSaturatingLoss, R1, DiffAugment"
+    peak = number(report["Memory"]["at most"]) * (1000 if " GB, the process" in report["Memory"]["at most"] else 1)
+    assert 100 < peak < 5000  # MB; usually about 600
+    steps = train // 8
+    assert report["Time"]["an epoch"].startswith(f"{steps:,} steps, ")
+    assert report["Time"]["the run"].startswith("50,000 steps, ")
+    milliseconds, rate = number(report["Time"]["a step"]), number(report["Time"]["a step"].partition(" ms, ")[2])
+    assert rate == pytest.approx(8 / milliseconds * 1000, rel=0.05, abs=1)
+    assert "the mean of 16 after 3 of warm-up" in report["Time"]["a step"]
+    hints = " ".join(report["To think of"].values())
+    for part in ("--model.generator.conditioning", "1 file will be blurred"):
+        assert part in hints
+    assert "uneven" not in hints  # 36 of cats and 4 of dogs: a ninth
+    assert "--model.augmentation" not in hints  # it is there
+
+    assert {path: path.read_bytes() for path in photos.rglob("*.*")} == files
+    left = {path.relative_to(tmp_path).parts[0] for path in tmp_path.iterdir()}
+    assert left == {"photos", "data"}
+    assert {path.parent.name for path in (tmp_path / "data").rglob("*.*")} == {"image_folder_cache"}  # the decoded images
+
+
+def test_where_training_would_begin_the_exit_code_is_0(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["--data.skip_corrupt", "true", "--model.augmentation", "null", "--data.max_bytes_on_device", "10"]
+    for path in list((photos / "dogs").iterdir())[1:]:
+        path.unlink()
+    with pytest.warns(UserWarning, match="left out"):
+        assert main([*FOLDER, *settings, "--data.num_workers", "0", "--max_steps", "2"]) == 0
+    said = capsys.readouterr().out
+    report = sections(said)
+    assert report["What is done with it"]["loading"] == "decoded as they are read, by 0 processes"
+    assert report["Time"]["the run"].startswith("2 steps, ")
+    hints = " ".join(report["To think of"].values())
+    assert "are few, and the discriminator may learn them by heart: --model.augmentation DiffAugment" in hints
+    assert re.search(r"the classes are uneven: dogs has 1 images and cats 36", hints)
+    assert "Training would begin. It would take about " in said
+    assert not Path("lightning_logs").exists()
+
+
+def test_a_batch_larger_than_the_data_is_refused_after_the_report(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "cats" / "cut.jpg").unlink()
+    assert main([*FOLDER, "--data.batch_size", "100"]) == 2
+    said, error = capsys.readouterr()
+    train = int(re.findall(r"(\d+) to train on", sections(said)["Data"]["files"])[0])
+    assert f"use --data.batch_size {train} or less" in error
+
+
+def test_grey_images_in_colour_are_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(30):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.new("L", (16, 40), 8 * i).save(tmp_path / "photos" / f"{i}.png")
+    assert main(FOLDER) == 0
+    hints = " ".join(sections(capsys.readouterr().out)["To think of"].values())
+    assert "all images are grey: --data.channels 1" in hints
+    assert "60% of an image is cut off" in hints
+    assert main([*FOLDER, "--data.channels", "1"]) == 0
+    report = sections(capsys.readouterr().out)
+    assert report["What is done with it"]["size"].startswith("1x16x16")
+    assert "grey" not in " ".join(report["To think of"].values())
+
+
+@pytest.mark.parametrize("limit", [["--max_steps", "500"], ["--max_epochs", "10"], ["--max_time", "00:00:00:10"]])
+def test_of_any_data_the_run_is_estimated(limit: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*DIGITS, *limit]) == 0
+    report = sections(capsys.readouterr().out)
+    assert report["Data"]["images"] == "1,437 to train on, each 1x8x8"
+    assert report["Data"]["classes"].startswith("0 142, 1 146, ")
+    assert report["What is done with it"]["classes"] == "both networks are told them"
+    steps, seconds = number(report["Time"]["the run"]), number(report["Time"]["a step"]) / 1000
+    assert steps == pytest.approx({"500": 500, "10": 10 * (1437 // 64)}.get(limit[1], 10 / seconds), rel=0.1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_resumed_has_less_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*DIGITS[:-1], "--max_steps", "30", "--metrics.extractor", "none"]) == 0
+    files = sorted(Path("lightning_logs").rglob("*"))
+    capsys.readouterr()
+    for most, left in (("100", "70 steps, "), ("30", "0 steps, ")):
+        assert main(["--ckpt_path", "last", "--max_steps", most, "--dry_run"]) == 0
+        assert sections(capsys.readouterr().out)["Time"]["the run"].startswith(left)
+    assert main(["--ckpt_path", "last", "--model.generator.hidden", "[9]", "--dry_run"]) == 2
+    assert "make them alike" in capsys.readouterr().err
+    assert sorted(Path("lightning_logs").rglob("*")) == files
+
+
+def test_the_memory_of_the_optimizers() -> None:
+    """Adam keeps two moments of each weight, and for each tensor of weights the number of its steps."""
+    model = small_gan()
+    cost = rehearse(model, Digits(), Schedules(), {"accelerator": "cpu", "devices": 1})
+    weights = list(model.parameters())
+    assert cost.optimizer_bytes == sum(2 * 4 * weight.numel() + 4 for weight in weights)
+    assert (cost.steps, cost.epoch_steps, cost.step_images) == (16, 1437 // 64, 64)
+
+
+def test_no_step_no_estimate(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*DIGITS, "--max_steps", "0"]) == 0
+    assert "nothing is left to train" in sections(capsys.readouterr().out)["Time"]["the run"]
+
+
+def test_slow_steps_end_it_sooner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A step of 0.1 s, where 0.5 s are allowed: what is said of a step is what it took."""
+
+    def slow(self: NonSaturatingLoss, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
+        time.sleep(0.1)
+        return fake_logits.mean()
+
+    monkeypatch.setattr(NonSaturatingLoss, "generator", slow)
+    monkeypatch.setattr(rehearsal, "SECONDS", 0.5)
+    assert main(DIGITS) == 0
+    step = sections(capsys.readouterr().out)["Time"]["a step"]
+    assert 100 < number(step) < 150
+    assert re.search(r"the mean of [1-3] after [12] of warm-up", step)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: 9 bytes")]
+)
+def test_too_little_memory_is_said_in_a_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> Tensor:
+        raise error
+
+    monkeypatch.setattr(NonSaturatingLoss, "generator", full)
+    assert main(DIGITS) == 2
+    assert "step 1: the memory of cpu is too small; try --data.batch_size 32" in capsys.readouterr().err
+
+
+def test_a_run_lasts_for_the_steps_that_are_left_or_its_time() -> None:
+    cost = Cost(torch.device("cpu"), total=1000, step_seconds=0.5)
+    assert [cost.run_steps(begun_at) for begun_at in (0, 900, 1000, 2000)] == [1000, 100, 0, 0]
+    cost.most_seconds = 60.0
+    assert [cost.run_steps(begun_at) for begun_at in (0, 900, 1000)] == [120, 100, 0]
+    cost.total = None
+    assert cost.run_steps(0) == 120
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.44, "0.4 seconds"),
+        (119, "119 seconds"),
+        (120, "2.0 minutes"),
+        (7199, "120 minutes"),
+        (7200, "2.0 hours"),
+        (100_000, "28 hours"),
+        (200_000, "2.3 days"),
+    ],
+)
+def test_a_duration_in_the_unit_that_people_use(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_any_name_can_be_printed() -> None:
+    assert plain("wölfe 文字") == "wölfe 文字"
+    assert plain("a\nb\x1b[31m\udce9") == r"a\nb\x1b[31m\udce9"

@@ -1,0 +1,203 @@
+"""export.py: a folder of files that draw what the checkpoint draws."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+
+import gan_lightning
+from gan_lightning import Sampler
+from gan_lightning.commands import export, exporting, sample
+from gan_lightning.data import Digits
+from gan_lightning.gan import GAN
+from gan_lightning.losses import NonSaturatingLoss
+from gan_lightning.networks import (
+    DCGANDiscriminator,
+    DCGANGenerator,
+    Generator,
+    MLPGenerator,
+    R3GANGenerator,
+    ResNetGenerator,
+)
+from tests.helpers import fit
+
+PACKAGE = Path(gan_lightning.__file__).parent
+FILES = {"README.md", "config.json", "generator.onnx", "generator.pt2", "model.safetensors", "samples.png"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The checkpoint of a conditional DCGAN whose weights lie in memory with their channels last."""
+    gan = GAN(
+        DCGANGenerator((1, 8, 8), 10, latent_dim=4, width=4, conditioning="concatenation"),
+        DCGANDiscriminator((1, 8, 8), 10, width=4, conditioning="concatenation"),
+        NonSaturatingLoss(),
+        ema_halflife=500.0,
+        channels_last=True,
+    )
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    fit(gan, Digits(), max_steps=2).save_checkpoint(path, weights_only=False)
+    (tmp_path / "run" / "config.yaml").write_text(f"data: Digits\ntrainer: {{default_root_dir: {tmp_path}, max_steps: 2}}\n")
+    return path
+
+
+def test_the_command(path: Path) -> None:
+    """What is typed, in a process of its own; then each block of the card's Python, as a reader would paste it."""
+    script = Path(__file__).parents[2] / "scripts" / "export.py"
+    done = subprocess.run([sys.executable, str(script), str(path)], capture_output=True, text=True, timeout=200, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split() for line in done.stdout.splitlines() if " MB " in line]
+    assert [(name, file, unit) for name, file, _, unit, _ in rows] == [
+        ("safetensors", "model.safetensors", "MB"),
+        ("torch", "generator.pt2", "MB"),
+        ("onnx", "generator.onnx", "MB"),
+    ]
+    assert all(int(difference) <= 1 for *_, difference in rows)
+    folder = Path("exported").absolute()
+    assert {file.name for file in folder.iterdir()} == FILES
+    card = (folder / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        checked = "found = pictures if 'pictures' in dir() else images\nassert found.shape == (16, 1, 8, 8), found.shape\n"
+        checked += "assert str(found.dtype).endswith('uint8')\nassert len({float(x.mean()) for x in found * 1.0}) > 1"
+        exec(f"import os; os.chdir({str(folder)!r})\n{block}{checked}", {})
+    nowhere = [str(PACKAGE.parent), sys.prefix, str(path.parents[2])]
+    for file in FILES:
+        assert not any(place.encode() in content for place in nowhere for content in contents(folder / file)), file
+
+
+def contents(path: Path) -> list[bytes]:
+    """The bytes of a file, of a zip's members those of each."""
+    if not zipfile.is_zipfile(path):
+        return [path.read_bytes()]
+    with zipfile.ZipFile(path) as archive:
+        return [archive.read(name) for name in archive.namelist()]
+
+
+def test_the_folder_is_a_checkpoint_for_other_commands(path: Path) -> None:
+    assert export.main([str(path), "--formats", "safetensors"]) == 0
+    assert {file.name for file in Path("exported").iterdir()} == FILES - {"generator.onnx", "generator.pt2"}
+    for source, output in ((str(path), "a.npz"), ("exported", "b.npz")):
+        assert sample.main([source, "--output", output, "--num_images", "20", "--class", "3,5", "--device", "cpu"]) == 0
+    assert numpy.array_equal(numpy.load("a.npz")["images"], numpy.load("b.npz")["images"])
+
+
+def varied(generator: Generator) -> Generator:
+    """Weights and running statistics of which none is where it began, so that every one of them shows in the pictures."""
+    for value in generator.state_dict().values():
+        if value.dim() > 1:
+            value.normal_(0, 1.5 * value[0].numel() ** -0.5)
+        elif value.is_floating_point():  # scales, shifts, means and variances
+            value.add_(0.2 * torch.rand_like(value))
+    return generator
+
+
+SHAPE = (1, 16, 16)
+GENERATORS: dict[str, Any] = {
+    "mlp": (MLPGenerator, {"hidden": [8]}),
+    "mlp, batch_norm": (MLPGenerator, {"hidden": [8], "num_classes": 3, "conditioning": "batch_norm"}),
+    "dcgan, concatenation": (DCGANGenerator, {"width": 4, "num_classes": 3, "conditioning": "concatenation"}),
+    "dcgan, batch_norm": (DCGANGenerator, {"width": 4, "num_classes": 3, "conditioning": "batch_norm"}),
+    "resnet": (ResNetGenerator, {"widths": [4, 4, 4], "attention_at": 8}),
+    "resnet, batch_norm": (ResNetGenerator, {"widths": [4, 4, 4], "num_classes": 3, "conditioning": "batch_norm"}),
+    "r3gan": (R3GANGenerator, {"widths": [8, 8, 4], "blocks": 1, "group_width": 4}),
+    "r3gan, concatenation": (
+        R3GANGenerator,
+        {"widths": [8, 8, 4], "blocks": 1, "group_width": 4, "num_classes": 3, "conditioning": "concatenation"},
+    ),
+}
+
+
+QUICK = {"mlp", "dcgan, batch_norm", "resnet", "r3gan, concatenation"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *((name, "torch") for name in GENERATORS),
+        *(pytest.param(name, "onnx", marks=[] if name in QUICK else pytest.mark.slow) for name in GENERATORS),
+    ],
+)
+def test_every_generator_in_batches_of_any_size(name: str, kind: str, tmp_path: Path) -> None:
+    cls, arguments = GENERATORS[name]
+    sampler = Sampler(varied(cls(SHAPE, latent_dim=6, **arguments)))
+    file = tmp_path / exporting.FILES[kind]
+    exporting.WRITERS[kind](sampler.generator, file)
+    draw = exporting.READERS[kind](file, ())
+    for batch in (1, 5):
+        z, labels = sampler.latents(torch.arange(batch)), sampler.labels(batch)
+        right = sampler.draw(z, labels)
+        assert (draw(z, labels).int() - right.int()).abs().max() <= 1
+    assert right.float().std(dim=0).max() > 5  # pictures that differ, by some grey levels
+    if labels is not None:
+        assert (draw(z, labels).int() - draw(z, labels.flip(0)).int()).abs().max() > 5
+
+
+def test_a_file_that_draws_another_picture_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One weight that is a little off is enough; nothing is left."""
+
+    def wrong(generator: Generator, file: Path) -> None:
+        off = gan_lightning.load(path).generator
+        with torch.no_grad():
+            off.state_dict()["layers.4.bias"].add_(0.05)  # 6 grey levels where tanh is steep
+        exporting_torch(off, file)
+
+    exporting_torch = exporting.WRITERS["torch"]
+    monkeypatch.setitem(exporting.WRITERS, "torch", wrong)
+    before = sorted(Path().rglob("*"))
+    assert export.main([str(path), "--formats", "torch"]) == 2
+    said = capsys.readouterr()
+    assert re.search(r"generator\.pt2 draws differs from the original by up to [2-7] grey levels, and at most one", said.err)
+    assert said.out == ""
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_nothing_is_left_of_what_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(generator: Generator, file: Path) -> None:
+        file.write_text("half")
+        raise OSError("no space")
+
+    monkeypatch.setitem(exporting.WRITERS, "torch", fails)
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(OSError, match="no space"):
+        export.main([str(path), "--formats", "torch"])
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_an_empty_folder_is_taken_and_a_full_one_is_not(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("new").mkdir()
+    assert export.main([str(path), "--output", "new", "--formats", "safetensors"]) == 0
+    before = {file.name: file.read_bytes() for file in Path("new").iterdir()}
+    capsys.readouterr()
+    Path("file").touch()
+    Path("link").symlink_to("nowhere")
+    for output, part in (
+        ("new", "it is there already and no empty folder"),
+        ("file", "it is there already and no empty folder"),
+        ("link", "it is there already and no empty folder"),
+        (".", "give the folder a name of its own"),
+        ("file/new", "cannot be written there"),
+    ):
+        assert export.main([str(path), "--output", output, "--formats", "safetensors"]) == 2
+        assert f"export: error: --output {output}: {part}" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in Path("new").iterdir()} == before
+
+
+def test_formats_that_cannot_be_had(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export.main([str(path), "--formats", "tensorflow"]) == 2
+    assert "--formats has 'tensorflow': there are safetensors, torch, onnx" in capsys.readouterr().err
+    monkeypatch.setattr(export, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    assert export.main([str(path)]) == 2
+    line = "--formats onnx needs other packages: run pip install onnxruntime, or take --formats safetensors,torch"
+    assert line in capsys.readouterr().err
+    assert not Path("exported").exists()
+    assert export.main([str(path), "--formats", "safetensors,torch"]) == 0

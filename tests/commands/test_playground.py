@@ -1,0 +1,315 @@
+"""The page to play on: its port, what it asks of the generator, and the page itself in a browser without a window."""
+
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlparse
+
+import numpy
+import pytest
+import torch
+from jsonargparse import Namespace
+from PIL import Image, ImageSequence
+
+import gan_lightning
+from gan_lightning.commands import sample
+from gan_lightning.commands.playground import PORTS, listen, main
+from gan_lightning.commands.playing import FRAMES, NUM_IMAGES, Pick, Player, Settings, a_and_b, command
+from gan_lightning.data import Digits
+from gan_lightning.errors import InputError
+from gan_lightning.gan import GAN
+from gan_lightning.inference import Sampler
+from gan_lightning.losses import NonSaturatingLoss
+from gan_lightning.networks import MLPDiscriminator, MLPGenerator
+from gan_lightning.pictures import enlarged, grid
+from tests.helpers import fit
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "playground.py"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PROGRAM = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+def watch(event, details):
+    if event in ("socket.connect", "socket.sendto") and details[1][0] not in ("127.0.0.1", "::1"):
+        print("outside:", details, file=sys.stderr, flush=True)
+    if event == "socket.getaddrinfo" and details[0] != "127.0.0.1":
+        print("outside:", details, file=sys.stderr, flush=True)
+sys.addaudithook(watch)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a script, and says where it turns to beyond this machine."""
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small conditional generator, whose classes and latents differ to the eye."""
+    torch.manual_seed(0)
+    shape, classes = (1, 8, 8), 10
+    gan = GAN(
+        MLPGenerator(shape, classes, latent_dim=16, hidden=[32], conditioning="concatenation"),
+        MLPDiscriminator(shape, classes, hidden=[8], conditioning="concatenation"),
+        NonSaturatingLoss(),
+    )
+    path = tmp_path_factory.mktemp("a run") / "last.ckpt"
+    fit(gan, Digits(), max_steps=2).save_checkpoint(path, weights_only=False)
+    return path
+
+
+@pytest.fixture
+def sampler(path: Path) -> Sampler:
+    return gan_lightning.load(path)
+
+
+def flags(path: Path, **other: object) -> Namespace:
+    return Namespace(**{"checkpoint": str(path), "raw": False, "device": "auto", "trust": [], **other})
+
+
+def pixels(path: Path) -> torch.Tensor:
+    """A picture, uint8 (3, height, width)."""
+    return torch.from_numpy(numpy.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
+
+
+def can_connect(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_a_named_port_is_taken_or_refused() -> None:
+    with listen("127.0.0.1", 0) as other:
+        port = other.getsockname()[1]
+        assert port > 0
+        with pytest.raises(InputError, match=rf"--port {port}: another program is listening there already; name another"):
+            listen("127.0.0.1", port)
+    listen("127.0.0.1", port).close()
+
+
+def test_a_port_that_nobody_named_is_the_next_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    with listen("127.0.0.1", None) as first, listen("127.0.0.1", None) as second:
+        one, other = (listener.getsockname()[1] for listener in (first, second))
+        assert one in PORTS
+        assert other in PORTS
+        assert one < other
+        monkeypatch.setattr("gan_lightning.commands.playground.PORTS", range(one, one + 1))
+        with pytest.raises(InputError, match=rf"ports {one} to {one}: other programs are listening"):
+            listen("127.0.0.1", None)
+
+
+def test_who_can_reach_it() -> None:
+    """On Linux all of 127.0.0.0/8 is this machine: what listens at one address of it is not reached by another."""
+    with listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        assert can_connect("127.0.0.1", port)
+        assert not can_connect("127.0.0.2", port)
+    with listen("0.0.0.0", 0) as listener:
+        assert can_connect("127.0.0.2", listener.getsockname()[1])
+
+
+def test_without_gradio(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["."]) == 2
+    assert capsys.readouterr().err == "playground: error: the page needs the package gradio: run pip install gradio\n"
+
+
+def test_a_grid_is_what_gan_sample_draws(sampler: Sampler) -> None:
+    player = Player(sampler)
+    for settings, expected in (
+        (Settings(), sampler.sample(NUM_IMAGES)),
+        (Settings(seed=5, label=3, truncation=0.5), sampler.sample(NUM_IMAGES, 3, 5, 0.5)),
+        (Settings(seed=2**32 - 1), sampler.sample(NUM_IMAGES, seed=2**32 - 1)),
+    ):
+        assert torch.equal(player.grid(settings), expected)
+        picked = player.pictures([Pick(settings, 7), Pick(settings, 24)])
+        assert (picked.int() - expected[[7, 24]].int()).abs().max() <= 1  # drawn in a batch of another size: within rounding
+    for seed in (-1, 2**32):
+        with pytest.raises(InputError, match=f"seed is {seed}: give a whole number from 0"):
+            player.grid(Settings(seed=seed))
+
+
+def test_a_walk_goes_from_one_to_the_other_and_back(sampler: Sampler) -> None:
+    """Wherever the two are from: another seed, another class, another truncation."""
+    player = Player(sampler)
+    first = Pick(Settings(seed=1, truncation=0.5), 4)
+    for second in (Pick(first.settings, 5), Pick(Settings(seed=2, label=8), 0)):
+        walk = player.walk(first, second).int()  # (2 * FRAMES, C, H, W)
+        assert len(walk) == 2 * FRAMES
+        ends = player.pictures([first, second]).int()
+        assert (ends[0] - ends[1]).abs().max() > 10
+        assert (walk[0] - ends[0]).abs().max() <= 1
+        assert (walk[FRAMES] - ends[1]).abs().max() <= 1
+        assert (walk[1:] - walk[1:].flip(0)).abs().max() <= 1
+        steps = (walk[1:] - walk[:-1]).abs().float().mean(dim=(1, 2, 3))
+        assert 0 < steps.max() < (ends[0] - ends[1]).abs().float().mean() / 3  # no jump on the way
+
+
+def test_an_unconditional_generator_has_no_class() -> None:
+    generator = MLPGenerator((1, 8, 8), latent_dim=4, hidden=[8])
+    player = Player(Sampler(generator))
+    first, second = Pick(Settings(), 3), Pick(Settings(), 4)
+    ends = player.walk(first, second)[[0, FRAMES]]
+    assert (ends.int() - player.pictures([first, second]).int()).abs().max() <= 1
+    with pytest.raises(InputError, match="unconditional"):
+        player.grid(Settings(label=1))
+
+
+def test_clicks_make_a_and_b_in_turn() -> None:
+    clicks = [Pick(Settings(), number) for number in range(4)]
+    expected: list[list[int]] = [[], [0], [0, 1], [2, 1], [2, 3]]
+    assert [[pick.number for pick in a_and_b(clicks[:count])] for count in range(5)] == expected
+
+
+def test_visitors_do_not_disturb_one_another(sampler: Sampler) -> None:
+    """Across classes the generator's embeddings are blended for the length of a walk, which no other drawing may see."""
+    player = Player(sampler)
+    expected = player.grid(Settings(seed=3))
+    stop, walks = threading.Event(), 0
+
+    def visit() -> None:
+        nonlocal walks
+        while not stop.is_set():
+            player.walk(Pick(Settings(), 1), Pick(Settings(), 2))
+            walks += 1
+
+    other = threading.Thread(target=visit)
+    other.start()
+    try:
+        same = [torch.equal(player.grid(Settings(seed=3)), expected) for _ in range(50)]
+    finally:
+        stop.set()
+        other.join()
+    assert all(same)
+    assert walks > 0
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(seed=12, label=0, truncation=0.7)])
+def test_the_command_draws_the_same_grid(path: Path, sampler: Sampler, settings: Settings) -> None:
+    python, script, *words = shlex.split(command(settings, flags(path)))
+    assert (python, script) == ("python", "scripts/sample.py")
+    assert sample.main([*words, "--output", "same.png"]) == 0
+    assert torch.equal(pixels(Path("same.png")), grid(Player(sampler).grid(settings), 5))
+
+
+def test_the_command_says_how_the_page_was_opened(path: Path) -> None:
+    words = shlex.split(command(Settings(), flags(path, raw=True, device="cpu", trust=["one", "two"])))
+    config = sample.make_parser().parse_args(words[2:])
+    assert (config.raw, config.device, config.trust, config.truncation) == (True, "cpu", "one,two", None)
+
+
+@contextmanager
+def opened(path: Path, folder: Path, *args: str) -> Iterator[tuple[subprocess.Popen[str], str, IO[str]]]:
+    """The command in a process of its own: that, the address it says, and what it says of errors."""
+    with (folder / "errors").open("w+") as errors:
+        running = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(SCRIPT), str(path), *args],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "TMPDIR": str(folder)},
+        )
+        try:
+            assert running.stdout is not None
+            line = running.stdout.readline()
+            assert "http://" in line, (folder / "errors").read_text()
+            yield running, line.split()[0], errors
+        finally:
+            running.kill()
+            running.wait()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: chromium, chromium-browser or google-chrome")
+def test_the_page(path: Path, sampler: Sampler, tmp_path: Path) -> None:
+    """Opened in Chromium, it draws, follows its settings, walks between two pictures that were clicked, and downloads both."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    expect = sync_api.expect
+    expect.set_options(timeout=20_000)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with sync_api.sync_playwright() as playwright, opened(path, temporary, "--port", "0") as (running, address, errors):
+        host, port = urlparse(address).hostname, urlparse(address).port
+        assert host == "127.0.0.1"
+        assert port is not None
+        assert not can_connect("127.0.0.2", port)
+
+        browser = playwright.chromium.launch(executable_path=CHROMIUM)
+        page = browser.new_page(viewport={"width": 1200, "height": 800})
+        hosts: set[str | None] = set()
+        wrong: list[str] = []
+        page.on("request", lambda request: hosts.add(urlparse(request.url).hostname))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+
+        def sources() -> list[str]:
+            expect(pictures).to_have_count(NUM_IMAGES)
+            found: list[str] = pictures.evaluate_all("images => images.map(image => image.src)")
+            return found
+
+        pictures, line = page.locator("#grid img"), page.locator("#command textarea")
+        page.goto(address)
+        expect(line).to_have_value(command(Settings(), flags(path)))
+        first = sources()
+        assert len(set(first)) == NUM_IMAGES
+        assert pictures.first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 224
+
+        page.locator("#next").click()
+        expect(line).to_have_value(command(Settings(seed=1), flags(path)))
+        expect(pictures.first).not_to_have_attribute("src", first[0])
+        assert not set(first) & set(sources())
+        page.locator("#seed input").fill("0")
+        expect(line).to_have_value(command(Settings(), flags(path)))
+        expect(pictures.first).to_have_attribute("src", first[0])
+        assert sources() == first
+
+        expect(page.locator("#walk")).to_be_disabled()
+        pictures.nth(7).click()
+        expect(page.locator("#A")).to_have_text("A: number 7 of seed 0")
+        page.locator("#class input").click()
+        page.get_by_role("option", name="3", exact=True).click()
+        page.locator("#truncate input").check()
+        page.locator("#seed input").fill("12")
+        settings = Settings(seed=12, label=3, truncation=0.7)
+        expect(line).to_have_value(command(settings, flags(path)))
+        with page.expect_download() as downloading:
+            page.locator("#save_grid").click()
+        assert downloading.value.suggested_filename == "samples_seed_12.png"
+        downloading.value.save_as("page.png")
+        assert torch.equal(pixels(Path("page.png")), grid(sampler.sample(NUM_IMAGES, 3, 12, 0.7), 5))
+
+        pictures.nth(2).click()
+        expect(page.locator("#B")).to_have_text("B: number 2 of seed 12")
+        page.locator("#walk").click()
+        expect(page.locator("#animation img")).to_be_visible()
+        with page.expect_download() as downloading:
+            page.locator("#save_walk").click()
+        downloading.value.save_as("walk.gif")
+        frames = [numpy.array(frame.convert("L")) for frame in ImageSequence.Iterator(Image.open("walk.gif"))]
+        walk = enlarged(Player(sampler).walk(Pick(Settings(), 7), Pick(settings, 2)), 256)
+        assert numpy.abs(numpy.stack(frames).astype(int) - walk[:, 0].numpy()).max() <= 1
+        page.screenshot(path="page_screenshot.png")
+
+        other = browser.new_page()  # of another visitor, who sees nothing of all this
+        other.goto(address)
+        expect(other.locator("#command textarea")).to_have_value(command(Settings(), flags(path)))
+        expect(other.locator("#walk")).to_be_disabled()
+
+        page.locator("#seed input").fill("-1")
+        expect(page.get_by_text("seed is -1: give a whole number from 0 to 4294967295")).to_be_visible()
+        assert hosts <= {"127.0.0.1", None}  # None: what a page holds itself, data: and blob:
+        assert wrong == []
+        assert [entry.name.partition("_")[0] for entry in temporary.iterdir() if entry.is_dir()] == ["playground"]
+
+        running.send_signal(signal.SIGINT)  # while the browser is still there
+        assert running.wait(timeout=20) == 130
+        assert [entry.name for entry in temporary.iterdir()] == ["errors"]
+        errors.seek(0)
+        assert errors.read() == "playground: interrupted\n"

@@ -1,0 +1,295 @@
+"""A generator as a folder, and the Hub's doors to it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import gan_lightning
+from gan_lightning import Sampler
+from gan_lightning.errors import InputError
+from gan_lightning.networks import DCGANGenerator, MLPGenerator
+from gan_lightning.pretrained import CONFIG, LARGEST_CONFIG, WEIGHTS
+from tests.helpers import fit, same_state, small_gan
+
+FILES = {CONFIG, WEIGHTS, "README.md", "samples.png"}
+
+
+@pytest.fixture
+def sampler() -> Sampler:
+    fit(small_gan(ema_halflife=500.0), max_steps=8).save_checkpoint("last.ckpt", weights_only=False)
+    return gan_lightning.load("last.ckpt")
+
+
+@pytest.fixture
+def folder() -> Path:
+    Sampler(MLPGenerator((1, 8, 8), latent_dim=4, hidden=[8])).save_pretrained("saved")
+    return Path("saved")
+
+
+def change(folder: Path, **entries: Any) -> None:
+    path = folder / CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def test_a_folder_draws_what_the_checkpoint_draws(sampler: Sampler) -> None:
+    sampler.save_pretrained(folder := Path("saved"))
+    assert {path.name for path in folder.iterdir()} == FILES
+    for again in (gan_lightning.load(folder), Sampler.from_pretrained(folder), Sampler.from_pretrained(str(folder))):
+        assert same_state(again.generator, sampler.generator)
+        assert torch.equal(again.sample(5, seed=3), sampler.sample(5, seed=3))
+        origin = {"checkpoint": str(folder), "global_step": 8, "weights": "ema", "recipe": None, "metrics": None}
+        assert again.origin == origin
+
+
+def test_what_is_saved_of_a_folder_is_what_was_in_it(folder: Path) -> None:
+    """Where it is saved into that folder itself, too."""
+    change(folder, recipe={"data": "Digits"}, metrics={"values": {"fd": 1.5}, "protocol": {"num_images": 100}})
+    (folder / "README.md").unlink()
+    gan_lightning.load(folder).save_pretrained(folder)
+    before = {name: (folder / name).read_bytes() for name in FILES}
+    assert b"trained on Digits" in before["README.md"]
+    assert b"| fd | 1.5 |" in before["README.md"]
+    gan_lightning.load(folder).save_pretrained("again")
+    assert {name: (Path("again") / name).read_bytes() for name in FILES} == before
+
+
+def test_the_raw_weights_are_not_in_a_folder_of_the_average(sampler: Sampler) -> None:
+    sampler.save_pretrained(folder := Path("averaged"))
+    with pytest.raises(InputError, match="averaged: it holds the moving average alone"):
+        gan_lightning.load(folder, raw=True)
+    raw = gan_lightning.load("last.ckpt", raw=True)
+    raw.save_pretrained("raw")
+    assert same_state(gan_lightning.load("raw", raw=True).generator, raw.generator)
+    assert not same_state(gan_lightning.load("raw").generator, gan_lightning.load(folder).generator)
+
+
+def test_a_generator_that_no_checkpoint_holds() -> None:
+    """In whatever order its weights lie in memory."""
+    generator = DCGANGenerator((1, 8, 8), 10, width=8, conditioning="batch_norm").to(memory_format=torch.channels_last)
+    Sampler(generator).save_pretrained("saved")
+    again = gan_lightning.load("saved")
+    assert same_state(again.generator, generator)
+    assert again.origin == {"checkpoint": "saved"} | dict.fromkeys(("global_step", "weights", "recipe", "metrics"))
+
+
+# Files of unknown origin
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot be read as JSON"),
+        ("{", "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        ("9" * 10_000, "cannot be read as JSON"),
+        ("\udcff", "cannot be read as JSON"),
+        ("[]", "it has no format_version"),
+        ("5", "it has no format_version"),
+        ('{"model_type": "bert"}', "it has no format_version"),
+        ('{"format_version": true}', "it has no format_version"),
+        ('{"format_version": 2}', "format 2, and this version of gan_lightning reads 1"),
+        ('{"format_version": 1}', "its generator and weights_sha256 are not what they should be"),
+        (" " * LARGEST_CONFIG + "{}", "larger than any"),
+    ],
+)
+def test_a_config_that_is_none_is_one_line(folder: Path, text: str, message: str) -> None:
+    (folder / CONFIG).write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=message) as caught:
+        gan_lightning.load(folder)
+    assert str(caught.value).startswith("saved/config.json: ")
+    assert len(str(caught.value)) < 300
+
+
+NETWORK = "gan_lightning.networks.mlp.MLPGenerator"
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"generator": 5}, "its generator are not"),
+        ({"generator": {"class_path": NETWORK}}, "its generator are not"),
+        ({"weights_sha256": None}, "its weights_sha256 are not"),
+        ({"weights_sha256": "0" * 64}, "damaged, or not the weights"),
+        ({"global_step": "8"}, "its global_step are not"),
+        ({"global_step": 1e99}, "its global_step are not"),
+        ({"weights": ["ema"]}, "its weights are not"),
+        ({"recipe": "x", "metrics": []}, "its recipe and metrics are not"),
+        ({"generator": {"class_path": "os.system", "arguments": {}}}, "os.system, which is not trusted"),
+        ({"generator": {"class_path": "../x.Own", "arguments": {}}}, "not trusted"),
+        ({"generator": {"class_path": "tests.test_pretrained.Own", "arguments": {}}}, "not trusted"),
+        ({"generator": {"class_path": 5, "arguments": {}}}, "not trusted"),
+        ({"generator": {"class_path": "gan_lightning.networks.mlp.MLPDiscriminator", "arguments": [1]}}, "do not fit"),
+        ({"generator": {"class_path": NETWORK, "arguments": None}}, "do not fit"),
+        ({"generator": {"class_path": NETWORK, "arguments": {"image_shape": "wide"}}}, "image_shape is wide"),
+        ({"generator": {"class_path": NETWORK, "arguments": {"image_shape": [1, 2**70, 8]}}}, "do not fit"),
+        # what takes terabytes is refused before they are asked for
+        ({"generator": {"class_path": NETWORK, "arguments": {"image_shape": [1, 8, 8], "hidden": [2**20] * 2}}}, r"\(1048576"),
+        ({"generator": {"class_path": NETWORK, "arguments": {"image_shape": [1, 8, 8], "hidden": [8]}}}, "latent"),
+    ],
+)
+def test_a_config_that_was_made_up_is_one_line(folder: Path, entries: dict[str, Any], message: str) -> None:
+    if message == "latent":  # the default is another, so that the first layer is of another shape
+        message = r"layers\.0\.weight is \(8, 4\), and should be \(8, 100\)"
+    change(folder, **entries)
+    with pytest.raises(InputError, match=message) as caught:
+        gan_lightning.load(folder)
+    assert len(str(caught.value)) < 400
+
+
+def test_weights_that_are_damaged_or_do_not_fit(folder: Path) -> None:
+    path = folder / WEIGHTS
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-3] ^= 4
+    for content in (b"", whole[:-1], whole[:100], b"\xff" * 64, whole + b"0", bytes(flipped)):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"saved/model\.safetensors: damaged"):
+            gan_lightning.load(folder)
+    path.write_bytes(whole)
+    weights = load_file(path)
+    weights.pop("layers.0.weight")
+    save_file(weights, path)
+    with pytest.raises(InputError, match="damaged, or not the weights"):
+        gan_lightning.load(folder)
+    path.unlink()
+    with pytest.raises(InputError, match="no such file"):
+        gan_lightning.load(folder)
+    (folder / CONFIG).unlink()
+    with pytest.raises(InputError, match=r"a folder without config\.json"):
+        gan_lightning.load(folder)
+
+
+def test_a_class_of_ones_own_needs_trust() -> None:
+    generator = Own((1, 8, 8), latent_dim=4, hidden=[8])
+    Sampler(generator).save_pretrained("own")
+    with pytest.raises(InputError, match=r"pass trust=\['tests'\]"):
+        gan_lightning.load("own")
+    for again in (gan_lightning.load("own", trust=["tests"]), Sampler.from_pretrained("own", trust=["tests"])):
+        assert same_state(again.generator, generator)
+
+
+class Own(MLPGenerator):
+    """A network from outside the package."""
+
+
+# The Hub
+
+
+def test_push_to_hub(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be uploaded is a folder that draws the same."""
+
+    class Api:
+        def __init__(self, token: str | None = None) -> None:
+            assert token == "secret"
+
+        def create_repo(self, repo_id: str, **options: Any) -> Any:
+            assert (repo_id, options["private"]) == ("me/my-gan", True)
+            return type("Url", (), {"repo_id": repo_id})
+
+        def upload_folder(self, repo_id: str, folder_path: Path, commit_message: str, **options: Any) -> str:
+            assert (repo_id, options["repo_type"]) == ("me/my-gan", "model")
+            shutil.copytree(folder_path, "uploaded")
+            return f"uploaded: {commit_message}"
+
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Api)
+    assert sampler.push_to_hub("me/my-gan", private=True, token="secret", commit_message="digits") == "uploaded: digits"
+    assert {path.name for path in Path("uploaded").iterdir()} == FILES
+    assert torch.equal(Sampler.from_pretrained("uploaded").sample(5), sampler.sample(5))
+
+
+def test_from_pretrained_by_the_cache_of_the_hub(folder: Path) -> None:
+    """As huggingface_hub lays it out: a reference names the commit, whose files lie in a folder of its name."""
+    commit, repository = "0123456789" * 4, Path("cache/models--me--my-gan")
+    shutil.copytree(folder, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    again = Sampler.from_pretrained("me/my-gan", cache_dir="cache", local_files_only=True)
+    assert torch.equal(again.sample(5), gan_lightning.load(folder).sample(5))
+    for name, revision in (("me/another", None), ("me/my-gan", "v2"), ("no//name", None)):
+        with pytest.raises(InputError, match=f"{name}: no such folder, and it cannot be had from the Hugging Face Hub"):
+            Sampler.from_pretrained(name, cache_dir="cache", local_files_only=True, revision=revision)
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The little of the Hub that a download asks for, of the folder ``saved`` as me/my-gan."""
+
+    commit = "0123456789" * 4
+    files: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        file = Path("saved") / self.path.rpartition("/")[2]
+        if self.path == "/api/models/me/my-gan/revision/main":
+            siblings = [{"rfilename": name} for name in (*FILES, "unknown.py")]
+            self.answer(json.dumps({"id": "me/my-gan", "sha": self.commit, "siblings": siblings}).encode())
+        elif self.path.startswith(f"/api/models/me/my-gan/tree/{self.commit}"):
+            tree = [{"type": "file", "path": name, "oid": name, "size": (file.parent / name).stat().st_size} for name in FILES]
+            self.answer(json.dumps(tree).encode())
+        elif self.path.startswith(f"/me/my-gan/resolve/{self.commit}/") and file.is_file():
+            self.files.append(file.name)
+            self.answer(file.read_bytes(), **{"ETag": file.name, "X-Repo-Commit": self.commit})
+        else:
+            self.send_error(404)
+
+    do_HEAD = do_GET
+
+    def answer(self, content: bytes, **headers: str) -> None:
+        self.send_response(200)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+DOWNLOAD = """
+import socket
+look_up = socket.getaddrinfo
+def loopback(host, *rest, **options):
+    assert host in ("127.0.0.1", b"127.0.0.1"), f"asked for {host}"
+    return look_up(host, *rest, **options)
+socket.getaddrinfo = loopback
+import torch
+from gan_lightning import Sampler
+for only_the_cache in (False, True):
+    gan = Sampler.from_pretrained("me/my-gan", cache_dir="cache", token=False, local_files_only=only_the_cache)
+    torch.save(gan.sample(5), f"drawn_{only_the_cache}.pt")
+"""
+
+
+def test_from_pretrained_by_the_hub(folder: Path) -> None:
+    """Two files are downloaded, and kept: nothing else of a repository is asked for.
+
+    In a process of its own, because huggingface_hub makes its addresses of $HF_ENDPOINT when it is imported; there, no name
+    but that of this machine can be looked up.
+    """
+    Hub.files.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        hub = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(Path("home").absolute())}
+        quiet = {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
+        done = subprocess.run(
+            [sys.executable, "-c", DOWNLOAD],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+            env={**os.environ, **hub, **quiet},
+        )
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    for only_the_cache in (False, True):
+        assert torch.equal(torch.load(f"drawn_{only_the_cache}.pt"), gan_lightning.load(folder).sample(5))
+    assert set(Hub.files) == {CONFIG, WEIGHTS}
