@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
         "checkpoint",
         "data.base",
         "gan",
+        "health",
         "images",
         "latents",
         "measure",
