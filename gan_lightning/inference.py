@@ -124,7 +124,7 @@ class Sampler(ModelHubMixin):
         if frames < 1 or batch_size < 1:
             raise InputError(f"frames is {frames} and batch_size {batch_size}: both must be at least 1")
         points = len(seeds) if labels is None or isinstance(labels, int) or len(seeds) > 1 else len(labels)
-        if points < 2:
+        if points < 2 or not seeds:
             raise InputError(f"seeds are {list(seeds)}: a walk needs two points, by two seeds, or one seed and two classes")
         chosen = self.labels(points, labels)
         z = torch.cat([self.latents(torch.tensor([0]), seed, truncation) for seed in seeds])  # (1 or K, latent_dim)

@@ -40,25 +40,26 @@ def truncated(z: Tensor, threshold: float) -> Tensor:
     """
     if not threshold > 0:
         raise InputError(f"truncation is {threshold}: give a number above 0, such as 0.7, beyond which no latent shall lie")
-    tail = torch.special.ndtr(torch.tensor(-threshold, dtype=torch.float64, device=z.device))
-    quantiles = tail + torch.special.ndtr(z.double()) * (1 - 2 * tail)
-    moved: Tensor = torch.special.ndtri(quantiles).clamp(-threshold, threshold).to(z.dtype)
+    tail = torch.erfc(torch.tensor(threshold * 0.5**0.5, dtype=torch.float64, device=z.device)) / 2
+    quantiles = tail + torch.erfc(z.double().abs() * 0.5**0.5) / 2 * (1 - 2 * tail)  # of -|z|: near 0 float64 is finest
+    moved: Tensor = torch.special.ndtri(quantiles).clamp(min=-threshold).copysign(z).to(z.dtype)
     return moved
 
 
 def spherical(start: Tensor, end: Tensor, weights: Tensor) -> Tensor:
-    """Latents (N, dim) on the great circle from ``start`` to ``end``, both (dim,), at weights (N,) from 0 to 1.
+    """Latents float32 (N, dim) on the great circle from ``start`` to ``end``, both (dim,), at weights (N,) from 0 to 1.
 
     A straight line between two draws of a high-dimensional normal passes through lengths that no draw has (White 2016);
     here direction and length go from the one to the other, each at a constant rate (Shoemake 1985).
     """
-    lengths = torch.lerp(start.norm(), end.norm(), weights).unsqueeze(1)  # (N, 1)
+    start, end, weights = start.double(), end.double(), weights.double().unsqueeze(1)  # so that the ends come out exact
     a, b = start / start.norm(), end / end.norm()
     angle = torch.atan2((a - b).norm(), (a + b).norm()) * 2  # exact for small angles, unlike acos
-    if angle < 1e-4 or torch.pi - angle < 1e-4:  # alike, or opposite, between which every great circle leads
-        return torch.lerp(start, end, weights.unsqueeze(1))
-    of_a, of_b = ((1 - weights) * angle).sin().unsqueeze(1), (weights * angle).sin().unsqueeze(1)
-    walked: Tensor = lengths * (of_a * a + of_b * b) / angle.sin()
+    if angle < 1e-6 or torch.pi - angle < 1e-6:  # alike, or opposite, between which every great circle leads: a straight line
+        return torch.lerp(start, end, weights).float()
+    lengths = torch.lerp(start.norm(), end.norm(), weights)  # (N, 1)
+    directions = (((1 - weights) * angle).sin() * a + (weights * angle).sin() * b) / angle.sin()
+    walked: Tensor = (lengths * directions).float()
     return walked
 
 

@@ -1,6 +1,5 @@
 """Images as a person looks at them: a grid, a PNG, an animation."""
 
-from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from gan_lightning.checkpoint import write_aside
 from gan_lightning.errors import InputError
 
 MIN_TILE = 48  # pixels: smaller images are enlarged by a whole number, so that a person can see them
-FRAMES_A_SECOND = 12
+FRAMES_A_SECOND = 10  # of which a GIF, whose unit is a hundredth of a second, can be exact
 
 
 def enlarged(images: Tensor, least: int = MIN_TILE) -> Tensor:
@@ -42,35 +41,46 @@ def write_png(image: Tensor, path: Path, durable: bool = True) -> None:
 
 
 def write_animation(images: Tensor, path: Path) -> None:
-    """Write images uint8 (N, C, H, W) as a GIF or an MP4, by the ending of the name, 12 a second; aside and renamed.
+    """Write images uint8 (N, C, H, W) as a GIF or an MP4, by the ending of the name, 10 a second; aside and renamed.
 
     Raises:
-        InputError: another ending, or an MP4 where the package ``av`` is not installed.
+        InputError: as :func:`require_animation`.
     """
-    writers = {".gif": _write_gif, ".mp4": _write_mp4}
-    if path.suffix not in writers:
-        raise InputError(f"{path}: an animation's name ends in {' or '.join(writers)}")
+    require_animation(path)
+    frames = [to_pil_image(image) for image in enlarged(images, 256)]
+    with write_aside(path) as aside:
+        WRITERS[path.suffix](frames, aside)
+
+
+def require_animation(path: Path) -> None:
+    """Refuse an animation that cannot be written, before its images are drawn.
+
+    Raises:
+        InputError: another ending than .gif and .mp4, or an MP4 where the package ``av`` is not installed.
+    """
+    if path.suffix not in WRITERS:
+        raise InputError(f"{path}: an animation's name ends in {' or '.join(WRITERS)}")
     if path.suffix == ".mp4" and find_spec("av") is None:
         raise InputError(f"{path}: an MP4 needs the package av: run pip install av, or name a .gif")
-    frames = [to_pil_image(image).convert("RGB") for image in enlarged(images, 256)]
-    with write_aside(path) as aside:
-        writers[path.suffix](frames, aside)
 
 
 def _write_gif(frames: list[Image.Image], path: Path) -> None:
     first, *others = frames
-    first.save(path, format="gif", save_all=True, append_images=others, duration=round(1000 / FRAMES_A_SECOND), loop=0)
+    first.save(path, format="gif", save_all=True, append_images=others, duration=1000 // FRAMES_A_SECOND, loop=0)
 
 
-def _write_mp4(frames: Iterable[Image.Image], path: Path) -> None:
+def _write_mp4(frames: list[Image.Image], path: Path) -> None:
     import av
 
+    width, height = (side // 2 * 2 for side in frames[0].size)  # even, which the pixel format asks for
     with av.open(str(path), "w", format="mp4") as file:
         stream = file.add_stream("libx264", rate=FRAMES_A_SECOND, options={"crf": "18"})
-        stream.pix_fmt = "yuv420p"  # what every player shows
-        for number, frame in enumerate(frames):
-            if number == 0:
-                stream.width, stream.height = frame.width // 2 * 2, frame.height // 2 * 2  # which that format asks for
-            cropped = frame.crop((0, 0, stream.width, stream.height))
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(numpy.asarray(cropped), format="rgb24")))
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"  # what every player shows
+        for frame in frames:
+            pixels = numpy.asarray(frame.convert("RGB").crop((0, 0, width, height)))
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         file.mux(stream.encode())
+
+
+WRITERS = {".gif": _write_gif, ".mp4": _write_mp4}
+"""The ending of an animation's name -> what writes it."""

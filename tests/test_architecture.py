@@ -54,9 +54,10 @@ ALLOWED: dict[str, set[str]] = {
     "trainer": LEAVES | {"checkpoint", "regularizers"},
     "pretrained": LEAVES | {"checkpoint", "networks.base"},
     "inference": LEAVES | {"checkpoint", "images", "latents", "model_card", "networks.base", "pictures", "pretrained"},
+    "inversion": {"errors", "inference"},
     "commands": LEAVES
-    | {"callbacks", "checkpoint", "commands", "data", "gan", "images", "inference", "latents", "losses", "measure", "metrics"}
-    | {"augment", "ema", "networks", "pictures", "pretrained", "regularizers", "schedules", "trainer"},
+    | {"callbacks", "checkpoint", "commands", "data", "gan", "images", "inference", "inversion", "latents", "losses"}
+    | {"augment", "ema", "measure", "metrics", "networks", "pictures", "pretrained", "regularizers", "schedules", "trainer"},
 }
 WITHOUT_LIGHTNING = {
     "errors",
@@ -76,6 +77,7 @@ WITHOUT_LIGHTNING = {
     "model_card",
     "pretrained",
     "inference",
+    "inversion",
     "latents",
     "metrics",
 }
@@ -87,6 +89,8 @@ WITHOUT_TORCH = {
     "commands.measuring_flags",
     "commands.drawing_flags",
     "commands.sample",
+    "commands.interpolate",
+    "commands.invert",
     "commands.export",
     "commands.evaluate",
     "commands.compute_reference",

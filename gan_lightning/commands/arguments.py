@@ -102,37 +102,42 @@ def read_settings(config: str) -> dict[str, Any]:
     return content
 
 
-def require_writable(path: Path) -> None:
+def add_device(parser: ArgumentParser) -> None:
+    """The flag of the device."""
+    parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, mps; auto is the GPU where there is one")
+
+
+def require_writable(path: Path, flag: str = "--output") -> None:
     """Refuse a file that cannot be written, before anything is measured.
 
     Raises:
         InputError: a folder or device is there, or its folder cannot be made or written to.
     """
     if path.exists() and not path.is_file():
-        raise InputError(f"--output {path}: not a file that can be replaced; name another")
+        raise InputError(f"{flag} {path}: not a file that can be replaced; name another")
     if path.is_file() and path.suffix not in (".json", ".npz"):
-        raise InputError(f"--output {path}: there is such a file, and it is no earlier record; name another")
-    _require_writable_folder(path)
+        raise InputError(f"{flag} {path}: there is such a file, and it is no earlier record; name another")
+    _require_writable_folder(path, flag)
 
 
-def _require_writable_folder(path: Path) -> None:
+def _require_writable_folder(path: Path, flag: str = "--output") -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise InputError(f"--output {path}: cannot be written there ({error.strerror}); name another") from error
+        raise InputError(f"{flag} {path}: cannot be written there ({error.strerror}); name another") from error
 
 
-def require_new(path: Path) -> None:
+def require_new(path: Path, flag: str = "--output") -> None:
     """Refuse the name of a picture that is there already, or that cannot be written, before anything is drawn.
 
     Raises:
         InputError: a file is there, or its folder cannot be made or written to.
     """
     if path.exists():
-        raise InputError(f"--output {path}: it is there already, and nothing is overwritten; name another, or remove it")
-    require_writable(path)
+        raise InputError(f"{flag} {path}: it is there already, and nothing is overwritten; name another, or remove it")
+    require_writable(path, flag)
 
 
 def require_new_folder(path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from gan_lightning.commands.arguments import arrange, given, require_writable, run_command
-from gan_lightning.commands.measuring_flags import add_real_images, parse_flags
+from gan_lightning.commands.measuring_flags import add_measuring, parse_flags
 from gan_lightning.errors import InputError
 
 
@@ -29,7 +29,7 @@ def make_parser() -> ArgumentParser:
         exit_on_error=False,
         allow_abbrev=False,
     )
-    add_real_images(parser)
+    add_measuring(parser)
     parser.add_argument("--features", action="store_true", help="keep features too, for kid and prdc")
     parser.add_argument("--output", type=str | None, help="also write mu and sigma to this .npz")
     return parser

@@ -1,25 +1,37 @@
 """The flags of every command that draws from a checkpoint; torch is not imported for them."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from gan_lightning.commands.arguments import parse
+from gan_lightning.commands.arguments import add_device, parse
 from gan_lightning.commands.trust import trusted_modules
 from gan_lightning.errors import InputError
+
+LEAST = {
+    "num_images": 1,
+    "batch_size": 1,
+    "columns": 1,
+    "frames": 1,
+    "neighbours": 0,
+    "num_real": 1,
+    "restarts": 1,
+    "seed": 0,
+    "steps": 1,
+    "super_resolution": 2,
+}
+"""The smallest value of each flag that is a number."""
 
 
 def add_checkpoint(parser: ArgumentParser) -> None:
     """The checkpoint, and which of its weights."""
     parser.add_argument("checkpoint", type=str, help="of train.py, or a folder that export.py wrote")
     parser.add_argument("--raw", action="store_true", help="the generator's own weights, not their average")
-    parser.add_argument("--trust", default="", help="modules of one's own, a,b, that the checkpoint may name")
-
-
-def add_device(parser: ArgumentParser) -> None:
-    """Where it draws."""
-    parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, mps; auto is the GPU where there is one")
+    parser.add_argument(
+        "--trust", default="", help="modules of one's own, a,b, that the checkpoint and its config.yaml may name"
+    )
 
 
 def add_drawing(parser: ArgumentParser) -> None:
@@ -34,17 +46,20 @@ def parse_drawing(parser: ArgumentParser, groups: Sequence[Sequence[str]]) -> Na
     """Parse what ``arrange`` returned; ``trust`` becomes a list of names.
 
     Raises:
-        InputError: a flag is misspelt, of the wrong type or out of range, or there is no such checkpoint.
+        InputError: a flag is misspelt, of the wrong type or out of range, there is no such checkpoint, or torchrun started
+            several processes.
     """
     config = parse(parser, groups)
     config.trust = trusted_modules(config.trust)
-    for name, least in {"num_images": 1, "batch_size": 1, "seed": 0, "frames": 1}.items():
+    for name, least in LEAST.items():
         if config.get(name) is not None and config[name] < least:
             raise InputError(f"--{name} {config[name]}: give at least {least}")
     if config.get("truncation") is not None and not config.truncation > 0:
         raise InputError(f"--truncation {config.truncation}: give a number above 0, such as 0.7")
     if not Path(config.checkpoint).exists():
         raise InputError(f"{config.checkpoint}: no such file; give a checkpoint of train.py")
+    if (processes := int(os.environ.get("WORLD_SIZE", 1))) > 1:
+        raise InputError(f"WORLD_SIZE is {processes}: {parser.prog} works in one process; start it without torchrun")
     return config
 
 

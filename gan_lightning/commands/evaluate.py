@@ -15,7 +15,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from gan_lightning.commands.arguments import arrange, given, require_writable, run_command
-from gan_lightning.commands.measuring_flags import add_real_images, is_image_folder, parse_flags
+from gan_lightning.commands.measuring_flags import add_measuring, is_image_folder, parse_flags
 from gan_lightning.commands.trust import trusted_modules
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.request import check_request, split_names
@@ -51,7 +51,7 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument("--reference", type=str | None, help="an .npz with mu and sigma, instead of real images")
     parser.add_argument("--output", type=str | None, help="the record; by default beside the checkpoint, none of a folder")
-    add_real_images(parser)
+    add_measuring(parser)
     return parser
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import Namespace
 from torch import distributed
 
@@ -17,12 +16,19 @@ from gan_lightning import inference
 from gan_lightning.checkpoint import fingerprint
 from gan_lightning.commands.arguments import require_writable
 from gan_lightning.commands.measuring_flags import is_image_folder
-from gan_lightning.commands.real_images import extractor_name, folder_shape, make_data, real_images, resized
+from gan_lightning.commands.real_images import (
+    check_shape,
+    data_of_the_run,
+    extractor_name,
+    folder_shape,
+    make_data,
+    real_images,
+    resized,
+)
 from gan_lightning.commands.records import process_group, versions, write_record
-from gan_lightning.commands.trust import check_imports
 from gan_lightning.data import ImageDataModule
 from gan_lightning.data.folder import read_folder
-from gan_lightning.errors import InputError, one_line
+from gan_lightning.errors import InputError
 from gan_lightning.measure import make_extractor, reference, say_estimate
 from gan_lightning.metrics.evaluator import (
     Sample,
@@ -34,7 +40,7 @@ from gan_lightning.metrics.evaluator import (
     on_first_process,
     protocol,
 )
-from gan_lightning.metrics.features import Extractor, size_text
+from gan_lightning.metrics.features import Extractor
 from gan_lightning.metrics.inception import file_sha256
 from gan_lightning.metrics.request import NEED_REAL_FEATURES, NEED_REFERENCE, check_request
 from gan_lightning.metrics.statistics import Statistics, read_npz
@@ -88,11 +94,8 @@ def _measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
         source = _folder_source(config) if is_image_folder(Path(config.source)) else _checkpoint_source(config, device)
         npz = read_npz(Path(config.reference)) if config.reference else None
         real = None if npz else real_images(config, source.image_shape, bool(NEED_REFERENCE & set(metrics)))
-        if real is not None and tuple(real.images.shape[1:]) != source.image_shape:
-            raise InputError(
-                f"{config.source} has images of {size_text(source.image_shape)} and the real ones ({real.about['real']}) are "
-                f"{size_text(real.images.shape[1:])} (channels, height, width): name data of that size, by --data or --real"
-            )
+        if real is not None:
+            check_shape(real, config.source, source.image_shape)
         num_real = npz[0].count if npz else config.num_real or (None if real is None else len(real.images))
         check_request(metrics, source.num_images, num_real, real_features=npz is None)
         extractor = make_extractor(extractor_name(config), config.data, config.weights, device, progress=first)
@@ -151,25 +154,16 @@ def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
 
 def _data(config: Namespace, groups: Sequence[Sequence[str]]) -> ImageDataModule | None:
     """The data set that the flags name, else that of the run which the checkpoint is of."""
-    source = Path(config.source)
-    own = source.parent.parent / "config.yaml"
-    if config.data is not None or config.real is not None or not (source.is_file() and own.is_file()):
+    named = config.data is not None or config.real is not None
+    settings = None if named else data_of_the_run(Path(config.source), config.trust)
+    if settings is None:
         return make_data(groups)
-    settings = _data_of_the_run(own)
-    check_imports(own, {"data": settings}, config.trust)
     try:
         return make_data(groups, settings)
     except InputError:
         if config.reference is None:
             raise
         return None  # its statistics stand for the data, which need not be there
-
-
-def _data_of_the_run(own: Path) -> Any:
-    try:
-        return yaml.safe_load(own.read_text(encoding="utf-8"))["data"]
-    except (yaml.YAMLError, RecursionError, ValueError, OSError, KeyError, TypeError) as error:
-        raise InputError(f"{own}: does not say what the run was trained on ({one_line(error)}); use --data") from error
 
 
 def _folder_source(config: Namespace) -> Source:

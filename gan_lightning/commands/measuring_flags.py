@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from gan_lightning.commands.arguments import parse
+from gan_lightning.commands.arguments import add_device, parse
 from gan_lightning.errors import InputError
 
 DATA_SETS = ("CIFAR10", "MNIST", "FashionMNIST", "StackedMNIST", "Digits", "ImageFolder")
@@ -38,9 +38,14 @@ def add_real_images(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--split", type=Literal["train", "test"], default="train", help="of the real data")
     parser.add_argument("--num_real", type=int | None, help="how many real images; by default all")
+
+
+def add_measuring(parser: ArgumentParser) -> None:
+    """The flags of a measurement: real images, extractor, the size to look at them in, and where."""
+    add_real_images(parser)
     parser.add_argument("--image_size", type=int | None, help="of a folder's images; by default that of its first one")
     parser.add_argument("--batch_size", type=int, default=50, help="images at a time")
-    parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, mps; auto is the GPU where there is one")
+    add_device(parser)
 
 
 class _DataHelp(Action):
@@ -58,15 +63,20 @@ def parse_flags(parser: ArgumentParser, groups: Sequence[Sequence[str]]) -> Name
     Raises:
         InputError: one is misspelt, of the wrong type, or out of range.
     """
-    others = []
-    for group in groups:
-        is_argument = group[0].startswith("--data.") and group[0].partition("=")[0] != "--data.help"
-        others.append(group[_length(group) :] if is_argument else group)  # a word that follows the value is no part of it
-    config = parse(parser, others)
+    config = parse(parser, without_data_arguments(groups))
     for name in ("num_real", "image_size", "batch_size"):
         if config[name] is not None and config[name] < 1:
             raise InputError(f"--{name} {config[name]}: give at least 1")
     return config
+
+
+def without_data_arguments(groups: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """All but ``--data.X``, each with its value."""
+    others = []
+    for group in groups:
+        is_argument = group[0].startswith("--data.") and group[0].partition("=")[0] != "--data.help"
+        others.append(group[_length(group) :] if is_argument else group)  # a word that follows the value is no part of it
+    return others
 
 
 def is_image_folder(source: Path) -> bool:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from gan_lightning.commands.arguments import arrange, run_command
-from gan_lightning.commands.drawing_flags import add_checkpoint, add_device, parse_drawing
+from gan_lightning.commands.arguments import add_device, arrange, run_command
+from gan_lightning.commands.drawing_flags import add_checkpoint, parse_drawing
 from gan_lightning.errors import InputError, one_line
 
 PORTS = range(7860, 7960)

@@ -1,18 +1,21 @@
 """Real images as the flags of several commands name them, by a data set or a folder."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from gan_lightning.commands.arguments import instantiate, parse
 from gan_lightning.commands.measuring_flags import data_flags
+from gan_lightning.commands.trust import check_imports
 from gan_lightning.data import ImageDataModule
 from gan_lightning.data.folder import count_other_sizes, first_image_shape, read_folder
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, one_line
 from gan_lightning.measure import RealImages
 from gan_lightning.metrics.evaluator import is_first_process, on_first_process
+from gan_lightning.metrics.features import size_text
 
 
 def make_data(groups: Sequence[Sequence[str]], default: Any = None) -> ImageDataModule | None:
@@ -32,6 +35,27 @@ def make_data(groups: Sequence[Sequence[str]], default: Any = None) -> ImageData
     return data
 
 
+def data_of_the_run(checkpoint: Path, trust: Collection[str]) -> Any:
+    """The settings of the data that the run of a checkpoint was trained on, by the config.yaml of its folder; None without one.
+
+    Args:
+        checkpoint: ``checkpoints/last.ckpt`` of a run.
+        trust: top-level modules of one's own that the settings may name.
+
+    Raises:
+        InputError: the config.yaml is damaged, or names what is not trusted.
+    """
+    own = checkpoint.parent.parent / "config.yaml"
+    if not (checkpoint.is_file() and own.is_file()):
+        return None
+    try:
+        settings = yaml.safe_load(own.read_text(encoding="utf-8"))["data"]
+    except (yaml.YAMLError, RecursionError, ValueError, OSError, KeyError, TypeError) as error:
+        raise InputError(f"{own}: does not say what the run was trained on ({one_line(error)}); use --data") from error
+    check_imports(own, {"data": settings}, trust)
+    return settings
+
+
 def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) -> RealImages | None:
     """What ``--real`` or ``--data`` names, brought to ``shape`` where it is a folder.
 
@@ -45,8 +69,21 @@ def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) ->
         on_first_process(config.data.prepare_data)
         return RealImages.of(config.data, config.split)
     if needed:
-        raise InputError("there is nothing to compare with: name real images by --data or --real, or statistics by --reference")
+        raise InputError("there is nothing to compare with: name real images by --data or --real")
     return None
+
+
+def check_shape(real: RealImages, source: str, shape: tuple[int, ...]) -> None:
+    """Refuse real images of another shape than those of ``source``, (C, H, W).
+
+    Raises:
+        InputError: they have another.
+    """
+    if tuple(real.images.shape[1:]) != tuple(shape):
+        raise InputError(
+            f"{source} has images of {size_text(shape)} and the real ones ({real.about['real']}) are "
+            f"{size_text(real.images.shape[1:])} (channels, height, width): name data of that size, by --data or --real"
+        )
 
 
 def extractor_name(config: Namespace) -> str:

@@ -14,6 +14,10 @@ from jsonargparse import ArgumentParser
 
 from gan_lightning.commands.arguments import arrange, require_new, run_command
 from gan_lightning.commands.drawing_flags import add_drawing, parse_drawing, whole_numbers
+from gan_lightning.errors import InputError
+
+OTHER_FILES = frozenset({".png", ".npz", ".npy", ".pt", ".zip", ".jpg", ".jpeg", ".webp", ".gif", ".mp4"})
+"""Endings, in whatever case, by which nobody names a folder."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -51,6 +55,8 @@ def sample(args: Sequence[str]) -> None:
     output = Path(config.output)
     if output.suffix in (".png", ".npz"):
         require_new(output)
+    elif output.suffix.lower() in OTHER_FILES:
+        raise InputError(f"--output {output}: give the name of a .png, an .npz, or a folder")
     from gan_lightning.commands.sampling import draw
 
     draw(config)

@@ -36,7 +36,10 @@ def draw(config: Namespace) -> None:
         sampler = load_sampler(config, device)
         labels = _labels(sampler, config)
         writers = {".png": _write_grid, ".npz": _write_array}
-        writers.get(Path(config.output).suffix, _write_folder)(config, sampler, labels)
+        try:
+            writers.get(Path(config.output).suffix, _write_folder)(config, sampler, labels)
+        except OSError as error:
+            raise InputError(f"--output {config.output}: cannot be written ({error.strerror})") from error
 
 
 def _labels(sampler: Sampler, config: Namespace) -> Tensor | None:
@@ -125,10 +128,12 @@ def _prepare(folder: Path, description: dict[str, Any]) -> None:
                 raise InputError(f"--output {folder}: there are files in it that sample.py did not draw; name another folder")
             write_record(path, description)
             return
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except OSError as error:
         raise InputError(f"--output {folder}: cannot be written there ({error.strerror}); name another") from error
-    except ValueError as error:
+    try:
+        earlier = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"--output {folder}: its {DESCRIPTION} is damaged; name another folder") from error
     if not isinstance(earlier, dict) or earlier != description:
         other = [name for name in description if not isinstance(earlier, dict) or earlier.get(name) != description[name]]

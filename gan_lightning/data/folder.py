@@ -241,12 +241,36 @@ def first_image_shape(folder: Path) -> tuple[int, int, int]:
         InputError: the folder is missing or empty, or its first file cannot be read.
     """
     _, files = _scan(folder)
-    path = folder / files.paths[0]
+    return file_shape(folder / files.paths[0])
+
+
+def file_shape(path: Path) -> tuple[int, int, int]:
+    """(C, H, W) of an image file; one channel where it is grey.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     try:
         with open_image(path) as image:
             return (1 if image.mode in ("1", "L", "I", "I;16") else 3), image.height, image.width
     except Exception as error:  # Pillow raises all sorts for a damaged file
-        raise InputError(f"{path}: cannot be read as an image ({one_line(error)}); mend or remove it") from error
+        raise _unreadable(path, error) from error
+
+
+def read_file(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
+    """One image file, uint8 (C, H, W), as :func:`decode` reads it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return decode(path, image_shape)
+    except Exception as error:  # as above
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: cannot be read as an image ({one_line(error)}); mend or remove it")
 
 
 class DecodedFiles(Dataset[tuple[Tensor, int]]):

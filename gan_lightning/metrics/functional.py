@@ -180,20 +180,32 @@ def _radii(features: Tensor, ks: tuple[int, ...]) -> list[Tensor]:
     return [nearest[:, k] for k in ks]
 
 
-def nearest(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The Euclidean distances to the k nearest references, nearest first, float64 (N, k), and which they are, int64 (N, k).
+def nearest(queries: Tensor, references: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+    """The k nearest references of each query by Euclidean distance, nearest first, in float64, chunk by chunk.
 
     Args:
         queries: (N, D).
         references: (M, D).
         k: from 1 to M.
+
+    Returns:
+        distances float64 (N, k), 0 where the two are equal; and indices int64 (N, k) into the references.
+
+    Raises:
+        ValueError: there are fewer references than k.
     """
-    references = references.double()
-    found = [
-        torch.cdist(queries[rows].double(), references).topk(k, largest=False)
-        for rows in _chunks(len(queries), len(references))
-    ]
-    return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
+    if not 1 <= k <= len(references):
+        raise ValueError(f"{len(references)} features are too few for {k} neighbours")
+    queries, references = queries.double(), references.double()
+    indices = torch.cat(
+        [
+            torch.cdist(queries[rows], references).topk(k, largest=False).indices
+            for rows in _chunks(len(queries), len(references))
+        ]
+    )
+    distances = (queries.unsqueeze(1) - references[indices]).norm(dim=2)  # without the rounding of products: 0 of equal ones
+    distances, order = distances.sort(dim=1, stable=True)
+    return distances, indices.gather(1, order)
 
 
 def mode_coverage(counts: Tensor) -> tuple[int, float]:

@@ -11,7 +11,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from gan_lightning.metrics import functional
-from gan_lightning.metrics.functional import frechet_distance, inception_score, kernel_distance, mode_coverage, prdc
+from gan_lightning.metrics.functional import frechet_distance, inception_score, kernel_distance, mode_coverage, nearest, prdc
 
 
 def gaussian(count: int, dim: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> Tensor:
@@ -184,3 +184,31 @@ def test_what_cannot_be_is_not_taken_for_perfect() -> None:
         prdc(few, few)
     with pytest.raises(ValueError, match="subsets of 1000 cannot be drawn from 5 and 5 features"):
         kernel_distance(few, few)
+
+
+@pytest.mark.parametrize("chunk", [2**24, 300])
+def test_nearest_references_are_those_of_brute_force(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functional, "CHUNK", chunk)
+    queries, references = gaussian(23, 40, seed=0), gaussian(101, 40, seed=1)
+    distances, indices = nearest(queries, references, k=5)
+    every = (queries.double()[:, None] - references.double()).square().sum(2).sqrt()
+    assert distances.dtype == torch.float64
+    torch.testing.assert_close(distances, every.sort(1).values[:, :5], rtol=1e-12, atol=0)
+    assert torch.equal(indices, every.argsort(1)[:, :5])
+    assert torch.equal(nearest(queries, references, k=1)[1], indices[:, :1])
+    assert nearest(queries, references, k=101)[0].shape == (23, 101)
+
+
+def test_what_is_equal_is_at_no_distance() -> None:
+    """Exactly, though it is far from the origin; and the second nearest of a set within itself is another one."""
+    features = gaussian(50, 200, seed=0, shift=1000.0)
+    distances, indices = nearest(features, features, k=2)
+    assert (distances[:, 0] == 0).all()
+    assert torch.equal(indices[:, 0], torch.arange(50))
+    assert (distances[:, 1] > 1).all()
+
+
+@pytest.mark.parametrize("k", [0, 4])
+def test_neighbours_that_there_are_not(k: int) -> None:
+    with pytest.raises(ValueError, match=f"3 features are too few for {k} neighbours"):
+        nearest(torch.zeros(2, 5), torch.zeros(3, 5), k)

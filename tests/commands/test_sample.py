@@ -1,0 +1,211 @@
+"""The sample command, as users type it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
+
+import gan_lightning
+from gan_lightning.commands.sample import main
+from gan_lightning.pictures import grid
+from tests.commands.checkpoints import write_checkpoint
+from tests.commands.test_evaluate import refused
+from tests.faults.runs import finish, start, wait_for
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "sample.py"
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_checkpoint(tmp_path_factory.mktemp("plain") / "last.ckpt"))
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_checkpoint(tmp_path_factory.mktemp("labelled") / "last.ckpt", (3, 8, 8), 3, "concatenation"))
+
+
+def array(args: Sequence[str], output: str = "samples.npz") -> Tensor:
+    """What the command draws, read back."""
+    assert main([*args, "--output", output]) == 0
+    with numpy.load(output) as archive:
+        assert archive.files == ["images"]
+        images = torch.from_numpy(archive["images"])
+    Path(output).unlink()
+    return images
+
+
+def folder(path: str) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in Path(path).iterdir()}
+
+
+def test_a_grid_an_array_and_a_folder_hold_the_same_images(labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
+    args = [labelled, "--num_images", "11", "--seed", "4"]
+    drawn = gan_lightning.load(labelled).sample(11, seed=4)
+    assert torch.equal(array(args), drawn)
+    assert main([*args, "--output", "new/samples.png"]) == 0
+    assert main([*args, "--output", "samples/"]) == 0
+    said = capsys.readouterr().out
+    assert "11 images in a grid: new/samples.png" in said
+    assert "11 images as PNG: samples" in said
+    with Image.open("new/samples.png") as picture:
+        assert torch.equal(pil_to_tensor(picture), grid(drawn, 4))
+    names = sorted(folder("samples"))
+    assert names == [*(f"{i:06d}.png" for i in range(11)), "sample.json"]
+    for name, image in zip(names, drawn, strict=False):
+        with Image.open(Path("samples", name)) as picture:
+            assert torch.equal(pil_to_tensor(picture), image)
+    assert main([*args, "--output", "wide.png", "--columns", "11"]) == 0
+    with Image.open("wide.png") as picture:
+        assert torch.equal(pil_to_tensor(picture), grid(drawn, 11))
+
+
+def test_the_script_in_a_process_of_its_own(plain: str) -> None:
+    code, said, error = finish(start(plain, "--num_images", "5", program=[sys.executable, str(SCRIPT)]))
+    assert code == 0, error
+    assert said == "  5 images in a grid: samples.png\n"
+    with Image.open("samples.png") as picture:
+        assert torch.equal(pil_to_tensor(picture), grid(gan_lightning.load(plain).sample(5), 3))
+
+
+def test_what_the_images_depend_on(plain: str, labelled: str) -> None:
+    args = [labelled, "--num_images", "20"]
+    first = array(args)
+    assert torch.equal(array(args), first)
+    for batch_size in ("1", "7", "1000"):
+        assert (array([*args, "--batch_size", batch_size]).int() - first.int()).abs().max() <= 1
+    for other in (["--seed", "1"], ["--raw"], ["--class", "2"], ["--truncation", "0.5"]):
+        assert (array([*args, *other]).int() - first.int()).abs().float().mean() > 5, other  # 30 to 113
+    assert torch.equal(array([*args, "--class", "0,1,2"]), first)  # which is every class in turn
+    in_turn = gan_lightning.load(labelled).sample(20, [2, 0] * 10)
+    assert torch.equal(array([*args, "--class", "2,0"]), in_turn)
+    assert torch.equal(array([plain, "--num_images", "3", "--raw"]), gan_lightning.load(plain, raw=True).sample(3))
+
+
+def test_a_folder_that_was_cut_short_is_gone_on_with(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
+    args = [plain, "--num_images", "30", "--batch_size", "8", "--output"]
+    assert main([*args, "whole"]) == 0
+    assert main([*args, "part"]) == 0
+    times = {name: Path("part", name).stat().st_mtime_ns for name in folder("part")}
+    for number in (3, 8, 9, 10, 15, 29):
+        Path("part", f"{number:06d}.png").unlink()
+    Path("part", ".000003.png.1234abcd.part.png").write_bytes(b"cut")
+    capsys.readouterr()
+    assert main([*args, "part"]) == 0
+    assert "30 images as PNG, 24 of them from before: part" in capsys.readouterr().out
+    assert folder("part") == folder("whole")
+    kept = [name for name in times if Path("part", name).stat().st_mtime_ns == times[name]]
+    assert len(kept) == 25  # with sample.json
+    assert main([plain, "--num_images", "40", "--batch_size", "8", "--output", "part"]) == 0
+    assert len(folder("part")) == 41
+
+
+def test_killed_in_the_middle_it_goes_on_to_the_same_files(plain: str) -> None:
+    args = [plain, "--num_images", "1500", "--batch_size", "40", "--output"]
+    running = start(*args, "part", program=[sys.executable, str(SCRIPT)])
+    assert wait_for(lambda: Path("part", "000100.png").exists(), running, every=0.002)
+    os.killpg(running.pid, signal.SIGKILL)
+    finish(running)
+    assert running.returncode == -signal.SIGKILL
+    there = len(list(Path("part").glob("[0-9]*.png")))
+    assert 100 < there < 1500  # a few hundred
+    assert main([*args, "part"]) == 0
+    assert main([*args, "whole"]) == 0
+    assert folder("part") == folder("whole")
+
+
+MEMORY = """
+import re, sys
+from pathlib import Path
+import gan_lightning
+from gan_lightning.commands.sample import main
+def measure(draw):
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    drawn = draw()
+    print("peak", re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+for count in (50, 2000, 20000):
+    measure(lambda: main([sys.argv[1], "--num_images", str(count), "--output", sys.argv[2].format(count)]))
+measure(lambda: gan_lightning.load(sys.argv[1]).sample(20000))
+"""
+
+
+@pytest.mark.parametrize("output", ["{}.npz", pytest.param("{}", marks=pytest.mark.slow)])
+def test_memory_does_not_grow_with_the_number_of_images(output: str, tmp_path: Path) -> None:
+    """20,000 images are 59 MiB. The peaks were 717 and 716 MiB, and 981 where all were held."""
+    path = write_checkpoint(tmp_path / "last.ckpt", (3, 32, 32))
+    done = subprocess.run([sys.executable, "-c", MEMORY, str(path), output], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    _, small, large, held = (int(line.split()[1]) / 1024 for line in done.stdout.splitlines() if line.startswith("peak"))
+    assert large - small < 10  # MiB
+    assert held - small > 50
+
+
+def test_what_is_there_is_never_overwritten(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.png").write_bytes(b"mine")
+    Path("photos").mkdir()
+    Path("photos", "cat.png").write_bytes(b"mine too")
+    Path("photos", ".cat.png.part").write_bytes(b"of another program")
+    assert "--output a.png: it is there already" in refused([plain, "--output", "a.png"], capsys, main, "sample")
+    assert "--output photos: there are files in it that sample.py did not draw" in refused(
+        [plain, "--output", "photos"], capsys, main, "sample"
+    )
+    assert "--output a.png/samples: cannot be written there" in refused(
+        [plain, "--output", "a.png/samples"], capsys, main, "sample"
+    )
+    Path("file").write_bytes(b"also mine")
+    assert "--output file: cannot be written there" in refused([plain, "--output", "file"], capsys, main, "sample")
+    assert (Path("a.png").read_bytes(), Path("file").read_bytes()) == (b"mine", b"also mine")
+    assert folder("photos") == {"cat.png": b"mine too", ".cat.png.part": b"of another program"}
+
+
+def test_a_folder_of_other_settings_is_refused(plain: str, labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
+    args = [labelled, "--num_images", "4", "--output", "samples"]
+    assert main(args) == 0
+    before = folder("samples")
+    for other, what in (
+        (["--seed", "1"], "seed"),
+        (["--class", "1"], "class"),
+        (["--truncation", "0.7"], "truncation"),
+        (["--batch_size", "2"], "batch_size"),
+        (["--raw"], "weights_sha256"),
+        (["--raw", "--seed", "2"], "weights_sha256 and seed"),
+    ):
+        line = refused([*args, *other], capsys, main, "sample")
+        assert f"--output samples: what is there was drawn with another {what}; name another folder" in line
+    assert "another weights_sha256" in refused([plain, *args[1:]], capsys, main, "sample")
+    assert folder("samples") == before
+    for damaged in ("{", "[]", json.dumps({"seed": 0})):
+        Path("samples", "sample.json").write_text(damaged)
+        assert "name another folder" in refused(args, capsys, main, "sample")
+
+
+def test_labels_that_there_are_not(plain: str, labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused([labelled, "--class", "3"], capsys, main, "sample")
+    assert "labels is [3]: give one class, or 1 of them, each from 0 to 2" in line
+    assert "this generator is unconditional" in refused([plain, "--class", "3"], capsys, main, "sample")
+    assert not list(Path().iterdir())
+
+
+def test_several_processes_are_refused(plain: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "WORLD_SIZE is 2: sample works in one process" in refused([plain], capsys, main, "sample")
+
+
+def test_a_full_disk_is_one_line(plain: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gan_lightning.commands.sampling.write_png", full)
+    for output in ("samples", "samples.png"):
+        line = refused([plain, "--output", output], capsys, main, "sample")
+        assert f"--output {output}: cannot be written (No space left on device)" in line
