@@ -125,8 +125,8 @@ SYMPTOMS = (
         ("real_logits", "fake_logits", "separation"),
         lambda v: v["real_logits"] - v["fake_logits"] > 30 and v["separation"] > 4,
         lambda v: (
-            f"the discriminator is certain of every image (logits of {v['real_logits']:.0f} for real ones and "
-            f"{v['fake_logits']:.0f} for generated ones), and the generator learns nothing from it"
+            f"the discriminator is certain of every image (logits of {v['real_logits']:.3g} for real ones and "
+            f"{v['fake_logits']:.3g} for generated ones), and the generator learns nothing from it"
         ),
         "try --model.penalty R1, or a smaller --model.discriminator_optimizer.lr",
     ),

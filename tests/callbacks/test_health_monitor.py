@@ -211,3 +211,27 @@ def test_data_without_held_out_images_is_watched_too(tmp_path: Path) -> None:
 def test_numbers_out_of_range(arguments: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="give at least 0"):
         HealthMonitor(**arguments)
+
+
+STRONG = ["--model.discriminator_optimizer.lr", "2e-3", "--model.generator_optimizer.lr", "2e-6"]
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--config", "mlp_mnist_textbook", "--max_steps", "2000"], "mode collapse"),
+        (["--config", "mlp_mnist", "--max_steps", "1500", *STRONG], "certain of every image"),
+        *((["--config", "mlp_mnist", "--max_steps", "3000", "--seed_everything", str(seed)], "") for seed in range(3)),
+        *((["--config", "digits", "--seed_everything", str(seed)], "") for seed in range(3)),
+    ],
+)
+def test_real_runs(flags: list[str], told: str, real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*flags, "--accelerator", "cpu", "--enable_progress_bar", "false", "--default_root_dir", str(tmp_path)]) == 0
+    said = [
+        line for line in capsys.readouterr().out.splitlines() if "; last good ch" in line or "; there is no good ch" in line
+    ]
+    assert bool(said) == bool(told), said
+    assert any(told in line for line in said) or not told

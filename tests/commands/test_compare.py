@@ -48,7 +48,10 @@ def test_recipes_beside_real_images(
     table = (folder / "compare.md").read_text()
     assert table in said
     assert table.count("\n") == 5
-    assert Image.open(folder / "compare.png").size == (20 * 10 + 2, 3 * 10 + 2)
+    assert Image.open(folder / "compare.png").size == (
+        20 * 50 + 2,
+        3 * 50 + 2,
+    )  # 8x8 pixels are enlarged to 48, and 2 lie between
     updates = rows["digits"][0]["updates"]
     monkeypatch.setattr(classifier, "train_classifier", None)
     assert main(args) == 0  # goes on with what is there, and measures nothing twice
@@ -104,7 +107,7 @@ def test_samples_of_nan_are_a_run_that_diverged(monkeypatch: pytest.MonkeyPatch,
     args = ["--recipes", "digits", "--max_steps", "2", "--num_images", "100", "--metrics", "fid", "--accelerator", "cpu"]
     assert main(args) == 0
     assert "| digits (1 of 1 diverged) |" in capsys.readouterr().out
-    assert Image.open("lightning_logs/compare/compare.png").size[1] == 2 * 10 + 2  # two rows of real images
+    assert Image.open("lightning_logs/compare/compare.png").size[1] == 2 * 50 + 2  # two rows of real images
 
 
 def _train_to_nan(args: list[str]) -> None:
