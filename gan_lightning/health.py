@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
+
+from gan_lightning.losses import NonSaturatingLoss
 
 Values = Mapping[str, float]
 """Measured values by name; one that could not be measured is not there."""
@@ -66,6 +69,31 @@ def coarse(images: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Remedy:
+    """Something that may help.
+
+    Attributes:
+        text: the flag, or what it is.
+        is_taken: whether a GAN (gan.py) has it already.
+    """
+
+    text: str
+    is_taken: Callable[[Any], bool] = lambda gan: False
+
+
+PENALTY = Remedy("--model.penalty R1", lambda gan: len(gan.penalties) > 0)
+AUGMENTATION = Remedy("--model.augmentation DiffAugment", lambda gan: gan.augmentation is not None)
+NON_SATURATING = Remedy("--model.loss NonSaturatingLoss", lambda gan: isinstance(gan.loss, NonSaturatingLoss))
+BATCH_NORM = Remedy(
+    "batch norm in the generator",
+    lambda gan: any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in gan.generator.modules()),
+)
+SLOWER_GENERATOR = Remedy("a smaller --model.generator_optimizer.lr")
+SLOWER_DISCRIMINATOR = Remedy("a smaller --model.discriminator_optimizer.lr")
+MORE_IMAGES = Remedy("more images")
+
+
+@dataclass(frozen=True)
 class Symptom:
     """Something that goes wrong.
 
@@ -74,14 +102,14 @@ class Symptom:
         needs: the values that it looks at.
         bad: whether they show it.
         text: what to say of the values.
-        remedy: what helps.
+        remedies: what may help, the likeliest first; one at least is never taken.
     """
 
     name: str
     needs: tuple[str, ...]
     bad: Callable[[Values], bool]
     text: Callable[[Values], str]
-    remedy: str
+    remedies: tuple[Remedy, ...]
 
     def is_there(self, values: Values) -> bool:
         """Whether measured values show it; not where one that it needs is missing."""
@@ -92,14 +120,15 @@ SYMPTOMS = (
     Symptom(
         "mode collapse",
         ("pixel_diversity", "feature_diversity"),
-        lambda v: min(v["pixel_diversity"], v["feature_diversity"]) < 0.2 or v.get("classes", 1.0) <= 0.3,
+        # a discriminator that knows few images by heart spreads those far in its features, so that these alone say nothing
+        lambda v: v["pixel_diversity"] < (0.5 if v["feature_diversity"] < 0.2 else 0.2) or v.get("classes", 1.0) <= 0.3,
         lambda v: (
             f"samples have {v['pixel_diversity']:.0%} of the diversity of real images in pixels and "
             f"{v['feature_diversity']:.0%} in the discriminator's features"
             + (f", and are of {v['classes']:.0%} of the classes" if "classes" in v else "")
             + ": mode collapse"
         ),
-        "try batch norm in the generator, --model.penalty R1, or a smaller learning rate",
+        (BATCH_NORM, PENALTY, SLOWER_GENERATOR),
     ),
     Symptom(
         "overfitting of the discriminator",
@@ -109,16 +138,16 @@ SYMPTOMS = (
             f"the discriminator takes held-out images for generated ones (overfitting {v['overfitting']:.2f} of 1): it knows "
             "the training images by heart"
         ),
-        "give it more images, --model.augmentation DiffAugment, or a smaller discriminator",
+        (AUGMENTATION, MORE_IMAGES, Remedy("a smaller discriminator")),
     ),
     Symptom(
         "memorising",
-        ("nearest_training",),
-        lambda v: v["nearest_training"] < 0.5,
+        ("nearest_training", "pixel_diversity"),
+        lambda v: v["nearest_training"] < 0.5 and v["pixel_diversity"] > 0.5,  # one grey image is near to all, and no copy
         lambda v: (
             f"samples lie {v['nearest_training']:.2f} times as far from training images as held-out images do: they are copies"
         ),
-        "give it more images, or --model.augmentation DiffAugment",
+        (AUGMENTATION, MORE_IMAGES),
     ),
     Symptom(
         "too strong discriminator",
@@ -128,14 +157,14 @@ SYMPTOMS = (
             f"the discriminator is certain of every image (logits of {v['real_logits']:.3g} for real ones and "
             f"{v['fake_logits']:.3g} for generated ones), and the generator learns nothing from it"
         ),
-        "try --model.penalty R1, or a smaller --model.discriminator_optimizer.lr",
+        (PENALTY, SLOWER_DISCRIMINATOR),
     ),
     Symptom(
         "saturation",
         ("saturation",),
         lambda v: v["saturation"] > 0.8,
         lambda v: f"{v['saturation']:.0%} of what should be grey is black or white in the samples: the generator is saturated",
-        "try a smaller --model.generator_optimizer.lr",
+        (SLOWER_GENERATOR,),
     ),
     Symptom(
         "vanished gradient",
@@ -144,6 +173,6 @@ SYMPTOMS = (
         lambda v: (
             f"the generator's gradient has vanished (norm {v['generator_gradient_norm']:.1e}): it learns nothing any more"
         ),
-        "try --model.loss NonSaturatingLoss, --model.penalty R1, or a smaller --model.discriminator_optimizer.lr",
+        (NON_SATURATING, PENALTY, SLOWER_DISCRIMINATOR),
     ),
 )

@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "ema": LEAVES,
     "checkpoint": LEAVES,
     "pictures": LEAVES | {"checkpoint"},
-    "health": set(),
+    "health": {"losses"},
     "model_card": LEAVES,
     "networks.base": LEAVES,
     "networks.layers": LEAVES,

@@ -3,8 +3,24 @@
 import pytest
 import torch
 
-from gan_lightning.health import SYMPTOMS, Symptom, coarse, overfitting, saturation, separation, spread
+from gan_lightning.augment import DiffAugment
+from gan_lightning.health import (
+    AUGMENTATION,
+    BATCH_NORM,
+    NON_SATURATING,
+    PENALTY,
+    SYMPTOMS,
+    Symptom,
+    coarse,
+    overfitting,
+    saturation,
+    separation,
+    spread,
+)
 from gan_lightning.images import to_float
+from gan_lightning.losses import MinimaxLoss
+from gan_lightning.regularizers import R1
+from tests.helpers import small_gan
 
 
 def test_the_spread_is_the_distance_from_the_mean() -> None:
@@ -83,7 +99,6 @@ def test_nothing_is_wrong_with_healthy_values(symptom: Symptom) -> None:
     ("name", "value", "well", "ill"),
     [
         ("mode collapse", "pixel_diversity", 0.21, 0.19),
-        ("mode collapse", "feature_diversity", 0.21, 0.19),
         ("mode collapse", "classes", 0.4, 0.3),
         ("overfitting of the discriminator", "overfitting", 0.89, 0.91),
         ("memorising", "nearest_training", 0.51, 0.49),
@@ -105,3 +120,28 @@ def test_a_bound_from_both_sides(name: str, value: str, well: float, ill: float)
 def test_certainty_counts_where_nothing_is_between(real: float, separation: float, ill: bool) -> None:
     values = HEALTHY | {"real_logits": real, "separation": separation}  # a critic's logits are as large as its images
     assert [symptom.name for symptom in SYMPTOMS if symptom.is_there(values)] == ["too strong discriminator"] * ill
+
+
+@pytest.mark.parametrize(("pixels", "features", "ill"), [(0.51, 0.01, False), (0.49, 0.21, False), (0.49, 0.19, True)])
+def test_features_alone_are_no_collapse(pixels: float, features: float, ill: bool) -> None:
+    values = HEALTHY | {"pixel_diversity": pixels, "feature_diversity": features}
+    assert [symptom.name for symptom in SYMPTOMS if symptom.is_there(values)] == ["mode collapse"] * ill
+
+
+def test_a_grey_image_near_to_all_is_no_copy() -> None:
+    values = HEALTHY | {"nearest_training": 0.2, "pixel_diversity": 0.3}
+    assert not any(symptom.is_there(values) for symptom in SYMPTOMS)
+
+
+def test_what_a_run_has_is_not_advised() -> None:
+    bare = small_gan()
+    full = small_gan(penalty=R1(), augmentation=DiffAugment())
+    for symptom in SYMPTOMS:
+        assert any(not remedy.is_taken(full) for remedy in symptom.remedies), symptom.name
+    assert not PENALTY.is_taken(bare)
+    assert PENALTY.is_taken(full)
+    assert not AUGMENTATION.is_taken(bare)
+    assert AUGMENTATION.is_taken(full)
+    assert NON_SATURATING.is_taken(bare)
+    assert not NON_SATURATING.is_taken(small_gan(MinimaxLoss()))
+    assert BATCH_NORM.is_taken(bare) == any(isinstance(m, torch.nn.BatchNorm1d) for m in bare.generator.modules())

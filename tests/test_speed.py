@@ -107,7 +107,8 @@ def test_no_compiler_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, env=os.environ | nowhere, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     line = done.stderr.strip().splitlines()[-1]
-    assert line.startswith("train: error: --model.compile true: torch.compile fails here (InvalidCxxCompiler")
+    assert line.startswith("train: error: --model.compile true: torch.compile fails here (")
+    assert "InvalidCxxCompiler" in line or "PermissionError" in line  # of torch 2.11
     assert line.endswith("leave it out")
     assert "Traceback" not in done.stderr
 

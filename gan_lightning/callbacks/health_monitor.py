@@ -73,13 +73,15 @@ class HealthMonitor(Callback):
     def __init__(self, every_n_steps: int = 250, stop: bool = False, extractor: str = "auto", seed: int = 0) -> None:
         if every_n_steps < 0 or seed < 0:
             raise InputError(f"health has every_n_steps {every_n_steps} and seed {seed}: give at least 0")
+        if extractor not in ("auto", "none", "classifier", "inception"):
+            raise InputError(f"health.extractor is {extractor!r}: there is auto, none, classifier, inception")
         self.every_n_steps, self.stop, self.extractor_name, self.seed = every_n_steps, stop, extractor, seed
         self.latest: dict[str, float] = {}
         """The values that were measured last, by name."""
         self.found: dict[str, int] = {}
         """Symptom -> how sure it is, from 0 to CONFIRMED: each measurement that has it adds one, each other takes one."""
         self.told: list[str] = []
-        """Symptoms that were told and are not over."""
+        """Symptoms that were told, in this run or since it was resumed, and are not over."""
         self.ill_step = 0
         """The step of the last measurement with a symptom; 0 where there was none."""
         self.measured = 0
@@ -93,11 +95,11 @@ class HealthMonitor(Callback):
         self._folder = Path()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"found": self.found, "told": self.told, "ill_step": self.ill_step, "measured": self.measured}
+        return {"found": self.found, "ill_step": self.ill_step, "measured": self.measured}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.found, self.ill_step = dict(state_dict["found"]), state_dict["ill_step"]
-        self.told, self.measured = list(state_dict["told"]), state_dict["measured"]
+        self.measured = state_dict["measured"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
@@ -203,7 +205,9 @@ class HealthMonitor(Callback):
             if self.found[symptom.name] == CONFIRMED and symptom.name not in self.told:
                 self.told.append(symptom.name)
                 end = " (stopping here)" if self.stop else ""
-                self._say(trainer, f"{symptom.text(self.latest)}; {self._last_good()}; {symptom.remedy}{end}")
+                model = trainer.lightning_module
+                ways = " or ".join(remedy.text for remedy in symptom.remedies if not remedy.is_taken(model))
+                self._say(trainer, f"{symptom.text(self.latest)}; {self._last_good()}; try {ways}{end}")
                 trainer.should_stop = trainer.should_stop or self.stop
             if self.found[symptom.name] == 0 and symptom.name in self.told:
                 self.told.remove(symptom.name)

@@ -22,6 +22,8 @@ from gan_lightning.errors import Diverged, InputError, ProcessLost, one_line
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """Where a process finds its number among several, the first that is there: Lightning's order."""
+NO_BUG = (errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""What the system says of a name or a disk, and not of this project."""
 set_parsing_settings(import_path_denylist=["os"])  # so that what jsonargparse would only warn of, it refuses
 
 
@@ -38,9 +40,10 @@ def run_command(name: str, command: Callable[[], None]) -> int:
         message, code = f"error: {error}", 2
         speaks = speaks or (_work_together() and not isinstance(error, Diverged))  # that, all know at the same time
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno not in NO_BUG:
             raise
-        message, code = f"error: {error.filename}: {error.strerror}; give another", 2
+        what = "the output" if error.filename is None else os.fsdecode(error.filename)
+        message, code = f"error: {what}: {error.strerror}; give another, or mend this", 2
     except ProcessLost as error:
         _processes().end_process(f"{name}: error: {error}")
     except KeyboardInterrupt:

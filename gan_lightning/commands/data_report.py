@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gan_lightning.data import ImageDataModule, ImageFolder
+from gan_lightning.data.folder import other_files
 from gan_lightning.data.survey import GREY, Survey, survey
 from gan_lightning.gan import GAN
 
@@ -70,6 +71,9 @@ def _found(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: list
         sizes = f"smallest {small_w}x{small_h}, median {w}x{h}, largest {large_w}x{large_h}"
         rows.append(("width x height", f"{sizes} pixels"))
     rows += [(name, _counts(dict(of.most_common()))) for name, of in (("formats", found.formats), ("modes", found.modes))]
+    if others := other_files(data.root):
+        endings = Counter(plain(path.suffix.lower() or "no ending") for path in others)
+        rows.append(("left out", f"{_files(len(others))} of other endings: {_counts(dict(endings.most_common(FILES_NAMED)))}"))
     if found.copies:
         rows.append(("copies", f"{_files(found.copies)} with the bytes of another one"))
     if corrupt:

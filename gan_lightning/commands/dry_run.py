@@ -37,13 +37,17 @@ def dry_run(objects: Namespace, begun_at: int) -> None:
     _section(f"Data: {type(data).__name__}", report.found)
     _section("What is done with it", report.treatment)
     _section("Networks", _networks(model, data))
-    cost = rehearse(model, data, objects.schedules, arguments)
+    try:
+        cost = rehearse(model, data, objects.schedules, arguments)
+    except InputError as error:  # what is known by now is worth reading
+        _section("To think of", _numbered([*report.hints, *([] if refused is None else [str(refused)])]))
+        raise error
     seconds = cost.run_steps(begun_at) * cost.step_seconds
     if seconds > LONG and cost.device.type == "cpu":
         report.hints.append(f"{duration(seconds)} are long: --accelerator gpu, narrower networks, or smaller images")
     _section("Memory", _memory(model, data, cost))
     _section("Time", _time(cost, begun_at, seconds))
-    _section("To think of", [(f"{number}.", hint) for number, hint in enumerate(report.hints, 1)])
+    _section("To think of", _numbered(report.hints))
     if refused is not None:
         raise refused
     _say(f"Training would begin. It would take about {duration(seconds)}, and nothing of these steps was kept.")
@@ -109,6 +113,10 @@ def _time(cost: Cost, begun_at: int, seconds: float) -> Rows:
         ("an epoch", f"{cost.epoch_steps:,} steps, {duration(cost.epoch_steps * cost.step_seconds)}"),
         ("the run", f"{steps:,} steps, {duration(seconds)}, without the time for metrics, grids and checkpoints"),
     ]
+
+
+def _numbered(hints: list[str]) -> Rows:
+    return [(f"{number}.", hint) for number, hint in enumerate(hints, 1)]
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,7 @@ from gan_lightning.errors import InputError
 from gan_lightning.images import to_uint8
 from gan_lightning.inference import Sampler
 from gan_lightning.networks.base import Generator
-from gan_lightning.pretrained import WEIGHTS
+from gan_lightning.pretrained import WEIGHTS, read_config
 
 COMPARED = 16  # images
 BATCHES = (1, 15)
@@ -50,6 +50,10 @@ def export_generator(config: Namespace) -> None:
     for name, file, size, difference in rows:
         print(f"  {name:<13}{file:<19}{size / 1e6:>6.2f} MB  {difference}")
     print(f"  {COMPARED} pictures of each were compared. With a model card: {config.output}")
+    if read_config(config.output)["metrics"] is None:
+        print(
+            "  The card has no metrics, because no record of evaluate.py is beside the checkpoint: run that first to have them"
+        )
 
 
 def _difference(sampler: Sampler, draw: Draw) -> int:
@@ -90,7 +94,9 @@ def _read_safetensors(path: Path, trust: Collection[str]) -> Draw:
 
 
 def _read_torch(path: Path, trust: Collection[str]) -> Draw:
-    generator = torch.export.load(path).module()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch 2.11, about its own buffers
+        generator = torch.export.load(path).module()
     return lambda z, labels: to_uint8(generator(z) if labels is None else generator(z, labels))
 
 

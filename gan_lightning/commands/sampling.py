@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from numpy.lib import format as npy
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -84,7 +85,7 @@ def _write_folder(config: Namespace, sampler: Sampler, labels: Tensor | None) ->
     """A PNG an image; what is there from an earlier call that was stopped is left as it is."""
     folder = Path(config.output)
     _prepare(folder, _description(config, sampler))
-    there = {path.name for path in folder.glob("*.png")}
+    there = {path.name for path in folder.glob("*.png") if _is_whole(path)}
     written = 0
     with tqdm(total=config.num_images, desc="Drawing", unit=" images", delay=1) as bar:
         for indices in torch.split(torch.arange(config.num_images), config.batch_size):  # the same batches as without a stop
@@ -97,6 +98,16 @@ def _write_folder(config: Namespace, sampler: Sampler, labels: Tensor | None) ->
             bar.update(len(indices))
     earlier = config.num_images - written
     print(f"  {config.num_images:,} images as PNG" + (f", {earlier:,} of them from before" if earlier else "") + f": {folder}")
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a PNG is there to its end, with right checksums: a power failure may leave less."""
+    try:
+        with Image.open(path) as image:
+            image.verify()
+    except Exception:  # Pillow raises all sorts for a damaged file
+        return False
+    return True
 
 
 def _name(number: int) -> str:

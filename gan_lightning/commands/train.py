@@ -195,6 +195,8 @@ def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, fo
     fit(trainer, model, data, resume_from)
     if trainer.is_global_zero:
         _say_where(trainer, folder, data, objects.metrics, begun_at, interrupted=bool(signals.received))
+        if objects.health.told:
+            print(f"  {'not well':<18}{', '.join(objects.health.told)}: docs/health.md says what these mean")
     if signals.received:
         sys.exit(128 + signals.received)
 

@@ -419,8 +419,18 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], Files]:
     return class_names, Files(folder, names, tuple(class_names.index(path.parts[0]) for path in paths))
 
 
+def other_files(folder: Path) -> list[Path]:
+    """Files below a folder that are not taken for images, by their endings; hidden ones are left out."""
+    return sorted(path for path in _files_below(folder) if path.suffix.lower() not in SUFFIXES)
+
+
 def _walk(folder: Path) -> Iterator[Path]:
-    """Image files below a folder, through links, each real folder once."""
+    """Image files below a folder."""
+    return (path for path in _files_below(folder) if path.suffix.lower() in SUFFIXES)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """All files but hidden ones, through links, each real folder once."""
     seen: set[str] = set()
     for here, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)
@@ -429,4 +439,4 @@ def _walk(folder: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(here, name) for name in files if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES)
+        yield from (Path(here, name) for name in files if not name.startswith("."))

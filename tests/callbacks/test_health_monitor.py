@@ -112,6 +112,17 @@ def test_stop_ends_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "(stopping here)" in capsys.readouterr().out
 
 
+def test_a_run_that_is_resumed_while_it_is_ill_says_so_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def train(ckpt_path: Path | None = None) -> Trainer:
+        callbacks = [Freeze(1), HealthMonitor(every_n_steps=5, stop=True)]
+        return fit(digits_gan(), callbacks=callbacks, ckpt_path=ckpt_path, max_steps=200)
+
+    train().save_checkpoint(tmp_path / "ill.ckpt", weights_only=False)
+    capsys.readouterr()
+    assert train(tmp_path / "ill.ckpt").global_step == 30
+    assert "step 30: samples have 0% of the diversity" in capsys.readouterr().out
+
+
 def test_a_small_data_set_known_by_heart_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     class Few(Digits):
         def images(self, split: Split) -> tuple[Tensor, Tensor | None]:
@@ -211,6 +222,11 @@ def test_data_without_held_out_images_is_watched_too(tmp_path: Path) -> None:
 def test_numbers_out_of_range(arguments: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="give at least 0"):
         HealthMonitor(**arguments)
+
+
+def test_an_extractor_that_there_is_not() -> None:
+    with pytest.raises(InputError, match="'foo': there is auto, none, classifier, inception"):
+        HealthMonitor(extractor="foo")
 
 
 STRONG = ["--model.discriminator_optimizer.lr", "2e-3", "--model.generator_optimizer.lr", "2e-6"]

@@ -47,6 +47,8 @@ def photos(tmp_path: Path) -> Path:
         image.convert("RGBA" if number == 0 else "L" if number < 5 else "RGB").save(path)
     path.with_name("copy.jpg").write_bytes(path.read_bytes())
     (tmp_path / "photos" / "cats" / "cut.jpg").write_bytes(path.read_bytes()[:-300])
+    for name in ("a.heic", "b.HEIC", "notes.txt", ".hidden.heic"):
+        (tmp_path / "photos" / "cats" / name).write_bytes(b"no image")
     return tmp_path / "photos"
 
 
@@ -91,6 +93,7 @@ def test_a_folder_is_reported_and_nothing_is_left(photos: Path, tmp_path: Path) 
     assert data["width x height"] == "smallest 12x10, median 30x40, largest 30x57 pixels"
     assert data["formats"] == "JPEG 39, PNG 1"
     assert data["modes"] == "RGB 35, L 4, RGBA 1"
+    assert data["left out"] == "3 files of other endings: .heic 2, .txt 1"
     assert data["copies"] == "1 file with the bytes of another one"
     assert data["cannot be read"] == "1 file:"
     assert re.match(r"photos/cats/cut\.jpg \(.*truncated.*\)", data["cannot be read+"])
@@ -264,3 +267,12 @@ def test_a_duration_in_the_unit_that_people_use(seconds: float, text: str) -> No
 def test_any_name_can_be_printed() -> None:
     assert plain("wölfe 文字") == "wölfe 文字"
     assert plain("a\nb\x1b[31m\udce9") == r"a\nb\x1b[31m\udce9"
+
+
+def test_a_batch_that_is_too_large_leaves_the_report(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*FOLDER, "--data.batch_size", "500"]) == 2
+    captured = capsys.readouterr()
+    assert "data.batch_size is 500" in captured.err
+    report = sections(captured.out)
+    assert report["Data"]["files"].startswith("40: ")
+    assert any("--data.skip_corrupt true" in line for line in report["To think of"].values())

@@ -162,3 +162,13 @@ def test_what_cannot_be(plain: str, labelled: str, capsys: pytest.CaptureFixture
     ):
         assert part in refused(args, capsys, main, "invert")
     assert sorted(Path().iterdir()) == there
+
+
+def test_a_full_disk_is_one_line(plain: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device", "out.png")
+
+    write_target(plain)
+    monkeypatch.setattr("gan_lightning.commands.inverting.write_png", full)
+    line = refused([plain, "target.png", "--steps", "1", "--output", "out.png"], capsys, main, "invert")
+    assert "out.png: No space left on device; give another, or mend this" in line

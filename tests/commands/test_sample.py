@@ -97,8 +97,10 @@ def test_a_folder_that_was_cut_short_is_gone_on_with(plain: str, capsys: pytest.
     assert main([*args, "whole"]) == 0
     assert main([*args, "part"]) == 0
     times = {name: Path("part", name).stat().st_mtime_ns for name in folder("part")}
-    for number in (3, 8, 9, 10, 15, 29):
+    for number in (3, 8, 9, 10):
         Path("part", f"{number:06d}.png").unlink()
+    Path("part", "000015.png").write_bytes(b"")  # as a power failure may leave them
+    Path("part", "000029.png").write_bytes(Path("part", "000029.png").read_bytes()[:-20])
     Path("part", ".000003.png.1234abcd.part.png").write_bytes(b"cut")
     capsys.readouterr()
     assert main([*args, "part"]) == 0
