@@ -250,12 +250,15 @@ class Sampler(ModelHubMixin):
         classes = self.generator.num_classes
         if labels is None:
             return torch.arange(num_images) % classes
-        chosen = torch.as_tensor(labels).long()
-        if chosen.dim() == 0:
-            chosen = chosen.expand(num_images)
-        if len(chosen) != num_images or int(chosen.min()) < 0 or int(chosen.max()) >= classes:
+        try:
+            chosen = torch.as_tensor(labels)
+        except (TypeError, ValueError, RuntimeError):
+            chosen = torch.empty(0)  # refused below
+        chosen = chosen.expand(num_images) if chosen.dim() == 0 else chosen
+        whole = not chosen.is_floating_point() and chosen.dtype != torch.bool
+        if not whole or chosen.shape != (num_images,) or int(chosen.min()) < 0 or int(chosen.max()) >= classes:
             raise InputError(f"labels is {labels}: give one class, or {num_images} of them, each from 0 to {classes - 1}")
-        return chosen
+        return chosen.long()
 
 
 @contextmanager

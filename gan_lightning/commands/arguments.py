@@ -138,7 +138,7 @@ def require_new(path: Path, flag: str = "--output") -> None:
     Raises:
         InputError: a file is there, or its folder cannot be made or written to.
     """
-    if path.exists():
+    if os.path.lexists(path):  # a link that leads nowhere, too
         raise InputError(f"{flag} {path}: it is there already, and nothing is overwritten; name another, or remove it")
     require_writable(path, flag)
 
