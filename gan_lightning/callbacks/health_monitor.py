@@ -86,6 +86,7 @@ class HealthMonitor(Callback):
         """The step of the last measurement with a symptom; 0 where there was none."""
         self.measured = 0
         """How many measurements there were."""
+        self._batch_size = 0
         self._train: Images | None = None
         self._held_out: Images | None = None
         self._extractor: Extractor | None = None
@@ -111,16 +112,18 @@ class HealthMonitor(Callback):
             return
         device = pl_module.device
         with untouched_random_numbers(device):
-            self._train = _on(data.examples(ROWS, COLUMNS), device)
+            self._batch_size = data.batch_size
+            self._train = _mixed(data.examples(ROWS, COLUMNS), device)
             try:
-                self._held_out = _on(data.examples(ROWS, COLUMNS, "test"), device)
+                self._held_out = _mixed(data.examples(ROWS, COLUMNS, "test"), device)
             except InputError:  # there are too few images to hold any out
                 self._held_out = None
             self._extractor = self._choose(trainer, data, device)
-            references = data.examples(*REFERENCES)[0].to(device)
+            references, _ = data.examples(*REFERENCES)
             self._references = coarse(references)
             if self._extractor is not None:
-                self._reference_features = torch.cat([self._extractor(part)[0] for part in torch.split(references, 256)])
+                parts = torch.split(references, 256)
+                self._reference_features = torch.cat([self._extractor(part)[0].cpu() for part in parts])
 
     def _choose(self, trainer: Trainer, data: ImageDataModule, device: torch.device) -> Extractor | None:
         """The extractor that the settings mean."""
@@ -140,7 +143,7 @@ class HealthMonitor(Callback):
             return
         pl_module.require_finite()
         names, values = zip(*self._measure(pl_module, *self._train).items(), strict=True)
-        averaged = processes.mean(torch.tensor(values, dtype=torch.float64)).tolist()  # so that all come to one conclusion
+        averaged = processes.mean(torch.tensor(values, device=pl_module.device)).tolist()  # so that all come to one conclusion
         self.latest = dict(zip(names, averaged, strict=True))
         for logger in trainer.loggers:
             logger.log_metrics({f"health/{name}": value for name, value in self.latest.items()}, step=trainer.global_step)
@@ -153,14 +156,17 @@ class HealthMonitor(Callback):
         """Every value that can be had of the model as it is now."""
         labels = labels if model.generator.conditional else None
         z = latents(torch.arange(len(real)), model.generator.latent_dim, self.seed).to(model.device)
+        held_out = None
         with untouched_random_numbers(model.device), _untouched_buffers(model):
-            fake = model.generator(z, labels)
-            real_features, real_logits = model.examine(to_float(real), labels)
-            fake_features, fake_logits = model.examine(fake, labels)
-            held_out_logits = None
+            parts = -(-len(z) // max(2, self._batch_size))
+            fake = torch.cat([model.generator(*part) for part in _parts(z, labels, parts)])
+            real_features, real_logits = _judged(model, to_float(real), labels, parts)
+            fake_features, fake_logits = _judged(model, fake, labels, parts)
             if self._held_out is not None:
                 held_out, own = self._held_out
-                held_out_logits = model.examine(to_float(held_out), own if model.generator.conditional else None)[1]
+                own = own if model.generator.conditional else None
+                _, held_out_logits = _judged(model, to_float(held_out), own, parts)
+        fake, real, labels = fake.float().cpu(), real.cpu(), None if labels is None else labels.cpu()
         values = {
             "real_logits": float(real_logits.mean()),
             "fake_logits": float(fake_logits.mean()),
@@ -170,10 +176,10 @@ class HealthMonitor(Callback):
             "saturation": saturation(fake, to_float(real)),
             "generator_gradient_norm": float(gradient_norm(model.trainer.optimizers[0])),
         }
-        if held_out_logits is not None:
+        if held_out is not None:
             values["held_out_logits"] = float(held_out_logits.mean())
             values["overfitting"] = overfitting(real_logits, held_out_logits, fake_logits)
-            values["nearest_training"] = self._distance(coarse(to_uint8(fake)), coarse(held_out), self._references)
+            values["nearest_training"] = self._distance(coarse(to_uint8(fake)), coarse(held_out.cpu()), self._references)
         if self._extractor is not None:
             values |= self._compare(self._extractor, to_uint8(fake))
         return values
@@ -186,7 +192,7 @@ class HealthMonitor(Callback):
             values["classes"] = float((logits.argmax(1).bincount(minlength=logits.shape[1]) >= 2).double().mean())
         if self._held_out is not None:
             usual, _ = extractor(self._held_out[0])
-            values["nearest_training_features"] = self._distance(features, usual, self._reference_features)
+            values["nearest_training_features"] = self._distance(features.cpu(), usual.cpu(), self._reference_features)
         return values
 
     @staticmethod
@@ -234,8 +240,22 @@ class HealthMonitor(Callback):
         return f"last good checkpoint: {healthy}" if healthy.is_file() else "there is no good checkpoint"
 
 
-def _on(images: Images, device: torch.device) -> Images:
-    return images[0].to(device), None if images[1] is None else images[1].to(device)
+def _mixed(images: Images, device: torch.device) -> Images:
+    """Images and labels on the device, in an order that mixes classes as batches of the training do."""
+    order = torch.randperm(len(images[0]), generator=torch.Generator().manual_seed(0))
+    return images[0][order].to(device), None if images[1] is None else images[1][order].to(device)
+
+
+def _parts(tensor: Tensor, labels: Tensor | None, count: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Split (N, ...) and labels (N,) into ``count`` batches that differ by one at most."""
+    own = [None] * count if labels is None else labels.tensor_split(count)
+    return zip(tensor.tensor_split(count), own, strict=True)
+
+
+def _judged(model: GAN, images: Tensor, labels: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
+    """The discriminator's features (N, F) and logits (N,), on the CPU; in batches no larger than the training's."""
+    features, logits = zip(*(model.examine(*part) for part in _parts(images, labels, count)), strict=True)
+    return torch.cat(features).float().cpu(), torch.cat(logits).float().cpu()
 
 
 def _ratio(one: float, other: float) -> float:

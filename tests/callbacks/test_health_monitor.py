@@ -205,6 +205,22 @@ def test_classes_and_copies_are_measured_where_there_is_a_classifier(monkeypatch
     assert monitor.latest["nearest_training"] > 1
 
 
+@pytest.mark.parametrize("batch_size", [2, 3, 50, 127, 128, 300])
+def test_no_more_images_at_a_time_than_the_training_has(batch_size: int) -> None:
+    class Counting(MLPDiscriminator):
+        def features(self, images: Tensor) -> Tensor:
+            seen.append(len(images))
+            return super().features(images)
+
+    seen: list[int] = []
+    monitor = HealthMonitor(every_n_steps=1)
+    model = GAN(MLPGenerator((1, 8, 8), latent_dim=4, hidden=[8]), Counting((1, 8, 8), hidden=[8]), NonSaturatingLoss())
+    fit(model, Digits(batch_size=batch_size), callbacks=[monitor], max_steps=1)
+    of_monitor = seen[2:]  # after one pass over real and generated ones, and the generator's
+    assert sum(of_monitor) == 3 * 128
+    assert 2 <= min(of_monitor) <= max(of_monitor) <= batch_size
+
+
 def test_data_without_held_out_images_is_watched_too(tmp_path: Path) -> None:
     class NoneHeldOut(TensorData):
         def images(self, split: Split) -> tuple[Tensor, Tensor | None]:
