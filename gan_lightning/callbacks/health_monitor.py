@@ -92,6 +92,7 @@ class HealthMonitor(Callback):
         self._extractor: Extractor | None = None
         self._references = torch.empty(0)  # coarse pixels (N, D) of training images
         self._reference_features = torch.empty(0)  # (N, F)
+        self._usual = self._usual_features = float("nan")  # the distance of held-out images to them
         self._kept_at = -1  # the step of healthy.ckpt
         self._folder = Path()
 
@@ -124,6 +125,10 @@ class HealthMonitor(Callback):
             if self._extractor is not None:
                 parts = torch.split(references, 256)
                 self._reference_features = torch.cat([self._extractor(part)[0].cpu() for part in parts])
+            if self._held_out is not None:
+                self._usual = _distance(coarse(self._held_out[0].cpu()), self._references)
+                if self._extractor is not None:
+                    self._usual_features = _distance(self._extractor(self._held_out[0])[0].cpu(), self._reference_features)
 
     def _choose(self, trainer: Trainer, data: ImageDataModule, device: torch.device) -> Extractor | None:
         """The extractor that the settings mean."""
@@ -166,6 +171,7 @@ class HealthMonitor(Callback):
                 held_out, own = self._held_out
                 own = own if model.generator.conditional else None
                 _, held_out_logits = _judged(model, to_float(held_out), own, parts)
+        drawn = to_uint8(fake.cpu())
         fake, real, labels = fake.float().cpu(), real.cpu(), None if labels is None else labels.cpu()
         values = {
             "real_logits": float(real_logits.mean()),
@@ -179,9 +185,9 @@ class HealthMonitor(Callback):
         if held_out is not None:
             values["held_out_logits"] = float(held_out_logits.mean())
             values["overfitting"] = overfitting(real_logits, held_out_logits, fake_logits)
-            values["nearest_training"] = self._distance(coarse(to_uint8(fake)), coarse(held_out.cpu()), self._references)
+            values["nearest_training"] = _ratio(_distance(coarse(drawn), self._references), self._usual)
         if self._extractor is not None:
-            values |= self._compare(self._extractor, to_uint8(fake))
+            values |= self._compare(self._extractor, drawn)
         return values
 
     def _compare(self, extractor: Extractor, fake: Tensor) -> dict[str, float]:
@@ -191,15 +197,9 @@ class HealthMonitor(Callback):
         if logits is not None and 4 * logits.shape[1] <= len(fake):  # else chance alone leaves classes out
             values["classes"] = float((logits.argmax(1).bincount(minlength=logits.shape[1]) >= 2).double().mean())
         if self._held_out is not None:
-            usual, _ = extractor(self._held_out[0])
-            values["nearest_training_features"] = self._distance(features.cpu(), usual.cpu(), self._reference_features)
+            distance = _distance(features.cpu(), self._reference_features)
+            values["nearest_training_features"] = _ratio(distance, self._usual_features)
         return values
-
-    @staticmethod
-    def _distance(samples: Tensor, held_out: Tensor, references: Tensor) -> float:
-        """The median distance (N, D) of samples to the nearest of the references, over that of held-out images."""
-        mine, usual = (float(nearest(vectors, references, 1)[0].median()) for vectors in (samples, held_out))
-        return _ratio(mine, usual)
 
     def _conclude(self, trainer: Trainer) -> None:
         """Say what has come and what has gone."""
@@ -256,6 +256,11 @@ def _judged(model: GAN, images: Tensor, labels: Tensor | None, count: int) -> tu
     """The discriminator's features (N, F) and logits (N,), on the CPU; in batches no larger than the training's."""
     features, logits = zip(*(model.examine(*part) for part in _parts(images, labels, count)), strict=True)
     return torch.cat(features).float().cpu(), torch.cat(logits).float().cpu()
+
+
+def _distance(vectors: Tensor, references: Tensor) -> float:
+    """The median distance of vectors (N, D) to the nearest of the references (M, D)."""
+    return float(nearest(vectors, references, 1)[0].median())
 
 
 def _ratio(one: float, other: float) -> float:

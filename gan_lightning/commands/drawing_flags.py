@@ -35,7 +35,7 @@ def add_checkpoint(parser: ArgumentParser) -> None:
 
 
 def add_drawing(parser: ArgumentParser) -> None:
-    """Both, and how it draws."""
+    """The checkpoint, the device, and how it draws."""
     add_checkpoint(parser)
     add_device(parser)
     parser.add_argument("--truncation", type=float | None, help="beyond this no latent lies; 0.7 draws typical images")

@@ -3,7 +3,7 @@
 import json
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +51,21 @@ def _labels(sampler: Sampler, config: Namespace) -> Tensor | None:
     return None if classes is None else classes[torch.arange(config.num_images) % len(classes)]
 
 
-def _batches(config: Namespace, sampler: Sampler, labels: Tensor | None) -> Iterator[Tensor]:
-    """The images uint8 (B, C, H, W), batch by batch, under a progress bar."""
+def _batches(
+    config: Namespace, sampler: Sampler, labels: Tensor | None, there: Collection[int] = ()
+) -> Iterator[tuple[list[int], Tensor]]:
+    """The numbers and the images uint8 (B, C, H, W), batch by batch, but for batches that are there, under a progress bar."""
     with tqdm(total=config.num_images, desc="Drawing", unit=" images", delay=1) as bar:
         for indices in torch.split(torch.arange(config.num_images), config.batch_size):
-            own = None if labels is None else labels[indices]
-            yield sampler.at(indices, own, config.seed, config.truncation).cpu()
-            bar.update(len(indices))
+            numbers = indices.tolist()
+            if not all(number in there for number in numbers):
+                own = None if labels is None else labels[indices]
+                yield numbers, sampler.at(indices, own, config.seed, config.truncation).cpu()
+            bar.update(len(numbers))
 
 
 def _write_grid(config: Namespace, sampler: Sampler, labels: Tensor | None) -> None:
-    images = torch.cat(list(_batches(config, sampler, labels)))
+    images = torch.cat([images for _, images in _batches(config, sampler, labels)])
     columns = config.columns or math.ceil(math.sqrt(len(images)))
     write_png(grid(images, columns), Path(config.output))
     print(f"  {len(images):,} images in a grid: {config.output}")
@@ -76,7 +80,7 @@ def _write_array(config: Namespace, sampler: Sampler, labels: Tensor | None) -> 
         archive.open("images.npy", "w", force_zip64=True) as file,
     ):
         npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        for images in _batches(config, sampler, labels):
+        for _, images in _batches(config, sampler, labels):
             file.write(images.numpy().tobytes())
     print(f"  {config.num_images:,} images, uint8 {shape}: numpy.load({config.output!r})['images']")
 
@@ -85,18 +89,13 @@ def _write_folder(config: Namespace, sampler: Sampler, labels: Tensor | None) ->
     """A PNG an image; what is there from an earlier call that was stopped is left as it is."""
     folder = Path(config.output)
     _prepare(folder, _description(config, sampler))
-    there = {path.name for path in folder.glob("*.png") if _is_whole(path)}
-    written = 0
-    with tqdm(total=config.num_images, desc="Drawing", unit=" images", delay=1) as bar:
-        for indices in torch.split(torch.arange(config.num_images), config.batch_size):  # the same batches as without a stop
-            missing = [i for i in indices.tolist() if _name(i) not in there]
-            if missing:
-                images = sampler.at(indices, None if labels is None else labels[indices], config.seed, config.truncation).cpu()
-                for i in missing:
-                    write_png(images[i - int(indices[0])], folder / _name(i), durable=False)
-                written += len(missing)
-            bar.update(len(indices))
-    earlier = config.num_images - written
+    numbers = range(config.num_images)
+    there = {number for number in numbers if _is_whole(folder / _name(number))}
+    for batch, images in _batches(config, sampler, labels, there):  # the same batches as without a stop
+        for number, image in zip(batch, images, strict=True):
+            if number not in there:
+                write_png(image, folder / _name(number), durable=False)
+    earlier = len(there)
     print(f"  {config.num_images:,} images as PNG" + (f", {earlier:,} of them from before" if earlier else "") + f": {folder}")
 
 

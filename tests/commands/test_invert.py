@@ -13,20 +13,9 @@ from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 import gan_lightning
 from gan_lightning.commands.invert import main
 from gan_lightning.images import to_uint8
-from tests.commands.checkpoints import write_checkpoint
 from tests.commands.test_evaluate import refused
 
 QUICK = ["--steps", "200", "--restarts", "6"]
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_checkpoint(tmp_path_factory.mktemp("plain") / "last.ckpt"))
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_checkpoint(tmp_path_factory.mktemp("labelled") / "last.ckpt", (3, 8, 8), 3, "concatenation"))
 
 
 def tiles(path: str, count: int) -> list[Tensor]:

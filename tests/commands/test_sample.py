@@ -25,16 +25,6 @@ from tests.faults.runs import finish, start, wait_for
 SCRIPT = Path(__file__).parents[2] / "scripts" / "sample.py"
 
 
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_checkpoint(tmp_path_factory.mktemp("plain") / "last.ckpt"))
-
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_checkpoint(tmp_path_factory.mktemp("labelled") / "last.ckpt", (3, 8, 8), 3, "concatenation"))
-
-
 def array(args: Sequence[str], output: str = "samples.npz") -> Tensor:
     """What the command draws, read back."""
     assert main([*args, "--output", output]) == 0
