@@ -105,7 +105,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        return checkpoint.load_gan(path, map_location)
+        return checkpoint.load_gan(path, map_location or "cpu")  # whatever device it was saved from
 
 
 def cannot_write(path: str | os.PathLike[str], error: OSError) -> str:
