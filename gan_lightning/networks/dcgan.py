@@ -23,13 +23,19 @@ SLOPE = 0.2
 """Negative slope of the discriminator's LeakyReLU."""
 
 
-def _check(image_shape: tuple[int, int, int], width: int) -> int:
-    """Return the side of square images that both networks know."""
+def _check(image_shape: tuple[int, int, int], width: int, hidden: int) -> int:
+    """Return the side of the images.
+
+    Raises:
+        InputError: the images are not square or of another size, or a width is out of range.
+    """
     _, height, across = image_shape
     if height != across or height not in SIZES:
         raise InputError(f"DCGAN makes square images of {', '.join(map(str, sorted(SIZES)))} pixels, not {height} x {across}")
     if width < 1:
-        raise InputError(f"width is {width}: it must be at least 1")
+        raise InputError(f"width is {width}: use at least 1")
+    if hidden < 0:
+        raise InputError(f"hidden is {hidden}: use a number of units, or 0 for no hidden layer")
     return height
 
 
@@ -69,9 +75,7 @@ class DCGANGenerator(Generator):
         conditioning: GeneratorConditioning | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, latent_dim, conditioning)
-        base, doublings = SIZES[_check(image_shape, width)]
-        if hidden < 0:
-            raise InputError(f"hidden is {hidden}: give a number of units, or 0 for no hidden layer")
+        base, doublings = SIZES[_check(image_shape, width, hidden)]
         self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
         inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
         channels = width * 2 ** (doublings - 1)
@@ -119,6 +123,8 @@ class DCGANDiscriminator(Discriminator):
         image_shape: (C, H, W), square, 28 pixels or a power of two from 8 to 128.
         num_classes: how many classes the data has.
         width: channels at half the full size, doubled at each smaller scale.
+        hidden: units of a dense layer between the last map and the logit; 0 is none, as in the paper. It weighs parts of the
+            image against each other.
         batch_norm: batch norm after each convolution but the first, as in the paper. Penalties on gradients, and weight
             clipping, do without.
         conditioning: what ends it: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
@@ -129,11 +135,12 @@ class DCGANDiscriminator(Discriminator):
         image_shape: tuple[int, int, int],
         num_classes: int = 0,
         width: int = 64,
+        hidden: int = 0,
         batch_norm: bool = True,
         conditioning: DiscriminatorConditioning | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, conditioning)
-        size = _check(image_shape, width)
+        size = _check(image_shape, width, hidden)
         self.samples_are_independent = not batch_norm
         layers: list[nn.Module] = []
         inputs, channels = image_shape[0], width
@@ -144,13 +151,18 @@ class DCGANDiscriminator(Discriminator):
                 layers.append(nn.BatchNorm2d(channels))
             layers.append(nn.LeakyReLU(SLOPE, inplace=True))
             inputs, channels, size = channels, 2 * channels, (size + 1) // 2
-        self.layers = nn.Sequential(*layers, nn.Flatten())
-        self.head = HEADS[conditioning](inputs * size * size, num_classes)
+        layers.append(nn.Flatten())
+        features = inputs * size * size
+        if hidden:
+            layers += [nn.Linear(features, hidden), nn.LeakyReLU(SLOPE, inplace=True)]
+            features = hidden
+        self.layers = nn.Sequential(*layers)
+        self.head = HEADS[conditioning](features, num_classes)
         if batch_norm:
             _initialise(self)
         else:
             initialise_he(self, SLOPE)
 
     def features(self, images: Tensor) -> Tensor:
-        features: Tensor = self.layers(images)  # (B, channels * size * size)
+        features: Tensor = self.layers(images)  # (B, F)
         return features
