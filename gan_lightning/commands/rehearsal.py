@@ -13,12 +13,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from gan_lightning.callbacks import Schedules, TrainingLog
-from gan_lightning.callbacks.progress_bar import total_steps
 from gan_lightning.commands.cost import now, peak_bytes
 from gan_lightning.commands.fitting import fit
 from gan_lightning.data import ImageDataModule
 from gan_lightning.gan import GAN
-from gan_lightning.trainer import make_trainer
+from gan_lightning.trainer import make_trainer, total_steps
 
 WARM_UP = 3  # steps before the clock starts
 STEPS = 16  # that are timed: a multiple of how often penalties are usually applied
