@@ -9,13 +9,11 @@ from gan_lightning.gan import GAN
 from gan_lightning.schedules import Schedule
 from gan_lightning.trainer import total_steps
 
-SCHEDULED = ("learning_rate", "beta2", "penalty", "ema_halflife", "augmentation")
-"""Arguments of :class:`Schedules` that are schedules."""
-
 
 class Schedules(Callback):
     """Sets, before each training step, what the schedules say for it. Each is a function of the generator updates done, so
-    that a run which is resumed goes on where it was. A schedule without ``steps`` ends with the run.
+    that a run which is resumed goes on where it was. A schedule without ``steps`` ends with the run; if a run is resumed with
+    another length, one line reports it.
 
     Args:
         learning_rate: a factor on the learning rates of both optimizers, which may differ (two time-scale update rule;
@@ -24,6 +22,9 @@ class Schedules(Callback):
         penalty: a factor on the penalties.
         ema_halflife: a factor on the half-life of the generator's average.
         augmentation: a factor on the probability of the augmentation, at most 1.
+
+    Attributes:
+        given: the schedules by the names of these arguments.
 
     Raises:
         InputError: a schedule for what is not there, or one without ``steps`` in a run that only a time ends.
@@ -41,9 +42,44 @@ class Schedules(Callback):
             largest = 0.0 if schedule is None else max(schedule.start, schedule.end)
             if largest > 1 or (largest == 1 and schedule is beta2):
                 raise InputError(f"schedules.{name} goes up to {largest}: it must be {limit}")
-        self.learning_rate, self.beta2, self.penalty = learning_rate, beta2, penalty
-        self.ema_halflife, self.augmentation = ema_halflife, augmentation
-        self._factors: dict[str, Schedule] = {}  # name -> schedule over its length in this run
+        arguments = {
+            "learning_rate": learning_rate,
+            "beta2": beta2,
+            "penalty": penalty,
+            "ema_halflife": ema_halflife,
+            "augmentation": augmentation,
+        }
+        self.given = {name: schedule for name, schedule in arguments.items() if schedule is not None}
+        self._in_this_run: dict[str, Schedule] = {}
+        self._length: int | None = None  # of this run; None if no schedule ends with it
+        self._length_before: int | None = None  # of the run that is resumed
+
+    @property
+    def without_steps(self) -> list[str]:
+        """The schedules that end with the run, by name."""
+        return [name for name, schedule in self.given.items() if schedule.steps is None]
+
+    def require_length(self, length: int | None, fits: str = "N (--dry_run reports how many updates fit)") -> None:
+        """Refuse schedules without ``steps`` for a run that only a time ends.
+
+        Args:
+            length: generator updates of the whole run; None if only a time ends it.
+            fits: the number of updates to recommend.
+
+        Raises:
+            InputError: there is such a schedule and no length.
+        """
+        if length is None and self.without_steps:
+            raise InputError(
+                f"schedules.{self.without_steps[0]} ends with the run, and --max_time alone does not say after how many "
+                f"updates: add --max_steps {fits}"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._length is None else {"length": self._length}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._length_before = state_dict["length"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, GAN)
@@ -54,25 +90,24 @@ class Schedules(Callback):
             "beta2": all("betas" in optimizer.defaults for optimizer in trainer.optimizers),
         }
         for name, found in there.items():
-            if getattr(self, name) is not None and not found:
+            if name in self.given and not found:
                 missing = "an optimizer has no betas" if name == "beta2" else f"model.{name} is not set"
                 raise InputError(f"schedules.{name} has nothing to change: {missing}; set it, or leave the schedule out")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        given = {name: getattr(self, name) for name in SCHEDULED}
-        given = {name: schedule for name, schedule in given.items() if schedule is not None}
-        open_ended = [name for name, schedule in given.items() if schedule.steps is None]
-        length = total_steps(trainer)
-        if open_ended and length is None:
-            raise InputError(
-                f"schedules.{open_ended[0]} ends with the run, and a time alone does not say after how many updates that is: "
-                "add --max_steps N (--dry_run reports how many updates fit)"
-            )
-        self._factors = {name: schedule.over(length) for name, schedule in given.items()}
+        """Let the schedules without ``steps`` end with the run, whose length is known by now."""
+        length, before = total_steps(trainer), self._length_before
+        self.require_length(length)
+        self._in_this_run = self.given if length is None else {name: s.over(length) for name, s in self.given.items()}
+        self._length, self._length_before = length if self.without_steps else None, None
+        if before is not None and self._length not in (before, None) and trainer.is_global_zero:
+            over = f"schedules without steps run over {self._length:,} updates instead of {before:,}"
+            print(f"From update {trainer.global_step:,} on, {over}", flush=True)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, GAN)
-        now = {name: schedule(trainer.global_step) for name, schedule in self._factors.items()}
+        step = trainer.global_step
+        now = {name: schedule(step) for name, schedule in self._in_this_run.items()}
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 if "learning_rate" in now:
