@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-RECIPE = {"seed_everything", "data", "model", "schedules", "trainer"}
+RECIPE = {"seed_everything", "data", "model", "schedules", "trainer", "run_length"}
 """Sections of a run's config.yaml that decide what comes out of it."""
 TRAINER = {"precision", "max_epochs", "max_steps", "max_time", "devices", "num_nodes", "gradient_clip_val"}
 """Settings of Lightning's Trainer that do."""

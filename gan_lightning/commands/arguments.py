@@ -197,6 +197,13 @@ def _name(flag: str) -> str:
     return flag.removeprefix("--").partition("=")[0].rstrip("+")
 
 
+def split_section(groups: Sequence[list[str]], section: str) -> tuple[list[str], list[list[str]]]:
+    """Split what :func:`arrange` returned: the words of ``--section`` and each ``--section.X``, and the other groups."""
+    belongs = [_name(group[0]).split(".")[0] == section for group in groups]
+    words = [word for group, inside in zip(groups, belongs, strict=True) if inside for word in group]
+    return words, [group for group, inside in zip(groups, belongs, strict=True) if not inside]
+
+
 def given(groups: Sequence[Sequence[str]], name: str) -> str | None:
     """The value of the flag ``--name`` in what :func:`arrange` returned, or None; the last one counts."""
     for flag, *values in reversed(groups):
