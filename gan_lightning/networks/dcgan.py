@@ -12,29 +12,35 @@ from gan_lightning.networks.layers import (
     LabelEmbedding,
     LabelledSequential,
     batch_norm,
+    initialise_he,
 )
 
 SIZES = {28: (7, 2), 8: (4, 1), 16: (4, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}
-"""Image size -> (size of the smallest feature map, how often it is doubled)."""
+"""Image size -> (size of the generator's smallest feature map, number of doublings from there)."""
+HALVINGS = {8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 128: 5}
+"""Image size -> halvings of the discriminator: enough that its windows overlap from the top of an image to its bottom."""
+SLOPE = 0.2
+"""Negative slope of the discriminator's LeakyReLU."""
 
 
-def _scales(image_shape: tuple[int, int, int], width: int) -> tuple[int, int]:
+def _check(image_shape: tuple[int, int, int], width: int) -> int:
+    """Return the side of square images that both networks know."""
     _, height, across = image_shape
     if height != across or height not in SIZES:
         raise InputError(f"DCGAN makes square images of {', '.join(map(str, sorted(SIZES)))} pixels, not {height} x {across}")
     if width < 1:
         raise InputError(f"width is {width}: it must be at least 1")
-    return SIZES[height]
+    return height
 
 
 def _initialise(network: nn.Module) -> None:
-    """Radford et al. 2016, section 4: weights from normal(0, 0.02); batch norm's scales likewise, but about 1."""
+    """Initialise as Radford et al. 2016, section 4: weights from normal(0, 0.02); batch norm's scales likewise, around 1."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(module.weight, 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d) and module.affine:
+        elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and module.affine:
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)
         elif isinstance(module, ConditionalBatchNorm):
@@ -49,6 +55,7 @@ class DCGANGenerator(Generator):
         num_classes: how many classes the data has.
         latent_dim: the dimension of the latent.
         width: channels at half the full size, doubled at each smaller scale.
+        hidden: units of a dense layer between the latent and the smallest map; 0 is none, as in the paper.
         conditioning: ``concatenation`` of an embedding of the label to z, or class-conditional ``batch_norm``.
     """
 
@@ -58,14 +65,25 @@ class DCGANGenerator(Generator):
         num_classes: int = 0,
         latent_dim: int = 100,
         width: int = 64,
+        hidden: int = 0,
         conditioning: GeneratorConditioning | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, latent_dim, conditioning)
-        base, doublings = _scales(image_shape, width)
+        base, doublings = SIZES[_check(image_shape, width)]
+        if hidden < 0:
+            raise InputError(f"hidden is {hidden}: give a number of units, or 0 for no hidden layer")
         self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
         inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
         channels = width * 2 ** (doublings - 1)
-        layers: list[nn.Module] = [
+        layers: list[nn.Module] = []
+        if hidden:
+            layers += [
+                nn.Linear(inputs, hidden, bias=False),
+                batch_norm(hidden, 1, num_classes, conditioning),
+                nn.ReLU(inplace=True),
+            ]
+            inputs = hidden
+        layers += [
             nn.Linear(inputs, channels * base * base, bias=False),
             nn.Unflatten(1, (channels, base, base)),
             batch_norm(channels, 2, num_classes, conditioning),
@@ -91,7 +109,11 @@ class DCGANGenerator(Generator):
 
 
 class DCGANDiscriminator(Discriminator):
-    """Image -> halved by strided convolutions down to 4x4 (7x7 for 28 pixels) -> logit.
+    """Image -> halved by strided convolutions, even sizes by 4x4 and odd ones by 3x3 kernels -> logit.
+
+    28 pixels become 14, 7 and 4. Two convolutions would leave a sum of functions of 10x10 windows, to which a digit's top and
+    bottom are unrelated. Without batch norm, weights start with He's initialisation (He et al. 2015, equation 14):
+    Radford's normal(0, 0.02) would leave the images a hundredth of the gradient.
 
     Args:
         image_shape: (C, H, W), square, 28 pixels or a power of two from 8 to 128.
@@ -111,24 +133,24 @@ class DCGANDiscriminator(Discriminator):
         conditioning: DiscriminatorConditioning | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, conditioning)
-        base, halvings = _scales(image_shape, width)
+        size = _check(image_shape, width)
         self.samples_are_independent = not batch_norm
-        layers: list[nn.Module] = [
-            nn.Conv2d(image_shape[0], width, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2, inplace=True),
-        ]
-        channels = width
-        for _ in range(halvings - 1):
-            layers += [
-                nn.Conv2d(channels, channels * 2, 4, stride=2, padding=1, bias=not batch_norm),
-                *([nn.BatchNorm2d(channels * 2)] if batch_norm else []),
-                nn.LeakyReLU(0.2, inplace=True),
-            ]
-            channels *= 2
+        layers: list[nn.Module] = []
+        inputs, channels = image_shape[0], width
+        for number in range(HALVINGS[size]):
+            normalised = batch_norm and number > 0
+            layers.append(nn.Conv2d(inputs, channels, 3 if size % 2 else 4, stride=2, padding=1, bias=not normalised))
+            if normalised:
+                layers.append(nn.BatchNorm2d(channels))
+            layers.append(nn.LeakyReLU(SLOPE, inplace=True))
+            inputs, channels, size = channels, 2 * channels, (size + 1) // 2
         self.layers = nn.Sequential(*layers, nn.Flatten())
-        self.head = HEADS[conditioning](channels * base * base, num_classes)
-        _initialise(self)
+        self.head = HEADS[conditioning](inputs * size * size, num_classes)
+        if batch_norm:
+            _initialise(self)
+        else:
+            initialise_he(self, SLOPE)
 
     def features(self, images: Tensor) -> Tensor:
-        features: Tensor = self.layers(images)  # (B, channels * base * base)
+        features: Tensor = self.layers(images)  # (B, channels * size * size)
         return features
