@@ -83,7 +83,6 @@ def test_recipes_beside_real_images(
     assert "seed_0: was trained otherwise" in capsys.readouterr().err
 
 
-<<<<<<< HEAD
 def test_a_time_becomes_the_updates_that_fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """So a schedule without steps ends within it, where the run does. Both are recorded, and timed once for all seeds."""
     Path("mine.yaml").write_text(ANNEALED)
@@ -137,14 +136,14 @@ def test_data_flags_reach_the_training_and_the_real_row(
     (row,) = [line for line in said.splitlines() if line.startswith("| real test images")]
     (header,) = [line for line in said.splitlines() if line.startswith("| | updates")]
     assert row.count(f"({there_are})") == header.count("_100") == len(values)
-=======
+
+
 def test_another_extractor(capsys: pytest.CaptureFixture[str]) -> None:
     args = ["--recipes", "digits", "--max_steps", "2", "--num_images", "20", "--metrics", "fid", "--accelerator", "cpu"]
     assert main([*args, "--extractor", "tests.metrics.test_evaluator.FeaturesAlone"]) == 0
     assert "| featuresalone_fd_20 |" in capsys.readouterr().out
     assert main([*args, "--extractor", "inceptio"]) == 2
     assert "extractor inceptio" in capsys.readouterr().err
->>>>>>> imagenet
 
 
 def test_a_recipe_that_was_edited_is_not_taken_for_the_one_that_was_trained(capsys: pytest.CaptureFixture[str]) -> None:
