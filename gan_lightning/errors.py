@@ -1,8 +1,12 @@
 """What a user can mend: one exception, which every command prints as one line and answers with exit code 2."""
 
 import difflib
+import errno
 from collections.abc import Collection
 from pathlib import Path
+
+USER_ERRNOS = (errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""Error numbers of the system that a name or a disk causes, and no bug of this project."""
 
 
 class InputError(ValueError):

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files are complete or absent."""
 
 import os
 import stat
@@ -11,15 +11,14 @@ import numpy
 import pytest
 import torch
 
-from gan_lightning import checkpoint
+from gan_lightning import files
 from gan_lightning.errors import InputError
-from gan_lightning.trainer import AtomicCheckpointIO
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     content: dict[str, Any] = {"weights": torch.randn(3), "step": 7, "names": ["a"]}
-    checkpoint.save(content, tmp_path / "new" / "file.pt")
-    loaded = checkpoint.load(tmp_path / "new" / "file.pt")
+    files.save(content, tmp_path / "new" / "file.pt")
+    loaded = files.load(tmp_path / "new" / "file.pt")
     assert torch.equal(loaded["weights"], content["weights"])
     assert (loaded["step"], loaded["names"]) == (7, ["a"])
 
@@ -29,7 +28,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     path.write_text("old")
 
     def write_badly() -> None:
-        with checkpoint.write_aside(path) as aside:
+        with files.write_aside(path) as aside:
             aside.write_text("half of the ne")
             raise OSError("disk full")
 
@@ -42,17 +41,69 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
 def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with checkpoint.write_aside(path) as aside:
+    with files.write_aside(path) as aside:
         aside.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_is_complete_or_absent(tmp_path: Path) -> None:
+
+    def write_badly() -> None:
+        with files.folder_aside(tmp_path / "made") as aside:
+            (aside / "part").write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_badly()
+    assert not list(tmp_path.iterdir())
+    with files.folder_aside(tmp_path / "made") as aside:
+        (aside / "part").write_text("whole")
+        assert not (tmp_path / "made").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    with pytest.raises(OSError, match="made"), files.folder_aside(tmp_path / "made"):  # it holds a file now
+        pass
+    assert (tmp_path / "made" / "part").read_text() == "whole"
+
+
+def test_a_second_name_keeps_the_content(tmp_path: Path) -> None:
+    first, second = tmp_path / "last.ckpt", tmp_path / "healthy.ckpt"
+    second.write_text("older")
+    first.write_text("old")
+    files.link(first, second)
+    with files.write_aside(first) as aside:
+        aside.write_text("new")
+    assert (first.read_text(), second.read_text()) == ("new", "old")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_copies_take_the_next_free_number(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    for content in ("a", "b", "c"):
+        path.write_text(content)
+        files.keep_copy(path)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+        "config.yaml": "c",
+        "config_1.yaml": "a",
+        "config_2.yaml": "b",
+        "config_3.yaml": "c",
+    }
+
+
+def test_only_temporary_files_are_removed(tmp_path: Path) -> None:
+    part = files.write_aside(tmp_path / "last.ckpt")
+    left = part.__enter__()  # as a process leaves it that is killed
+    (tmp_path / "party.ckpt").touch()
+    assert left.exists()
+    files.remove_parts(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["party.ckpt"]
+
+
 def test_the_mode_follows_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        with checkpoint.write_aside(tmp_path / "file.txt") as aside:
+        with files.write_aside(tmp_path / "file.txt") as aside:
             aside.write_text("new")
     finally:
         os.umask(before)
@@ -61,7 +112,7 @@ def test_the_mode_follows_the_umask(tmp_path: Path) -> None:
 
 def test_every_flipped_bit_of_the_weights_is_found(tmp_path: Path) -> None:
     path = tmp_path / "file.pt"
-    checkpoint.save({"weights": torch.randn(1000)}, path)
+    files.save({"weights": torch.randn(1000)}, path)
     whole = path.read_bytes()
     with zipfile.ZipFile(path) as archive:
         data = next(info for info in archive.infolist() if info.filename.endswith("data/0"))
@@ -71,31 +122,17 @@ def test_every_flipped_bit_of_the_weights_is_found(tmp_path: Path) -> None:
         damaged[position] ^= 1
         path.write_bytes(bytes(damaged))
         with pytest.raises(InputError, match="damaged"):
-            checkpoint.load(path)
+            files.load(path)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99])
 def test_a_truncated_file_is_refused(tmp_path: Path, kept: float) -> None:
     path = tmp_path / "file.pt"
-    checkpoint.save({"weights": torch.randn(1000)}, path)
+    files.save({"weights": torch.randn(1000)}, path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
-    with pytest.raises(InputError, match="damaged or cut short"):
-        checkpoint.load(path)
-
-
-NETWORK = {"class_path": "gan_lightning.networks.mlp.MLPGenerator", "arguments": {}}
-WHOLE: dict[str, Any] = {
-    "gan_lightning": {
-        "format_version": checkpoint.FORMAT_VERSION,
-        "generator": NETWORK,
-        "discriminator": NETWORK,
-        "ema": False,
-    },
-    "state_dict": {},
-    "global_step": 3,
-    "pytorch-lightning_version": "2.6.6",
-}
+    with pytest.raises(InputError, match=r"file\.pt"):
+        files.load(path)
 
 
 class Calls:
@@ -114,7 +151,7 @@ def test_a_file_that_would_run_code_does_not(tmp_path: Path, legacy: bool, zippe
     content = {"state_dict": Calls(os.system, "touch ran")}
     torch.save(content, tmp_path / "evil.ckpt", _use_new_zipfile_serialization=zipped)
     with pytest.raises(InputError, match=r"holds more than tensors and primitives|not a file of torch\.save"):
-        checkpoint.load(tmp_path / "evil.ckpt", legacy=legacy)
+        files.load(tmp_path / "evil.ckpt", legacy=legacy)
     assert not Path("ran").exists()
     torch.load(tmp_path / "evil.ckpt", weights_only=False)
     assert Path("ran").exists()  # it would have
@@ -146,15 +183,15 @@ def rewrite(path: Path, pickled: bytes, compression: int = zipfile.ZIP_STORED) -
 )
 def test_a_pickle_that_was_made_to_fail_is_one_line(tmp_path: Path, pickled: bytes) -> None:
     path = tmp_path / "file.pt"
-    checkpoint.save({"weights": torch.zeros(3)}, path)
+    files.save({"weights": torch.zeros(3)}, path)
     rewrite(path, pickled)
     with pytest.raises(InputError, match=r"file\.pt: (damaged|cannot be read)") as caught:
-        checkpoint.load(path)
+        files.load(path)
     assert "\n" not in str(caught.value)
 
 
 def test_any_error_of_unpickling_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint.save([1], tmp_path / "file.pt")
+    files.save([1], tmp_path / "file.pt")
     for error in (MemoryError, OverflowError, AttributeError, RecursionError, AssertionError, UnicodeError):
 
         def fail(*_: object, error: type[Exception] = error, **__: object) -> None:
@@ -162,29 +199,29 @@ def test_any_error_of_unpickling_is_one_line(tmp_path: Path, monkeypatch: pytest
 
         monkeypatch.setattr(torch, "load", fail)
         with pytest.raises(InputError, match="cannot be read as tensors and primitives"):
-            checkpoint.load(tmp_path / "file.pt")
+            files.load(tmp_path / "file.pt")
 
 
 def test_a_compressed_file_of_tensors_is_refused(tmp_path: Path) -> None:
     """torch.save never compresses: ten megabytes of zeros in ten kilobytes are a bomb."""
     path = tmp_path / "bomb.pt"
-    checkpoint.save({"weights": torch.zeros(2_500_000)}, path)
+    files.save({"weights": torch.zeros(2_500_000)}, path)
     with zipfile.ZipFile(path) as archive:
         pickled = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
     rewrite(path, pickled, zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 20_000
     with pytest.raises(InputError, match=r"bomb\.pt: damaged, or not a file of torch\.save"):
-        checkpoint.load(path)
+        files.load(path)
 
 
 def test_a_file_whose_parts_share_a_name_or_their_bytes_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file.pt"
-    checkpoint.save({"weights": torch.zeros(1000)}, path)
+    files.save({"weights": torch.zeros(1000)}, path)
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr(archive.namelist()[0], b"another")
     with pytest.raises(InputError, match="not a file of torch"):
-        checkpoint.load(path)
-    checkpoint.save({"weights": torch.zeros(1000)}, path)
+        files.load(path)
+    files.save({"weights": torch.zeros(1000)}, path)
     with zipfile.ZipFile(path, "a") as archive:
         for number in range(9):  # all of them the same bytes of the file
             again = zipfile.ZipInfo(f"again{number}")
@@ -195,32 +232,32 @@ def test_a_file_whose_parts_share_a_name_or_their_bytes_is_refused(tmp_path: Pat
             archive.NameToInfo[again.filename] = again
         archive.writestr("end", b"")
     with pytest.raises(InputError, match=r"bytes that unpack to [\d,]+, which no file of torch\.save does"):
-        checkpoint.load(path)
+        files.load(path)
 
 
 def test_a_file_that_only_ends_as_a_zip_is_refused(tmp_path: Path) -> None:
     """torch.load would take its beginning for the old format, which has no checksums."""
     path = tmp_path / "file.pt"
-    checkpoint.save([1], path)
+    files.save([1], path)
     whole = path.read_bytes()
     torch.save([2], path, _use_new_zipfile_serialization=False)
     path.write_bytes(path.read_bytes() + whole)
     assert torch.load(path, weights_only=True) == [2]
     with pytest.raises(InputError, match="not a file of torch"):
-        checkpoint.load(path)
+        files.load(path)
 
 
 def test_missing_entries_are_named(tmp_path: Path) -> None:
-    checkpoint.save({"a": 1, "b": 2}, tmp_path / "file.pt")
-    assert checkpoint.load(tmp_path / "file.pt", keys=("a",)) == {"a": 1, "b": 2}
+    files.save({"a": 1, "b": 2}, tmp_path / "file.pt")
+    assert files.load(tmp_path / "file.pt", keys=("a",)) == {"a": 1, "b": 2}
     with pytest.raises(InputError, match=r"file\.pt: it has no c and no d; use another"):
-        checkpoint.load(tmp_path / "file.pt", keys=("a", "c", "d"))
-    checkpoint.save([1], tmp_path / "file.pt")
+        files.load(tmp_path / "file.pt", keys=("a", "c", "d"))
+    files.save([1], tmp_path / "file.pt")
     with pytest.raises(InputError, match="it has no a"):
-        checkpoint.load(tmp_path / "file.pt", keys=("a",))
+        files.load(tmp_path / "file.pt", keys=("a",))
 
 
-LOADERS = [checkpoint.load, lambda path: checkpoint.load_arrays(path, ["mu"])]
+LOADERS = [files.load, lambda path: files.load_arrays(path, ["mu"])]
 
 
 @pytest.mark.parametrize("load", LOADERS)
@@ -243,24 +280,24 @@ def test_arrays_are_loaded_and_every_flipped_bit_is_found(tmp_path: Path, save: 
     path = tmp_path / "file.npz"
     made = numpy.random.default_rng(0).normal(size=100)
     save(path, mu=made, more=numpy.array([print], dtype=object))
-    assert (checkpoint.load_arrays(path, ["mu"], optional=["sigma"])["mu"] == made).all()
+    assert (files.load_arrays(path, ["mu"], optional=["sigma"])["mu"] == made).all()
     with pytest.raises(InputError, match=r"file\.npz: it has no sigma"):
-        checkpoint.load_arrays(path, ["mu", "sigma"])
+        files.load_arrays(path, ["mu", "sigma"])
     whole = path.read_bytes()
     for position in range(200, 700, 31):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
         with pytest.raises(InputError, match="damaged"):
-            checkpoint.load_arrays(path, ["mu"])
+            files.load_arrays(path, ["mu"])
 
 
 def test_arrays_that_unpack_to_an_absurd_size_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bomb.npz"
     numpy.savez_compressed(path, mu=numpy.zeros(1_000_000))
-    assert len(checkpoint.load_arrays(path, ["mu"])["mu"]) == 1_000_000
-    monkeypatch.setattr(checkpoint, "FEWEST_BYTES_REFUSED", 1_000_000)
+    assert len(files.load_arrays(path, ["mu"])["mu"]) == 1_000_000
+    monkeypatch.setattr(files, "LEAST_REFUSED", 1_000_000)
     monkeypatch.setattr(zipfile.ZipFile, "testzip", lambda _: pytest.fail("unpacked"))
     with pytest.raises(InputError, match=r"bytes that unpack to 8,000,\d+, which no file of numpy\.savez does"):
-        checkpoint.load_arrays(path, ["mu"])
+        files.load_arrays(path, ["mu"])
 
 
 def test_an_array_that_claims_to_be_larger_than_it_is(tmp_path: Path) -> None:
@@ -269,72 +306,9 @@ def test_an_array_that_claims_to_be_larger_than_it_is(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("mu.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(80))
     with pytest.raises(InputError, match="its arrays cannot be read"):
-        checkpoint.load_arrays(path, ["mu"])
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"state_dict": {}}, "not a gan_lightning checkpoint"),
-        ([1, 2], "not a gan_lightning checkpoint"),
-        ({"gan_lightning": {"format_version": checkpoint.FORMAT_VERSION}}, "not a gan_lightning checkpoint"),
-        ({"gan_lightning": {"format_version": 99, "generator": {}, "discriminator": {}, "ema": False}}, "format 99"),
-        (
-            {"gan_lightning": {"format_version": checkpoint.FORMAT_VERSION, "generator": 5, "discriminator": {}, "ema": False}},
-            "what its networks are",
-        ),
-        (
-            {
-                "gan_lightning": {
-                    "format_version": checkpoint.FORMAT_VERSION,
-                    "generator": NETWORK,
-                    "discriminator": NETWORK,
-                    "ema": False,
-                }
-            },
-            "without global",
-        ),
-        (
-            {
-                "gan_lightning": {
-                    "format_version": torch.ones(2),
-                    "generator": NETWORK,
-                    "discriminator": NETWORK,
-                    "ema": False,
-                }
-            },
-            "format unknown",
-        ),
-        *(
-            ({**WHOLE, **{name: value}}, message)
-            for name, value, message in (
-                ("hyper_parameters", {"_instantiator": "os.system"}, "hyper_parameters, of which Lightning makes objects"),
-                ("datamodule_hyper_parameters", {"_instantiator": "os.system"}, "datamodule_hyper_parameters, of which"),
-                ("hparams_name", "kwargs", "hparams_name, of which"),
-                ("state_dict", [1], "state_dict holds no weights"),
-                ("state_dict", {1: torch.ones(1)}, "state_dict holds no weights"),
-                ("global_step", "7", "global_step is no whole number"),
-            )
-        ),
-    ],
-)
-def test_a_foreign_file_is_refused(tmp_path: Path, content: object, message: str) -> None:
-    checkpoint.save(content, tmp_path / "file.ckpt")
-    with pytest.raises(InputError, match=message):
-        checkpoint.load_gan(tmp_path / "file.ckpt")
-
-
-def test_a_whole_checkpoint_is_not_refused(tmp_path: Path) -> None:
-    checkpoint.save(WHOLE, tmp_path / "file.ckpt")
-    assert checkpoint.load_gan(tmp_path / "file.ckpt") == WHOLE
-
-
-def test_what_training_writes_has_no_hyper_parameters(tmp_path: Path) -> None:
-    content = {**WHOLE, "datamodule_hyper_parameters": {"root": "photos"}, "hyper_parameters": {}}
-    AtomicCheckpointIO().save_checkpoint(content, tmp_path / "file.ckpt")
-    assert AtomicCheckpointIO().load_checkpoint(tmp_path / "file.ckpt") == WHOLE
+        files.load_arrays(path, ["mu"])
 
 
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(InputError, match=r"nowhere\.ckpt: no such file"):
-        checkpoint.load("nowhere.ckpt")
+        files.load("nowhere.ckpt")

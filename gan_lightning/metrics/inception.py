@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
-from gan_lightning import checkpoint
+from gan_lightning import files
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.metrics.features import Extractor
 
@@ -40,7 +40,7 @@ class Inception(Extractor):
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
-        state = checkpoint.load(weights, legacy=True)
+        state = files.load(weights, legacy=True)
         network = inception_v3()
         try:
             network.load_state_dict(state)

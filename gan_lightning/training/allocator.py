@@ -1,4 +1,4 @@
-"""What the C library does with memory that was freed: on the CPU, the next step needs it again."""
+"""Settings of the C library's memory allocator for training on the CPU."""
 
 import ctypes
 import sys
@@ -8,14 +8,14 @@ LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep memory that was freed, for its next tensors, instead of handing it back to the system.
+    """Make glibc reuse freed memory for the next tensors instead of returning it to the system.
 
-    glibc hands large blocks back at once and takes new ones from the system, which clears them page by page: some thousand
-    page faults in a training step on the CPU, which at times take as long as its arithmetic. The process's memory then
-    stays as large as it ever was, which is what a training needs anyway.
+    By default glibc returns large blocks at once and requests new ones, which the system clears page by page. On the CPU this
+    costs some thousand page faults a training step, at times as much as its arithmetic. With this setting the process stays
+    as large as it ever was.
 
     Returns:
-        Whether that is done: by glibc, not by the C libraries of macOS, Windows or Alpine, nor where it is replaced.
+        True if glibc accepts the setting; False with the C libraries of macOS, Windows and Alpine, or a replaced allocator.
     """
     if not sys.platform.startswith("linux"):
         return False

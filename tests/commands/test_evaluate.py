@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
 import gan_lightning
-from gan_lightning import checkpoint
+from gan_lightning import files
 from gan_lightning.commands.benchmark_metrics import write_random_weights
 from gan_lightning.commands.compute_reference import main as reference_main
 from gan_lightning.commands.evaluate import main
@@ -418,11 +418,11 @@ def test_the_data_of_the_run_with_another_argument(trained: str, tmp_path: Path,
 
 
 def test_a_generator_that_has_diverged_is_named(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
-    content = checkpoint.load(trained)
+    content = files.load(trained)
     for name, value in content["state_dict"].items():
         if value.is_floating_point():
             content["state_dict"][name] = torch.full_like(value, float("nan"))
-    checkpoint.save(content, trained)
+    files.save(content, trained)
     assert "the generated images hold NaN" in refused([trained, "--num_images", "20"], capsys)
 
 

@@ -1,0 +1,73 @@
+"""Contents of a GAN's checkpoint, and the checks before anything in it is used."""
+
+import os
+from typing import Any
+
+from gan_lightning import files
+from gan_lightning.errors import InputError
+
+FORMAT_VERSION = 3
+KEY = "gan_lightning"
+"""Entry that describes a checkpoint: format_version, generator, discriminator, ema, optimizers, and the names of the buffers of
+penalties and augmentation (state)."""
+HYPER_PARAMETERS = frozenset(
+    {"hparams", "module_arguments", "hyper_parameters", "hparams_name", "hparams_type"}
+    | {"datamodule_hyper_parameters", "datamodule_hparams_name", "datamodule_hparams_type"}
+)
+"""Entries from which Lightning's ``load_from_checkpoint`` makes objects. They may name any function."""
+
+
+def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of a training run by :func:`gan_lightning.files.load`, and check that it is one of this project.
+
+    Raises:
+        InputError: the file cannot be loaded, is no gan_lightning checkpoint, has another format, or has entries from which
+            Lightning would make objects.
+    """
+    content: dict[str, Any] = files.load(path, map_location=map_location)
+    about = content.get(KEY) if isinstance(content, dict) else None
+    if not isinstance(about, dict) or not {"format_version", "generator", "discriminator", "ema"} <= about.keys():
+        raise InputError(f"{path}: not a gan_lightning checkpoint (it has no entry {KEY!r}); use one that train.py wrote")
+    version = about["format_version"] if type(about["format_version"]) is int else "unknown"
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{path}: checkpoint format {version}, but this version of gan_lightning reads {FORMAT_VERSION}; install the "
+            "version that wrote it"
+        )
+    networks = [about["generator"], about["discriminator"]]
+    if not all(isinstance(network, dict) and {"class_path", "arguments"} <= network.keys() for network in networks):
+        raise InputError(f"{path}: a gan_lightning checkpoint that does not describe its networks; use another")
+    if objects := sorted(HYPER_PARAMETERS & content.keys()):
+        raise InputError(
+            f"{path}: has {' and '.join(objects)}, from which Lightning would make objects; use one that train.py wrote"
+        )
+    missing = {"state_dict", "global_step", "pytorch-lightning_version"} - content.keys()
+    if missing:
+        raise InputError(f"{path}: a gan_lightning checkpoint without {', '.join(sorted(missing))}; use another")
+    weights = content["state_dict"]
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
+        raise InputError(f"{path}: a gan_lightning checkpoint whose state_dict holds no weights; use another")
+    if type(content["global_step"]) is not int:
+        raise InputError(f"{path}: a gan_lightning checkpoint whose global_step is not an integer; use another")
+    return content
+
+
+def require_resumable(content: dict[str, Any], path: str | os.PathLike[str]) -> None:
+    """Check that a checkpoint, as :func:`load_gan` returns it, holds all that a resumed run needs besides weights.
+
+    Raises:
+        InputError: an entry is missing or wrong; the message names it.
+    """
+    optimizers, loops, callbacks = (content.get(name) for name in ("optimizer_states", "loops", "callbacks"))
+    epoch, step = content.get("epoch"), content["global_step"]
+    wrong = {
+        "epoch": type(epoch) is not int or epoch < 0,
+        "global_step": step < 0,
+        "optimizer_states": not isinstance(optimizers, list)
+        or len(optimizers) != 2
+        or not all(isinstance(state, dict) and {"state", "param_groups"} <= state.keys() for state in optimizers),
+        "loops": not isinstance(loops, dict) or not isinstance(loops.get("fit_loop"), dict),
+        "callbacks": not isinstance(callbacks, dict) or not all(isinstance(state, dict) for state in callbacks.values()),
+    }
+    if found := [name for name, is_wrong in wrong.items() if is_wrong]:
+        raise InputError(f"{path}: cannot be resumed: {' and '.join(found)} missing or wrong; use another")
