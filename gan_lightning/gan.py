@@ -18,8 +18,8 @@ from gan_lightning.errors import Diverged, InputError, one_line
 from gan_lightning.images import to_uint8
 from gan_lightning.losses import AdversarialLoss
 from gan_lightning.networks.base import Discriminator, Generator, describe
-from gan_lightning.randomness import derived_seed, seed_device
 from gan_lightning.regularizers import Constraint, Judged, Penalty
+from gan_lightning.training.randomness import derived_seed, seed_device
 
 F = TypeVar("F", bound=Callable[..., Any])
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gan_lightning import processes
 from gan_lightning.errors import InputError
+from gan_lightning.training import distributed
 
 Critic = Callable[[Tensor, Tensor | None], Tensor]
 """A discriminator, with the augmentation before it: images (B, C, H, W) and labels (B,) or None to logits (B,)."""
@@ -176,7 +176,7 @@ class LeCam(Penalty):
 
     @torch.no_grad()
     def _move(self, average: Tensor, logits: Tensor) -> None:
-        mean = processes.mean(logits.mean())
+        mean = distributed.mean(logits.mean())
         average.copy_(torch.where(average.isnan(), mean, torch.lerp(mean, average, self.decay)))
 
 
@@ -217,9 +217,9 @@ def _full(values: Tensor) -> Tensor:
 
 def _deviation(images: Tensor) -> Tensor:
     """The standard deviation of all pixels of the batch, over all processes."""
-    centred = images - processes.mean(images.mean())
-    pixels = images.numel() * processes.count()
-    return (processes.mean(centred.square().mean()) * pixels / (pixels - 1)).sqrt()
+    centred = images - distributed.mean(images.mean())
+    pixels = images.numel() * distributed.world_size()
+    return (distributed.mean(centred.square().mean()) * pixels / (pixels - 1)).sqrt()
 
 
 def _uniform_per_image(images: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from gan_lightning.data import Digits, ImageDataModule, Split
 from gan_lightning.gan import GAN
 from gan_lightning.losses import AdversarialLoss, NonSaturatingLoss
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
-from gan_lightning.trainer import make_trainer
+from gan_lightning.training.trainer import make_trainer
 
 
 def small_gan(loss: AdversarialLoss | None = None, image_shape: tuple[int, int, int] = (1, 8, 8), **arguments: Any) -> GAN:

@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.optim import SGD, RMSprop
 
-from gan_lightning import checkpoint
+from gan_lightning import checkpoint, files
 from gan_lightning.augment import AdaptiveAugment
 from gan_lightning.callbacks import Schedules, TrainingLog
 from gan_lightning.data import Digits
@@ -18,9 +18,9 @@ from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.losses import MinimaxLoss, NonSaturatingLoss, RelativisticPairingLoss, WassersteinLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
-from gan_lightning.randomness import derived_seed
 from gan_lightning.regularizers import R1, Constraint, LeCam, WeightClipping
 from gan_lightning.schedules import LinearSchedule
+from gan_lightning.training.randomness import derived_seed
 from tests.helpers import fit, same_state, small_gan
 
 
@@ -49,7 +49,7 @@ def test_every_counter_counts_generator_updates(discriminator_steps: int, tmp_pa
     step = rows[0].split(",").index("step")
     assert [int(row.split(",")[step]) for row in rows[1:]] == [20, 40, 60, 80, 100]
     trainer.save_checkpoint(tmp_path / "last.ckpt", weights_only=False)
-    assert checkpoint.load(tmp_path / "last.ckpt")["global_step"] == 100
+    assert files.load(tmp_path / "last.ckpt")["global_step"] == 100
 
 
 def test_an_epoch_is_the_data_over_what_a_step_takes() -> None:
@@ -313,7 +313,7 @@ def test_a_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
 
 def test_the_checkpoint_holds_no_hyper_parameters(tmp_path: Path) -> None:
     fit(small_gan(), max_steps=1).save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
-    assert "hyper_parameters" not in checkpoint.load(tmp_path / "a.ckpt")
+    assert "hyper_parameters" not in files.load(tmp_path / "a.ckpt")
 
 
 @pytest.mark.parametrize(
@@ -437,7 +437,7 @@ def test_what_adapts_goes_on_where_it_was(tmp_path: Path) -> None:
         return fit(model, callbacks=[schedules, *callbacks], max_steps=steps, **arguments)
 
     run(3).save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
-    half = checkpoint.load(tmp_path / "a.ckpt")["state_dict"]
+    half = files.load(tmp_path / "a.ckpt")["state_dict"]
     assert 0 < float(half["augmentation.probability"]) != 0.5
     seen: dict[str, Any] = {}
 

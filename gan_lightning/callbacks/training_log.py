@@ -9,9 +9,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gan_lightning import processes
 from gan_lightning.errors import Diverged
 from gan_lightning.gan import GAN
+from gan_lightning.training import distributed
 
 UNLOGGED = 50
 """Steps after which the values are looked at where ``log_every_n_steps`` is 0."""
@@ -74,7 +74,7 @@ class TrainingLog(Callback):
     def _average(self) -> Tensor:
         """The values of each step since the last write, (N, K), averaged over the processes."""
         if self._rows:
-            rows = processes.mean(torch.stack(self._rows).float())
+            rows = distributed.mean(torch.stack(self._rows).float())
             self._averaged = torch.cat([self._averaged, rows]) if len(self._averaged) else rows
             self._rows = []
         return self._averaged

@@ -15,8 +15,8 @@ from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.images import to_float
-from gan_lightning.memory import keep_freed_memory
 from gan_lightning.regularizers import Judged
+from gan_lightning.training.allocator import keep_freed_memory
 
 
 def torchvision_dataset(images: Tensor, labels: Tensor) -> Dataset[tuple[Tensor, int]]:

@@ -17,7 +17,7 @@ from gan_lightning.commands.cost import now, peak_bytes
 from gan_lightning.commands.fitting import fit
 from gan_lightning.data import ImageDataModule
 from gan_lightning.gan import GAN
-from gan_lightning.trainer import make_trainer, total_steps
+from gan_lightning.training.trainer import make_trainer, total_steps
 
 WARM_UP = 3  # steps before the clock starts
 STEPS = 16  # that are timed: a multiple of how often penalties are usually applied
