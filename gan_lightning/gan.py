@@ -19,7 +19,7 @@ from gan_lightning.images import to_uint8
 from gan_lightning.losses import AdversarialLoss
 from gan_lightning.networks.base import Discriminator, Generator, describe
 from gan_lightning.randomness import derived_seed, seed_device
-from gan_lightning.regularizers import Constraint, Judged, Penalty
+from gan_lightning.regularizers import Constraint, DiscriminatorBatch, Penalty
 
 F = TypeVar("F", bound=Callable[..., Any])
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -192,8 +192,8 @@ class GAN(LightningModule):
             loss = loss + self.classification_weight * classification
             outputs["classification_loss"] = classification.detach()
         if self.penalties:
-            judged = Judged(real, fake, labels, real_logits, fake_logits, update)
-            penalty = self.penalty_factor * torch.stack([p(self._critic, judged) for p in self.penalties]).sum()
+            batch = DiscriminatorBatch(real, fake, labels, real_logits, fake_logits, update)
+            penalty = self.penalty_factor * torch.stack([p(self._critic, batch) for p in self.penalties]).sum()
             loss = loss + penalty
             outputs["penalty"] = penalty.detach()
         optimizer.zero_grad()
