@@ -32,7 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "networks.base": LEAVES,
     "networks.layers": LEAVES,
     "networks": LEAVES | {"networks.base", "networks.layers"},
-    "gan": LEAVES | {"augment", "checkpoint", "ema", "images", "losses", "networks.base", "regularizers"},
+    "module": LEAVES | {"augment", "checkpoint", "ema", "losses", "networks.base", "regularizers", "schedules"},
+    "gan": LEAVES | {"augment", "images", "losses", "module", "networks.base", "regularizers"},
     "data": LEAVES | {"checkpoint", "images", "data"},
     "metrics.functional": set(),
     "metrics": LEAVES | {"checkpoint", "metrics"},
@@ -48,6 +49,7 @@ ALLOWED: dict[str, set[str]] = {
         "latents",
         "measure",
         "metrics",
+        "module",
         "pictures",
         "schedules",
         "trainer",
@@ -59,7 +61,19 @@ ALLOWED: dict[str, set[str]] = {
     "inversion": {"errors", "inference"},
     "commands": LEAVES
     | {"callbacks", "checkpoint", "commands", "data", "gan", "images", "inference", "inversion", "latents", "lookup", "losses"}
-    | {"augment", "ema", "measure", "metrics", "networks", "pictures", "pretrained", "regularizers", "schedules", "trainer"},
+    | {
+        "augment",
+        "ema",
+        "measure",
+        "metrics",
+        "module",
+        "networks",
+        "pictures",
+        "pretrained",
+        "regularizers",
+        "schedules",
+        "trainer",
+    },
 }
 WITHOUT_LIGHTNING = {
     "errors",
@@ -167,4 +181,5 @@ def test_flags_are_read_without_torch(module: str) -> None:
 def test_the_check_finds_a_wrong_door() -> None:
     assert not is_allowed("networks.mlp", "networks.dcgan")
     assert not is_allowed("gan", "data.base")
+    assert not is_allowed("module", "gan")
     assert is_allowed("networks.mlp", "networks.base")

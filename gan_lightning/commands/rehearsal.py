@@ -16,7 +16,7 @@ from gan_lightning.callbacks import Schedules, TrainingLog
 from gan_lightning.commands.cost import now, peak_bytes
 from gan_lightning.commands.fitting import fit
 from gan_lightning.data import ImageDataModule
-from gan_lightning.gan import GAN
+from gan_lightning.module import AdversarialModule
 from gan_lightning.trainer import make_trainer, total_steps
 
 WARM_UP = 3  # steps before the clock starts
@@ -116,7 +116,9 @@ class Stopwatch(Callback):
         self.cost.optimizer_bytes = sum(leaf.nbytes for leaf in kept if isinstance(leaf, Tensor))
 
 
-def rehearse(model: GAN, data: ImageDataModule, schedules: Schedules, arguments: dict[str, Any], steps: int = STEPS) -> Cost:
+def rehearse(
+    model: AdversarialModule, data: ImageDataModule, schedules: Schedules, arguments: dict[str, Any], steps: int = STEPS
+) -> Cost:
     """Train a few steps as the Trainer's ``arguments`` say, in a folder that is removed again.
 
     A run that only a time ends is possible here, whatever its schedules: ``cost.total`` is None then.

@@ -49,8 +49,9 @@ from gan_lightning.commands.fitting import fit
 from gan_lightning.commands.trust import check_imports, trusted_modules
 from gan_lightning.data import Digits, ImageDataModule
 from gan_lightning.errors import Diverged, InputError, one_line
-from gan_lightning.gan import ADAM, GAN
+from gan_lightning.gan import GAN
 from gan_lightning.lookup import bundled
+from gan_lightning.module import ADAM
 from gan_lightning.networks.base import load_weights
 from gan_lightning.randomness import derived_seed
 from gan_lightning.trainer import LoggerName, as_list, keep_copy, last_checkpoint, make_trainer, run_folder, total_steps
