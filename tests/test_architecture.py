@@ -40,8 +40,9 @@ ALLOWED: dict[str, set[str]] = {
     "networks.base": {"errors"},
     "networks.layers": {"errors"},
     "networks": {"errors", "networks.base", "networks.layers"},
-    "gan": LEAVES
-    | {"augment", "checkpoint", "ema", "images", "losses", "networks.base", "regularizers", "training.randomness"},
+    "module": LEAVES
+    | {"augment", "checkpoint", "ema", "losses", "networks.base", "regularizers", "schedules", "training.randomness"},
+    "gan": LEAVES | {"augment", "images", "losses", "module", "networks.base", "regularizers"},
     "data": {"data", "errors", "files", "images", "training.randomness"},
     "metrics.functional": LEAVES,
     "metrics": LEAVES | {"files", "images", "metrics", "training.randomness"},
@@ -57,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
         "latents",
         "measure",
         "metrics",
+        "module",
         "pictures",
         "schedules",
         "training.randomness",
@@ -77,8 +79,8 @@ ALLOWED: dict[str, set[str]] = {
     "inversion": {"errors", "inference"},
     "commands": LEAVES
     | {"callbacks", "checkpoint", "commands", "data", "files", "gan", "images", "inference", "inversion", "latents", "lookup"}
-    | {"augment", "ema", "losses", "measure", "metrics", "networks", "pictures", "pretrained", "regularizers", "schedules"}
-    | {"training"},
+    | {"augment", "ema", "losses", "measure", "metrics", "module", "networks", "pictures", "pretrained", "regularizers"}
+    | {"schedules", "training"},
 }
 WITHOUT_LIGHTNING = {
     "errors",
@@ -191,6 +193,7 @@ def test_flags_are_read_without_torch(module: str) -> None:
 def test_the_check_finds_a_wrong_door() -> None:
     assert not is_allowed("networks.mlp", "networks.dcgan")
     assert not is_allowed("gan", "data.base")
+    assert not is_allowed("module", "gan")
     assert is_allowed("networks.mlp", "networks.base")
     assert not is_allowed("losses", "training.trainer")
 

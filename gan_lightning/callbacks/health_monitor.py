@@ -262,7 +262,7 @@ def _parts(tensor: Tensor, labels: Tensor | None, count: int) -> Iterator[tuple[
 
 def _judged(model: GAN, images: Tensor, labels: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
     """The discriminator's features (N, F) and logits (N,), on the CPU; in batches no larger than the training's."""
-    features, logits = zip(*(model.examine(*part) for part in _parts(images, labels, count)), strict=True)
+    features, logits = zip(*(model.features_and_logits(*part) for part in _parts(images, labels, count)), strict=True)
     return torch.cat(features).float().cpu(), torch.cat(logits).float().cpu()
 
 

@@ -50,8 +50,9 @@ from gan_lightning.commands.trust import check_imports, trusted_modules
 from gan_lightning.data import Digits, ImageDataModule
 from gan_lightning.errors import Diverged, InputError, one_line
 from gan_lightning.files import keep_copy
-from gan_lightning.gan import ADAM, GAN
+from gan_lightning.gan import GAN
 from gan_lightning.lookup import bundled
+from gan_lightning.module import ADAM
 from gan_lightning.networks.base import load_weights
 from gan_lightning.training.loggers import LoggerName
 from gan_lightning.training.randomness import derived_seed
