@@ -1,6 +1,5 @@
 """What every command does with its arguments: short flags, their order, and errors of one line."""
 
-import errno
 import importlib
 import inspect
 import os
@@ -11,18 +10,15 @@ import tempfile
 from collections.abc import Callable, Collection, Sequence
 from importlib.resources import files
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from gan_lightning.errors import Diverged, InputError, ProcessLost, nearest, one_line
+from gan_lightning.errors import USER_ERRNOS, Diverged, InputError, ProcessLost, nearest, one_line
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """Where a process finds its number among several, the first that is there: Lightning's order."""
-NO_BUG = (errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-"""What the system says of a name or a disk, and not of this project."""
 set_parsing_settings(import_path_denylist=["os"])  # so that what jsonargparse would only warn of, it refuses
 
 
@@ -39,12 +35,14 @@ def run_command(name: str, command: Callable[[], None]) -> int:
         message, code = f"error: {error}", 2
         speaks = speaks or (_work_together() and not isinstance(error, Diverged))  # that, all know at the same time
     except OSError as error:
-        if error.errno not in NO_BUG:
+        if error.errno not in USER_ERRNOS:
             raise
         what = "the output" if error.filename is None else os.fsdecode(error.filename)
         message, code = f"error: {what}: {error.strerror}; give another, or mend this", 2
     except ProcessLost as error:
-        _processes().end_process(f"{name}: error: {error}")
+        from gan_lightning.training.watchdog import end_process
+
+        end_process(f"{name}: error: {error}")
     except KeyboardInterrupt:
         message, code = "interrupted", 128 + signal.SIGINT
     if message and speaks:
@@ -53,14 +51,12 @@ def run_command(name: str, command: Callable[[], None]) -> int:
 
 
 def _work_together() -> bool:
-    """Whether this process works together with others; without torch it cannot."""
-    return "torch" in sys.modules and bool(_processes().count() > 1)
+    """Tell if this process works together with others, which it cannot before it imports torch."""
+    if "torch" not in sys.modules:
+        return False
+    from gan_lightning.training.distributed import world_size  # imports torch; a refused flag does not wait for it
 
-
-def _processes() -> ModuleType:
-    from gan_lightning import processes  # torch comes with it, which no refusal of a flag waits for
-
-    return processes
+    return world_size() > 1
 
 
 def recipes() -> dict[str, Path]:

@@ -13,17 +13,18 @@ import torch
 from jsonargparse import Namespace
 
 from gan_lightning import inference
-from gan_lightning.checkpoint import load_gan, write_aside
+from gan_lightning.checkpoint import load_gan
 from gan_lightning.commands import train
 from gan_lightning.commands.records import process_group, versions, write_record
 from gan_lightning.commands.rehearsal import rehearse
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import Diverged, InputError
+from gan_lightning.files import write_aside
 from gan_lightning.measure import RealImages, make_extractor, reference
 from gan_lightning.metrics.evaluator import Sample, evaluate, metric_names, protocol
 from gan_lightning.metrics.request import FEWEST, check_request
 from gan_lightning.pictures import grid, write_png
-from gan_lightning.trainer import last_checkpoint
+from gan_lightning.training.runs import last_checkpoint
 
 SHOWN = 20
 """Samples of each row in the picture."""

@@ -10,9 +10,7 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from torch import distributed
 
-from gan_lightning.checkpoint import fingerprint
 from gan_lightning.commands.arguments import require_writable
 from gan_lightning.commands.measuring_flags import is_image_folder
 from gan_lightning.commands.real_images import (
@@ -29,6 +27,7 @@ from gan_lightning.commands.sampling import load_sampler
 from gan_lightning.data import ImageDataModule
 from gan_lightning.data.folder import read_folder
 from gan_lightning.errors import InputError
+from gan_lightning.files import file_sha256, fingerprint
 from gan_lightning.inference import locate
 from gan_lightning.measure import make_extractor, reference, say_estimate
 from gan_lightning.metrics.evaluator import (
@@ -37,14 +36,12 @@ from gan_lightning.metrics.evaluator import (
     choose,
     collect,
     compute,
-    is_first_process,
-    on_first_process,
     protocol,
 )
 from gan_lightning.metrics.features import Extractor
-from gan_lightning.metrics.inception import file_sha256
 from gan_lightning.metrics.request import NEED_REAL_FEATURES, NEED_REFERENCE, check_request
 from gan_lightning.metrics.statistics import Statistics, read_npz
+from gan_lightning.training.distributed import is_first_process, on_first_process, world_size
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,7 @@ def _measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
             "constants": protocol(metrics, source.num_images, num_real),
             "batch_size": config.batch_size,
             "device": device.type,
-            "processes": distributed.get_world_size() if distributed.is_initialized() else 1,
+            "processes": world_size(),
             "versions": versions(),
         },
         "seconds": {part: round(spent, 2) for part, spent in seconds.items()},

@@ -13,8 +13,8 @@ import torch
 from torch import distributed
 
 import gan_lightning
-from gan_lightning.checkpoint import write_aside
 from gan_lightning.errors import InputError
+from gan_lightning.files import write_aside
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

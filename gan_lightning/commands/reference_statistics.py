@@ -9,8 +9,8 @@ from gan_lightning.commands.real_images import extractor_name, folder_shape, mak
 from gan_lightning.commands.records import process_group, versions
 from gan_lightning.errors import InputError
 from gan_lightning.measure import cache_folder, make_extractor, reference
-from gan_lightning.metrics.evaluator import is_first_process
 from gan_lightning.metrics.statistics import write_npz
+from gan_lightning.training.distributed import is_first_process
 
 
 def compute(config: Namespace, groups: Sequence[Sequence[str]]) -> None:

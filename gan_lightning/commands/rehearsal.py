@@ -16,8 +16,8 @@ from gan_lightning.callbacks import Schedules, TrainingLog
 from gan_lightning.commands.cost import now, peak_bytes
 from gan_lightning.commands.fitting import fit
 from gan_lightning.data import ImageDataModule
-from gan_lightning.gan import GAN
-from gan_lightning.trainer import make_trainer, total_steps
+from gan_lightning.module import AdversarialModule
+from gan_lightning.training.trainer import make_trainer, total_steps
 
 WARM_UP = 3  # steps before the clock starts
 STEPS = 16  # that are timed: a multiple of how often penalties are usually applied
@@ -117,7 +117,11 @@ class Stopwatch(Callback):
 
 
 def rehearse(
-    model: GAN, data: ImageDataModule, schedules: Schedules, arguments: dict[str, Any], steps: int | None = None
+    model: AdversarialModule,
+    data: ImageDataModule,
+    schedules: Schedules,
+    arguments: dict[str, Any],
+    steps: int | None = None,
 ) -> Cost:
     """Train a few steps as the Trainer's ``arguments`` say, in a folder that is removed again.
 

@@ -15,12 +15,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gan_lightning import inference
-from gan_lightning.checkpoint import fingerprint, remove_parts, write_aside
 from gan_lightning.commands.records import process_group, write_record
 from gan_lightning.errors import InputError
+from gan_lightning.files import fingerprint, remove_parts, write_aside
 from gan_lightning.inference import Sampler
-from gan_lightning.metrics.evaluator import is_first_process
 from gan_lightning.pictures import grid, write_png
+from gan_lightning.training.distributed import is_first_process
 
 DESCRIPTION = "sample.json"
 """In a folder of samples, what they were drawn with, so that a folder that is not complete can be gone on with."""

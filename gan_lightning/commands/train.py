@@ -24,7 +24,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import gan_lightning.networks  # noqa: F401  (so that their short names are known)
-from gan_lightning import checkpoint
+from gan_lightning import checkpoint, files
 from gan_lightning.callbacks import (
     Checkpoints,
     GenerativeMetrics,
@@ -49,11 +49,15 @@ from gan_lightning.commands.fitting import fit
 from gan_lightning.commands.trust import check_imports, trusted_modules
 from gan_lightning.data import Digits, ImageDataModule
 from gan_lightning.errors import Diverged, InputError, one_line
-from gan_lightning.gan import ADAM, GAN
+from gan_lightning.files import keep_copy
+from gan_lightning.gan import GAN
 from gan_lightning.lookup import bundled
+from gan_lightning.module import ADAM
 from gan_lightning.networks.base import load_weights
-from gan_lightning.randomness import derived_seed
-from gan_lightning.trainer import LoggerName, as_list, keep_copy, last_checkpoint, make_trainer, run_folder, total_steps
+from gan_lightning.training.loggers import LoggerName
+from gan_lightning.training.randomness import derived_seed
+from gan_lightning.training.runs import last_checkpoint, run_folder
+from gan_lightning.training.trainer import as_list, make_trainer, total_steps
 
 DEFAULT_RECIPE = "dcgan_mnist"
 LINKED = {
@@ -280,7 +284,7 @@ def _begin(parser: ArgumentParser, config: Namespace, trainer: Trainer, folder: 
         return
     last = folder / "checkpoints" / "last.ckpt"
     if resume_from is not None and trainer.checkpoint_callback is not None and not last.exists():
-        with checkpoint.write_aside(last) as aside:
+        with files.write_aside(last) as aside:
             shutil.copyfile(resume_from, aside)
     content = config.clone()
     content.ckpt_path = None
@@ -298,7 +302,7 @@ def _begin(parser: ArgumentParser, config: Namespace, trainer: Trainer, folder: 
         if changed:
             print(f"Resumed with other settings than before: {', '.join(changed)}", flush=True)
         keep_copy(path)
-    with checkpoint.write_aside(path) as aside:
+    with files.write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 

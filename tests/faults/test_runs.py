@@ -30,7 +30,7 @@ from tests.faults.runs import (
     tally,
     wait_for,
 )
-from tests.test_processes import free_port
+from tests.training.test_distributed import free_port
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc, to find the processes that are to be broken")
 
