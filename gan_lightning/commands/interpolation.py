@@ -11,6 +11,7 @@ from gan_lightning.commands.real_images import check_shape, data_of_the_run, ext
 from gan_lightning.commands.records import process_group
 from gan_lightning.commands.sampling import load_sampler
 from gan_lightning.errors import InputError
+from gan_lightning.inference import locate
 from gan_lightning.measure import make_extractor, reference
 from gan_lightning.metrics.evaluator import check_extractor, choose
 from gan_lightning.metrics.functional import nearest
@@ -33,7 +34,7 @@ def walk(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
     if output.suffix != ".png":
         require_animation(output)
     with process_group(config.device) as device:
-        sampler = load_sampler(config, device)
+        sampler = load_sampler(config.checkpoint, config, device)
         classes = config["class"]
         labels = classes[0] if classes is not None and len(classes) == 1 else classes
         images = sampler.interpolate(
@@ -73,14 +74,14 @@ def _neighbours(
         device: of the extractor.
     """
     named = config.data is not None or config.real is not None
-    config.data = make_data(groups, None if named else data_of_the_run(Path(config.checkpoint), config.trust))
+    config.data = make_data(groups, None if named else data_of_the_run(locate(config.checkpoint), config.trust))
     channels, height, width = images.shape[1:]
     real = real_images(config, (channels, height, width), needed=True)
     assert real is not None
     check_shape(real, config.checkpoint, images.shape[1:])
-    extractor = make_extractor(extractor_name(config), config.data, config.weights, device)
+    extractor = make_extractor(extractor_name(config, "imagenet"), config.data, config.weights, device)
     check_extractor(extractor, (), (channels, height, width))
-    statistics, about = reference(real, extractor, config.num_real, True, config.batch_size)
+    statistics, about = reference(real, extractor, True, config.batch_size)
     assert statistics is not None
     assert statistics.features is not None
     known = statistics.features  # (M, D)
@@ -90,8 +91,7 @@ def _neighbours(
     distances, indices = nearest(features, known, config.neighbours)
     usual = nearest(known[choose(len(known), USUAL)], known, 2)[0][:, 1].median()  # the first is the image itself
     _print_distances(distances, places, float(usual), f"{about['real']}, {about['extractor']}")
-    found = real.images[choose(len(real.images), len(known))][indices]  # (N, K, C, H, W)
-    return grid(torch.cat([images.unsqueeze(1), found], dim=1).flatten(0, 1), config.neighbours + 1)
+    return grid(torch.cat([images.unsqueeze(1), real.images[indices]], dim=1).flatten(0, 1), config.neighbours + 1)
 
 
 def _print_distances(distances: Tensor, places: Tensor, usual: float, what: str) -> None:

@@ -50,6 +50,7 @@ from gan_lightning.commands.trust import check_imports, trusted_modules
 from gan_lightning.data import Digits, ImageDataModule
 from gan_lightning.errors import Diverged, InputError, one_line
 from gan_lightning.gan import ADAM, GAN
+from gan_lightning.lookup import bundled
 from gan_lightning.networks.base import load_weights
 from gan_lightning.randomness import derived_seed
 from gan_lightning.trainer import LoggerName, as_list, keep_copy, last_checkpoint, make_trainer, run_folder, total_steps
@@ -230,6 +231,11 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
             raise InputError(f"{own}: no such file, so it is not known how {used} was trained; name its recipe by --config")
         groups = [["--config", recipe], *groups]
     config = parse(parser, groups, "trainer")
+    for flag in ("ckpt_path", "init_from"):
+        if config[flag] in bundled() and not Path(config[flag]).exists():
+            raise InputError(
+                f"--{flag} {config[flag]}: a bundled generator has no discriminator; give a checkpoint of train.py"
+            )
     penalties = config.model.penalty
     one_argument = next((group[0] for group in groups if group[0].startswith("--model.penalty.")), None)
     if one_argument and isinstance(penalties, list) and len(penalties) > 1 and given(groups, "model.penalty") is None:

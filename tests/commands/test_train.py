@@ -339,6 +339,8 @@ def test_two_processes_train_alike() -> None:
         (["--ckpt_path", "last"], ["--ckpt_path last", "no run in"]),
         (["--ckpt_path", "nowhere.ckpt"], ["nowhere.ckpt: no such file"]),
         (["--config", "digits", "--init_from", "nowhere.ckpt"], ["nowhere.ckpt: no such file"]),
+        (["--config", "digits", "--init_from", "digits"], ["--init_from digits", "has no discriminator"]),
+        (["--ckpt_path", "digits"], ["--ckpt_path digits", "has no discriminator"]),
         (["digits"], ["'digits' is no flag"]),
         (["--config", "digits", "--max_steps", "3", ""], ["'' is no flag"]),
         (["--data.batch_size", "null"], ["--data.batch_size: null is no value of it"]),
