@@ -181,7 +181,7 @@ def test_the_dry_run_that_the_page_shows(capsys: pytest.CaptureFixture[str], mon
     subprocess.run([sys.executable, "make_photos.py"], check=True, timeout=120)
     page = ROOT / "docs" / "data.md"
     (words, *_) = (words for words in commands(page) if "--dry_run" in words)
-    (shown, *_) = (block for block in blocks(page, "output") if "Data: ImageFolder" in block)
+    (shown, *_) = (block for block in blocks(page, "text") if "Data: ImageFolder" in block)
     small = "--model.generator.width 4 --model.discriminator.width 4 --data.batch_size 8 --accelerator cpu"
     monkeypatch.setattr(rehearsal, "STEPS", 1)
     assert train.main([*words[1:], *small.split()]) == 2
