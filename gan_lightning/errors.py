@@ -1,5 +1,7 @@
 """What a user can mend: one exception, which every command prints as one line and answers with exit code 2."""
 
+import difflib
+from collections.abc import Collection
 from pathlib import Path
 
 
@@ -31,3 +33,9 @@ class ProcessLost(RuntimeError):
 def one_line(error: BaseException) -> str:
     """The message of another library's error as a single line; its class where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def nearest(name: str, known: Collection[str], prefix: str = "") -> str:
+    """Suggest the known name that is nearest to a misspelt one, to be added to a message; nothing if none is near."""
+    near = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""

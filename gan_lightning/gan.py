@@ -63,6 +63,8 @@ class GAN(LightningModule):
         discriminator_steps: updates of the discriminator to one of the generator, at least 1.
         ema_halflife: half-life of the generator's moving average, in images (generator updates times the global batch
             size); 0 keeps no average. Where there is one, pictures and metrics are made with it.
+        ema_ramp: the half-life is at most this share of the images seen so far (Karras et al. 2020, StyleGAN2-ADA), so that a
+            young average follows the generator closely; null does not limit it.
         penalty: what is added to the discriminator's loss, one or several; logged beside it.
         constraint: what is done to the discriminator's weights after each of its updates.
         augmentation: what is done to all images that the discriminator sees, real and generated.
@@ -99,6 +101,7 @@ class GAN(LightningModule):
         discriminator_optimizer: OptimizerCallable = adam,
         discriminator_steps: int = 1,
         ema_halflife: float = 0.0,
+        ema_ramp: float | None = 0.05,
         penalty: Penalty | Sequence[Penalty] | None = None,
         constraint: Constraint | None = None,
         augmentation: Augmentation | None = None,
@@ -112,6 +115,8 @@ class GAN(LightningModule):
             raise InputError(f"model.discriminator_steps is {discriminator_steps}: it must be at least 1")
         if not 0.0 <= ema_halflife < float("inf"):
             raise InputError(f"model.ema_halflife is {ema_halflife}: give a number of images, 0 for no average")
+        if ema_ramp is not None and not 0.0 < ema_ramp < float("inf"):
+            raise InputError(f"model.ema_ramp is {ema_ramp}: give a share above 0 of the images seen, or null for no ramp")
         if generator.conditional != discriminator.conditional:
             raise InputError(
                 f"conditioning is {generator.conditioning} for the generator and {discriminator.conditioning} for the "
@@ -137,7 +142,7 @@ class GAN(LightningModule):
         self.discriminator_optimizer = discriminator_optimizer
         self.discriminator_steps = discriminator_steps
         self.reuse_fakes = reuse_fakes
-        self.ema_halflife = ema_halflife
+        self.ema_halflife, self.ema_ramp = ema_halflife, ema_ramp
         self.ema = ema.averaged_copy(generator) if ema_halflife else None
         if compile:  # methods, not modules: the keys of a checkpoint stay as they are
             self._generate = torch.compile(self._generate, dynamic=False)  # type: ignore[method-assign]
@@ -215,7 +220,11 @@ class GAN(LightningModule):
 
     @_profiled("average")
     def _average(self, average: nn.Module, images: int) -> None:
-        ema.update(average, self.generator, ema.decay(images, self.ema_halflife * self.ema_factor))
+        """Average after an update on ``images`` images of all processes together, which ``global_step`` counts already."""
+        halflife = self.ema_halflife * self.ema_factor
+        if self.ema_ramp is not None:
+            halflife = min(halflife, self.ema_ramp * (self.global_step - 1) * images)
+        ema.update(average, self.generator, ema.decay(images, halflife))
 
     def _generate(self, z: Tensor, labels: Tensor | None) -> Tensor:
         images: Tensor = self.generator(z, labels)

@@ -15,6 +15,7 @@ from gan_lightning import checkpoint, pretrained
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.images import to_uint8
 from gan_lightning.latents import class_frequencies, class_labels, latents, spherical, truncated
+from gan_lightning.lookup import find
 from gan_lightning.model_card import metrics, model_card, recipe
 from gan_lightning.networks.base import Generator, build, load_weights
 
@@ -164,27 +165,46 @@ class Sampler(ModelHubMixin):
         frequencies = class_frequencies(class_counts, self.generator.num_classes) if self.generator.conditional else None
         return lambda indices: self.at(indices, None if frequencies is None else class_labels(indices, frequencies), seed)
 
-    def config(self) -> dict[str, Any]:
-        """What the config.json of this generator says, with the recipe and the record that lie beside its checkpoint."""
+    def config(self, dtype: str = "float32") -> dict[str, Any]:
+        """What the config.json of this generator says, with the recipe and the record that lie beside its checkpoint.
+
+        Args:
+            dtype: the type of the stored weights, float32 or float16.
+        """
         about, path = dict(self.origin), Path(self.origin.get("checkpoint", ""))
         if path.is_file():
             about |= {"recipe": recipe(path), "metrics": metrics(path, about["global_step"], about["weights"])}
-        return pretrained.configuration(self.generator, about)
+        return pretrained.configuration(self.generator, about, dtype)
 
-    def _save_pretrained(self, save_directory: Path) -> None:
-        """Write config.json, model.safetensors and samples.png, for ``save_pretrained`` and ``push_to_hub``."""
+    def write(self, folder: Path, dtype: str = "float32", picture: bool = True) -> None:
+        """Write config.json, model.safetensors and samples.png into a folder.
+
+        Args:
+            folder: the folder, which exists.
+            dtype: the type of the stored weights, float32 or float16.
+            picture: whether to write samples.png.
+        """
         from gan_lightning.pictures import grid, write_png  # torchvision, which takes a second to import
 
-        pretrained.save(self.generator, self.config(), save_directory)
-        write_png(grid(self.sample(64), 8), save_directory / "samples.png")
+        pretrained.save(self.generator, self.config(dtype), folder)
+        if picture:
+            write_png(grid(self.sample(64), 8), folder / "samples.png")
 
-    def generate_model_card(self, formats: Collection[str] = ("safetensors",)) -> ModelCard:
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write what ``save_pretrained`` and ``push_to_hub`` add the model card to."""
+        self.write(save_directory)
+
+    def generate_model_card(
+        self, formats: Collection[str] = ("safetensors",), dtype: str = "float32", picture: bool = True
+    ) -> ModelCard:
         """The model card, for ``save_pretrained`` and ``push_to_hub``.
 
         Args:
             formats: what there are files of (see :func:`gan_lightning.model_card.model_card`).
+            dtype: the type of the stored weights, float32 or float16.
+            picture: whether samples.png is in the folder.
         """
-        return ModelCard(model_card(self.config(), formats))
+        return ModelCard(model_card(self.config(dtype), formats, picture))
 
     @classmethod
     def from_pretrained(
@@ -213,23 +233,16 @@ class Sampler(ModelHubMixin):
             InputError: it cannot be had, or what is there is damaged, foreign or untrusted.
         """
         # The mixin's own would read config.json unchecked, and hand its entries on as arguments.
-        folder = name = str(pretrained_model_name_or_path)
-        if not Path(folder).is_dir():
-            try:
-                folder = snapshot_download(
-                    name,
-                    revision=revision,
-                    cache_dir=cache_dir,
-                    force_download=force_download,
-                    token=token,
-                    local_files_only=local_files_only,
-                    allow_patterns=[pretrained.CONFIG, pretrained.WEIGHTS],
-                )
-            except Exception as error:  # of a network, anything
-                raise InputError(
-                    f"{name}: no such folder, and it cannot be had from the Hugging Face Hub ({one_line(error)[:200]}); name "
-                    "another"
-                ) from error
+        folder = Path(pretrained_model_name_or_path)
+        if not folder.is_dir():
+            folder = _download(
+                str(pretrained_model_name_or_path),
+                revision=revision,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                token=token,
+                local_files_only=local_files_only,
+            )
         return cls(*_load(folder, **options))
 
     @property
@@ -298,26 +311,49 @@ def load(
     """Rebuild the generator of a training checkpoint, ready to sample.
 
         images = gan_lightning.load("lightning_logs/version_0/checkpoints/last.ckpt").sample(16)
+        digits = gan_lightning.load("digits").sample(16)  # ships with this package
 
     Args:
-        path: a checkpoint that training wrote, nothing else is needed; or a folder that export.py or ``save_pretrained`` wrote.
+        path: a checkpoint that training wrote, nothing else is needed; a folder that export.py or ``save_pretrained`` wrote;
+            the name of a bundled generator (:func:`gan_lightning.lookup.bundled`); or ``owner/name`` on the Hugging Face Hub,
+            which is downloaded. An existing path wins. ``origin["checkpoint"]`` of the sampler says which file or folder it is.
         raw: the generator's own weights, instead of their moving average where there is one.
         device: where to put it.
         trust: top-level modules of your own whose networks may be imported; this package's always are.
 
     Raises:
-        InputError: no such file or folder, or a damaged, foreign or untrusted one.
+        InputError: no such file, folder or name, or a damaged, foreign or untrusted one.
     """
     return Sampler(*_load(path, raw, device, trust))
+
+
+def locate(name: str | os.PathLike[str]) -> Path:
+    """The file or folder that a name means: an existing path, a bundled generator, or what is downloaded from the Hub.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    return find(name) or _download(os.fspath(name))
+
+
+def _download(name: str, **options: Any) -> Path:
+    """The folder with the config.json and the weights of a repository of the Hugging Face Hub, in huggingface_hub's cache."""
+    try:
+        return Path(snapshot_download(name, allow_patterns=[pretrained.CONFIG, pretrained.WEIGHTS], **options))
+    except Exception as error:  # of a network, anything
+        raise InputError(
+            f"{name}: no such folder, and it cannot be had from the Hugging Face Hub ({one_line(error)[:200]}); name another"
+        ) from error
 
 
 def _load(
     path: str | os.PathLike[str], raw: bool = False, device: str | torch.device = "cpu", trust: Collection[str] = ()
 ) -> tuple[Generator, dict[str, Any]]:
     """What :func:`load` makes a sampler of: the generator, and where it is from."""
-    read = _read_folder if Path(path).is_dir() else _read_checkpoint
-    generator, origin = read(path, raw, trust)
-    return generator.to(device), {"checkpoint": str(path), **origin}
+    found = locate(path)
+    read = _read_folder if found.is_dir() else _read_checkpoint
+    generator, origin = read(found, raw, trust)
+    return generator.to(device), {"checkpoint": str(found), **origin}
 
 
 def _read_folder(path: str | os.PathLike[str], raw: bool, trust: Collection[str]) -> tuple[Generator, dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-RECIPE = {"seed_everything", "data", "model", "schedules", "trainer"}
+RECIPE = {"seed_everything", "data", "model", "schedules", "trainer", "run_length"}
 """Sections of a run's config.yaml that decide what comes out of it."""
 TRAINER = {"precision", "max_epochs", "max_steps", "max_time", "devices", "num_nodes", "gradient_clip_val"}
 """Settings of Lightning's Trainer that do."""
@@ -93,19 +93,20 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def model_card(config: dict[str, Any], formats: Collection[str] = ("safetensors",)) -> str:
+def model_card(config: dict[str, Any], formats: Collection[str] = ("safetensors",), picture: bool = True) -> str:
     """The model card: what the generator is, how to use each file beside it, what was measured, and how it was trained.
 
     Args:
         config: as :func:`gan_lightning.pretrained.configuration` has it.
         formats: those that there are files of, of safetensors, torch and onnx.
+        picture: whether samples.png lies beside it.
     """
     conditional = config["num_classes"] > 0
     header: dict[str, Any] = {"library_name": "gan_lightning", "tags": ["gan", "image-generation"]}
     header["tags"] += [name for name in formats if name == "onnx"]
     if not conditional:
         header["pipeline_tag"] = "unconditional-image-generation"  # the Hub has none for images of a class
-    parts = [_summary(config), "## Use", *(USES[name](config) for name in USES if name in formats)]
+    parts = [_summary(config, picture), "## Use", *(USES[name](config) for name in USES if name in formats)]
     if config["metrics"]:
         parts += ["## Metrics", _metrics_table(config["metrics"])]
     if config["recipe"]:
@@ -118,7 +119,7 @@ def model_card(config: dict[str, Any], formats: Collection[str] = ("safetensors"
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n" + "\n\n".join(parts) + "\n"
 
 
-def _summary(config: dict[str, Any]) -> str:
+def _summary(config: dict[str, Any], picture: bool) -> str:
     name = _class_name(config["generator"])
     data = _class_name((config["recipe"] or {}).get("data"))
     channels, height, width = config["image_shape"]
@@ -131,14 +132,15 @@ def _summary(config: dict[str, Any]) -> str:
         "latent": f"{config['latent_dim']} values, standard normal",
         "parameters": f"{config['parameters']:,}",
         "training": steps,
-        "weights": weights[config["weights"]],
+        "weights": f"{weights[config['weights']]}, stored as {config['dtype']}",
         "made with": ", ".join(f"{package} {version}" for package, version in config["versions"].items()),
     }
     table = "\n".join(f"| {row} | {value} |" for row, value in rows.items())
     return (
         f"# {name}" + (f", trained on {data}" if data else "") + "\n\n"
-        "The generator of a GAN, trained with gan_lightning.\n\n![64 samples of seed 0](samples.png)\n\n"
-        f"| | |\n|---|---|\n{table}"
+        "The generator of a GAN, trained with gan_lightning.\n\n"
+        + ("![64 samples of seed 0](samples.png)\n\n" if picture else "")
+        + f"| | |\n|---|---|\n{table}"
     )
 
 

@@ -19,17 +19,20 @@ from gan_lightning.networks.base import Generator, build, describe
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT_VERSION = 1
 LARGEST_CONFIG = 2**20  # bytes; what is written here has some thousand
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+"""Types in which weights are stored; whatever the type, they are loaded as float32."""
 
 
-def configuration(generator: Generator, about: dict[str, Any]) -> dict[str, Any]:
+def configuration(generator: Generator, about: dict[str, Any], dtype: str = "float32") -> dict[str, Any]:
     """All that config.json says of a generator; primitives only.
 
     Args:
         generator: the generator.
         about: what is known of it beside: global_step, weights (``ema`` or ``raw``), recipe and metrics.
+        dtype: the type in which :func:`save` stores the weights, one of :data:`DTYPES`.
 
     Raises:
-        InputError: an argument of the generator is no primitive.
+        InputError: an argument of the generator is no primitive, or a weight is too large for ``dtype``.
     """
     return {
         "format_version": FORMAT_VERSION,
@@ -38,7 +41,8 @@ def configuration(generator: Generator, about: dict[str, Any]) -> dict[str, Any]
         "num_classes": generator.num_classes if generator.conditional else 0,
         "latent_dim": generator.latent_dim,
         "parameters": sum(parameter.numel() for parameter in generator.parameters()),
-        "weights_sha256": _fingerprint(generator.state_dict()),
+        "dtype": dtype,
+        "weights_sha256": _fingerprint(_stored(generator, dtype)),
         **{name: about.get(name) for name in ("global_step", "weights", "recipe", "metrics")},
         "versions": {"gan_lightning": gan_lightning.__version__, "torch": torch.__version__},
     }
@@ -50,7 +54,7 @@ def save(generator: Generator, config: dict[str, Any], folder: Path) -> None:
     Raises:
         OSError: they cannot be written.
     """
-    weights = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
+    weights = _stored(generator, config["dtype"])
     with write_aside(folder / WEIGHTS) as aside:
         aside.write_bytes(serialize(weights, metadata={"format": "pt"}))  # save_file would let nobody else read it
     with write_aside(folder / CONFIG) as aside:
@@ -123,6 +127,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     wrong = {
         "generator": not isinstance(network, dict) or not {"class_path", "arguments"} <= network.keys(),
         "weights_sha256": not isinstance(about.get("weights_sha256"), str),
+        "dtype": about.get("dtype", "float32") not in (*DTYPES,),
         "global_step": steps is not None and type(steps) is not int,
         "weights": about.get("weights") not in ("ema", "raw", None),
         "recipe": recipe is not None and not isinstance(recipe, dict),
@@ -130,7 +135,21 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     }
     if found := [name for name, is_wrong in wrong.items() if is_wrong]:
         raise InputError(f"{path}: its {' and '.join(found)} are not what they should be; use another")
-    return {"global_step": None, "weights": None, "recipe": None, "metrics": None, **about}
+    return {"dtype": "float32", "global_step": None, "weights": None, "recipe": None, "metrics": None, **about}
+
+
+def _stored(generator: Generator, dtype: str) -> dict[str, Tensor]:
+    """The weights of a generator as they are written: floating-point ones in ``dtype``, counters as they are.
+
+    Raises:
+        InputError: ``dtype`` cannot hold one of them.
+    """
+    weights = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
+    stored = {name: value.to(DTYPES[dtype]) if value.is_floating_point() else value for name, value in weights.items()}
+    for name, value in weights.items():
+        if bool((value.isfinite() & stored[name].isinf()).any()):
+            raise InputError(f"{name} has a value of {value.abs().max():.3g}, which {dtype} cannot hold; use float32")
+    return stored
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -1,17 +1,21 @@
 """How a quantity changes over a run, as a function of the generator updates that are done."""
 
+import copy
 import math
 from abc import ABC, abstractmethod
+from typing import TypeVar
 
 from gan_lightning.errors import InputError
+
+S = TypeVar("S", bound="Schedule")
 
 
 class Schedule(ABC):
     """Maps the number of generator updates done so far to a value.
 
     Args:
-        steps: generator updates after which the value is ``end`` and stays. Where a paper tells images, divide by the
-            global batch size.
+        steps: generator updates after which the value is ``end`` and stays; null ends with the run. If a paper counts
+            images, divide by the global batch size.
         start: the value at first.
         end: the value at last.
 
@@ -19,9 +23,9 @@ class Schedule(ABC):
         InputError: a number out of range.
     """
 
-    def __init__(self, steps: int, start: float = 1.0, end: float = 0.0) -> None:
-        if steps < 1:
-            raise InputError(f"a schedule's steps is {steps}: it must be at least 1")
+    def __init__(self, steps: int | None = None, start: float = 1.0, end: float = 0.0) -> None:
+        if steps is not None and steps < 1:
+            raise InputError(f"a schedule's steps is {steps}: it must be at least 1, or null to end with the run")
         if not (0 <= start < math.inf and 0 <= end < math.inf):
             raise InputError(f"a schedule's start is {start} and its end {end}: both must be at least 0")
         self.steps, self.start, self.end = steps, start, end
@@ -30,35 +34,56 @@ class Schedule(ABC):
     def __call__(self, step: int) -> float:
         """The value after ``step`` generator updates."""
 
+    @property
+    def length(self) -> int:
+        """Generator updates after which the value is ``end``.
+
+        Raises:
+            ValueError: the schedule ends with a run and does not know the run's length; :meth:`over` tells it.
+        """
+        if self.steps is None:
+            raise ValueError("this schedule ends with the run: call schedule.over(length) and use what it returns")
+        return self.steps
+
+    def over(self: S, length: int) -> S:
+        """This schedule for a run of ``length`` generator updates: a copy that ends there, or itself if it has ``steps``."""
+        if self.steps is not None:
+            return self
+        resolved = copy.copy(self)
+        resolved.steps = length
+        return resolved
+
 
 class LinearSchedule(Schedule):
     """From ``start`` to ``end`` in a straight line over ``steps`` generator updates, then constant."""
 
     def __call__(self, step: int) -> float:
-        return self.start + (self.end - self.start) * min(step / self.steps, 1.0)
+        return self.start + (self.end - self.start) * min(step / self.length, 1.0)
 
 
 class CosineSchedule(Schedule):
     """From ``start`` to ``end`` along half a period of the cosine (Loshchilov and Hutter 2017, equation 5), then constant.
 
     Args:
-        steps: generator updates, the warm-up included, after which the value is ``end`` and stays.
+        steps: generator updates, the warm-up included, after which the value is ``end`` and stays; null ends with the run.
         start: the value after the warm-up.
         end: the value at last.
         warmup: generator updates over which the value first rises to ``start`` in a straight line, from 1 / ``warmup`` of it.
+            A shorter run ends within the warm-up.
 
     Raises:
         InputError: a number out of range.
     """
 
-    def __init__(self, steps: int, start: float = 1.0, end: float = 0.0, warmup: int = 0) -> None:
+    def __init__(self, steps: int | None = None, start: float = 1.0, end: float = 0.0, warmup: int = 0) -> None:
         super().__init__(steps, start, end)
-        if not 0 <= warmup < steps:
-            raise InputError(f"a schedule's warmup is {warmup}: it must be at least 0, and below its steps, {steps}")
+        if warmup < 0 or (steps is not None and warmup >= steps):
+            below = "" if steps is None else f", and below its steps, {steps}"
+            raise InputError(f"a schedule's warmup is {warmup}: it must be at least 0{below}")
         self.warmup = warmup
 
     def __call__(self, step: int) -> float:
         if step < self.warmup:
             return self.start * (step + 1) / self.warmup
-        done = min((step - self.warmup) / (self.steps - self.warmup), 1.0)
+        done = min((step - self.warmup) / max(self.length - self.warmup, 1), 1.0)
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * done)) / 2

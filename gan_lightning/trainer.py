@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 import os
 import re
 import shutil
@@ -238,6 +239,16 @@ def make_trainer(
 def _cluster() -> list[SLURMEnvironment]:
     """SLURM's settings, without Lightning's requeueing, which knows neither this project's folders nor ``--ckpt_path``."""
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
+def total_steps(trainer: Trainer) -> int | None:
+    """How many generator updates the run will have made at its end; None where nothing limits it but a time."""
+    limits = []
+    if trainer.max_steps >= 0:
+        limits.append(trainer.max_steps)
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0 and math.isfinite(trainer.num_training_batches):
+        limits.append(trainer.max_epochs * int(trainer.num_training_batches))
+    return min(limits, default=None)
 
 
 def is_out_of_time(trainer: Trainer) -> bool:

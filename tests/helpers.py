@@ -4,9 +4,11 @@ import csv
 import gzip
 import hashlib
 import pickle
+import signal
 import struct
 import tarfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from gan_lightning import checkpoint
+from gan_lightning.commands import train
 from gan_lightning.data import Digits, ImageDataModule, Split
 from gan_lightning.gan import GAN
 from gan_lightning.losses import AdversarialLoss, NonSaturatingLoss
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
+from gan_lightning.trainer import make_trainer
 
 
 def small_gan(loss: AdversarialLoss | None = None, image_shape: tuple[int, int, int] = (1, 8, 8), **arguments: Any) -> GAN:
@@ -138,6 +142,32 @@ def _assert_same(one: Any, other: Any, where: str) -> None:
         assert torch.equal(one.nan_to_num(1e9), other.nan_to_num(1e9)), where
     else:
         assert one == other or (one != one and other != other), where
+
+
+class InterruptAt(Callback):
+    """Ends the run after so many steps as Ctrl-C does, by a signal to this process."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step - 1:
+            signal.raise_signal(signal.SIGINT)
+
+
+def interrupted(args: Sequence[str], step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the train command and interrupt it after so many steps. Neither its settings nor its checkpoints mention that."""
+
+    def make_interrupted(*args: Any, **arguments: Any) -> Trainer:
+        trainer = make_trainer(*args, **arguments)
+        trainer.callbacks.append(InterruptAt(step))  # type: ignore[attr-defined]
+        return trainer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "make_trainer", make_interrupted)
+        with pytest.raises(SystemExit) as ended:
+            train.main(args)
+    assert ended.value.code == 128 + signal.SIGINT
 
 
 def await_next_second(run: Path) -> None:

@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkpoint": LEAVES,
     "pictures": LEAVES | {"checkpoint"},
     "health": {"losses"},
+    "lookup": {"errors"},
     "model_card": LEAVES,
     "networks.base": LEAVES,
     "networks.layers": LEAVES,
@@ -53,10 +54,11 @@ ALLOWED: dict[str, set[str]] = {
     },
     "trainer": LEAVES | {"checkpoint", "regularizers"},
     "pretrained": LEAVES | {"checkpoint", "networks.base"},
-    "inference": LEAVES | {"checkpoint", "images", "latents", "model_card", "networks.base", "pictures", "pretrained"},
+    "inference": LEAVES
+    | {"checkpoint", "images", "latents", "lookup", "model_card", "networks.base", "pictures", "pretrained"},
     "inversion": {"errors", "inference"},
     "commands": LEAVES
-    | {"callbacks", "checkpoint", "commands", "data", "gan", "images", "inference", "inversion", "latents", "losses"}
+    | {"callbacks", "checkpoint", "commands", "data", "gan", "images", "inference", "inversion", "latents", "lookup", "losses"}
     | {"augment", "ema", "measure", "metrics", "networks", "pictures", "pretrained", "regularizers", "schedules", "trainer"},
 }
 WITHOUT_LIGHTNING = {
@@ -79,10 +81,12 @@ WITHOUT_LIGHTNING = {
     "inference",
     "inversion",
     "latents",
+    "lookup",
     "metrics",
 }
 WITHOUT_TORCH = {
     "errors",
+    "lookup",
     "metrics.request",
     "commands.arguments",
     "commands.trust",

@@ -225,13 +225,33 @@ def test_one_pass_over_both_equals_two_where_samples_are_independent() -> None:
 
 def test_the_average_follows_its_half_life_in_images() -> None:
     """With a half-life of one batch, the average after a step is halfway between the old one and the weights."""
-    model = small_gan(ema_halflife=64.0)
+    model = small_gan(ema_halflife=64.0, ema_ramp=None)
     assert model.ema is not None
     start = {name: p.clone() for name, p in model.ema.named_parameters()}
     fit(model, Digits(batch_size=64), max_steps=1)
     for name, p in model.ema.named_parameters():
         assert torch.allclose(p, (start[name] + dict(model.generator.named_parameters())[name]) / 2, atol=1e-7)
     assert not model.ema.training
+
+
+def test_the_half_life_ramps_with_the_images_seen() -> None:
+    """The average is the generator after the first update, and keeps its whole half-life from the fifth update on."""
+    weights: list[list[Tensor]] = []
+    averages: list[list[Tensor]] = []
+
+    class Keep(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+            assert isinstance(pl_module, GAN)
+            assert pl_module.ema is not None
+            for kept, network in ((weights, pl_module.generator), (averages, pl_module.ema)):
+                kept.append([p.detach().clone() for p in network.parameters()])
+
+    fit(small_gan(ema_halflife=128.0, ema_ramp=0.5), Digits(batch_size=64), callbacks=[Keep()], max_steps=8)
+    assert all(torch.equal(*pair) for pair in zip(weights[0], averages[0], strict=True))
+    for step, kept in enumerate([1 / 4, 1 / 2, 2 ** (-2 / 3), *[2 ** (-1 / 2)] * 4], 1):
+        for before, average, weight in zip(averages[step - 1], averages[step], weights[step], strict=True):
+            assert torch.allclose(average, kept * before + (1 - kept) * weight, atol=1e-6)
+        assert not torch.equal(averages[step][0], weights[step][0])
 
 
 def test_no_average_by_default() -> None:
@@ -241,7 +261,7 @@ def test_no_average_by_default() -> None:
 
 
 def test_sampling_uses_the_average_in_eval_mode_and_leaves_the_mode() -> None:
-    model = small_gan(ema_halflife=64.0)
+    model = small_gan(ema_halflife=64.0, ema_ramp=None)
     fit(model, max_steps=3)
     model.train()
     z = torch.randn(6, 4)
@@ -302,6 +322,8 @@ def test_the_checkpoint_holds_no_hyper_parameters(tmp_path: Path) -> None:
         ({"discriminator_steps": 0}, "discriminator_steps is 0"),
         ({"ema_halflife": -1.0}, "ema_halflife is -1"),
         ({"ema_halflife": float("nan")}, "ema_halflife is nan"),
+        ({"ema_ramp": 0.0}, "ema_ramp is 0"),
+        ({"ema_ramp": float("inf")}, "ema_ramp is inf"),
     ],
 )
 def test_numbers_out_of_range(arguments: dict[str, Any], message: str) -> None:

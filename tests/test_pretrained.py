@@ -18,7 +18,7 @@ import gan_lightning
 from gan_lightning import Sampler
 from gan_lightning.errors import InputError
 from gan_lightning.networks import DCGANGenerator, MLPGenerator
-from gan_lightning.pretrained import CONFIG, LARGEST_CONFIG, WEIGHTS
+from gan_lightning.pretrained import CONFIG, LARGEST_CONFIG, WEIGHTS, read_config
 from tests.helpers import fit, same_state, small_gan
 
 FILES = {CONFIG, WEIGHTS, "README.md", "samples.png"}
@@ -82,6 +82,32 @@ def test_a_generator_that_no_checkpoint_holds() -> None:
     assert again.origin == {"checkpoint": "saved"} | dict.fromkeys(("global_step", "weights", "recipe", "metrics"))
 
 
+def test_weights_in_half_precision_are_loaded_in_single() -> None:
+    """Each rounded once; what is no floating-point number, such as batch norm's count of batches, is kept."""
+    generator = DCGANGenerator((1, 8, 8), 10, width=8, conditioning="batch_norm")
+    counts = [name for name, value in generator.state_dict().items() if not value.is_floating_point()]
+    generator.state_dict()[counts[0]].fill_(70_001)  # more than float16 can hold
+    Path("half").mkdir()
+    Sampler(generator).write(Path("half"), "float16", picture=False)
+    stored, again = load_file("half/model.safetensors"), gan_lightning.load("half").generator.state_dict()
+    assert {path.name for path in Path("half").iterdir()} == {CONFIG, WEIGHTS}
+    for name, value in generator.state_dict().items():
+        assert stored[name].dtype == (torch.float16 if value.is_floating_point() else value.dtype)
+        assert again[name].dtype == value.dtype
+        assert torch.equal(again[name], value.half().float() if value.is_floating_point() else value)
+    gan_lightning.load("half").save_pretrained("single")
+    assert same_state(gan_lightning.load("single").generator, gan_lightning.load("half").generator)
+    assert [read_config(folder)["dtype"] for folder in ("half", "single")] == ["float16", "float32"]
+
+
+def test_a_folder_of_before_half_precision(folder: Path) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    del config["dtype"]
+    (folder / CONFIG).write_text(json.dumps(config))
+    assert read_config(folder)["dtype"] == "float32"
+    assert gan_lightning.load(folder).sample(2).shape == (2, 1, 8, 8)
+
+
 # Files of unknown origin
 
 
@@ -123,6 +149,8 @@ NETWORK = "gan_lightning.networks.mlp.MLPGenerator"
         ({"global_step": "8"}, "its global_step are not"),
         ({"global_step": 1e99}, "its global_step are not"),
         ({"weights": ["ema"]}, "its weights are not"),
+        ({"dtype": "float8"}, "its dtype are not"),
+        ({"dtype": ["float16"]}, "its dtype are not"),
         ({"recipe": "x", "metrics": []}, "its recipe and metrics are not"),
         ({"generator": {"class_path": "os.system", "arguments": {}}}, "os.system, which is not trusted"),
         ({"generator": {"class_path": "../x.Own", "arguments": {}}}, "not trusted"),

@@ -17,7 +17,7 @@ import gan_lightning
 from gan_lightning import checkpoint
 from gan_lightning.commands.arguments import recipes
 from gan_lightning.commands.train import main
-from tests.helpers import assert_same_state, await_next_second, curves, write_cifar10, write_mnist
+from tests.helpers import assert_same_state, await_next_second, curves, interrupted, write_cifar10, write_mnist
 
 RECIPES = sorted(recipes())
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
@@ -89,7 +89,7 @@ def test_two_steps(name: str, precision: str, capsys: pytest.CaptureFixture[str]
 
 ADAPTING = [
     *("--model.penalty", "LeCam", "--model.augmentation", "AdaptiveAugment", "--model.augmentation.images", "100"),
-    *("--schedules.learning_rate", "CosineSchedule", "--schedules.learning_rate.steps", "9"),
+    *("--schedules.learning_rate", "CosineSchedule"),  # ends with the run
     *("--schedules.penalty", "LinearSchedule", "--schedules.penalty.steps", "9"),
 ]
 
@@ -100,17 +100,25 @@ FROM_DISK = ["--data.max_bytes_on_device", "0", "--data.num_workers", "2", "--da
 @pytest.mark.parametrize(
     ("name", "more"), [*((name, []) for name in RECIPES), ("small_dcgan_mnist", ADAPTING), ("folder_64", FROM_DISK)]
 )
-def test_a_resumed_run_ends_as_one_that_never_stopped(name: str, more: list[str], tmp_path: Path) -> None:
-    """To the last bit: four steps, and two that are resumed for two more within the epoch, or where it ends after three."""
+def test_a_resumed_run_ends_as_one_that_never_stopped(
+    name: str, more: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To the last bit: four steps, and four that are interrupted after two and go on within the epoch, or where it ends
+    after three.
+    """
     batch_size = {"digits": "400", "folder_64": "8"}.get(name, "8")  # digits: three batches an epoch
     run = ["--config", name, *TWO_STEPS, "--data.batch_size", batch_size, *flags_of(name), *more]
     run += ["--metrics.extractor", "none", "--log_every_n_steps", "3", "--logger", "[csv,tensorboard]"]
-    assert main([*run, "--max_steps", "4", "--default_root_dir", "straight"]) == 0
+    run += ["--max_steps", "4"]
+    assert main([*run, "--default_root_dir", "straight"]) == 0
     random = torch.get_rng_state()
     straight, stopped = (Path(root) / "lightning_logs" / "version_0" for root in ("straight", "stopped"))
-    assert main([*run, "--max_steps", "2", "--default_root_dir", "stopped"]) == 0
+    interrupted([*run, "--default_root_dir", "stopped"], 2, monkeypatch)
+    assert checkpoint.load_gan(stopped / "checkpoints" / "last.ckpt")["global_step"] == 2
     await_next_second(stopped)
-    assert main(["--ckpt_path", "last", "--max_steps", "4", "--default_root_dir", "stopped"]) == 0
+    capsys.readouterr()
+    assert main(["--ckpt_path", "last", "--default_root_dir", "stopped"]) == 0
+    assert "instead of" not in capsys.readouterr().out  # no schedule has another length
     assert_same_state(straight, stopped)
     assert torch.equal(torch.get_rng_state(), random)
     shown, expected = curves(stopped), curves(straight)

@@ -90,3 +90,26 @@ def test_numbers_out_of_range(kind: Callable[..., Schedule], arguments: dict[str
 def test_a_warm_up_out_of_range(warmup: int) -> None:
     with pytest.raises(InputError, match=f"warmup is {warmup}: it must be at least 0, and below its steps, 5"):
         CosineSchedule(5, warmup=warmup)
+
+
+@pytest.mark.parametrize("schedule", [LinearSchedule(), CosineSchedule(), CosineSchedule(start=2.0, end=1.0, warmup=4)])
+def test_without_steps_a_schedule_ends_with_each_run(schedule: Schedule) -> None:
+    for length in (20, 8):
+        resolved = schedule.over(length)
+        assert resolved(length) == pytest.approx(schedule.end, abs=1e-12)
+        assert resolved(length - 1) > schedule.end + 1e-3
+        assert schedule.steps is None
+    with pytest.raises(ValueError, match="over"):
+        schedule(5)
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_steps_of_its_own_win(kind: Callable[..., Schedule]) -> None:
+    schedule = kind(10)
+    assert schedule.over(1000)(10) == schedule(10) == pytest.approx(0, abs=1e-12)
+    assert schedule.over(5)(5) == pytest.approx(0.5)
+
+
+def test_a_run_that_is_shorter_than_the_warm_up_ends_within_it() -> None:
+    schedule = CosineSchedule(warmup=8).over(4)
+    assert [schedule(step) for step in range(4)] == pytest.approx([1 / 8, 2 / 8, 3 / 8, 4 / 8], rel=1e-12)

@@ -1,12 +1,12 @@
 """One progress bar for the whole run."""
 
-import math
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from gan_lightning.callbacks.training_log import TrainingLog
+from gan_lightning.trainer import total_steps
 
 SHOWN = {
     "discriminator_loss": "D",
@@ -66,13 +66,3 @@ class ProgressBar(TQDMProgressBar):
         )
         bar.n = step
         bar.refresh()
-
-
-def total_steps(trainer: Trainer) -> int | None:
-    """How many generator updates the run will have made at its end; None where nothing limits it but a time."""
-    limits = []
-    if trainer.max_steps >= 0:
-        limits.append(trainer.max_steps)
-    if trainer.max_epochs is not None and trainer.max_epochs >= 0 and math.isfinite(trainer.num_training_batches):
-        limits.append(trainer.max_epochs * int(trainer.num_training_batches))
-    return min(limits, default=None)

@@ -7,11 +7,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.schedules import Schedule
+from gan_lightning.trainer import total_steps
 
 
 class Schedules(Callback):
     """Sets, before each training step, what the schedules say for it. Each is a function of the generator updates done, so
-    that a run which is resumed goes on where it was.
+    that a run which is resumed goes on where it was. A schedule without ``steps`` ends with the run; if a run is resumed with
+    another length, one line reports it.
 
     Args:
         learning_rate: a factor on the learning rates of both optimizers, which may differ (two time-scale update rule;
@@ -21,8 +23,11 @@ class Schedules(Callback):
         ema_halflife: a factor on the half-life of the generator's average.
         augmentation: a factor on the probability of the augmentation, at most 1.
 
+    Attributes:
+        given: the schedules by the names of these arguments.
+
     Raises:
-        InputError: a schedule for what is not there.
+        InputError: a schedule for what is not there, or one without ``steps`` in a run that only a time ends.
     """
 
     def __init__(
@@ -37,8 +42,44 @@ class Schedules(Callback):
             largest = 0.0 if schedule is None else max(schedule.start, schedule.end)
             if largest > 1 or (largest == 1 and schedule is beta2):
                 raise InputError(f"schedules.{name} goes up to {largest}: it must be {limit}")
-        self.learning_rate, self.beta2, self.penalty = learning_rate, beta2, penalty
-        self.ema_halflife, self.augmentation = ema_halflife, augmentation
+        arguments = {
+            "learning_rate": learning_rate,
+            "beta2": beta2,
+            "penalty": penalty,
+            "ema_halflife": ema_halflife,
+            "augmentation": augmentation,
+        }
+        self.given = {name: schedule for name, schedule in arguments.items() if schedule is not None}
+        self._in_this_run: dict[str, Schedule] = {}
+        self._length: int | None = None  # of this run; None if no schedule ends with it
+        self._length_before: int | None = None  # of the run that is resumed
+
+    @property
+    def without_steps(self) -> list[str]:
+        """The schedules that end with the run, by name."""
+        return [name for name, schedule in self.given.items() if schedule.steps is None]
+
+    def require_length(self, length: int | None, fits: str = "N (--dry_run reports how many updates fit)") -> None:
+        """Refuse schedules without ``steps`` for a run that only a time ends.
+
+        Args:
+            length: generator updates of the whole run; None if only a time ends it.
+            fits: the number of updates to recommend.
+
+        Raises:
+            InputError: there is such a schedule and no length.
+        """
+        if length is None and self.without_steps:
+            raise InputError(
+                f"schedules.{self.without_steps[0]} ends with the run, and --max_time alone does not say after how many "
+                f"updates: add --max_steps {fits}"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self._length is None else {"length": self._length}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._length_before = state_dict["length"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, GAN)
@@ -49,23 +90,34 @@ class Schedules(Callback):
             "beta2": all("betas" in optimizer.defaults for optimizer in trainer.optimizers),
         }
         for name, found in there.items():
-            if getattr(self, name) is not None and not found:
+            if name in self.given and not found:
                 missing = "an optimizer has no betas" if name == "beta2" else f"model.{name} is not set"
                 raise InputError(f"schedules.{name} has nothing to change: {missing}; set it, or leave the schedule out")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the schedules without ``steps`` end with the run, whose length is known by now."""
+        length, before = total_steps(trainer), self._length_before
+        self.require_length(length)
+        self._in_this_run = self.given if length is None else {name: s.over(length) for name, s in self.given.items()}
+        self._length, self._length_before = length if self.without_steps else None, None
+        if before is not None and self._length not in (before, None) and trainer.is_global_zero:
+            over = f"schedules without steps run over {self._length:,} updates instead of {before:,}"
+            print(f"From update {trainer.global_step:,} on, {over}", flush=True)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, GAN)
         step = trainer.global_step
+        now = {name: schedule(step) for name, schedule in self._in_this_run.items()}
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
-                if self.learning_rate is not None:
-                    group["lr"] = group.setdefault("initial_lr", group["lr"]) * self.learning_rate(step)
-                if self.beta2 is not None:
-                    group["betas"] = (group["betas"][0], self.beta2(step))
-        if self.penalty is not None:
-            pl_module.penalty_factor = self.penalty(step)
-        if self.ema_halflife is not None:
-            pl_module.ema_factor = self.ema_halflife(step)
-        if self.augmentation is not None:
+                if "learning_rate" in now:
+                    group["lr"] = group.setdefault("initial_lr", group["lr"]) * now["learning_rate"]
+                if "beta2" in now:
+                    group["betas"] = (group["betas"][0], now["beta2"])
+        if "penalty" in now:
+            pl_module.penalty_factor = now["penalty"]
+        if "ema_halflife" in now:
+            pl_module.ema_factor = now["ema_halflife"]
+        if "augmentation" in now:
             assert pl_module.augmentation is not None
-            pl_module.augmentation.strength = self.augmentation(step)
+            pl_module.augmentation.strength = now["augmentation"]

@@ -1,6 +1,5 @@
 """What every command does with its arguments: short flags, their order, and errors of one line."""
 
-import difflib
 import errno
 import importlib
 import inspect
@@ -18,7 +17,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
-from gan_lightning.errors import Diverged, InputError, ProcessLost, one_line
+from gan_lightning.errors import Diverged, InputError, ProcessLost, nearest, one_line
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """Where a process finds its number among several, the first that is there: Lightning's order."""
@@ -80,7 +79,7 @@ def config_path(config: str) -> str:
         return config
     shipped = recipes()
     if config not in shipped:
-        near = _nearest(config, shipped) or f"; there are {', '.join(shipped)}"
+        near = nearest(config, shipped) or f"; there are {', '.join(shipped)}"
         raise InputError(f"--config {config}: no such recipe{near} (the path of a file ends in .yaml)")
     return str(shipped[config])
 
@@ -197,6 +196,13 @@ def _name(flag: str) -> str:
     return flag.removeprefix("--").partition("=")[0].rstrip("+")
 
 
+def split_section(groups: Sequence[list[str]], section: str) -> tuple[list[str], list[list[str]]]:
+    """Split what :func:`arrange` returned: the words of ``--section`` and each ``--section.X``, and the other groups."""
+    belongs = [_name(group[0]).split(".")[0] == section for group in groups]
+    words = [word for group, inside in zip(groups, belongs, strict=True) if inside for word in group]
+    return words, [group for group, inside in zip(groups, belongs, strict=True) if not inside]
+
+
 def given(groups: Sequence[Sequence[str]], name: str) -> str | None:
     """The value of the flag ``--name`` in what :func:`arrange` returned, or None; the last one counts."""
     for flag, *values in reversed(groups):
@@ -273,14 +279,14 @@ def _one_line(message: str, parser: ArgumentParser, short_for: str) -> str:
         if not unknown.startswith("--"):
             return f"{unknown!r} is no flag, and no value of the one before it; flags begin with --"
         short = [dest.removeprefix(f"{short_for}.") for dest in dests]
-        return f"there is no flag {unknown.partition('=')[0]}{_nearest(_name(unknown), short, '--')}"
+        return f"there is no flag {unknown.partition('=')[0]}{nearest(_name(unknown), short, '--')}"
     if found := re.search(r"[Oo]ption '([^']+)' is not accepted|does not accept option '([^']+)'", message):
         unknown = found[1] or found[2]
         if owner:
-            return f"{key}: {owner[1].rpartition('.')[2]} has no argument {unknown!r}{_nearest(unknown, _parameters(owner[1]))}"
+            return f"{key}: {owner[1].rpartition('.')[2]} has no argument {unknown!r}{nearest(unknown, _parameters(owner[1]))}"
         group = re.search(r"Group '([^']+)'", message)
         prefix = f"{group[1]}." if group else ""
-        near = _nearest(unknown, [dest.removeprefix(prefix) for dest in dests if dest.startswith(prefix)])
+        near = nearest(unknown, [dest.removeprefix(prefix) for dest in dests if dest.startswith(prefix)])
         return f"there is no setting {prefix}{unknown}{near}"
     if found := re.search(r"following arguments are required: (.+)", message):
         if not owner:
@@ -290,7 +296,7 @@ def _one_line(message: str, parser: ArgumentParser, short_for: str) -> str:
     if found := re.search(r"Importing '(\S+)' is not allowed", message):
         return f"--{key}: {found[1]} runs commands or writes files, and no setting may name it"
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
-        return f"--{key} {found[1]}: there is no such class{_nearest(found[1], _class_names(key))}"
+        return f"--{key} {found[1]}: there is no such class{nearest(found[1], _class_names(key))}"
     if found := re.search(r"Not of type (\w+): (?:invalid literal for int\(\) with base 10: )?(.+)", message):
         kind = {"Seed": f"a whole number from 0 to {2**32 - 1}"}.get(found[1], found[1])
         return f"--{key}: {found[2].split(' does not conform')[0]} is not {kind}"
@@ -315,11 +321,6 @@ def _readable(kind: str) -> str:
     if match := re.match(r"<class '(?:[\w]+\.)*(\w+)'>", kind):
         return {"int": "a whole number", "float": "a number", "bool": "true or false"}.get(match[1], match[1])
     return kind
-
-
-def _nearest(name: str, known: Collection[str], prefix: str = "") -> str:
-    near = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)
-    return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
 def _parameters(class_path: str) -> dict[str, inspect.Parameter]:

@@ -2,6 +2,7 @@
 
 python scripts/compare.py
 python scripts/compare.py --recipes mlp_mnist,dcgan_mnist --max_time 00:00:30:00 --accelerator gpu
+python scripts/compare.py --recipes folder_64 --data.root my_photos --num_images 1000 --metrics fid,prdc
 python scripts/compare.py --recipes small_dcgan_mnist --vary losses_and_penalties --seeds 0,1,2 --max_steps 2000
 """
 
@@ -11,7 +12,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from gan_lightning.commands.arguments import arrange, config_path, parse, recipes, run_command
+from gan_lightning.commands.arguments import arrange, config_path, parse, recipes, run_command, split_section
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.request import check_request, split_names
 
@@ -26,7 +27,8 @@ def make_parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="compare",
         description="Train alike and measure beside real images. What is in --output already is kept, so that the command "
-        "goes on where it stopped; several may work on one folder with other seeds.",
+        "goes on where it stopped; several may work on one folder with other seeds. Flags --data.X, such as --data.root, are "
+        "passed on to the training of each row.",
         exit_on_error=False,
         allow_abbrev=False,
     )
@@ -37,9 +39,16 @@ def make_parser() -> ArgumentParser:
         default="nothing",
         help="each recipe as it is; or with every loss, then every penalty with the non-saturating loss; or all of both",
     )
-    parser.add_argument("--max_time", type=str, default="00:00:06:00", help="of training, each: days:hours:minutes:seconds")
+    parser.add_argument(
+        "--max_time",
+        type=str,
+        default="00:00:06:00",
+        help="of training, each, as days:hours:minutes:seconds; 50 updates are timed first, and those that fit are made",
+    )
     parser.add_argument("--max_steps", type=int, default=0, help="generator updates, each, instead of a time")
-    parser.add_argument("--num_images", type=int, default=10_000, help="samples of each; at most the real test images")
+    parser.add_argument(
+        "--num_images", type=int, default=10_000, help="samples of each; of real test images, as many of these as there are"
+    )
     parser.add_argument("--metrics", type=str, default="fid,is,prdc,modes", help="as of evaluate.py")
     parser.add_argument("--extractor", type=str | None, help="as of evaluate.py; by default what training measures with")
     parser.add_argument("--seeds", type=str, default="0", help="of training and of the latents, as 0,1,2: mean and deviation")
@@ -58,8 +67,10 @@ def compare(args: Sequence[str]) -> None:
 
 
 def _settings(args: Sequence[str]) -> Namespace:
-    """The flags: ``recipes``, ``metrics`` and ``seeds`` as lists."""
-    config = parse(make_parser(), arrange(args))
+    """The flags: ``recipes``, ``metrics`` and ``seeds`` as lists; ``data`` is the words that are passed on to the training."""
+    data, groups = split_section(arrange(args), "data")
+    config = parse(make_parser(), groups)
+    config.data = data
     config.recipes, config.metrics = split_names(config.recipes), split_names(config.metrics)
     config.seeds = _seeds(config.seeds)
     if config.max_steps < 0:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,18 +15,21 @@ from jsonargparse import Namespace
 from gan_lightning import inference
 from gan_lightning.checkpoint import load_gan, write_aside
 from gan_lightning.commands import train
-from gan_lightning.commands.arguments import config_path, parse
 from gan_lightning.commands.records import process_group, versions, write_record
+from gan_lightning.commands.rehearsal import rehearse
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import Diverged, InputError
 from gan_lightning.measure import RealImages, make_extractor, reference
 from gan_lightning.metrics.evaluator import Sample, evaluate, metric_names, protocol
-from gan_lightning.metrics.request import check_request
+from gan_lightning.metrics.request import FEWEST, check_request
 from gan_lightning.pictures import grid, write_png
 from gan_lightning.trainer import last_checkpoint
 
 SHOWN = 20
 """Samples of each row in the picture."""
+TIMED = 50
+"""Generator updates that are timed, to tell how many fit into ``--max_time``."""
+REAL = "real test images"
 
 Flags = dict[str, str]
 """Flags of train.py, without their dashes, and their values."""
@@ -70,27 +74,29 @@ class Row(NamedTuple):
 def compare_runs(config: Namespace) -> None:
     """Train and measure what is not there yet, write table, record and picture."""
     names, seeds, output = config.recipes, config.seeds, Path(config.output)
-    data = _data(names, config.vary)
+    data = _data(names, config.vary, config.data)
     with process_group(config.device) as device:
         ruler = Ruler(data, config.extractor or data.extractor, config.metrics, config.num_images, device)
-        one = ruler.test.images[:1]
+        test = ruler.test.images
         real: dict[str, Sample] = {
-            "real test images": lambda indices: ruler.test.images[indices],
-            "one test image, repeated": lambda indices: one.expand(len(indices), -1, -1, -1),
+            REAL: lambda indices: test[indices % len(test)],
+            "one test image, repeated": lambda indices: test[:1].expand(len(indices), -1, -1, -1),
         }
-        results = {name: [ruler.measure(sample)] for name, sample in real.items()}
+        results = {name: [ruler.measure(sample, len(test) if name == REAL else None)] for name, sample in real.items()}
         pictures = {name: sample(torch.arange(SHOWN)) for name, sample in real.items()}
+        updates: dict[str, int] = {}
         for row in make_rows(names, config.vary):
             folders = [output / _folder(row.name) / f"seed_{seed}" for seed in seeds]
             runs = [_run(row, seed, config, ruler, folder) for seed, folder in zip(seeds, folders, strict=True)]
             results[row.name] = [run["values"] for run in runs]
+            updates[row.name] = runs[0]["max_steps"]
             drawn = (folder / run["checkpoint"] for run, folder in zip(runs, folders, strict=True) if _is_whole(run))
             if path := next(drawn, None):
                 pictures[row.name] = ruler.sample(path, seeds[0])(torch.arange(SHOWN)).cpu()
-    order = sorted(results, key=lambda name: _mean_and_deviation(results[name], ruler.distance)[0])
+    order = sorted(results, key=lambda name: (name != REAL, _mean_and_deviation(results[name], ruler.distance)[0]))
     results = {name: results[name] for name in order}
-    budget = {"max_steps": config.max_steps} if config.max_steps else {"max_time": config.max_time}
-    described = {"recipes": names, "vary": config.vary, "seeds": seeds, **budget}
+    described = {"recipes": names, "vary": config.vary, "seeds": seeds, "data": config.data}
+    described |= {"max_time": None if config.max_steps else config.max_time, "max_steps": updates}
     write_record(output / "compare.json", {"metrics": results, "protocol": {**ruler.settings, **described}})
     table = make_table(results)
     with write_aside(output / "compare.md") as aside:
@@ -106,7 +112,7 @@ class Ruler:
         data: the real images.
         extractor: its name.
         metrics: which; fid among them.
-        num_images: samples of each.
+        num_images: samples of each checkpoint.
         device: to measure on.
 
     Attributes:
@@ -123,10 +129,6 @@ class Ruler:
         self.real, self.test = RealImages.of(data, "train"), RealImages.of(data, "test")
         with_features = "prdc" in metrics
         check_request(metrics, num_images, len(self.real.images), real_features=with_features)
-        if num_images > len(self.test.images):
-            raise InputError(
-                f"--num_images {num_images}: there are {len(self.test.images):,} real test images; give at most that"
-            )
         self.metrics, self.num_images, self.device = metrics, num_images, device
         self.extractor = make_extractor(extractor, data, None, device)
         self.statistics, about = reference(self.real, self.extractor, with_features=with_features)
@@ -139,13 +141,19 @@ class Ruler:
         """What maps indices to samples of a checkpoint."""
         return inference.load(checkpoint, device=self.device).by_index(self.real.class_counts(), seed)
 
-    def measure(self, sample: Sample) -> dict[str, Any]:
+    def measure(self, sample: Sample, there_are: int | None = None) -> dict[str, Any]:
         """Every value of some samples.
 
+        Args:
+            sample: maps indices to images.
+            there_are: how many images there are, if that is limited; metrics that need more are left out.
+
         Raises:
-            Diverged: they are NaN.
+            Diverged: the samples are NaN.
         """
-        return dict(evaluate(sample, self.statistics, self.extractor, self.metrics, self.num_images))
+        count = self.num_images if there_are is None else min(self.num_images, there_are)
+        metrics = [name for name in self.metrics if count >= FEWEST[name]]
+        return dict(evaluate(sample, self.statistics, self.extractor, metrics, count)) if metrics else {}
 
 
 def make_rows(names: Sequence[str], vary: str) -> list[Row]:
@@ -166,24 +174,36 @@ def make_rows(names: Sequence[str], vary: str) -> list[Row]:
 
 
 def make_table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """The values as a Markdown table, a row for each source, mean and standard deviation over its runs."""
-    names = dict.fromkeys(name for runs in results.values() for values in runs for name in values)
-    columns: list[str] = [name for name in ("updates", "seconds") if name in names]
-    columns += [name for name in names if name not in (*columns, "diverged") and not name.endswith("_std")]
-    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    """The values as a Markdown table, a row for each source, mean and standard deviation over its runs.
+
+    A value of fewer images than those of the other rows stands in their column, with its number of images in brackets.
+    """
+    names = dict.fromkeys(name for runs in reversed(results.values()) for values in runs for name in values)
+    columns: dict[str, str] = {}
+    for name in ("updates", "seconds", *names):
+        if name in names and name != "diverged" and not name.endswith("_std"):
+            columns.setdefault(_metric(name), name)
+    lines = [f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
     for source, runs in results.items():
         failed = sum("diverged" in values for values in runs)
         name = source if not failed else f"{source} ({failed} of {len(runs)} diverged)"
-        lines.append(f"| {name} | {' | '.join(_cell(runs, column) for column in columns)} |")
+        lines.append(f"| {name} | {' | '.join(_cell(runs, column) for column in columns.values())} |")
     return "\n".join(lines) + "\n"
 
 
+def _metric(name: str) -> str:
+    """The name of a value without its number of images."""
+    return re.sub(r"_\d+k?$", "", name)
+
+
 def _cell(runs: list[dict[str, Any]], column: str) -> str:
-    average, deviation = _mean_and_deviation(runs, column)
+    name = next((name for run in runs for name in run if _metric(name) == _metric(column)), column)
+    average, deviation = _mean_and_deviation(runs, name)
     if average == float("inf"):
         return ""
     text = f"{average:,.0f}" if column in ("updates", "seconds") else f"{average:.4g}"
-    return f"{text} ± {deviation:.2g}" if deviation else text
+    of = "" if name == column else f" ({name.rpartition('_')[2]})"
+    return (f"{text} ± {deviation:.2g}" if deviation else text) + of
 
 
 def _mean_and_deviation(runs: list[dict[str, Any]], column: str) -> tuple[float, float]:
@@ -201,19 +221,14 @@ def _run(row: Row, seed: int, config: Namespace, ruler: Ruler, folder: Path) -> 
         InputError: training was refused, or the run that is there was trained otherwise.
     """
     path = folder / "trained.json"
-    words = _words(row, seed, config)
-    parser = train.make_parser()
-    resolved = parser.dump(train.settings(parser, words)[0], skip_unset=False)  # the recipe as it is now, and the flags
-    settings = hashlib.sha256(resolved.encode()).hexdigest()
+    request = _request(row, config)
     if path.is_file():
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if record["flags"] != words or record["training_sha256"] != settings:
-            other = "its recipe, or a default, has changed" if record["flags"] == words else " ".join(record["flags"])
+        if other := _difference(record, request):
             raise InputError(f"{folder}: was trained otherwise ({other}); name another folder by --output, or remove this one")
         print(f"{row.name}, seed {seed}, is trained: {folder / str(record['checkpoint'])}")
     else:
-        print(f"Training {row.name}, seed {seed}", flush=True)
-        record = {"flags": words, "training_sha256": settings, **_train(row, words, folder)}
+        record = {**request, "seed": seed, **_train(row, seed, request, folder)}
         write_record(path, record)
     if _is_whole(record) and record.get("settings") != ruler.settings:
         print(f"Measuring {row.name}, seed {seed}", flush=True)
@@ -232,39 +247,83 @@ def _is_whole(record: dict[str, Any]) -> bool:
     return "diverged" not in record["values"]
 
 
-def _words(row: Row, seed: int, config: Namespace) -> list[str]:
-    """The flags of train.py for a run."""
-    budget = {"max_steps": str(config.max_steps)} if config.max_steps else {"max_time": config.max_time, "max_steps": "-1"}
+def _request(row: Row, config: Namespace) -> dict[str, Any]:
+    """What all runs of a row have in common: the flags of train.py, the budget, and a hash of what the recipe is now.
+
+    Raises:
+        InputError: a flag is wrong.
+    """
     flags = {
         "config": row.recipe,
-        **budget,
         "max_epochs": "-1",
         "accelerator": config.accelerator,
         "devices": "1",
-        "seed_everything": str(seed),
         "metrics.extractor": "none",
         **row.flags,
     }
-    return [word for flag, value in flags.items() for word in (f"--{flag}", value)]
+    words = [*(word for flag, value in flags.items() for word in (f"--{flag}", value)), *config.data]
+    parser = train.make_parser()
+    resolved = parser.dump(train.settings(parser, words)[0], skip_unset=False)
+    budget = {"max_steps": str(config.max_steps)} if config.max_steps else {"max_time": config.max_time}
+    return {"flags": words, "budget": budget, "training_sha256": hashlib.sha256(resolved.encode()).hexdigest()}
 
 
-def _train(row: Row, words: Sequence[str], folder: Path) -> dict[str, Any]:
+def _difference(record: dict[str, Any], request: dict[str, Any]) -> str:
+    """How a record's run was trained, if that is not what is requested; else nothing."""
+    theirs = {name: record.get(name) for name in request}
+    if theirs == request:
+        return ""
+    if theirs | {"training_sha256": None} == request | {"training_sha256": None}:
+        return "its recipe, or a default, has changed"
+    budget = (f"--{flag} {value}" for flag, value in (theirs["budget"] or {}).items())
+    return " ".join([*(theirs["flags"] or []), *budget])
+
+
+def _train(row: Row, seed: int, request: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Train, and say what came of it.
 
     Raises:
         InputError: training was refused.
     """
-    begun = time.perf_counter()
+    words, budget = [*request["flags"], "--seed_everything", str(seed)], request["budget"]
+    begun, steps = time.perf_counter(), None
     try:
-        train.train([*words, "--default_root_dir", str(folder)])
+        steps = int(budget["max_steps"]) if "max_steps" in budget else _steps_that_fit(row, request, folder.parent)
+        print(f"Training {row.name}, seed {seed}, for {steps:,} updates", flush=True)
+        begun = time.perf_counter()
+        train.train([*words, "--max_steps", str(steps), "--default_root_dir", str(folder)])
     except Diverged:
-        return {"checkpoint": None, "values": {"seconds": round(time.perf_counter() - begun, 1), "diverged": True}}
+        values = {"seconds": round(time.perf_counter() - begun, 1), "diverged": True}
+        return {"checkpoint": None, "max_steps": steps, "values": values}
     except InputError as error:
         raise InputError(f"{row.name} was not trained into {folder} ({' '.join(words)}): {error}") from error
     seconds = round(time.perf_counter() - begun, 1)
     path = last_checkpoint(folder / "lightning_logs")
     values = {"updates": load_gan(path)["global_step"], "seconds": seconds}
-    return {"checkpoint": str(path.relative_to(folder)), "values": values}
+    return {"checkpoint": str(path.relative_to(folder)), "max_steps": steps, "values": values}
+
+
+def _steps_that_fit(row: Row, request: dict[str, Any], folder: Path) -> int:
+    """How many updates fit into the time: :data:`TIMED` are made, once for all seeds, and the folder keeps what they say.
+
+    So schedules that end with the run do so within the time.
+
+    Raises:
+        InputError: training would be refused.
+    """
+    path = folder / "timed.json"
+    if path.is_file() and not _difference(record := json.loads(path.read_text(encoding="utf-8")), request):
+        return int(record["max_steps"])
+    print(f"Timing {TIMED} updates of {row.name}", flush=True)
+    parser = train.make_parser()
+    words = [*request["flags"], "--max_steps", "-1", "--max_time", request["budget"]["max_time"]]
+    objects, _ = train.make_objects(parser, train.settings(parser, words)[0])
+    arguments = objects.trainer.as_dict()
+    del arguments["default_root_dir"]
+    cost = rehearse(objects.model, objects.data, objects.schedules, arguments, TIMED)
+    steps = max(1, cost.run_steps(0))
+    write_record(path, {**request, "step_seconds": cost.step_seconds, "max_steps": steps})
+    return steps
 
 
 def _folder(name: str) -> str:
@@ -272,14 +331,14 @@ def _folder(name: str) -> str:
     return name.replace(", ", "+").replace(" ", "_")
 
 
-def _data(names: Sequence[str], vary: str) -> ImageDataModule:
-    """The data set that all of the recipes are for.
+def _data(names: Sequence[str], vary: str, flags: Sequence[str]) -> ImageDataModule:
+    """The data set that all of the recipes are for, as the flags ``--data.X`` change it.
 
     Raises:
         InputError: they are for several, or one has penalties of its own where those are varied.
     """
     parser = train.make_parser()
-    configs = [parse(parser, [["--config", config_path(name)]], "trainer") for name in names]
+    configs = [train.settings(parser, ["--config", name, *flags])[0] for name in names]
     if len({config.data.class_path for config in configs}) != 1:
         raise InputError(f"--recipes {','.join(names)}: they are for several data sets; name some of one")
     for name, config in zip(names, configs, strict=True):

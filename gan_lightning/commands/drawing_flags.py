@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
 from gan_lightning.commands.arguments import add_device, parse
 from gan_lightning.commands.trust import trusted_modules
 from gan_lightning.errors import InputError
+from gan_lightning.lookup import expected, find
 
 LEAST = {
     "num_images": 1,
@@ -27,7 +27,7 @@ LEAST = {
 
 def add_checkpoint(parser: ArgumentParser) -> None:
     """The checkpoint, and which of its weights."""
-    parser.add_argument("checkpoint", type=str, help="of train.py, or a folder that export.py wrote")
+    parser.add_argument("checkpoint", type=str, help=expected())
     parser.add_argument("--raw", action="store_true", help="the generator's own weights, not their average")
     parser.add_argument(
         "--trust", default="", help="modules of one's own, a,b, that the checkpoint and its config.yaml may name"
@@ -46,7 +46,7 @@ def parse_drawing(parser: ArgumentParser, groups: Sequence[Sequence[str]]) -> Na
     """Parse what ``arrange`` returned; ``trust`` becomes a list of names.
 
     Raises:
-        InputError: a flag is misspelt, of the wrong type or out of range, there is no such checkpoint, or torchrun started
+        InputError: a flag is misspelt, of the wrong type or out of range, there is no such generator, or torchrun started
             several processes.
     """
     config = parse(parser, groups)
@@ -56,8 +56,7 @@ def parse_drawing(parser: ArgumentParser, groups: Sequence[Sequence[str]]) -> Na
             raise InputError(f"--{name} {config[name]}: give at least {least}")
     if config.get("truncation") is not None and not config.truncation > 0:
         raise InputError(f"--truncation {config.truncation}: give a number above 0, such as 0.7")
-    if not Path(config.checkpoint).exists():
-        raise InputError(f"{config.checkpoint}: no such file; give a checkpoint of train.py")
+    find(config.checkpoint)
     if (processes := int(os.environ.get("WORLD_SIZE", 1))) > 1:
         raise InputError(f"WORLD_SIZE is {processes}: {parser.prog} works in one process; start it without torchrun")
     return config

@@ -45,11 +45,17 @@ def dry_run(objects: Namespace, begun_at: int) -> None:
     seconds = cost.run_steps(begun_at) * cost.step_seconds
     if seconds > LONG and cost.device.type == "cpu":
         report.hints.append(f"{duration(seconds)} are long: --accelerator gpu, narrower networks, or smaller images")
+    end = begun_at + cost.run_steps(begun_at)
+    if cost.total is not None and end < cost.total and objects.schedules.without_steps:
+        report.hints.append(
+            f"--max_time stops at about update {end:,} of {cost.total:,}, before its schedules do: give --max_steps {end}"
+        )
     _section("Memory", _memory(model, data, cost))
     _section("Time", _time(cost, begun_at, seconds))
     _section("To think of", _numbered(report.hints))
     if refused is not None:
         raise refused
+    objects.schedules.require_length(cost.total, str(end))
     _say(f"Training would begin. It would take about {duration(seconds)}, and nothing of these steps was kept.")
 
 

@@ -2,6 +2,7 @@
 
 python scripts/evaluate.py lightning_logs/version_0/checkpoints/last.ckpt
 python scripts/evaluate.py last.ckpt --metrics fid,is,kid,prdc --extractor inception --num_images 10000
+python scripts/evaluate.py digits
 python scripts/evaluate.py last.ckpt --real my_photos
 python scripts/evaluate.py samples/ --real my_photos
 python scripts/evaluate.py last.ckpt --metrics fid,is --reference cifar10.npz
@@ -18,6 +19,7 @@ from gan_lightning.commands.arguments import arrange, given, require_writable, r
 from gan_lightning.commands.measuring_flags import add_measuring, is_image_folder, parse_flags
 from gan_lightning.commands.trust import trusted_modules
 from gan_lightning.errors import InputError
+from gan_lightning.lookup import expected, find
 from gan_lightning.metrics.request import check_request, split_names
 
 NUM_IMAGES = 50_000
@@ -37,9 +39,7 @@ def make_parser() -> ArgumentParser:
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "source", type=str, help="a checkpoint of train.py, a folder that export.py wrote, or a folder of images"
-    )
+    parser.add_argument("source", type=str, help=f"a folder of images, {expected()}")
     parser.add_argument("--metrics", type=str, default="fid,is", help="which, of fid,is,kid,prdc,modes")
     parser.add_argument(
         "--num_images", type=int | None, help=f"how many samples; by default {NUM_IMAGES}, or all of the folder"
@@ -71,8 +71,7 @@ def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
     if config.seed < 0:
         raise InputError(f"--seed {config.seed}: give at least 0")
     source = Path(config.source)
-    if not source.exists():
-        raise InputError(f"{config.source}: no such file or folder; give a checkpoint of train.py or a folder of images")
+    find(config.source)
     together = {"--real": config.real, "--reference": config.reference, "--data": config.data}
     named = [f"{flag} {value}" for flag, value in together.items() if value is not None]
     if len(named) > 1 and not (config.data is not None and config.extractor == "classifier"):

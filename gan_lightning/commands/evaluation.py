@@ -12,7 +12,6 @@ import torch
 from jsonargparse import Namespace
 from torch import distributed
 
-from gan_lightning import inference
 from gan_lightning.checkpoint import fingerprint
 from gan_lightning.commands.arguments import require_writable
 from gan_lightning.commands.measuring_flags import is_image_folder
@@ -26,9 +25,11 @@ from gan_lightning.commands.real_images import (
     resized,
 )
 from gan_lightning.commands.records import process_group, versions, write_record
+from gan_lightning.commands.sampling import load_sampler
 from gan_lightning.data import ImageDataModule
 from gan_lightning.data.folder import read_folder
 from gan_lightning.errors import InputError
+from gan_lightning.inference import locate
 from gan_lightning.measure import make_extractor, reference, say_estimate
 from gan_lightning.metrics.evaluator import (
     Sample,
@@ -155,7 +156,7 @@ def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
 def _data(config: Namespace, groups: Sequence[Sequence[str]]) -> ImageDataModule | None:
     """The data set that the flags name, else that of the run which the checkpoint is of."""
     named = config.data is not None or config.real is not None
-    settings = None if named else data_of_the_run(Path(config.source), config.trust)
+    settings = None if named else data_of_the_run(locate(config.source), config.trust)
     if settings is None:
         return make_data(groups)
     try:
@@ -178,7 +179,7 @@ def _folder_source(config: Namespace) -> Source:
 
 
 def _checkpoint_source(config: Namespace, device: torch.device) -> Source:
-    sampler = inference.load(config.source, raw=config.raw, device=device, trust=config.trust)
+    sampler = load_sampler(config.source, config, device)
     channels, height, width = sampler.generator.image_shape
     origin = {name: sampler.origin[name] for name in ("checkpoint", "global_step", "weights")}
     about = {**origin, "seed": config.seed, "latents": "Philox, one stream an image"}
@@ -227,13 +228,15 @@ def print_table(record: dict[str, Any]) -> None:
 
 
 def _output(config: Namespace) -> Path | None:
-    """``--output``, else a file beside the checkpoint that is not there yet; none for a folder."""
+    """``--output``, else a file that is not there yet: beside the checkpoint, or here if that is no path; none for images."""
     if config.output is not None:
         return Path(config.output)
     source = Path(config.source)
     source = source if source.name else source.absolute()
     if is_image_folder(source):
         return None
+    if not source.exists():  # a bundled generator, or one of the Hub
+        source = Path(source.name)
     number, path = 0, source.with_name(f"{source.stem}_metrics.json")
     while path.exists():
         number += 1

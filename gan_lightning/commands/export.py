@@ -2,12 +2,14 @@
 
 python scripts/export.py lightning_logs/version_0/checkpoints/last.ckpt
 python scripts/export.py last.ckpt --output my-gan --formats safetensors,onnx
+python scripts/export.py last.ckpt --output my-gan --formats safetensors --precision float16 --picture false
 """
 
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from jsonargparse import ArgumentParser
 
@@ -38,6 +40,10 @@ def make_parser() -> ArgumentParser:
     parser.add_argument(
         "--formats", type=str, default=",".join(NEEDS), help="which, with commas between them; safetensors is always there"
     )
+    parser.add_argument(
+        "--precision", type=Literal["float32", "float16"], default="float32", help="of the weights in model.safetensors"
+    )
+    parser.add_argument("--picture", type=bool, default=True, help="write samples.png, which the model card shows")
     return parser
 
 

@@ -11,14 +11,15 @@ from torch.export import Dim, ExportedProgram
 
 from gan_lightning import inference
 from gan_lightning.checkpoint import folder_aside
+from gan_lightning.commands.sampling import load_sampler
 from gan_lightning.errors import InputError
 from gan_lightning.images import to_uint8
 from gan_lightning.inference import Sampler
 from gan_lightning.networks.base import Generator
 from gan_lightning.pretrained import WEIGHTS, read_config
 
-COMPARED = 16  # images
-BATCHES = (1, 15)
+COMPARED = 64  # images
+BATCHES = (1, 63)
 """How they are split for what was exported: one image alone, and several."""
 FILES = {"safetensors": WEIGHTS, "torch": "generator.pt2", "onnx": "generator.onnx"}
 
@@ -32,19 +33,21 @@ def export_generator(config: Namespace) -> None:
     Raises:
         InputError: a file draws other pictures; nothing is left of the folder then.
     """
-    sampler = inference.load(config.checkpoint, raw=config.raw, trust=config.trust)
+    sampler = load_sampler(config.checkpoint, config)
     rows = []
     with folder_aside(config.output) as folder:
-        sampler.save_pretrained(folder, model_card_kwargs={"formats": config.formats})
+        sampler.write(folder, config.precision, config.picture)
+        sampler.generate_model_card(config.formats, config.precision, config.picture).save(folder / "README.md")
         for name in config.formats:
             path = folder / FILES[name]
             if name in WRITERS:
                 WRITERS[name](sampler.generator, path)
             rows.append((name, path.name, path.stat().st_size, _difference(sampler, READERS[name](path, config.trust))))
             if rows[-1][-1] > 1:
+                way = f"leave {name} out of --formats" if name in WRITERS else "use --precision float32"
                 raise InputError(
                     f"--formats {name}: what {path.name} draws differs from the original by up to {rows[-1][-1]} grey levels, "
-                    f"and at most one is allowed; nothing was written; leave {name} out of --formats"
+                    f"and at most one is allowed; nothing was written; {way}"
                 )
     print(f"\n  {'format':<13}{'file':<19}{'size':>9}  largest difference, in grey levels")
     for name, file, size, difference in rows:

@@ -11,6 +11,7 @@ from gan_lightning.commands.real_images import check_shape, data_of_the_run, ext
 from gan_lightning.commands.records import process_group
 from gan_lightning.commands.sampling import load_sampler
 from gan_lightning.errors import InputError
+from gan_lightning.inference import locate
 from gan_lightning.measure import make_extractor, reference
 from gan_lightning.metrics.evaluator import check_extractor, choose
 from gan_lightning.metrics.functional import nearest
@@ -33,7 +34,7 @@ def walk(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
     if output.suffix != ".png":
         require_animation(output)
     with process_group(config.device) as device:
-        sampler = load_sampler(config, device)
+        sampler = load_sampler(config.checkpoint, config, device)
         classes = config["class"]
         labels = classes[0] if classes is not None and len(classes) == 1 else classes
         images = sampler.interpolate(
@@ -73,7 +74,7 @@ def _neighbours(
         device: of the extractor.
     """
     named = config.data is not None or config.real is not None
-    config.data = make_data(groups, None if named else data_of_the_run(Path(config.checkpoint), config.trust))
+    config.data = make_data(groups, None if named else data_of_the_run(locate(config.checkpoint), config.trust))
     channels, height, width = images.shape[1:]
     real = real_images(config, (channels, height, width), needed=True)
     assert real is not None

@@ -43,7 +43,7 @@ class Task:
 def search(config: Namespace) -> None:
     """Find the latent, draw the picture, and print how far the image is from the target."""
     with process_group(config.device) as device:
-        sampler = load_sampler(config, device)
+        sampler = load_sampler(config.checkpoint, config, device)
         channels, height, width = sampler.generator.image_shape
         task = _task(config, (channels, height, width))
         effort = {"restarts": config.restarts, "steps": config.steps, "seed": config.seed}

@@ -20,7 +20,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from gan_lightning.commands.playing import COLUMNS, Pick, Player, Settings, a_and_b, command
 from gan_lightning.commands.records import process_group
-from gan_lightning.commands.sampling import load_sampler
+from gan_lightning.commands.sampling import facts, load_sampler
 from gan_lightning.errors import InputError
 from gan_lightning.pictures import enlarged, grid, write_animation, write_png
 
@@ -37,7 +37,7 @@ def serve(config: Namespace, listener: socket.socket) -> None:
         listener: a socket that listens where the page shall be.
     """
     with process_group(config.device) as device:
-        player = Player(load_sampler(config, device))
+        player = Player(load_sampler(config.checkpoint, config, device))
     app = gradio.mount_gradio_app(
         FastAPI(openapi_url=None),
         layout(player, config),
@@ -67,14 +67,11 @@ def address(listener: socket.socket) -> str:
 
 def layout(player: Player, config: Namespace) -> gradio.Blocks:
     """The page: settings on the left, the grid in the middle, two picked pictures and the walk between them on the right."""
-    generator, origin = player.sampler.generator, player.sampler.origin
+    generator = player.sampler.generator
     classes = [EVERY_CLASS, *map(str, range(generator.num_classes))] if generator.conditional else [EVERY_CLASS]
-    facts = [type(generator).__name__]
-    facts += [] if origin["global_step"] is None else [f"step {origin['global_step']:,}"]
-    facts += [] if origin["weights"] is None else [f"{origin['weights']} weights"]
 
     with gradio.Blocks(title=f"Playground: {config.checkpoint}", fill_width=True, delete_cache=(3600, SECONDS_KEPT)) as page:
-        gradio.Markdown(f"### Playground\n`{config.checkpoint}`: {', '.join(facts)}")
+        gradio.Markdown(f"### Playground\n`{config.checkpoint}`: {', '.join(facts(player.sampler))}")
         shown = gradio.State()  # the Settings of the grid that is seen
         clicks = gradio.State(())  # every Pick so far
         with gradio.Row():

@@ -16,6 +16,7 @@ from gan_lightning.errors import InputError, one_line
 from gan_lightning.measure import RealImages, choose_real
 from gan_lightning.metrics.evaluator import is_first_process, on_first_process
 from gan_lightning.metrics.features import size_text
+from gan_lightning.pretrained import CONFIG, read_config
 
 
 def make_data(groups: Sequence[Sequence[str]], default: Any = None) -> ImageDataModule | None:
@@ -36,24 +37,42 @@ def make_data(groups: Sequence[Sequence[str]], default: Any = None) -> ImageData
 
 
 def data_of_the_run(checkpoint: Path, trust: Collection[str]) -> Any:
-    """The settings of the data that the run of a checkpoint was trained on, by the config.yaml of its folder; None without one.
+    """The settings of the data that a generator was trained on; None if they are not known.
+
+    Of a checkpoint they are in the config.yaml of its run, of an exported folder in its config.json.
 
     Args:
-        checkpoint: ``checkpoints/last.ckpt`` of a run.
+        checkpoint: ``checkpoints/last.ckpt`` of a run, or an exported folder.
         trust: top-level modules of one's own that the settings may name.
 
     Raises:
-        InputError: the config.yaml is damaged, or names what is not trusted.
+        InputError: the config.yaml or config.json is damaged, or names what is not trusted.
     """
-    own = checkpoint.parent.parent / "config.yaml"
-    if not (checkpoint.is_file() and own.is_file()):
+    own = checkpoint / CONFIG
+    if own.is_file():
+        settings = _exported_data(checkpoint)
+    else:
+        own = checkpoint.parent.parent / "config.yaml"
+        if not (checkpoint.is_file() and own.is_file()):
+            return None
+        try:
+            settings = yaml.safe_load(own.read_text(encoding="utf-8"))["data"]
+        except (yaml.YAMLError, RecursionError, ValueError, OSError, KeyError, TypeError) as error:
+            raise InputError(f"{own}: does not say what the run was trained on ({one_line(error)}); use --data") from error
+    if settings is None:
         return None
-    try:
-        settings = yaml.safe_load(own.read_text(encoding="utf-8"))["data"]
-    except (yaml.YAMLError, RecursionError, ValueError, OSError, KeyError, TypeError) as error:
-        raise InputError(f"{own}: does not say what the run was trained on ({one_line(error)}); use --data") from error
+    if not isinstance(settings.get("class_path") if isinstance(settings, dict) else settings, str):
+        raise InputError(f"{own}: names no class of the data that the run was trained on; use --data")
     check_imports(own, {"data": settings}, trust)
     return settings
+
+
+def _exported_data(folder: Path) -> Any:
+    """The data of an exported folder's recipe without ``root``, a folder of the machine where the run was."""
+    settings = (read_config(folder)["recipe"] or {}).get("data")
+    if not isinstance(settings, dict) or not isinstance(settings.get("init_args"), dict):
+        return settings
+    return {**settings, "init_args": {name: value for name, value in settings["init_args"].items() if name != "root"}}
 
 
 def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) -> RealImages | None:

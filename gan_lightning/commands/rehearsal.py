@@ -13,16 +13,15 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from gan_lightning.callbacks import Schedules, TrainingLog
-from gan_lightning.callbacks.progress_bar import total_steps
 from gan_lightning.commands.cost import now, peak_bytes
 from gan_lightning.commands.fitting import fit
 from gan_lightning.data import ImageDataModule
 from gan_lightning.gan import GAN
-from gan_lightning.trainer import make_trainer
+from gan_lightning.trainer import make_trainer, total_steps
 
 WARM_UP = 3  # steps before the clock starts
 STEPS = 16  # that are timed: a multiple of how often penalties are usually applied
-SECONDS = 20.0  # after which no further step is begun; a quarter of them are for the warm-up
+SECONDS = 20.0  # for so many; no step is begun after that, and a quarter of them are for the warm-up
 QUIET: dict[str, Any] = {
     "logger": False,
     "enable_checkpointing": False,
@@ -73,7 +72,10 @@ class Cost:
 
 
 class Stopwatch(Callback):
-    """Times :data:`STEPS` steps after :data:`WARM_UP`, fewer where :data:`SECONDS` are over, and then ends the run.
+    """Times steps after :data:`WARM_UP` of them, and then ends the run.
+
+    Args:
+        steps: how many to time.
 
     Attributes:
         cost: what it found.
@@ -81,7 +83,8 @@ class Stopwatch(Callback):
 
     cost: Cost
 
-    def __init__(self) -> None:
+    def __init__(self, steps: int) -> None:
+        self._steps, self._seconds = steps, SECONDS * steps / STEPS
         self._started = self._begun = 0.0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -92,17 +95,17 @@ class Stopwatch(Callback):
         self.cost.epoch_steps = int(trainer.num_training_batches)
         self.cost.step_images = trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
         trainer.fit_loop.max_epochs = -1  # a run of two steps makes more here
-        trainer.fit_loop.epoch_loop.max_steps = -1
+        trainer.fit_loop.epoch_loop.max_steps = max(self.cost.total or 0, WARM_UP + self._steps)
         self._started = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         cost, step = self.cost, trainer.global_step
-        seconds = SECONDS if cost.warm_up else SECONDS / 4
+        seconds = self._seconds if cost.warm_up else self._seconds / 4
         late = trainer.strategy.reduce_boolean_decision(time.perf_counter() - self._started > seconds, all=False)
         if not cost.warm_up:
             if step == WARM_UP or late:
                 cost.warm_up, self._begun = step, now()
-        elif step == cost.warm_up + STEPS or late:
+        elif step == cost.warm_up + self._steps or late:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -113,14 +116,25 @@ class Stopwatch(Callback):
         self.cost.optimizer_bytes = sum(leaf.nbytes for leaf in kept if isinstance(leaf, Tensor))
 
 
-def rehearse(model: GAN, data: ImageDataModule, schedules: Schedules, arguments: dict[str, Any]) -> Cost:
+def rehearse(
+    model: GAN, data: ImageDataModule, schedules: Schedules, arguments: dict[str, Any], steps: int | None = None
+) -> Cost:
     """Train a few steps as the Trainer's ``arguments`` say, in a folder that is removed again.
+
+    A run that only a time ends is possible here, whatever its schedules: ``cost.total`` is None then.
+
+    Args:
+        model: what is trained.
+        data: the images.
+        schedules: of the run.
+        arguments: of Lightning's Trainer.
+        steps: how many are timed; :data:`STEPS` by default.
 
     Raises:
         InputError: training would be refused, or its first steps diverge.
     """
-    stopwatch = Stopwatch()
-    callbacks = {"callbacks": [schedules, TrainingLog(), stopwatch]}
+    stopwatch = Stopwatch(steps or STEPS)
+    callbacks = {"callbacks": [stopwatch, schedules, TrainingLog()]}  # the stopwatch sets a length for the schedules
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(Path(folder), **arguments | QUIET | callbacks)
         fit(trainer, model, data)

@@ -19,6 +19,7 @@ from gan_lightning.checkpoint import fingerprint, remove_parts, write_aside
 from gan_lightning.commands.records import process_group, write_record
 from gan_lightning.errors import InputError
 from gan_lightning.inference import Sampler
+from gan_lightning.metrics.evaluator import is_first_process
 from gan_lightning.pictures import grid, write_png
 
 DESCRIPTION = "sample.json"
@@ -26,15 +27,32 @@ DESCRIPTION = "sample.json"
 DIGITS = 6  # of a file's name; 50,000 images are usual
 
 
-def load_sampler(config: Namespace, device: torch.device) -> Sampler:
-    """The generator that the flags name."""
-    return inference.load(config.checkpoint, raw=config.raw, device=device, trust=config.trust)
+def load_sampler(name: str, config: Namespace, device: str | torch.device = "cpu") -> Sampler:
+    """Load the generator that a flag names; print which one it is, unless the name is its path.
+
+    Args:
+        name: as :func:`gan_lightning.inference.load` takes it.
+        config: the flags, of which ``raw`` and ``trust`` are used.
+        device: where to put it.
+    """
+    sampler = inference.load(name, raw=config.raw, device=device, trust=config.trust)
+    found = Path(sampler.origin["checkpoint"])
+    if found != Path(name) and is_first_process():
+        print(f"  {name}: {', '.join(facts(sampler))}, from {found}", flush=True)
+    return sampler
+
+
+def facts(sampler: Sampler) -> list[str]:
+    """Name the class of a generator and, as far as they are known, its step and which of its weights these are."""
+    step, weights = sampler.origin["global_step"], sampler.origin["weights"]
+    named = [] if step is None else [f"step {step:,}"]
+    return [type(sampler.generator).__name__, *named, *([] if weights is None else [f"{weights} weights"])]
 
 
 def draw(config: Namespace) -> None:
     """Draw what the flags ask for, write it, and say where it is."""
     with process_group(config.device) as device:
-        sampler = load_sampler(config, device)
+        sampler = load_sampler(config.checkpoint, config, device)
         labels = _labels(sampler, config)
         writers = {".png": _write_grid, ".npz": _write_array}
         try:

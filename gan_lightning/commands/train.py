@@ -50,9 +50,10 @@ from gan_lightning.commands.trust import check_imports, trusted_modules
 from gan_lightning.data import Digits, ImageDataModule
 from gan_lightning.errors import Diverged, InputError, one_line
 from gan_lightning.gan import ADAM, GAN
+from gan_lightning.lookup import bundled
 from gan_lightning.networks.base import load_weights
 from gan_lightning.randomness import derived_seed
-from gan_lightning.trainer import LoggerName, as_list, keep_copy, last_checkpoint, make_trainer, run_folder
+from gan_lightning.trainer import LoggerName, as_list, keep_copy, last_checkpoint, make_trainer, run_folder, total_steps
 
 DEFAULT_RECIPE = "dcgan_mnist"
 LINKED = {
@@ -63,8 +64,10 @@ LINKED = {
     "model.discriminator.num_classes": "data.num_classes",
 }
 """What follows another setting -> that setting."""
-LENGTH = {"max_epochs", "max_steps", "max_time", "roll_back"}
-"""Settings that a resumed run often has others of, and that change nothing of what it does until then."""
+RECORDED = {"run_length": "max_steps, max_epochs and the data"}
+"""What only ``config.yaml`` says, and no run reads -> what it follows."""
+LENGTH = {"max_epochs", "max_steps", "max_time", "roll_back", *RECORDED}
+"""Settings that a resumed run often has others of; if schedules follow them, ``Schedules`` reports it."""
 Seed = restricted_number_type("Seed", int, [(">=", 0), ("<=", 2**32 - 1)])
 
 
@@ -91,6 +94,11 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--init_from", type=str | None, help="begin with the weights of a checkpoint, and nothing else of it")
     parser.add_argument("--dry_run", action="store_true", help="say what would be done, and how long it takes; then end")
     parser.add_argument("--trust", default="", help="modules of one's own, a,b, that the config.yaml of a checkpoint may name")
+    parser.add_argument(
+        "--run_length",
+        type=int | None,
+        help="a record in config.yaml: generator updates of the whole run, over which schedules without steps run",
+    )
     parser.add_class_arguments(Trainer, "trainer", skip={"logger", "default_root_dir"}, instantiate=False)
     parser.add_argument("--trainer.logger", type=LoggerName | list[LoggerName] | bool, default="tensorboard", help="what logs")
     parser.add_argument("--trainer.default_root_dir", default=".", help="runs lie in lightning_logs/version_N below it")
@@ -130,7 +138,7 @@ def train(args: Sequence[str]) -> None:
     parser = make_parser()
     config, resume_from, folder = settings(parser, args)
     if config.dry_run:
-        return dry_run(*_make(parser, config, resume_from))
+        return dry_run(*make_objects(parser, config, resume_from))
     root = Path(config.trainer.default_root_dir).expanduser() / "lightning_logs"
     with run_folder(root, folder) as folder:
         ways = "a smaller learning rate, a penalty, or --roll_back true, which goes back once with other random numbers"
@@ -150,7 +158,7 @@ def train(args: Sequence[str]) -> None:
                     print(f"\n{error}\nGoing back to step {step:,}, once, with seed {config.seed_everything}", flush=True)
 
 
-def _make(parser: ArgumentParser, config: Namespace, resume_from: Path | None) -> tuple[Namespace, int]:
+def make_objects(parser: ArgumentParser, config: Namespace, resume_from: Path | None = None) -> tuple[Namespace, int]:
     """The objects that the settings describe, and how many steps they have behind them; a misfit is said before all else."""
     seed_everything(config.seed_everything, verbose=False)
     objects = instantiate(parser, config)
@@ -167,7 +175,7 @@ def _make(parser: ArgumentParser, config: Namespace, resume_from: Path | None) -
 
 def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, folder: Path) -> None:
     """Train into ``folder`` as the settings say."""
-    objects, begun_at = _make(parser, config, resume_from)
+    objects, begun_at = make_objects(parser, config, resume_from)
     data: ImageDataModule = objects.data
     model: GAN = objects.model
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
@@ -205,7 +213,7 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
     """The settings, the checkpoint to resume from, and the folder to go on in (None is a new one)."""
     short = [action.dest.removeprefix("trainer.") for action in parser._actions if action.dest.startswith("trainer.")]
     groups = arrange(args, "trainer", short)
-    for name, source in LINKED.items():
+    for name, source in (LINKED | RECORDED).items():
         if given(groups, name) is not None:
             raise InputError(f"--{name}: follows {source} and is not set by hand")
     ckpt_path, weights = given(groups, "ckpt_path"), given(groups, "init_from")
@@ -223,6 +231,11 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
             raise InputError(f"{own}: no such file, so it is not known how {used} was trained; name its recipe by --config")
         groups = [["--config", recipe], *groups]
     config = parse(parser, groups, "trainer")
+    for flag in ("ckpt_path", "init_from"):
+        if config[flag] in bundled() and not Path(config[flag]).exists():
+            raise InputError(
+                f"--{flag} {config[flag]}: a bundled generator has no discriminator; give a checkpoint of train.py"
+            )
     penalties = config.model.penalty
     one_argument = next((group[0] for group in groups if group[0].startswith("--model.penalty.")), None)
     if one_argument and isinstance(penalties, list) and len(penalties) > 1 and given(groups, "model.penalty") is None:
@@ -271,6 +284,7 @@ def _begin(parser: ArgumentParser, config: Namespace, trainer: Trainer, folder: 
             shutil.copyfile(resume_from, aside)
     content = config.clone()
     content.ckpt_path = None
+    content.run_length = total_steps(trainer)
     content.pop("config", None)
     for said_anew in ("trust", "dry_run"):
         content.pop(said_anew)

@@ -12,29 +12,43 @@ from gan_lightning.networks.layers import (
     LabelEmbedding,
     LabelledSequential,
     batch_norm,
+    initialise_he,
 )
 
 SIZES = {28: (7, 2), 8: (4, 1), 16: (4, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}
-"""Image size -> (size of the smallest feature map, how often it is doubled)."""
+"""Image size -> (size of the generator's smallest feature map, number of doublings from there)."""
+HALVINGS = {8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 128: 5}
+"""Image size -> halvings of the discriminator."""
+HIDDEN = {16: 256, 28: 256}
+"""Image size -> default units of the discriminator's dense layer, at sizes where no window of its last map reaches across."""
+SLOPE = 0.2
+"""Negative slope of the discriminator's LeakyReLU."""
 
 
-def _scales(image_shape: tuple[int, int, int], width: int) -> tuple[int, int]:
+def _check(image_shape: tuple[int, int, int], width: int, hidden: int | None) -> int:
+    """Return the side of the images.
+
+    Raises:
+        InputError: the images are not square or of another size, or a width is out of range.
+    """
     _, height, across = image_shape
     if height != across or height not in SIZES:
         raise InputError(f"DCGAN makes square images of {', '.join(map(str, sorted(SIZES)))} pixels, not {height} x {across}")
     if width < 1:
-        raise InputError(f"width is {width}: it must be at least 1")
-    return SIZES[height]
+        raise InputError(f"width is {width}: use at least 1")
+    if hidden is not None and hidden < 0:
+        raise InputError(f"hidden is {hidden}: use a number of units, or 0 for no hidden layer")
+    return height
 
 
 def _initialise(network: nn.Module) -> None:
-    """Radford et al. 2016, section 4: weights from normal(0, 0.02); batch norm's scales likewise, but about 1."""
+    """Initialise as Radford et al. 2016, section 4: weights from normal(0, 0.02); batch norm's scales likewise, around 1."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(module.weight, 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d) and module.affine:
+        elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and module.affine:
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)
         elif isinstance(module, ConditionalBatchNorm):
@@ -49,6 +63,7 @@ class DCGANGenerator(Generator):
         num_classes: how many classes the data has.
         latent_dim: the dimension of the latent.
         width: channels at half the full size, doubled at each smaller scale.
+        hidden: units of a dense layer between the latent and the smallest map; 0 is none, as in the paper.
         conditioning: ``concatenation`` of an embedding of the label to z, or class-conditional ``batch_norm``.
     """
 
@@ -58,14 +73,23 @@ class DCGANGenerator(Generator):
         num_classes: int = 0,
         latent_dim: int = 100,
         width: int = 64,
+        hidden: int = 0,
         conditioning: GeneratorConditioning | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, latent_dim, conditioning)
-        base, doublings = _scales(image_shape, width)
+        base, doublings = SIZES[_check(image_shape, width, hidden)]
         self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
         inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
         channels = width * 2 ** (doublings - 1)
-        layers: list[nn.Module] = [
+        layers: list[nn.Module] = []
+        if hidden:
+            layers += [
+                nn.Linear(inputs, hidden, bias=False),
+                batch_norm(hidden, 1, num_classes, conditioning),
+                nn.ReLU(inplace=True),
+            ]
+            inputs = hidden
+        layers += [
             nn.Linear(inputs, channels * base * base, bias=False),
             nn.Unflatten(1, (channels, base, base)),
             batch_norm(channels, 2, num_classes, conditioning),
@@ -91,12 +115,18 @@ class DCGANGenerator(Generator):
 
 
 class DCGANDiscriminator(Discriminator):
-    """Image -> halved by strided convolutions down to 4x4 (7x7 for 28 pixels) -> logit.
+    """Image -> halved by strided convolutions, even sizes by 4x4 and odd ones by 3x3 kernels -> logit.
+
+    28 pixels become 14, 7 and 4, and a dense layer follows. Without it the logit would be a sum of functions of 18x18 windows,
+    to which a digit's top and bottom are unrelated. Without batch norm, weights start with He's initialisation (He et al.
+    2015, equation 14): Radford's normal(0, 0.02) would leave the images a hundredth of the gradient.
 
     Args:
         image_shape: (C, H, W), square, 28 pixels or a power of two from 8 to 128.
         num_classes: how many classes the data has.
         width: channels at half the full size, doubled at each smaller scale.
+        hidden: units of a dense layer between the last map and what ends it; 0 is none, as in the paper. By default 256 at 16
+            and 28 pixels, and none at the other sizes, whose windows reach across the image.
         batch_norm: batch norm after each convolution but the first, as in the paper. Penalties on gradients, and weight
             clipping, do without.
         conditioning: what ends it: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
@@ -107,28 +137,35 @@ class DCGANDiscriminator(Discriminator):
         image_shape: tuple[int, int, int],
         num_classes: int = 0,
         width: int = 64,
+        hidden: int | None = None,
         batch_norm: bool = True,
         conditioning: DiscriminatorConditioning | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, conditioning)
-        base, halvings = _scales(image_shape, width)
+        size = _check(image_shape, width, hidden)
+        hidden = HIDDEN.get(size, 0) if hidden is None else hidden
         self.samples_are_independent = not batch_norm
-        layers: list[nn.Module] = [
-            nn.Conv2d(image_shape[0], width, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2, inplace=True),
-        ]
-        channels = width
-        for _ in range(halvings - 1):
-            layers += [
-                nn.Conv2d(channels, channels * 2, 4, stride=2, padding=1, bias=not batch_norm),
-                *([nn.BatchNorm2d(channels * 2)] if batch_norm else []),
-                nn.LeakyReLU(0.2, inplace=True),
-            ]
-            channels *= 2
-        self.layers = nn.Sequential(*layers, nn.Flatten())
-        self.head = HEADS[conditioning](channels * base * base, num_classes)
-        _initialise(self)
+        layers: list[nn.Module] = []
+        inputs, channels = image_shape[0], width
+        for number in range(HALVINGS[size]):
+            normalised = batch_norm and number > 0
+            layers.append(nn.Conv2d(inputs, channels, 3 if size % 2 else 4, stride=2, padding=1, bias=not normalised))
+            if normalised:
+                layers.append(nn.BatchNorm2d(channels))
+            layers.append(nn.LeakyReLU(SLOPE, inplace=True))
+            inputs, channels, size = channels, 2 * channels, (size + 1) // 2
+        layers.append(nn.Flatten())
+        features = inputs * size * size
+        if hidden:
+            layers += [nn.Linear(features, hidden), nn.LeakyReLU(SLOPE, inplace=True)]
+            features = hidden
+        self.layers = nn.Sequential(*layers)
+        self.head = HEADS[conditioning](features, num_classes)
+        if batch_norm:
+            _initialise(self)
+        else:
+            initialise_he(self, SLOPE)
 
     def features(self, images: Tensor) -> Tensor:
-        features: Tensor = self.layers(images)  # (B, channels * base * base)
+        features: Tensor = self.layers(images)  # (B, F)
         return features

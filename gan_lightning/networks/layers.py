@@ -171,6 +171,18 @@ HEADS: dict[DiscriminatorConditioning | None, type[LogitHead]] = {
 # The rest
 
 
+def initialise_he(network: nn.Module, negative_slope: float) -> None:
+    """Draw the weights of convolutions and dense layers from normal(0, 2 / ((1 + slope^2) fan_in)), and set biases to 0.
+
+    Layers with LeakyReLU of this slope then keep the mean square of their features (He et al. 2015, equation 15).
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, negative_slope)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 def _given(labels: Tensor | None) -> Tensor:
     if labels is None:
         raise ValueError("a conditional network needs labels, and got None")

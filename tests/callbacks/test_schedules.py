@@ -74,6 +74,21 @@ def test_learning_rates_fall_together_to_zero_and_stay() -> None:
         assert moves == [True, True, True, False, False, False]
 
 
+@pytest.mark.parametrize("length", [{"max_steps": 6}, {"max_steps": 6, "max_epochs": 9}, {"max_steps": -1, "max_epochs": 3}])
+def test_a_schedule_without_steps_ends_with_the_run(length: dict[str, int]) -> None:
+    """Whichever limit comes first; of 2 updates an epoch, after 3 of D each. Its next run may have another length."""
+    schedules = Schedules(learning_rate=CosineSchedule(end=0.2), beta2=LinearSchedule(4, 0.9, 0.98))
+    for times in (1, 2):
+        limits = {name: limit * times for name, limit in length.items() if limit > 0}
+        data = Digits(batch_size=239)  # 1,437 images: 2 times 3 batches
+        seen = run(two_scales(discriminator_steps=3), schedules, data=data, **{"max_steps": -1, **limits})
+        steps = 6 * times
+        factors = CosineSchedule(steps, end=0.2)
+        assert [rates[0] for rates in seen.rates] == pytest.approx([1e-3 * factors(i) for i in range(steps)], rel=1e-9)
+        assert seen.betas[-1][0][1] == seen.betas[4][0][1] == pytest.approx(0.98)  # steps of its own win
+        assert seen.betas[3][0][1] == pytest.approx(0.96)
+
+
 def test_learning_rates_warm_up() -> None:
     seen = run(two_scales(), Schedules(learning_rate=CosineSchedule(6, warmup=4)), 6)
     factors = [0.25, 0.5, 0.75, 1, 1, 0.5]
@@ -125,7 +140,7 @@ def test_a_penalty_of_factor_zero_is_none() -> None:
 def test_the_half_life_of_the_average() -> None:
     """Factors 0, 1/2 and 1 of a half-life of one batch: the average is the weights, then keeps 1/4 and 1/2 of itself."""
     schedules = Schedules(ema_halflife=LinearSchedule(2, 0.0, 1.0))
-    seen = run(two_scales(ema_halflife=64.0), schedules, 3, Digits(batch_size=64))
+    seen = run(two_scales(ema_halflife=64.0, ema_ramp=None), schedules, 3, Digits(batch_size=64))
     weights = [generator for generator, _ in seen.weights]
     assert same(seen.averages[0], weights[0])
     for step, kept in ((1, 1 / 4), (2, 1 / 2)):

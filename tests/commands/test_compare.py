@@ -4,19 +4,32 @@ import inspect
 import json
 from pathlib import Path
 
+import numpy
 import pytest
+import yaml
 from PIL import Image
 
 from gan_lightning import losses, regularizers
+from gan_lightning.checkpoint import load_gan
 from gan_lightning.commands import train
 from gan_lightning.commands.benchmark import main as benchmark_main
 from gan_lightning.commands.compare import main
 from gan_lightning.commands.comparison import LOSSES, PENALTIES, make_rows
+from gan_lightning.data import ImageFolder
 from gan_lightning.errors import Diverged
 from gan_lightning.losses import AdversarialLoss
 from gan_lightning.metrics import classifier
 from gan_lightning.regularizers import Penalty
+from gan_lightning.schedules import CosineSchedule
 from tests.helpers import fit, small_gan
+
+ANNEALED = """
+data: Digits
+model:
+  generator: {class_path: MLPGenerator, init_args: {hidden: [8]}}
+  discriminator: {class_path: MLPDiscriminator, init_args: {hidden: [8]}}
+schedules: {learning_rate: CosineSchedule}
+"""
 
 
 def test_recipes_beside_real_images(
@@ -68,6 +81,61 @@ def test_recipes_beside_real_images(
     monkeypatch.chdir(tmp_path)
     assert main([*args, "--max_time", "00:00:00:05"]) == 2  # which those figures would not be of
     assert "seed_0: was trained otherwise" in capsys.readouterr().err
+
+
+def test_a_time_becomes_the_updates_that_fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """So a schedule without steps ends within it, where the run does. Both are recorded, and timed once for all seeds."""
+    Path("mine.yaml").write_text(ANNEALED)
+    monkeypatch.setattr(classifier, "FEWEST_IMAGES_SEEN", 1)
+    args = ["--recipes", "mine.yaml", "--max_time", "00:00:00:01", "--num_images", "100", "--metrics", "fid"]
+    assert main([*args, "--accelerator", "cpu", "--seeds", "0,1"]) == 0
+    record = json.loads(Path("lightning_logs/compare/compare.json").read_text())
+    (steps,) = record["protocol"]["max_steps"].values()
+    assert record["protocol"]["max_time"] == "00:00:00:01"
+    assert capsys.readouterr().out.count("Timing 50 updates") == 1
+    runs = sorted(Path("lightning_logs/compare").rglob("last.ckpt"))
+    assert len(runs) == 2
+    for path in runs:
+        content = load_gan(path)
+        assert content["global_step"] == steps > 50
+        assert content["callbacks"]["Schedules"] == {"length": steps}
+        rates = [state["param_groups"][0]["lr"] for state in content["optimizer_states"]]
+        assert rates == pytest.approx([2e-4 * CosineSchedule(steps)(steps - 1)] * 2)  # of the last step
+        trained = json.loads((path.parents[3] / "trained.json").read_text())
+        assert (trained["budget"], trained["max_steps"]) == ({"max_time": "00:00:00:01"}, steps)
+        assert 0.2 < trained["values"]["seconds"] < 30
+    assert main([*args, "--accelerator", "cpu", "--seeds", "5"]) == 0  # not timed again
+    assert load_gan(next(Path("lightning_logs/compare").glob("*/seed_5/**/last.ckpt")))["global_step"] == steps
+
+
+def test_data_flags_reach_the_training_and_the_real_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A folder that a flag names. Of its test images there are fewer than samples: the real row is of those, and says so."""
+    monkeypatch.setattr(ImageFolder, "extractor", "tests.metrics.extractors.Tiny")
+    (tmp_path / "photos").mkdir()
+    for i in range(120):
+        noise = numpy.random.default_rng(i).integers(0, 256, (20, 20, 3), dtype=numpy.uint8)
+        Image.fromarray(noise).save(tmp_path / "photos" / f"{i}.png")
+    Path("mine.yaml").write_text("data: ImageFolder\nmodel:\n  generator: MLPGenerator\n  discriminator: MLPDiscriminator\n")
+    args = ["--recipes", "mine.yaml", "--max_steps", "2", "--num_images", "100", "--metrics", "fid,prdc,modes"]
+    data = ["--data.root=photos", "--data.image_size", "16", "--data.batch_size", "8"]
+    assert main([*args, *data, "--accelerator", "cpu"]) == 0
+    said = capsys.readouterr().out
+    (run,) = Path("lightning_logs/compare").rglob("config.yaml")
+    settings = yaml.safe_load(run.read_text())["data"]["init_args"]
+    assert (settings["root"], settings["image_size"], settings["batch_size"]) == ("photos", 16, 8)
+    record = json.loads(Path("lightning_logs/compare/compare.json").read_text())
+    assert record["protocol"]["data"] == [word for flag in data for word in flag.split()]
+    real, *others = record["metrics"].items()
+    ((name, (values,)), there_are) = real, len(ImageFolder("photos", image_size=16).images("test")[0])
+    assert name == "real test images"
+    assert 6 <= there_are < 100
+    assert f"tiny_fd_{there_are}" in values
+    assert all("tiny_fd_100" in values for _, (values,) in others)
+    (row,) = [line for line in said.splitlines() if line.startswith("| real test images")]
+    (header,) = [line for line in said.splitlines() if line.startswith("| | updates")]
+    assert row.count(f"({there_are})") == header.count("_100") == len(values)
 
 
 def test_another_extractor(capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,7 +223,8 @@ def test_any_loss_trains_with_any_penalty(loss: str, capsys: pytest.CaptureFixtu
         (["--recipes", "digit"], "--config digit: no such recipe"),
         (["--recipes", "digits,mlp_mnist"], "they are for several data sets"),
         (["--recipes", "digits", "--max_time", "soon", "--num_images", "100"], "the Trainer refuses its settings"),
-        (["--recipes", "digits", "--num_images", "361"], "--num_images 361: there are 360 real test images"),
+        (["--recipes", "digits", "--data.rot", "x"], "did you mean root?"),
+        (["--recipes", "digits", "--data.seed", "1"], "--data.seed: follows seed_everything"),
         (["--recipes", ","], "--recipes is empty"),
         (["--recipes", "digits", "--seeds", "one"], "--seeds one: give whole numbers"),
         (["--recipes", "digits", "--metrics", "is", "--num_images", "100"], "sorted by fid"),

@@ -184,6 +184,15 @@ def test_of_any_data_the_run_is_estimated(limit: list[str], tmp_path: Path, caps
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_time_that_cuts_schedules_off_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
+    cosine = ["--schedules.learning_rate", "CosineSchedule", "--max_steps", "1000000"]
+    for limits, noticed in (([], False), (["--max_time", "00:00:00:10"], True), (["--max_time", "99:00:00:00"], False)):
+        assert main([*DIGITS, *cosine, *limits]) == 0
+        report = sections(capsys.readouterr().out)
+        hints = re.findall(r"--max_steps (\d+)", " ".join(report.get("To think of", {}).values()))
+        assert hints == ([report["Time"]["the run"].split()[0].replace(",", "")] if noticed else [])
+
+
 def test_a_run_that_is_resumed_has_less_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*DIGITS[:-1], "--max_steps", "30", "--metrics.extractor", "none"]) == 0
     files = sorted(Path("lightning_logs").rglob("*"))

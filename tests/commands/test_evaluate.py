@@ -24,6 +24,7 @@ from gan_lightning.commands.evaluate import main
 from gan_lightning.commands.train import main as train_main
 from gan_lightning.data import Digits
 from gan_lightning.data.folder import first_image_shape, read_folder
+from gan_lightning.lookup import bundled
 from gan_lightning.measure import cache_folder
 from gan_lightning.metrics import classifier
 from gan_lightning.metrics.evaluator import collect
@@ -382,6 +383,41 @@ def test_a_folder_of_export_is_measured_as_its_checkpoint_is(trained: str) -> No
     assert "| training | 5 updates of the generator |" in card
     assert f"| digits_fd_20 | {one['metrics']['digits_fd_20']:.6g} |" in card
     assert "max_steps: 5\n" in card
+
+
+def test_a_bundled_generator_is_measured_against_what_it_was_trained_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """By its name alone; the record lies here, and not in the package."""
+    shipped = {name: sorted(folder.iterdir()) for name, folder in bundled().items()}
+    assert main(["digits", "--num_images", "1000"]) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[0].endswith(f", from {bundled()['digits']}")
+    found = json.loads(Path("digits_metrics.json").read_text())
+    assert (found["protocol"]["real"], found["protocol"]["num_real"]) == ("digits", 1437)
+    assert found["metrics"]["digits_score_1k"] > 2  # the classifier of this test is hardly trained
+    assert {name: sorted(folder.iterdir()) for name, folder in bundled().items()} == shipped
+
+
+def test_a_folder_of_export_knows_its_data(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """But for where it lay on another machine."""
+    assert train_main([*SMALL, "--max_steps", "1", "--data.root", str(Path("elsewhere").absolute())]) == 0
+    gan_lightning.load(LAST.replace("version_0", "version_1")).save_pretrained("exported")
+    settings = json.loads(Path("exported/config.json").read_text())
+    assert settings["recipe"]["data"]["init_args"]["root"] == "elsewhere"
+    assert record(["exported", "--num_images", "20"])["protocol"]["real"] == "digits"
+    odd: list[Any] = [5, [1, {}], {"init_args": {}}]
+    cases: list[tuple[Any, str]] = [
+        ({"class_path": "tests.helpers.TensorData"}, "exported/config.json: names tests.helpers.TensorData"),
+        ({"class_path": "gan_lightning.data.ImageFolder", "init_args": {"root": "photos"}}, "ImageFolder needs root"),
+        (None, "name real images by --data or --real"),
+        *((data, "exported/config.json: names no class of the data") for data in odd),
+        ({"class_path": 5, "init_args": {"root": "photos"}}, "exported/config.json: names no class of the data"),
+        ({"class_path": "Digits", "init_args": 5}, "--data"),
+    ]
+    for data, part in cases:
+        settings["recipe"]["data"] = data
+        Path("exported/config.json").write_text(json.dumps(settings))
+        assert part in refused(["exported", "--num_images", "20"], capsys)
+        assert record(["exported", "--num_images", "20", "--data", "Digits"])["metrics"]
 
 
 def test_a_reference_of_other_channels_is_refused(trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import gan_lightning
-from gan_lightning import Sampler
+from gan_lightning import Sampler, checkpoint
 from gan_lightning.commands import export, exporting, sample
 from gan_lightning.data import Digits
 from gan_lightning.gan import GAN
@@ -25,6 +26,7 @@ from gan_lightning.networks import (
     R3GANGenerator,
     ResNetGenerator,
 )
+from tests.commands.checkpoints import write_checkpoint
 from tests.helpers import fit
 
 PACKAGE = Path(gan_lightning.__file__).parent
@@ -87,6 +89,44 @@ def test_the_folder_is_a_checkpoint_for_other_commands(path: Path) -> None:
     for source, output in ((str(path), "a.npz"), ("exported", "b.npz")):
         assert sample.main([source, "--output", output, "--num_images", "20", "--class", "3,5", "--device", "cpu"]) == 0
     assert numpy.array_equal(numpy.load("a.npz")["images"], numpy.load("b.npz")["images"])
+
+
+def test_half_precision_without_a_picture(path: Path) -> None:
+    """Weights, config and model card alone, the weights in half the bytes, and the card says so."""
+    assert export.main([str(path), "--formats", "safetensors", "--output", "single"]) == 0
+    half = ["--precision", "float16", "--picture", "false"]
+    assert export.main([str(path), "--formats", "safetensors", "--output", "half", *half]) == 0
+    assert {file.name for file in Path("half").iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert "(samples.png)" in Path("single/README.md").read_text()
+    assert "(samples.png)" not in (card := Path("half/README.md").read_text())
+    assert "stored as float16" in card
+    small, large = (
+        sum(value.nbytes for value in load_file(f"{name}/model.safetensors").values()) for name in ("half", "single")
+    )
+    assert 0.5 <= small / large < 0.51  # batch norm's counts are whole numbers
+    one, other = (gan_lightning.load(name).sample(64).int() for name in ("half", "single"))
+    assert 0 < (one - other).abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("first", "factor", "part"),
+    [
+        (True, 1e6, "layers.0.weight has a value of"),  # above 65,504 float16 has only infinity
+        (False, 1e3, "use --precision float32"),  # pictures of black and white, where tanh turns rounding into grey levels
+    ],
+)
+def test_weights_that_half_precision_cannot_hold_are_refused(
+    first: bool, factor: float, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_checkpoint(tmp_path / "large.ckpt")
+    content = checkpoint.load(path)
+    layers = [name for name in content["state_dict"] if name.startswith("ema.layers.") and name.endswith(".weight")]
+    content["state_dict"][layers[0 if first else -1]] *= factor
+    checkpoint.save(content, path)
+    assert export.main([str(path), "--formats", "safetensors", "--precision", "float16", "--output", "half"]) == 2
+    assert part in capsys.readouterr().err
+    assert not Path("half").exists()
+    assert export.main([str(path), "--formats", "safetensors", "--output", "single"]) == 0
 
 
 def varied(generator: Generator) -> Generator:

@@ -28,6 +28,8 @@ COMMANDS = {
     "playground": "--port",
 }
 """All but train, each with one of its flags: they are read without torch."""
+BY_NAME = {"evaluate": "", "sample": "", "interpolate": "", "invert": "b.npz", "export": "", "playground": ""}
+"""The commands that take the name of a generator, each with what else it needs."""
 PROGRAM = """
 import runpy, sys
 sys.argv = sys.argv[1:]
@@ -78,6 +80,10 @@ def test_help(command: str, flag: str) -> None:
         ("evaluate", ". --real a --data MNIST --data.root b", "--real a and --data MNIST: give one of them"),
         ("evaluate", "nowhere.ckpt", "nowhere.ckpt: no such file or folder"),
         ("evaluate", ". --trust a.b", "--trust a.b: give the names of top-level modules"),
+        *(
+            (command, f"digit {file}", "digit: no such file or folder; did you mean digits?")
+            for command, file in BY_NAME.items()
+        ),
         ("sample", "", "checkpoint is missing: name it"),
         ("sample", "nowhere.ckpt", "nowhere.ckpt: no such file"),
         ("sample", ". --num_images 0", "--num_images 0: give at least 1"),

@@ -1,5 +1,6 @@
 """The train command, as users type it."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -14,8 +15,9 @@ import yaml
 import gan_lightning
 from gan_lightning import checkpoint
 from gan_lightning.commands.train import main
+from gan_lightning.schedules import CosineSchedule
 from tests.faults.runs import LAST, finish, start, wait_for
-from tests.helpers import write_mnist
+from tests.helpers import interrupted, write_mnist
 
 SMALL = [
     *("--config", "digits", "--accelerator", "cpu", "--enable_progress_bar", "false", "--enable_model_summary", "false"),
@@ -175,6 +177,73 @@ def test_last_goes_on_in_the_same_folder() -> None:
     assert Path("lightning_logs/version_0/images/step_00000030.png").is_file()
 
 
+COSINE = ["--schedules.learning_rate", "CosineSchedule", "--schedules.learning_rate.end", "0.25"]
+
+
+def annealed_over(run: str | Path) -> int:
+    """The length of a run with the schedule :data:`COSINE`, of which its settings, its checkpoint and its last step agree."""
+    settings, content = config(run), checkpoint.load_gan(Path(run) / "checkpoints" / "last.ckpt")
+    assert settings["schedules"]["learning_rate"]["init_args"]["steps"] is None  # type: ignore[index]
+    length = content["callbacks"]["Schedules"]["length"]
+    assert settings["run_length"] == length
+    for state in content["optimizer_states"]:
+        group = state["param_groups"][0]
+        assert group["lr"] / group["initial_lr"] == pytest.approx(CosineSchedule(length, end=0.25)(steps(run) - 1))
+    return int(length)
+
+
+def other_lengths(capsys: pytest.CaptureFixture[str]) -> list[list[int]]:
+    """The numbers in each line that reports another length of the schedules."""
+    lines = [line for line in capsys.readouterr().out.splitlines() if "instead of" in line]
+    return [[int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", line)] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("limits", "length"),
+    [(["--max_steps", "20"], 20), (["--max_steps", "-1", "--max_epochs", "1"], 22), (["--max_time", "01:00:00:00"], 20)],
+)
+def test_schedules_without_steps_end_with_the_run(limits: list[str], length: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """After --max_steps or epochs x batches, also where a time might end it sooner. What repeats it may be longer."""
+    assert main([*SMALL, *COSINE, "--max_steps", "20", *limits]) == 0
+    assert annealed_over("lightning_logs/version_0") == steps("lightning_logs/version_0") == length
+    assert main(["--config", "lightning_logs/version_0/config.yaml", "--max_steps", "25", "--max_epochs", "-1"]) == 0
+    assert annealed_over("lightning_logs/version_1") == steps("lightning_logs/version_1") == 25
+    assert other_lengths(capsys) == []
+
+
+def test_a_run_that_is_resumed_with_another_length_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one line: from which update on, the new length, the old one. Nothing is said where it is the same, or is not used."""
+    run = Path("lightning_logs/version_0")
+    interrupted([*SMALL, *COSINE, "--max_steps", "1200"], 6, monkeypatch)
+    assert (steps(run), annealed_over(run)) == (6, 1200)
+    interrupted(["--ckpt_path", "last"], 8, monkeypatch)
+    assert other_lengths(capsys) == []
+    assert main(["--ckpt_path", "last", "--max_steps", "12"]) == 0
+    assert (steps(run), annealed_over(run)) == (12, 12)
+    assert other_lengths(capsys) == [[8, 12, 1200]]
+    assert main(["--ckpt_path", str(run / "checkpoints" / "last.ckpt"), "--max_epochs", "1", "--max_steps", "-1"]) == 0
+    assert (steps("lightning_logs/version_1"), annealed_over("lightning_logs/version_1")) == (22, 22)
+    assert other_lengths(capsys) == [[12, 22, 12]]
+    assert main(["--ckpt_path", "last", "--max_epochs", "2", "--schedules.learning_rate.steps", "50"]) == 0
+    assert other_lengths(capsys) == []
+
+
+def test_a_time_alone_is_no_length_of_schedules(capsys: pytest.CaptureFixture[str]) -> None:
+    """But it is one of a run without such a schedule; the dry run says how many updates would fit."""
+    time_alone = ["--max_time", "00:00:00:01", "--max_epochs", "-1"]
+    line = refused([*SMALL, *COSINE, *time_alone], capsys)
+    assert "schedules.learning_rate" in line
+    assert "--max_steps" in line
+    assert "--dry_run" in line
+    line = refused([*SMALL, *COSINE, *time_alone, "--dry_run"], capsys)
+    (fit,) = re.findall(r"--max_steps (\d+)$", line)
+    assert int(fit) > 10
+    for one_that_fits in (["--max_steps", "3"], ["--schedules.learning_rate.steps", "3"]):
+        assert main([*SMALL, *COSINE, *time_alone, *one_that_fits]) == 0
+
+
 def test_last_is_the_newest_run() -> None:
     for n in (5, 9):
         assert main([*SMALL, "--max_steps", str(n)]) == 0
@@ -270,6 +339,8 @@ def test_two_processes_train_alike() -> None:
         (["--ckpt_path", "last"], ["--ckpt_path last", "no run in"]),
         (["--ckpt_path", "nowhere.ckpt"], ["nowhere.ckpt: no such file"]),
         (["--config", "digits", "--init_from", "nowhere.ckpt"], ["nowhere.ckpt: no such file"]),
+        (["--config", "digits", "--init_from", "digits"], ["--init_from digits", "has no discriminator"]),
+        (["--ckpt_path", "digits"], ["--ckpt_path digits", "has no discriminator"]),
         (["digits"], ["'digits' is no flag"]),
         (["--config", "digits", "--max_steps", "3", ""], ["'' is no flag"]),
         (["--data.batch_size", "null"], ["--data.batch_size: null is no value of it"]),
@@ -303,8 +374,8 @@ def test_two_processes_train_alike() -> None:
         ),
         (["--config", "r3gan_mnist_slim", "--model.penalty.gamma", "1"], ["--model.penalty.gamma", "2 penalties", "list anew"]),
         (
-            ["--config", "mlp_mnist", "--schedules.penalty", "LinearSchedule"],
-            ["needs steps", "--schedules.penalty.steps VALUE"],
+            ["--config", "mlp_mnist", "--schedules.penalty", "LinearSchedule", "--schedules.penalty.steps", "0"],
+            ["steps is 0", "at least 1"],
         ),
         (["--config", "mlp_mnist", "--model.augmentation", "DifAugment"], ["did you mean DiffAugment?"]),
         (["--config", "mlp_mnist", "--model.discriminator.dropout", "1"], ["dropout is 1", "below 1"]),
@@ -313,6 +384,7 @@ def test_two_processes_train_alike() -> None:
         (["--model.generator", "MLPDiscriminator"], ["--model.generator"]),
         (["--model.generator", "os.system"], ["--model.generator: os.system runs commands or writes files"]),
         (["--data.seed", "1"], ["--data.seed: follows seed_everything"]),
+        (["--run_length", "5"], ["--run_length: follows max_steps"]),
         (["--model.generator.num_classes", "3"], ["follows data.num_classes"]),
         (["--config", "digits", "--default_root_dir", "/dev/null/x"], ["/dev/null/x", "cannot be made", "--default_root_dir"]),
         (["--config", "mlp_mnist", "--model.generator.conditioning", "batch_norm"], ["give both one, or neither"]),

@@ -1,0 +1,43 @@
+"""From the name of a generator to its file or folder: a path, or a trained generator that ships with this package."""
+
+import os
+import re
+from pathlib import Path
+
+from gan_lightning.errors import InputError, nearest
+
+REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+"""A name on the Hugging Face Hub: owner/name."""
+
+
+def bundled() -> dict[str, Path]:
+    """The trained generators that ship with this package: name -> folder."""
+    return {config.parent.name: config.parent for config in sorted(Path(__file__).parent.glob("generators/*/config.json"))}
+
+
+def expected() -> str:
+    """All that can name a generator, for help texts and errors."""
+    others = "a checkpoint of train.py, a folder of export.py, owner/name on the Hub"
+    return f"{others}, or a bundled generator: {', '.join(bundled())}"
+
+
+def find(name: str | os.PathLike[str]) -> Path | None:
+    """Find what a name means on this machine: an existing path wins over a bundled generator.
+
+    Args:
+        name: a path, the name of a bundled generator, or ``owner/name`` on the Hugging Face Hub, which is not asked here.
+
+    Returns:
+        the path; None if only the Hub may know the name.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    path, text, shipped = Path(name), os.fspath(name), bundled()
+    if path.exists():
+        return path
+    if text in shipped:
+        return shipped[text]
+    if REPOSITORY.fullmatch(text) and path.suffix != ".ckpt" and not path.parent.exists():
+        return None
+    raise InputError(f"{text}: no such file or folder{nearest(text, shipped)} (give {expected()})")
