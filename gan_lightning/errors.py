@@ -1,8 +1,12 @@
-"""What a user can mend: one exception, which every command prints as one line and answers with exit code 2."""
+"""Errors that a user can fix: every command prints an InputError as one line and ends with exit code 2."""
 
 import difflib
+import errno
 from collections.abc import Collection
 from pathlib import Path
+
+USER_ERRNOS = (errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""Errors of the system about a name or a disk, which are no bug of this project."""
 
 
 class InputError(ValueError):

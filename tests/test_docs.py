@@ -15,14 +15,14 @@ from typing import Any
 
 import nbformat
 import pytest
+from gan_lightning.commands.arguments import arrange, config_path, given, parse
+from gan_lightning.commands.measuring_flags import data_flags
+from gan_lightning.commands.real_images import make_data
 from nbclient import NotebookClient
 
 import gan_lightning
 from gan_lightning import checkpoint
 from gan_lightning.commands import rehearsal, train
-from gan_lightning.commands.arguments import arrange, config_path, given, parse
-from gan_lightning.commands.measuring_flags import data_flags
-from gan_lightning.commands.real_images import make_data
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

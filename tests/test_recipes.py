@@ -11,11 +11,11 @@ import numpy
 import pytest
 import torch
 import yaml
+from gan_lightning.commands.arguments import recipes
 from PIL import Image
 
 import gan_lightning
 from gan_lightning import checkpoint
-from gan_lightning.commands.arguments import recipes
 from gan_lightning.commands.train import main
 from tests.helpers import assert_same_state, await_next_second, curves, interrupted, write_cifar10, write_mnist
 

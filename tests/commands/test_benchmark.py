@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from gan_lightning.commands.arguments import instantiate
 
 from gan_lightning.commands import train
-from gan_lightning.commands.arguments import instantiate
 from gan_lightning.commands.benchmark import main
 from gan_lightning.commands.benchmark_loops import bare_loop, require_comparable, tutorial_loop
 from gan_lightning.commands.benchmark_training import Parts, flags, table

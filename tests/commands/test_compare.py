@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy
 import pytest
 import yaml
+from gan_lightning.commands.comparison import LOSSES, PENALTIES, make_rows
 from PIL import Image
 
 from gan_lightning import losses, regularizers
@@ -14,7 +15,6 @@ from gan_lightning.checkpoint import load_gan
 from gan_lightning.commands import train
 from gan_lightning.commands.benchmark import main as benchmark_main
 from gan_lightning.commands.compare import main
-from gan_lightning.commands.comparison import LOSSES, PENALTIES, make_rows
 from gan_lightning.data import ImageFolder
 from gan_lightning.errors import Diverged
 from gan_lightning.losses import AdversarialLoss

@@ -10,14 +10,14 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from gan_lightning.commands.data_report import plain
+from gan_lightning.commands.dry_run import duration
+from gan_lightning.commands.rehearsal import Cost, rehearse
 from PIL import Image
 from torch import Tensor
 
 from gan_lightning.callbacks import Schedules
 from gan_lightning.commands import rehearsal
-from gan_lightning.commands.data_report import plain
-from gan_lightning.commands.dry_run import duration
-from gan_lightning.commands.rehearsal import Cost, rehearse
 from gan_lightning.commands.train import main
 from gan_lightning.data import Digits
 from gan_lightning.losses import NonSaturatingLoss

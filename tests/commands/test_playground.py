@@ -17,13 +17,13 @@ from urllib.parse import urlparse
 import numpy
 import pytest
 import torch
+from gan_lightning.commands.playing import FRAMES, NUM_IMAGES, Pick, Player, Settings, a_and_b, command
 from jsonargparse import Namespace
 from PIL import Image, ImageSequence
 
 import gan_lightning
 from gan_lightning.commands import sample
 from gan_lightning.commands.playground import PORTS, listen, main
-from gan_lightning.commands.playing import FRAMES, NUM_IMAGES, Pick, Player, Settings, a_and_b, command
 from gan_lightning.data import Digits
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from gan_lightning import data
-from gan_lightning.commands import compute_reference, evaluate
 from gan_lightning.commands.arguments import arrange
 from gan_lightning.commands.measuring_flags import DATA_SETS, data_flags, parse_flags
 from gan_lightning.commands.real_images import make_data
+
+from gan_lightning import data
+from gan_lightning.commands import compute_reference, evaluate
 from gan_lightning.data import Digits
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from gan_lightning.commands.arguments import recipes
+from gan_lightning.commands.trust import MOST_VALUES
 
 from gan_lightning import checkpoint
 from gan_lightning.commands import evaluate, train
-from gan_lightning.commands.arguments import recipes
 from gan_lightning.commands.train import make_parser, settings
-from gan_lightning.commands.trust import MOST_VALUES
 from gan_lightning.errors import InputError
 from tests.commands.test_train import SMALL
 

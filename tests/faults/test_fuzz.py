@@ -14,13 +14,13 @@ import hypothesis
 import numpy
 import pytest
 import torch
+from gan_lightning.commands.arguments import instantiate, recipes
 from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 import gan_lightning
-from gan_lightning.commands.arguments import instantiate, recipes
 from gan_lightning.commands.train import make_parser, settings
 from gan_lightning.data import ImageFolder
 from gan_lightning.errors import InputError

@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from gan_lightning.commands.arguments import instantiate, parse
-from gan_lightning.commands.measuring_flags import data_flags
-from gan_lightning.commands.trust import check_imports
+from gan_lightning.commands.common.arguments import instantiate, parse
+from gan_lightning.commands.common.measuring_flags import data_flags
+from gan_lightning.commands.common.trust import check_imports
 from gan_lightning.data import ImageDataModule
 from gan_lightning.data.folder import count_other_sizes, first_image_shape, read_folder
 from gan_lightning.errors import InputError, one_line

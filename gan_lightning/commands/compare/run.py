@@ -1,4 +1,4 @@
-"""What ``compare`` does once its flags are read: rows, each trained and measured, in a table, a record and a picture."""
+"""Train and measure rows, and write them as a table, a record and a picture."""
 
 import hashlib
 import json
@@ -14,9 +14,12 @@ from jsonargparse import Namespace
 
 from gan_lightning import inference
 from gan_lightning.checkpoint import load_gan, write_aside
-from gan_lightning.commands import train
-from gan_lightning.commands.records import process_group, versions, write_record
-from gan_lightning.commands.rehearsal import rehearse
+from gan_lightning.commands.common.devices import find_device
+from gan_lightning.commands.common.records import versions, write_record
+from gan_lightning.commands.train.rehearsal import rehearse
+from gan_lightning.commands.train.run import train
+from gan_lightning.commands.train.settings import make_objects, settings
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import Diverged, InputError
 from gan_lightning.measure import RealImages, make_extractor, reference
@@ -75,24 +78,23 @@ def compare_runs(config: Namespace) -> None:
     """Train and measure what is not there yet, write table, record and picture."""
     names, seeds, output = config.recipes, config.seeds, Path(config.output)
     data = _data(names, config.vary, config.data)
-    with process_group(config.device) as device:
-        ruler = Ruler(data, config.extractor or data.extractor, config.metrics, config.num_images, device)
-        test = ruler.test.images
-        real: dict[str, Sample] = {
-            REAL: lambda indices: test[indices % len(test)],
-            "one test image, repeated": lambda indices: test[:1].expand(len(indices), -1, -1, -1),
-        }
-        results = {name: [ruler.measure(sample, len(test) if name == REAL else None)] for name, sample in real.items()}
-        pictures = {name: sample(torch.arange(SHOWN)) for name, sample in real.items()}
-        updates: dict[str, int] = {}
-        for row in make_rows(names, config.vary):
-            folders = [output / _folder(row.name) / f"seed_{seed}" for seed in seeds]
-            runs = [_run(row, seed, config, ruler, folder) for seed, folder in zip(seeds, folders, strict=True)]
-            results[row.name] = [run["values"] for run in runs]
-            updates[row.name] = runs[0]["max_steps"]
-            drawn = (folder / run["checkpoint"] for run, folder in zip(runs, folders, strict=True) if _is_whole(run))
-            if path := next(drawn, None):
-                pictures[row.name] = ruler.sample(path, seeds[0])(torch.arange(SHOWN)).cpu()
+    ruler = Ruler(data, config.extractor or data.extractor, config.metrics, config.num_images, find_device(config.accelerator))
+    test = ruler.test.images
+    real: dict[str, Sample] = {
+        REAL: lambda indices: test[indices % len(test)],
+        "one test image, repeated": lambda indices: test[:1].expand(len(indices), -1, -1, -1),
+    }
+    results = {name: [ruler.measure(sample, len(test) if name == REAL else None)] for name, sample in real.items()}
+    pictures = {name: sample(torch.arange(SHOWN)) for name, sample in real.items()}
+    updates: dict[str, int] = {}
+    for row in make_rows(names, config.vary):
+        folders = [output / _folder(row.name) / f"seed_{seed}" for seed in seeds]
+        runs = [_run(row, seed, config, ruler, folder) for seed, folder in zip(seeds, folders, strict=True)]
+        results[row.name] = [run["values"] for run in runs]
+        updates[row.name] = runs[0]["max_steps"]
+        drawn = (folder / run["checkpoint"] for run, folder in zip(runs, folders, strict=True) if _is_whole(run))
+        if path := next(drawn, None):
+            pictures[row.name] = ruler.sample(path, seeds[0])(torch.arange(SHOWN)).cpu()
     order = sorted(results, key=lambda name: (name != REAL, _mean_and_deviation(results[name], ruler.distance)[0]))
     results = {name: results[name] for name in order}
     described = {"recipes": names, "vary": config.vary, "seeds": seeds, "data": config.data}
@@ -262,8 +264,8 @@ def _request(row: Row, config: Namespace) -> dict[str, Any]:
         **row.flags,
     }
     words = [*(word for flag, value in flags.items() for word in (f"--{flag}", value)), *config.data]
-    parser = train.make_parser()
-    resolved = parser.dump(train.settings(parser, words)[0], skip_unset=False)
+    parser = Verb.train.make_parser()
+    resolved = parser.dump(settings(parser, words)[0], skip_unset=False)
     budget = {"max_steps": str(config.max_steps)} if config.max_steps else {"max_time": config.max_time}
     return {"flags": words, "budget": budget, "training_sha256": hashlib.sha256(resolved.encode()).hexdigest()}
 
@@ -291,7 +293,7 @@ def _train(row: Row, seed: int, request: dict[str, Any], folder: Path) -> dict[s
         steps = int(budget["max_steps"]) if "max_steps" in budget else _steps_that_fit(row, request, folder.parent)
         print(f"Training {row.name}, seed {seed}, for {steps:,} updates", flush=True)
         begun = time.perf_counter()
-        train.train([*words, "--max_steps", str(steps), "--default_root_dir", str(folder)])
+        train([*words, "--max_steps", str(steps), "--default_root_dir", str(folder)])
     except Diverged:
         values = {"seconds": round(time.perf_counter() - begun, 1), "diverged": True}
         return {"checkpoint": None, "max_steps": steps, "values": values}
@@ -315,9 +317,9 @@ def _steps_that_fit(row: Row, request: dict[str, Any], folder: Path) -> int:
     if path.is_file() and not _difference(record := json.loads(path.read_text(encoding="utf-8")), request):
         return int(record["max_steps"])
     print(f"Timing {TIMED} updates of {row.name}", flush=True)
-    parser = train.make_parser()
+    parser = Verb.train.make_parser()
     words = [*request["flags"], "--max_steps", "-1", "--max_time", request["budget"]["max_time"]]
-    objects, _ = train.make_objects(parser, train.settings(parser, words)[0])
+    objects, _ = make_objects(parser, settings(parser, words)[0])
     arguments = objects.trainer.as_dict()
     del arguments["default_root_dir"]
     cost = rehearse(objects.model, objects.data, objects.schedules, arguments, TIMED)
@@ -337,8 +339,8 @@ def _data(names: Sequence[str], vary: str, flags: Sequence[str]) -> ImageDataMod
     Raises:
         InputError: they are for several, or one has penalties of its own where those are varied.
     """
-    parser = train.make_parser()
-    configs = [train.settings(parser, ["--config", name, *flags])[0] for name in names]
+    parser = Verb.train.make_parser()
+    configs = [settings(parser, ["--config", name, *flags])[0] for name in names]
     if len({config.data.class_path for config in configs}) != 1:
         raise InputError(f"--recipes {','.join(names)}: they are for several data sets; name some of one")
     for name, config in zip(names, configs, strict=True):

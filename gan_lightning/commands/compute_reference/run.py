@@ -1,12 +1,13 @@
-"""What ``compute_reference`` does once its flags are read."""
+"""Compute the statistics of real images."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import Namespace
 
-from gan_lightning.commands.real_images import extractor_name, folder_shape, make_data, real_images
-from gan_lightning.commands.records import process_group, versions
+from gan_lightning.commands.common.devices import process_group
+from gan_lightning.commands.common.real_images import extractor_name, folder_shape, make_data, real_images
+from gan_lightning.commands.common.records import versions
 from gan_lightning.errors import InputError
 from gan_lightning.measure import cache_folder, make_extractor, reference
 from gan_lightning.metrics.evaluator import is_first_process
@@ -22,11 +23,11 @@ def compute(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
     """
     config.data = make_data(groups)
     shape = config.data.image_shape if config.real is None else folder_shape(config.real, config.image_size)
-    with process_group(config.device) as device:
+    with process_group(config.accelerator) as device:
         first = is_first_process()
         real = real_images(config, shape, needed=True)
         assert real is not None
-        extractor = make_extractor(extractor_name(config), config.data, config.weights, device, progress=first)
+        extractor = make_extractor(extractor_name(config), config.data, config.inception_weights, device, progress=first)
         statistics, about = reference(real, extractor, config.features, config.batch_size, first)
         if statistics is None:
             return

@@ -1,4 +1,4 @@
-"""What ``evaluate`` does once its flags are read: one set of images, measured against real ones."""
+"""Measure one set of images against real ones."""
 
 import functools
 import time
@@ -13,9 +13,11 @@ from jsonargparse import Namespace
 from torch import distributed
 
 from gan_lightning.checkpoint import fingerprint
-from gan_lightning.commands.arguments import require_writable
-from gan_lightning.commands.measuring_flags import is_image_folder
-from gan_lightning.commands.real_images import (
+from gan_lightning.commands.common.devices import process_group
+from gan_lightning.commands.common.generators import load_sampler
+from gan_lightning.commands.common.measuring_flags import is_image_folder
+from gan_lightning.commands.common.outputs import require_writable
+from gan_lightning.commands.common.real_images import (
     check_shape,
     data_of_the_run,
     extractor_name,
@@ -24,8 +26,7 @@ from gan_lightning.commands.real_images import (
     real_images,
     resized,
 )
-from gan_lightning.commands.records import process_group, versions, write_record
-from gan_lightning.commands.sampling import load_sampler
+from gan_lightning.commands.common.records import versions, write_record
 from gan_lightning.data import ImageDataModule
 from gan_lightning.data.folder import read_folder
 from gan_lightning.errors import InputError
@@ -76,7 +77,7 @@ def measure(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
     if config.output is None and (output := _output(config)) is not None:
         require_writable(output)
     config.data = _data(config, groups)
-    with process_group(config.device) as device:
+    with process_group(config.accelerator) as device:
         record = _measure(config, device)
         if record is not None:
             print_table(record)
@@ -99,7 +100,7 @@ def _measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
             check_shape(real, config.source, source.image_shape)
         num_real = npz[0].count if npz else None if real is None else len(real.images)
         check_request(metrics, source.num_images, num_real, real_features=npz is None)
-        extractor = make_extractor(extractor_name(config), config.data, config.weights, device, progress=first)
+        extractor = make_extractor(extractor_name(config), config.data, config.inception_weights, device, progress=first)
         num_features = check_extractor(extractor, metrics, source.image_shape)
         if npz:
             _check_reference(config.reference, *npz, extractor, source.image_shape, num_features)

@@ -1,4 +1,4 @@
-"""What ``export`` does once its flags are read: a folder of files, each loaded again and compared with the original."""
+"""Export a generator into a folder of files; each is loaded again and compared with the original."""
 
 import warnings
 from collections.abc import Callable, Collection
@@ -11,7 +11,7 @@ from torch.export import Dim, ExportedProgram
 
 from gan_lightning import inference
 from gan_lightning.checkpoint import folder_aside
-from gan_lightning.commands.sampling import load_sampler
+from gan_lightning.commands.common.generators import load_sampler
 from gan_lightning.errors import InputError
 from gan_lightning.images import to_uint8
 from gan_lightning.inference import Sampler
@@ -34,10 +34,11 @@ def export_generator(config: Namespace) -> None:
         InputError: a file draws other pictures; nothing is left of the folder then.
     """
     sampler = load_sampler(config.checkpoint, config)
+    picture = not config.no_picture
     rows = []
     with folder_aside(config.output) as folder:
-        sampler.write(folder, config.precision, config.picture)
-        sampler.generate_model_card(config.formats, config.precision, config.picture).save(folder / "README.md")
+        sampler.write(folder, config.precision, picture)
+        sampler.generate_model_card(config.formats, config.precision, picture).save(folder / "README.md")
         for name in config.formats:
             path = folder / FILES[name]
             if name in WRITERS:

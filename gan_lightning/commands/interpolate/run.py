@@ -1,4 +1,4 @@
-"""What ``interpolate`` does once its flags are read: a walk through the latents, and its nearest training images."""
+"""Draw a walk through the latents, and the nearest training images of its pictures."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,9 +7,9 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
-from gan_lightning.commands.real_images import check_shape, data_of_the_run, extractor_name, make_data, real_images
-from gan_lightning.commands.records import process_group
-from gan_lightning.commands.sampling import load_sampler
+from gan_lightning.commands.common.devices import find_device
+from gan_lightning.commands.common.generators import load_sampler
+from gan_lightning.commands.common.real_images import check_shape, data_of_the_run, extractor_name, make_data, real_images
 from gan_lightning.errors import InputError
 from gan_lightning.inference import locate
 from gan_lightning.measure import make_extractor, reference
@@ -18,13 +18,13 @@ from gan_lightning.metrics.functional import nearest
 from gan_lightning.pictures import grid, require_animation, write_animation, write_png
 
 COMPARED = 8
-"""Pictures of a walk that are shown beside their neighbours, about so many."""
+"""Number of pictures of a walk that are shown next to their neighbours, approximately."""
 USUAL = 1000
-"""Training images whose own nearest neighbours are looked for, at most."""
+"""Largest number of training images whose own nearest neighbours give the usual distance."""
 
 
 def walk(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
-    """Draw the walk, write it, and say where it is.
+    """Draw the walk, write it, and print where it is.
 
     Args:
         config: the flags; ``data`` becomes the data set itself.
@@ -33,23 +33,23 @@ def walk(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
     output = Path(config.output)
     if output.suffix != ".png":
         require_animation(output)
-    with process_group(config.device) as device:
-        sampler = load_sampler(config.checkpoint, config, device)
-        classes = config["class"]
-        labels = classes[0] if classes is not None and len(classes) == 1 else classes
-        images = sampler.interpolate(
-            config.seeds, labels, config.frames, config.closed, config.truncation, config.batch_size
-        )  # (legs * frames, C, H, W), and one more where the walk is open
-        legs = len(images) // config.frames if config.closed else (len(images) - 1) // config.frames
-        if config.neighbours:
-            shown = _some(legs, config.frames, config.closed)
-            picture = _neighbours(config, groups, images[shown], shown / config.frames, device)
-            write_png(picture, output)
-        elif output.suffix == ".png":
-            steps = torch.arange(legs).unsqueeze(1) * config.frames + torch.arange(config.frames + 1)  # both ends in each row
-            write_png(grid(images[steps.flatten() % len(images)], config.frames + 1), output)
-        else:
-            write_animation(images, output)
+    device = find_device(config.accelerator)
+    sampler = load_sampler(config.checkpoint, config, device)
+    classes = config["class"]
+    labels = classes[0] if classes is not None and len(classes) == 1 else classes
+    images = sampler.interpolate(
+        config.seeds, labels, config.frames, config.closed, config.truncation, config.batch_size
+    )  # (legs * frames, C, H, W), and one more where the walk is open
+    legs = len(images) // config.frames if config.closed else (len(images) - 1) // config.frames
+    if config.neighbours:
+        shown = _some(legs, config.frames, config.closed)
+        picture = _neighbours(config, groups, images[shown], shown / config.frames, device)
+        write_png(picture, output)
+    elif output.suffix == ".png":
+        steps = torch.arange(legs).unsqueeze(1) * config.frames + torch.arange(config.frames + 1)  # both ends in each row
+        write_png(grid(images[steps.flatten() % len(images)], config.frames + 1), output)
+    else:
+        write_animation(images, output)
     print(f"  {legs} {'leg' if legs == 1 else 'legs'} of {config.frames} pictures: {output}")
 
 
@@ -79,7 +79,7 @@ def _neighbours(
     real = real_images(config, (channels, height, width), needed=True)
     assert real is not None
     check_shape(real, config.checkpoint, images.shape[1:])
-    extractor = make_extractor(extractor_name(config, "imagenet"), config.data, config.weights, device)
+    extractor = make_extractor(extractor_name(config, "imagenet"), config.data, config.inception_weights, device)
     check_extractor(extractor, (), (channels, height, width))
     statistics, about = reference(real, extractor, True, config.batch_size)
     assert statistics is not None

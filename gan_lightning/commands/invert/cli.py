@@ -5,61 +5,51 @@ python scripts/invert.py last.ckpt digit.png --hole 6,6,12,12 --output inpainted
 python scripts/invert.py last.ckpt digit.png --super_resolution 4 --output super_resolution.png
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from gan_lightning.commands.arguments import add_device, arrange, require_new, run_command
-from gan_lightning.commands.drawing_flags import add_checkpoint, parse_drawing, whole_numbers
+from gan_lightning.commands.common.arguments import arrange
+from gan_lightning.commands.common.flags import add_accelerator, add_checkpoint, add_seed, parse_drawing
+from gan_lightning.commands.common.numbers import AtLeastTwo, whole_numbers
+from gan_lightning.commands.common.outputs import require_new
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.errors import InputError
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code is 0, or 2 for bad input."""
-    sys.path.append(str(Path.cwd()))  # networks of one's own are named by module and class
-    return run_command("invert", lambda: invert(list(sys.argv[1:] if args is None else args)))
-
-
-def make_parser() -> ArgumentParser:
-    """All that can be said on the command line."""
-    parser = ArgumentParser(
-        prog="invert",
-        description="Find the latent whose image comes nearest to a given one.",
-        exit_on_error=False,
-        allow_abbrev=False,
-    )
+def add_flags(parser: ArgumentParser) -> None:
+    """Add all flags of the command."""
     add_checkpoint(parser)
-    add_device(parser)
-    parser.add_argument("image", type=str, help="a file; it is brought to the generator's size where it has another")
+    add_accelerator(parser)
+    parser.add_argument("image", type=str, help="an image file; another size is resized to the generator's")
     parser.add_argument(
-        "--output", type=str, default="inverted.png", help="a .png: the target, what is known of it, the result"
+        "--output", type=str, default="inverted.png", help="a .png: the target, the known part of it, the result"
     )
-    parser.add_argument("--mask", type=str | None, help="an image that is white where the target is not known")
-    parser.add_argument("--hole", type=str | None, help="TOP,LEFT,HEIGHT,WIDTH, in pixels, where the target is not known")
+    parser.add_argument("--mask", type=str | None, help="an image that is white where the target is unknown")
+    parser.add_argument("--hole", type=str | None, help="TOP,LEFT,HEIGHT,WIDTH, in pixels, where the target is unknown")
     parser.add_argument(
-        "--super_resolution", type=int | None, help="the target is so many times smaller than the generator's images"
+        "--super_resolution", type=AtLeastTwo | None, help="the target is this many times smaller than the generator's images"
     )
-    parser.add_argument("--class", type=int | None, help="of the image; by default a conditional generator tries all")
-    parser.add_argument("--steps", type=int, default=300, help="updates of each latent")
-    parser.add_argument("--restarts", type=int, default=32, help="latents to start from, of which the best one counts")
-    parser.add_argument("--seed", type=int, default=0, help="of the latents to start from")
-    parser.add_argument("--save_latent", type=str | None, help="an .npz for the latent, and the label where there is one")
-    return parser
+    parser.add_argument("--class", type=NonNegativeInt | None, help="class of the image; by default all are tried")
+    parser.add_argument("--steps", type=PositiveInt, default=300, help="updates of each latent")
+    parser.add_argument("--restarts", type=PositiveInt, default=32, help="latents to start from; the best result counts")
+    add_seed(parser)
+    parser.add_argument("--save_latent", type=str | None, help="an .npz for the latent, and the label if there is one")
 
 
-def invert(args: Sequence[str]) -> None:
-    """Refuse flags that cannot be right; then import torch, and search."""
+def run(args: Sequence[str]) -> None:
+    """Refuse flags that cannot be right; then import torch and search."""
     config = _settings(arrange(args))
-    from gan_lightning.commands.inverting import search
+    from gan_lightning.commands.invert.run import search
 
     search(config)
 
 
 def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
-    """The flags: ``hole`` as a list of numbers."""
-    config = parse_drawing(make_parser(), groups)
+    """Read the flags: ``hole`` as a list of numbers."""
+    config = parse_drawing(Verb.invert.make_parser(), groups)
     for name in ("image", "mask"):
         if config[name] is not None and not Path(config[name]).is_file():
             raise InputError(f"{config[name]}: no such file; name an image")

@@ -1,4 +1,4 @@
-"""What ``invert`` does once its flags are read: the latent of an image, and the picture of target, input and result."""
+"""Find the latent of an image, and draw target, input and result."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from gan_lightning.checkpoint import write_aside
-from gan_lightning.commands.records import process_group
-from gan_lightning.commands.sampling import load_sampler
+from gan_lightning.commands.common.devices import find_device
+from gan_lightning.commands.common.generators import load_sampler
 from gan_lightning.data.folder import file_shape, read_file
 from gan_lightning.errors import InputError
 from gan_lightning.images import to_float, to_uint8
@@ -42,12 +42,11 @@ class Task:
 
 def search(config: Namespace) -> None:
     """Find the latent, draw the picture, and print how far the image is from the target."""
-    with process_group(config.device) as device:
-        sampler = load_sampler(config.checkpoint, config, device)
-        channels, height, width = sampler.generator.image_shape
-        task = _task(config, (channels, height, width))
-        effort = {"restarts": config.restarts, "steps": config.steps, "seed": config.seed}
-        found = invert(sampler, task.target, task.known, task.downscale, config["class"], **effort, progress=True)
+    sampler = load_sampler(config.checkpoint, config, find_device(config.accelerator))
+    channels, height, width = sampler.generator.image_shape
+    task = _task(config, (channels, height, width))
+    effort = {"restarts": config.restarts, "steps": config.steps, "seed": config.seed}
+    found = invert(sampler, task.target, task.known, task.downscale, config["class"], **effort, progress=True)
     picture, columns = _picture(task, to_uint8(found.image))
     write_png(picture, Path(config.output))
     if config.save_latent is not None:

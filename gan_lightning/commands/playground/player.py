@@ -1,4 +1,4 @@
-"""What a page to play on asks of a generator: a grid of samples, a picked one, a walk between two."""
+"""Draw for the page: a grid of samples, a picked one, a walk between two."""
 
 import shlex
 import threading
@@ -91,6 +91,6 @@ def command(settings: Settings, config: Namespace) -> str:
     words += [] if settings.label is None else ["--class", settings.label]
     words += [] if settings.truncation is None else ["--truncation", f"{settings.truncation:g}"]
     words += ["--raw"] if config.raw else []
-    words += [] if config.device == "auto" else ["--device", config.device]
+    words += [] if config.accelerator == "auto" else ["--accelerator", config.accelerator]
     words += ["--trust", ",".join(config.trust)] if config.trust else []
     return shlex.join(map(str, words))

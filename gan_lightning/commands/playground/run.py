@@ -1,4 +1,4 @@
-"""The page to play on that ``playground`` opens, by Gradio: what stands where, and what follows a click."""
+"""The page, by Gradio: its layout, and the answers to clicks."""
 
 import ipaddress
 import signal
@@ -18,9 +18,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from gan_lightning.commands.playing import COLUMNS, Pick, Player, Settings, a_and_b, command
-from gan_lightning.commands.records import process_group
-from gan_lightning.commands.sampling import facts, load_sampler
+from gan_lightning.commands.common.devices import find_device
+from gan_lightning.commands.common.generators import facts, load_sampler
+from gan_lightning.commands.playground.player import COLUMNS, Pick, Player, Settings, a_and_b, command
 from gan_lightning.errors import InputError
 from gan_lightning.pictures import enlarged, grid, write_animation, write_png
 
@@ -36,8 +36,7 @@ def serve(config: Namespace, listener: socket.socket) -> None:
         config: the flags.
         listener: a socket that listens where the page shall be.
     """
-    with process_group(config.device) as device:
-        player = Player(load_sampler(config.checkpoint, config, device))
+    player = Player(load_sampler(config.checkpoint, config, find_device(config.accelerator)))
     app = gradio.mount_gradio_app(
         FastAPI(openapi_url=None),
         layout(player, config),
@@ -109,7 +108,7 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
             if seed is None:  # while another is typed
                 return gradio.skip()
             asked = Settings(seed, label - 1 if label else None, round(truncation, 2) if truncate else None)
-            with told():
+            with as_gradio_error():
                 images = player.grid(asked)
             path = new_file(f"samples_seed_{seed}.png")
             write_png(grid(images, COLUMNS), path, durable=False)
@@ -117,7 +116,7 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
 
         def pick(shown: Settings, clicks: tuple[Pick, ...], event: gradio.SelectData) -> Any:
             clicks = (*clicks, Pick(shown, event.index))
-            with told():
+            with as_gradio_error():
                 images = shown_as(player.pictures(a_and_b(clicks)))
             captions = [f"**{name}**: {one}" for name, one in zip("AB", a_and_b(clicks), strict=False)]
             slots = [part for slot in zip(images, captions, strict=True) for part in slot]
@@ -125,7 +124,7 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
             return [clicks, *slots, gradio.Button(interactive=len(clicks) > 1), None, gradio.DownloadButton(interactive=False)]
 
         def go(clicks: tuple[Pick, ...]) -> Any:
-            with told():
+            with as_gradio_error():
                 images = player.walk(*a_and_b(clicks))
             path = new_file("walk.gif")
             write_animation(images, path)
@@ -177,8 +176,8 @@ def new_file(name: str) -> Path:
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Within the block, what a visitor can mend is told on the page, and leaves no traceback here."""
+def as_gradio_error() -> Iterator[None]:
+    """Show an InputError within the block on the page, without a traceback here."""
     try:
         yield
     except InputError as error:

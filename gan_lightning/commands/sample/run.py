@@ -1,4 +1,4 @@
-"""What ``sample`` does once its flags are read: images, drawn and written batch by batch."""
+"""Draw images and write them batch by batch."""
 
 import json
 import math
@@ -14,55 +14,33 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from gan_lightning import inference
 from gan_lightning.checkpoint import fingerprint, remove_parts, write_aside
-from gan_lightning.commands.records import process_group, write_record
+from gan_lightning.commands.common.devices import find_device
+from gan_lightning.commands.common.generators import load_sampler
+from gan_lightning.commands.common.records import write_record
 from gan_lightning.errors import InputError
+from gan_lightning.images import class_columns
 from gan_lightning.inference import Sampler
-from gan_lightning.metrics.evaluator import is_first_process
 from gan_lightning.pictures import grid, write_png
 
 DESCRIPTION = "sample.json"
-"""In a folder of samples, what they were drawn with, so that a folder that is not complete can be gone on with."""
+"""File in a folder of samples that describes how they are drawn, so that an interrupted folder can be resumed."""
 DIGITS = 6  # of a file's name; 50,000 images are usual
 
 
-def load_sampler(name: str, config: Namespace, device: str | torch.device = "cpu") -> Sampler:
-    """Load the generator that a flag names; print which one it is, unless the name is its path.
-
-    Args:
-        name: as :func:`gan_lightning.inference.load` takes it.
-        config: the flags, of which ``raw`` and ``trust`` are used.
-        device: where to put it.
-    """
-    sampler = inference.load(name, raw=config.raw, device=device, trust=config.trust)
-    found = Path(sampler.origin["checkpoint"])
-    if found != Path(name) and is_first_process():
-        print(f"  {name}: {', '.join(facts(sampler))}, from {found}", flush=True)
-    return sampler
-
-
-def facts(sampler: Sampler) -> list[str]:
-    """Name the class of a generator and, as far as they are known, its step and which of its weights these are."""
-    step, weights = sampler.origin["global_step"], sampler.origin["weights"]
-    named = [] if step is None else [f"step {step:,}"]
-    return [type(sampler.generator).__name__, *named, *([] if weights is None else [f"{weights} weights"])]
-
-
 def draw(config: Namespace) -> None:
-    """Draw what the flags ask for, write it, and say where it is."""
-    with process_group(config.device) as device:
-        sampler = load_sampler(config.checkpoint, config, device)
-        labels = _labels(sampler, config)
-        writers = {".png": _write_grid, ".npz": _write_array}
-        try:
-            writers.get(Path(config.output).suffix, _write_folder)(config, sampler, labels)
-        except OSError as error:
-            raise InputError(f"--output {config.output}: cannot be written ({error.strerror})") from error
+    """Draw the images, write them, and print where they are."""
+    sampler = load_sampler(config.checkpoint, config, find_device(config.accelerator))
+    labels = _labels(sampler, config)
+    writers = {".png": _write_grid, ".npz": _write_array}
+    try:
+        writers.get(Path(config.output).suffix, _write_folder)(config, sampler, labels)
+    except OSError as error:
+        raise InputError(f"--output {config.output}: cannot be written ({error.strerror})") from error
 
 
 def _labels(sampler: Sampler, config: Namespace) -> Tensor | None:
-    """The label of every image, int64 (num_images,); None for an unconditional generator."""
+    """Choose the label of every image, int64 (num_images,); None for an unconditional generator."""
     if config["class"] is None:
         return sampler.labels(config.num_images)
     classes = sampler.labels(len(config["class"]), config["class"])
@@ -72,7 +50,7 @@ def _labels(sampler: Sampler, config: Namespace) -> Tensor | None:
 def _batches(
     config: Namespace, sampler: Sampler, labels: Tensor | None, there: Collection[int] = ()
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """The numbers and the images uint8 (B, C, H, W), batch by batch, but for batches that are there, under a progress bar."""
+    """Yield numbers and images uint8 (B, C, H, W) of the batches that are not ``there`` yet, with a progress bar."""
     with tqdm(total=config.num_images, desc="Drawing", unit=" images", delay=1) as bar:
         for indices in torch.split(torch.arange(config.num_images), config.batch_size):
             numbers = indices.tolist()
@@ -84,13 +62,14 @@ def _batches(
 
 def _write_grid(config: Namespace, sampler: Sampler, labels: Tensor | None) -> None:
     images = torch.cat([images for _, images in _batches(config, sampler, labels)])
-    columns = config.columns or math.ceil(math.sqrt(len(images)))
+    classes = 0 if labels is None else sampler.generator.num_classes if config["class"] is None else len(config["class"])
+    columns = config.columns or class_columns(classes) or math.ceil(math.sqrt(len(images)))
     write_png(grid(images, columns), Path(config.output))
     print(f"  {len(images):,} images in a grid: {config.output}")
 
 
 def _write_array(config: Namespace, sampler: Sampler, labels: Tensor | None) -> None:
-    """An .npz of one array, ``images``, written as it is drawn: numpy.savez would ask for all of it at once."""
+    """Write an .npz of one array, ``images``, batch by batch: numpy.savez needs all of it at once."""
     shape = (config.num_images, *sampler.generator.image_shape)
     with (
         write_aside(config.output) as aside,
@@ -104,21 +83,25 @@ def _write_array(config: Namespace, sampler: Sampler, labels: Tensor | None) -> 
 
 
 def _write_folder(config: Namespace, sampler: Sampler, labels: Tensor | None) -> None:
-    """A PNG an image; what is there from an earlier call that was stopped is left as it is."""
+    """Write a PNG for each image; those of an earlier call that was interrupted stay."""
     folder = Path(config.output)
     _prepare(folder, _description(config, sampler))
     numbers = range(config.num_images)
     there = {number for number in numbers if _is_whole(folder / _name(number))}
-    for batch, images in _batches(config, sampler, labels, there):  # the same batches as without a stop
+    for batch, images in _batches(config, sampler, labels, there):  # the same batches as without an interruption
         for number, image in zip(batch, images, strict=True):
             if number not in there:
                 write_png(image, folder / _name(number), durable=False)
     earlier = len(there)
-    print(f"  {config.num_images:,} images as PNG" + (f", {earlier:,} of them from before" if earlier else "") + f": {folder}")
+    print(
+        f"  {config.num_images:,} images as PNG"
+        + (f", {earlier:,} of them from an earlier call" if earlier else "")
+        + f": {folder}"
+    )
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a PNG is there to its end, with right checksums: a power failure may leave less."""
+    """Tell if a PNG is complete, with right checksums: a power failure may leave part of it."""
     try:
         with Image.open(path) as image:
             image.verify()
@@ -132,7 +115,7 @@ def _name(number: int) -> str:
 
 
 def _description(config: Namespace, sampler: Sampler) -> dict[str, Any]:
-    """All that image number i depends on."""
+    """Describe all that image number i depends on."""
     return {
         "weights_sha256": fingerprint(*sampler.generator.state_dict().values()),
         "seed": config.seed,
@@ -143,17 +126,17 @@ def _description(config: Namespace, sampler: Sampler) -> dict[str, Any]:
 
 
 def _prepare(folder: Path, description: dict[str, Any]) -> None:
-    """Make the folder, or see that it holds images that were drawn alike.
+    """Make the folder, or check that its images were drawn alike.
 
     Raises:
-        InputError: something else is there, or it cannot be made.
+        InputError: it holds something else, or cannot be made.
     """
     path = folder / DESCRIPTION
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
             if any(not entry.name.startswith(".") for entry in folder.iterdir()):
-                raise InputError(f"--output {folder}: there are files in it that sample.py did not draw; name another folder")
+                raise InputError(f"--output {folder}: holds files that sample.py did not write; name another folder")
             write_record(path, description)
             return
         text = path.read_bytes()
@@ -165,5 +148,5 @@ def _prepare(folder: Path, description: dict[str, Any]) -> None:
         raise InputError(f"--output {folder}: its {DESCRIPTION} is damaged; name another folder") from error
     if not isinstance(earlier, dict) or earlier != description:
         other = [name for name in description if not isinstance(earlier, dict) or earlier.get(name) != description[name]]
-        raise InputError(f"--output {folder}: what is there was drawn with another {' and '.join(other)}; name another folder")
+        raise InputError(f"--output {folder}: its images were drawn with another {' and '.join(other)}; name another folder")
     remove_parts(folder)

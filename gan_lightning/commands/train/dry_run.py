@@ -7,8 +7,8 @@ from jsonargparse import Namespace
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import nn
 
-from gan_lightning.commands.data_report import Rows, megabytes, report_on
-from gan_lightning.commands.rehearsal import Cost, rehearse
+from gan_lightning.commands.train.data_report import Rows, megabytes, report_on
+from gan_lightning.commands.train.rehearsal import Cost, rehearse
 from gan_lightning.data import ImageDataModule, ImageFolder
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN

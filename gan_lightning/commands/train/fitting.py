@@ -1,6 +1,5 @@
 """Lightning's ``fit``, with its errors told apart: those that a person can mend become one line."""
 
-import errno
 import os
 import threading
 import warnings
@@ -11,7 +10,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 
 from gan_lightning.data import ImageDataModule
-from gan_lightning.errors import InputError, ProcessLost, one_line
+from gan_lightning.errors import USER_ERRNOS, InputError, ProcessLost, one_line
 from gan_lightning.gan import GAN
 from gan_lightning.trainer import cannot_write
 
@@ -44,7 +43,7 @@ def fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path |
             raise
         raise ProcessLost(lost) from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+        if error.errno not in USER_ERRNOS:
             raise
         raise InputError(cannot_write(os.fsdecode(error.filename or trainer.default_root_dir), error)) from error
     finally:

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from gan_lightning.callbacks import Schedules, TrainingLog
-from gan_lightning.commands.cost import now, peak_bytes
-from gan_lightning.commands.fitting import fit
+from gan_lightning.commands.common.cost import now, peak_bytes
+from gan_lightning.commands.train.fitting import fit
 from gan_lightning.data import ImageDataModule
 from gan_lightning.gan import GAN
 from gan_lightning.trainer import make_trainer, total_steps
