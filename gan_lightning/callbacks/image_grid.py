@@ -93,4 +93,4 @@ class ImageGrid(Callback):
 
 def _transposed(rows: Tensor, count: int) -> Tensor:
     """Turn a grid of ``count`` rows, one after the other (N, ...), into one with those as its columns."""
-    return rows.unflatten(0, (count, -1)).transpose(0, 1).flatten(0, 1)
+    return rows.reshape(count, -1, *rows.shape[1:]).transpose(0, 1).flatten(0, 1)

@@ -10,19 +10,21 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from gan_lightning.commands.data_report import plain
-from gan_lightning.commands.dry_run import duration
-from gan_lightning.commands.rehearsal import Cost, rehearse
 from PIL import Image
 from torch import Tensor
 
 from gan_lightning.callbacks import Schedules
-from gan_lightning.commands import rehearsal
-from gan_lightning.commands.train import main
+from gan_lightning.commands.train import rehearsal
+from gan_lightning.commands.train.data_report import plain
+from gan_lightning.commands.train.dry_run import duration
+from gan_lightning.commands.train.rehearsal import Cost, rehearse
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import DCGANGenerator
 from tests.helpers import small_gan
+
+main = Verb.train.main
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 DIGITS = [

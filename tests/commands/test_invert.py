@@ -11,9 +11,11 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 import gan_lightning
-from gan_lightning.commands.invert import main
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.images import to_uint8
 from tests.commands.test_evaluate import refused
+
+main = Verb.invert.main
 
 QUICK = ["--steps", "200", "--restarts", "6"]
 
@@ -158,6 +160,6 @@ def test_a_full_disk_is_one_line(plain: str, capsys: pytest.CaptureFixture[str],
         raise OSError(28, "No space left on device", "out.png")
 
     write_target(plain)
-    monkeypatch.setattr("gan_lightning.commands.inverting.write_png", full)
+    monkeypatch.setattr("gan_lightning.commands.invert.run.write_png", full)
     line = refused([plain, "target.png", "--steps", "1", "--output", "out.png"], capsys, main, "invert")
     assert "out.png: No space left on device; give another, or mend this" in line

@@ -16,11 +16,13 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 import gan_lightning
-from gan_lightning.commands.sample import main
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.pictures import grid
 from tests.commands.checkpoints import write_checkpoint
 from tests.commands.test_evaluate import refused
 from tests.faults.runs import finish, start, wait_for
+
+main = Verb.sample.main
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "sample.py"
 
@@ -120,7 +122,7 @@ MEMORY = """
 import re, sys
 from pathlib import Path
 import gan_lightning
-from gan_lightning.commands.sample import main
+
 def measure(draw):
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     drawn = draw()
@@ -197,7 +199,7 @@ def test_a_full_disk_is_one_line(plain: str, capsys: pytest.CaptureFixture[str],
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gan_lightning.commands.sampling.write_png", full)
+    monkeypatch.setattr("gan_lightning.commands.sample.run.write_png", full)
     for output in ("samples", "samples.png"):
         line = refused([plain, "--output", output], capsys, main, "sample")
         assert f"--output {output}: cannot be written (No space left on device)" in line

@@ -14,10 +14,12 @@ import yaml
 
 import gan_lightning
 from gan_lightning import checkpoint
-from gan_lightning.commands.train import main
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.schedules import CosineSchedule
 from tests.faults.runs import LAST, finish, start, wait_for
 from tests.helpers import interrupted, write_mnist
+
+main = Verb.train.main
 
 SMALL = [
     *("--config", "digits", "--accelerator", "cpu", "--enable_progress_bar", "false", "--enable_model_summary", "false"),

@@ -41,7 +41,7 @@ def require_new_folder(path: Path) -> None:
         raise InputError(f"--output {path}: name a new folder, such as exported")
     if os.path.lexists(path) and (path.is_symlink() or not path.is_dir() or any(path.iterdir())):
         raise InputError(
-            f"--output {path}: exists already and is not an empty folder, and nothing is overwritten; name another, or remove it"
+            f"--output {path}: exists and is not an empty folder, and nothing is overwritten; name another, or remove it"
         )
     _require_writable_folder(path, "--output")
 

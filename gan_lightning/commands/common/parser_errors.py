@@ -95,7 +95,7 @@ def _readable(kind: str) -> str:
     if match := re.match(r"typing\.Literal\[(.*)\]", kind):
         return "one of " + match[1].replace("'", "")
     if match := re.match(r"<class '(?:[\w]+\.)*(\w+)'>", kind):
-        return KINDS.get(match[1], match[1])
+        return KINDS.get(str(match[1]), str(match[1]))
     return kind
 
 
