@@ -1,4 +1,4 @@
-"""FID, IS and KID on the CPU, beside torch-fidelity: speed and values."""
+"""FID, IS and KID on the CPU, beside torch-fidelity: speed and values; and the extractors beside one another."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tqdm import tqdm
 from gan_lightning import checkpoint
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.evaluator import compute
+from gan_lightning.metrics.imagenet import ImageNet
 from gan_lightning.metrics.inception import Inception, inception_v3
 from gan_lightning.metrics.statistics import Sums
 
@@ -85,6 +87,40 @@ def benchmark_metrics(folder: Path, num_images: int, rounds: int, weights: str |
     return {**seconds, "values": values}
 
 
+def benchmark_extractors(folder: Path, rounds: int, weights: str | None, batch_size: int = 50) -> dict[str, list[float]]:
+    """Seconds an image of 32x32 pixels takes each large network, alternately, on as many threads as torch has.
+
+    Returns:
+        {name of the extractor: [seconds of each round]}
+    """
+    path = Path(weights) if weights else folder / "weights.pth"
+    if not weights:
+        write_random_weights(path)
+    extractors = {"inception": Inception(path), "imagenet": ImageNet()}
+    images = varied_images(batch_size, seed=1)
+    seconds: dict[str, list[float]] = {name: [] for name in extractors}
+    for number in tqdm(range(rounds + 1), desc="Rounds, the first to warm up"):
+        for name, extractor in extractors.items():
+            spent = _timed(partial(extractor, images))
+            if number:
+                seconds[name].append(spent / batch_size)
+    return seconds
+
+
+def _timed(make: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    make()
+    return time.perf_counter() - begun
+
+
+def table_of_extractors(seconds: dict[str, list[float]]) -> str:
+    """Medians and spread, and how many times as fast imagenet is, as Markdown."""
+    ratio = statistics.median(seconds["inception"]) / statistics.median(seconds["imagenet"])
+    lines = [f"| seconds an image, {torch.get_num_threads()} threads | median (least to most) |", "|---|---|"]
+    lines += [f"| {name} | {statistics.median(t):.4f} ({min(t):.4f} to {max(t):.4f}) |" for name, t in seconds.items()]
+    return "\n".join([*lines, "", f"imagenet is {ratio:.1f} times as fast"])
+
+
 def _parts(weights: Path, images: Tensor) -> dict[str, Callable[[], dict[str, float]]]:
     """For each of the two, what times its parts on images that are in memory: extraction of one batch, and the rest."""
     inception = Inception(weights)
@@ -97,11 +133,6 @@ def _parts(weights: Path, images: Tensor) -> dict[str, Callable[[], dict[str, fl
     sums.update(torch.arange(count), torch.rand(count, 2048, generator=random), logits)
     real = sums.statistics(torch.rand(count, 2048, generator=random))
     real_theirs = {"mu": real.mean.float().numpy(), "sigma": real.covariance.numpy()}
-
-    def timed(make: Callable[[], Any]) -> float:
-        begun = time.perf_counter()
-        make()
-        return time.perf_counter() - begun
 
     def algebra() -> None:
         sums = Sums(count, 2048, 1008, torch.device("cpu"))
@@ -116,8 +147,8 @@ def _parts(weights: Path, images: Tensor) -> dict[str, Callable[[], dict[str, fl
     scale = count / len(batch)
     extraction, rest = f"extraction (of {len(batch)}, scaled)", "linear algebra"
     return {
-        "ours": lambda: {extraction: timed(lambda: inception(batch)) * scale, rest: timed(algebra)},
-        "torch-fidelity": lambda: {extraction: timed(lambda: theirs(batch)) * scale, rest: timed(algebra_theirs)},
+        "ours": lambda: {extraction: _timed(lambda: inception(batch)) * scale, rest: _timed(algebra)},
+        "torch-fidelity": lambda: {extraction: _timed(lambda: theirs(batch)) * scale, rest: _timed(algebra_theirs)},
     }
 
 

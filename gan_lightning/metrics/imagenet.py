@@ -43,7 +43,7 @@ class ImageNet(Extractor):
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         if images.shape[1] not in (1, 3):
             raise InputError(f"images have {images.shape[1]} channels: extractor imagenet takes 1 (grey) or 3 (colour)")
-        features, logits = zip(*(self.network(prepare(part)) for part in images.split(PART)), strict=True)
+        features, logits = zip(*(self.network(prepare(part)) for part in torch.split(images, PART)), strict=True)
         return torch.cat(features), torch.cat(logits)
 
     def protocol(self) -> dict[str, Any]:

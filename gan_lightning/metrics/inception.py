@@ -151,7 +151,8 @@ def _ways_out() -> str:
     """What to do where the weights are not to be had."""
     return (
         f"put the file of {fidelity.URL_INCEPTION_V3} into {_hub_folder()}, or name it with --inception_weights (in training "
-        "--metrics.inception_weights), or measure with --extractor imagenet, whose weights are installed, or --extractor classifier"
+        "--metrics.inception_weights), or measure with --extractor imagenet, whose weights are installed, "
+        "or with --extractor classifier"
     )
 
 

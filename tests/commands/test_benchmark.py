@@ -157,6 +157,15 @@ def test_a_variant(capsys: pytest.CaptureFixture[str]) -> None:
     assert head.startswith("| images a second | scripts/train.py | the variant | ms a step")
 
 
+@pytest.mark.slow
+def test_extractors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["extractors", "--rounds", "2", "--output", "figures.json"]) == 0
+    assert "| imagenet | " in capsys.readouterr().out
+    seconds = json.loads(Path("figures.json").read_text())
+    assert [len(seconds[name]) for name in ("inception", "imagenet")] == [2, 2]
+    assert 2 * min(seconds["imagenet"]) < min(seconds["inception"])
+
+
 @pytest.mark.parametrize(
     ("args", "part"),
     [
@@ -164,7 +173,8 @@ def test_a_variant(capsys: pytest.CaptureFixture[str]) -> None:
             ["train", "--recipes", "acgan_mnist", "--steps", "1"],
             "tutorial of acgan_mnist failed: the loops written by hand know no",
         ),
-        (["metrics", "--inception_weights", "nowhere.pth"], "nowhere.pth"),
+        (["metrics", "--weights", "nowhere.pth"], "nowhere.pth"),
+        (["extractors", "--weights", "nowhere.pth"], "nowhere.pth"),
     ],
 )
 def test_bad_input_is_one_line(args: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
