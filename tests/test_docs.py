@@ -177,8 +177,8 @@ def test_the_dry_run_that_the_page_shows(capsys: pytest.CaptureFixture[str], mon
     monkeypatch.setattr(rehearsal, "STEPS", 1)
     assert Verb.train.main([*words[1:], *small.split()]) == 2
     said, error = capsys.readouterr()
-    other = ("  generator", "  discriminator", "  networks", "  at most", "  a step", "  an epoch", "  the run")
-    lines = [line for line in shown.splitlines() if not line.startswith(other) and " are long: " not in line]
+    other = ("  generator", "  discriminator", "  networks", "  peak", "  a step", "  an epoch", "  the run")
+    lines = [line for line in shown.splitlines() if not line.startswith(other) and " is long: " not in line]
     assert len(lines) > 25
     for line in lines:
         assert line in [*said.splitlines(), *error.splitlines()], line

@@ -1,4 +1,4 @@
-"""Real images as the flags of several commands name them, by a data set or a folder."""
+"""Real images that the flags of several commands name: a data set or a folder."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -20,11 +20,11 @@ from gan_lightning.pretrained import CONFIG, read_config
 
 
 def make_data(groups: Sequence[Sequence[str]], default: Any = None) -> ImageDataModule | None:
-    """The data set that ``--data`` and ``--data.X`` describe.
+    """Make the data set that ``--data`` and ``--data.X`` describe.
 
     Args:
-        groups: what ``arrange`` returned; other flags are not looked at.
-        default: its settings where ``--data`` is not among them.
+        groups: what ``arrange`` returned; other flags are ignored.
+        default: its settings if ``--data`` is not given.
 
     Raises:
         InputError: there is no such class, or an argument of it is refused.
@@ -37,16 +37,16 @@ def make_data(groups: Sequence[Sequence[str]], default: Any = None) -> ImageData
 
 
 def data_of_the_run(checkpoint: Path, trust: Collection[str]) -> Any:
-    """The settings of the data that a generator was trained on; None if they are not known.
+    """Read the settings of the data that a generator was trained on; None if they are unknown.
 
-    Of a checkpoint they are in the config.yaml of its run, of an exported folder in its config.json.
+    For a checkpoint they are in the config.yaml of its run, for an exported folder in its config.json.
 
     Args:
         checkpoint: ``checkpoints/last.ckpt`` of a run, or an exported folder.
-        trust: top-level modules of one's own that the settings may name.
+        trust: custom top-level modules that the settings may name.
 
     Raises:
-        InputError: the config.yaml or config.json is damaged, or names what is not trusted.
+        InputError: the config.yaml or config.json is damaged, or names a module that is not trusted.
     """
     own = checkpoint / CONFIG
     if own.is_file():
@@ -68,7 +68,7 @@ def data_of_the_run(checkpoint: Path, trust: Collection[str]) -> Any:
 
 
 def _exported_data(folder: Path) -> Any:
-    """The data of an exported folder's recipe without ``root``, a folder of the machine where the run was."""
+    """Read the data of an exported folder's recipe, without ``root``, a folder of the machine of the run."""
     settings = (read_config(folder)["recipe"] or {}).get("data")
     if not isinstance(settings, dict) or not isinstance(settings.get("init_args"), dict):
         return settings

@@ -16,7 +16,7 @@ from gan_lightning import inference
 from gan_lightning.checkpoint import load_gan, write_aside
 from gan_lightning.commands.common.devices import find_device
 from gan_lightning.commands.common.records import versions, write_record
-from gan_lightning.commands.train.rehearsal import rehearse
+from gan_lightning.commands.train.rehearsal import timed_trial
 from gan_lightning.commands.train.run import train
 from gan_lightning.commands.train.settings import make_objects, settings
 from gan_lightning.commands.verbs import Verb
@@ -31,7 +31,7 @@ from gan_lightning.trainer import last_checkpoint
 SHOWN = 20
 """Samples of each row in the picture."""
 TIMED = 50
-"""Generator updates that are timed, to tell how many fit into ``--max_time``."""
+"""Generator updates that are timed, to compute how many fit into ``--max_time``."""
 REAL = "real test images"
 
 Flags = dict[str, str]
@@ -42,11 +42,11 @@ LOSSES: dict[str, Flags] = {
     "NonSaturatingLoss": {},
     "LeastSquaresLoss": {},
     "HingeLoss": {},
-    "WassersteinLoss": {"model.constraint": "WeightClipping"},  # which means nothing without a bound
+    "WassersteinLoss": {"model.constraint": "WeightClipping"},  # it needs a bound
     "RelativisticPairingLoss": {},
     "RelativisticAverageLoss": {},
 }
-"""Every loss, and what belongs to it where it has no penalty."""
+"""Every loss, and the flags that it needs without a penalty."""
 
 
 def _penalties(*names: str, **arguments: Any) -> Flags:
@@ -63,7 +63,7 @@ PENALTIES: dict[str, Flags] = {
     "LeCam": _penalties("LeCam"),
     "LeCam and R1": _penalties("LeCam", "R1"),
 }
-"""Every penalty with its default weight, and some together."""
+"""Every penalty with its default weight, and some combinations."""
 
 
 class Row(NamedTuple):
@@ -75,31 +75,33 @@ class Row(NamedTuple):
 
 
 def compare_runs(config: Namespace) -> None:
-    """Train and measure what is not there yet, write table, record and picture."""
+    """Train and measure the rows that are not in the folder yet; write table, record and picture."""
     names, seeds, output = config.recipes, config.seeds, Path(config.output)
     data = _data(names, config.vary, config.data)
-    ruler = Ruler(data, config.extractor or data.extractor, config.metrics, config.num_images, find_device(config.accelerator))
-    test = ruler.test.images
+    measurement = Measurement(
+        data, config.extractor or data.extractor, config.metrics, config.num_images, find_device(config.accelerator)
+    )
+    test = measurement.test.images
     real: dict[str, Sample] = {
         REAL: lambda indices: test[indices % len(test)],
         "one test image, repeated": lambda indices: test[:1].expand(len(indices), -1, -1, -1),
     }
-    results = {name: [ruler.measure(sample, len(test) if name == REAL else None)] for name, sample in real.items()}
+    results = {name: [measurement.measure(sample, len(test) if name == REAL else None)] for name, sample in real.items()}
     pictures = {name: sample(torch.arange(SHOWN)) for name, sample in real.items()}
     updates: dict[str, int] = {}
     for row in make_rows(names, config.vary):
         folders = [output / _folder(row.name) / f"seed_{seed}" for seed in seeds]
-        runs = [_run(row, seed, config, ruler, folder) for seed, folder in zip(seeds, folders, strict=True)]
+        runs = [_run(row, seed, config, measurement, folder) for seed, folder in zip(seeds, folders, strict=True)]
         results[row.name] = [run["values"] for run in runs]
         updates[row.name] = runs[0]["max_steps"]
         drawn = (folder / run["checkpoint"] for run, folder in zip(runs, folders, strict=True) if _is_whole(run))
         if path := next(drawn, None):
-            pictures[row.name] = ruler.sample(path, seeds[0])(torch.arange(SHOWN)).cpu()
-    order = sorted(results, key=lambda name: (name != REAL, _mean_and_deviation(results[name], ruler.distance)[0]))
+            pictures[row.name] = measurement.sample(path, seeds[0])(torch.arange(SHOWN)).cpu()
+    order = sorted(results, key=lambda name: (name != REAL, _mean_and_deviation(results[name], measurement.distance)[0]))
     results = {name: results[name] for name in order}
     described = {"recipes": names, "vary": config.vary, "seeds": seeds, "data": config.data}
     described |= {"max_time": None if config.max_steps else config.max_time, "max_steps": updates}
-    write_record(output / "compare.json", {"metrics": results, "protocol": {**ruler.settings, **described}})
+    write_record(output / "compare.json", {"metrics": results, "protocol": {**measurement.settings, **described}})
     table = make_table(results)
     with write_aside(output / "compare.md") as aside:
         aside.write_text(table, encoding="utf-8")
@@ -107,8 +109,8 @@ def compare_runs(config: Namespace) -> None:
     print(f"\n{table}\n  table, record and picture: {output}/compare.md, .json, .png (a row for each, from the top)")
 
 
-class Ruler:
-    """What all samples are measured with, alike.
+class Measurement:
+    """The measurement that is the same for all samples.
 
     Args:
         data: the real images.
@@ -140,15 +142,15 @@ class Ruler:
         self.distance = metric_names(self.extractor.prefix, num_images)["fid"]
 
     def sample(self, checkpoint: Path, seed: int) -> Sample:
-        """What maps indices to samples of a checkpoint."""
+        """Make the function that maps indices to samples of a checkpoint."""
         return inference.load(checkpoint, device=self.device).by_index(self.real.class_counts(), seed)
 
     def measure(self, sample: Sample, there_are: int | None = None) -> dict[str, Any]:
-        """Every value of some samples.
+        """Compute every metric of some samples.
 
         Args:
             sample: maps indices to images.
-            there_are: how many images there are, if that is limited; metrics that need more are left out.
+            there_are: number of images, if that is limited; metrics that need more are left out.
 
         Raises:
             Diverged: the samples are NaN.
@@ -159,7 +161,7 @@ class Ruler:
 
 
 def make_rows(names: Sequence[str], vary: str) -> list[Row]:
-    """What is trained: each recipe, as it is or with other losses and penalties."""
+    """List the rows to train: each recipe, as it is or with other losses and penalties."""
     rows = []
     for name in names:
         prefix = "" if len(names) == 1 else f"{name}, "
@@ -176,9 +178,9 @@ def make_rows(names: Sequence[str], vary: str) -> list[Row]:
 
 
 def make_table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """The values as a Markdown table, a row for each source, mean and standard deviation over its runs.
+    """Write the values as a Markdown table, a row for each source, mean and standard deviation over its runs.
 
-    A value of fewer images than those of the other rows stands in their column, with its number of images in brackets.
+    A value of fewer images than in the other rows shows its number of images in brackets.
     """
     names = dict.fromkeys(name for runs in reversed(results.values()) for values in runs for name in values)
     columns: dict[str, str] = {}
@@ -194,7 +196,7 @@ def make_table(results: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def _metric(name: str) -> str:
-    """The name of a value without its number of images."""
+    """Strip the name of a value of its number of images."""
     return re.sub(r"_\d+k?$", "", name)
 
 
@@ -209,35 +211,37 @@ def _cell(runs: list[dict[str, Any]], column: str) -> str:
 
 
 def _mean_and_deviation(runs: list[dict[str, Any]], column: str) -> tuple[float, float]:
-    """Over the runs that have the value; infinite where none has it."""
+    """Average over the runs that have the value; infinite if none has it."""
     values = [run[column] for run in runs if column in run]
     if not values:
         return float("inf"), 0.0
     return mean(values), stdev(values) if len(values) > 1 else 0.0
 
 
-def _run(row: Row, seed: int, config: Namespace, ruler: Ruler, folder: Path) -> dict[str, Any]:
-    """The record of one run: what is in its folder, after training and measuring what is not there.
+def _run(row: Row, seed: int, config: Namespace, measurement: Measurement, folder: Path) -> dict[str, Any]:
+    """Return the record of one run, after training and measuring what is missing.
 
     Raises:
-        InputError: training was refused, or the run that is there was trained otherwise.
+        InputError: training was refused, or the run in the folder was trained with other settings.
     """
     path = folder / "trained.json"
     request = _request(row, config)
     if path.is_file():
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if other := _difference(record, request):
-            raise InputError(f"{folder}: was trained otherwise ({other}); name another folder by --output, or remove this one")
+            raise InputError(
+                f"{folder}: was trained with other settings ({other}); name another folder with --output, or remove this one"
+            )
         print(f"{row.name}, seed {seed}, is trained: {folder / str(record['checkpoint'])}")
     else:
         record = {**request, "seed": seed, **_train(row, seed, request, folder)}
         write_record(path, record)
-    if _is_whole(record) and record.get("settings") != ruler.settings:
+    if _is_whole(record) and record.get("settings") != measurement.settings:
         print(f"Measuring {row.name}, seed {seed}", flush=True)
         trained = {name: record["values"][name] for name in ("updates", "seconds")}
         try:
-            record["values"] = {**trained, **ruler.measure(ruler.sample(folder / record["checkpoint"], seed))}
-            record["settings"] = ruler.settings
+            record["values"] = {**trained, **measurement.measure(measurement.sample(folder / record["checkpoint"], seed))}
+            record["settings"] = measurement.settings
         except Diverged:
             record["values"] = {**trained, "diverged": True}
         write_record(path, record)
@@ -245,12 +249,12 @@ def _run(row: Row, seed: int, config: Namespace, ruler: Ruler, folder: Path) -> 
 
 
 def _is_whole(record: dict[str, Any]) -> bool:
-    """Whether a run ended with samples that are pictures."""
+    """Tell if a run ended with finite samples."""
     return "diverged" not in record["values"]
 
 
 def _request(row: Row, config: Namespace) -> dict[str, Any]:
-    """What all runs of a row have in common: the flags of train.py, the budget, and a hash of what the recipe is now.
+    """Describe what all runs of a row share: the flags of train.py, the budget, and a hash of the recipe.
 
     Raises:
         InputError: a flag is wrong.
@@ -271,7 +275,7 @@ def _request(row: Row, config: Namespace) -> dict[str, Any]:
 
 
 def _difference(record: dict[str, Any], request: dict[str, Any]) -> str:
-    """How a record's run was trained, if that is not what is requested; else nothing."""
+    """Describe how a record's run was trained, if that differs from the request; else nothing."""
     theirs = {name: record.get(name) for name in request}
     if theirs == request:
         return ""
@@ -282,7 +286,7 @@ def _difference(record: dict[str, Any], request: dict[str, Any]) -> str:
 
 
 def _train(row: Row, seed: int, request: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Train, and say what came of it.
+    """Train and return the result.
 
     Raises:
         InputError: training was refused.
@@ -306,9 +310,9 @@ def _train(row: Row, seed: int, request: dict[str, Any], folder: Path) -> dict[s
 
 
 def _steps_that_fit(row: Row, request: dict[str, Any], folder: Path) -> int:
-    """How many updates fit into the time: :data:`TIMED` are made, once for all seeds, and the folder keeps what they say.
+    """Compute how many updates fit into the time: :data:`TIMED` are made, once for all seeds, and the folder keeps the result.
 
-    So schedules that end with the run do so within the time.
+    So schedules that end with the run end within the time.
 
     Raises:
         InputError: training would be refused.
@@ -322,30 +326,30 @@ def _steps_that_fit(row: Row, request: dict[str, Any], folder: Path) -> int:
     objects, _ = make_objects(parser, settings(parser, words)[0])
     arguments = objects.trainer.as_dict()
     del arguments["default_root_dir"]
-    cost = rehearse(objects.model, objects.data, objects.schedules, arguments, TIMED)
+    cost = timed_trial(objects.model, objects.data, objects.schedules, arguments, TIMED)
     steps = max(1, cost.run_steps(0))
     write_record(path, {**request, "step_seconds": cost.step_seconds, "max_steps": steps})
     return steps
 
 
 def _folder(name: str) -> str:
-    """The name of a row as that of a folder."""
+    """Turn the name of a row into that of a folder."""
     return name.replace(", ", "+").replace(" ", "_")
 
 
 def _data(names: Sequence[str], vary: str, flags: Sequence[str]) -> ImageDataModule:
-    """The data set that all of the recipes are for, as the flags ``--data.X`` change it.
+    """Make the data set of all the recipes, as the flags ``--data.X`` change it.
 
     Raises:
-        InputError: they are for several, or one has penalties of its own where those are varied.
+        InputError: they are for several, or one has a penalty although those are varied.
     """
     parser = Verb.train.make_parser()
     configs = [settings(parser, ["--config", name, *flags])[0] for name in names]
     if len({config.data.class_path for config in configs}) != 1:
-        raise InputError(f"--recipes {','.join(names)}: they are for several data sets; name some of one")
+        raise InputError(f"--recipes {','.join(names)}: they are for several data sets; name recipes of one")
     for name, config in zip(names, configs, strict=True):
         if vary != "nothing" and (config.model.penalty or config.model.constraint or config.schedules.penalty):
-            raise InputError(f"--vary {vary}: {name} has a penalty or constraint of its own; give recipes without")
+            raise InputError(f"--vary {vary}: {name} has a penalty or constraint; use recipes without")
     data: ImageDataModule = parser.instantiate(configs[0]).data
     data.prepare_data()
     return data

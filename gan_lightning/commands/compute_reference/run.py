@@ -15,11 +15,11 @@ from gan_lightning.metrics.statistics import write_npz
 
 
 def compute(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
-    """Compute, cache, and write what was asked for.
+    """Compute the statistics, cache them, and write the .npz.
 
     Args:
         config: the flags; ``data`` becomes the data set itself.
-        groups: the same as words, for the arguments of the data's class.
+        groups: the same flags as words, for the arguments of the data's class.
     """
     config.data = make_data(groups)
     shape = config.data.image_shape if config.real is None else folder_shape(config.real, config.image_size)

@@ -50,14 +50,14 @@ from gan_lightning.metrics.statistics import Statistics, read_npz
 
 @dataclass(frozen=True)
 class Source:
-    """The images to be measured: a generator's or a folder's.
+    """The images to measure: a generator's or a folder's.
 
     Attributes:
         image_shape: (C, H, W).
-        num_images: how many.
-        sample: from how many real images each class has (None where that is not known) to the images by index.
-        about: where they are from, for the record.
-        labels: whether they depend on labels.
+        num_images: number of images.
+        sample: maps the number of real images of each class, None if unknown, to the images by index.
+        about: their origin, for the record.
+        labels: True if they depend on labels.
     """
 
     image_shape: tuple[int, int, int]
@@ -72,7 +72,7 @@ def measure(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
 
     Args:
         config: the flags; ``data`` becomes the data set itself.
-        groups: the same as words, for the arguments of the data's class.
+        groups: the same flags as words, for the arguments of the data's class.
     """
     if config.output is None and (output := _output(config)) is not None:
         require_writable(output)
@@ -88,7 +88,7 @@ def measure(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
 
 
 def _measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
-    """The record of all that was asked for; None in all processes but the first."""
+    """Measure and return the record; None in all processes but the first."""
     first, metrics = is_first_process(), config.metrics
     keep_features = bool(NEED_REAL_FEATURES & set(metrics))
     seconds: dict[str, float] = {}
@@ -155,7 +155,7 @@ def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
 
 
 def _data(config: Namespace, groups: Sequence[Sequence[str]]) -> ImageDataModule | None:
-    """The data set that the flags name, else that of the run which the checkpoint is of."""
+    """Make the data set that the flags name, else that of the checkpoint's run."""
     named = config.data is not None or config.real is not None
     settings = None if named else data_of_the_run(locate(config.source), config.trust)
     if settings is None:
@@ -165,7 +165,7 @@ def _data(config: Namespace, groups: Sequence[Sequence[str]]) -> ImageDataModule
     except InputError:
         if config.reference is None:
             raise
-        return None  # its statistics stand for the data, which need not be there
+        return None  # the statistics replace the data, which may be missing
 
 
 def _folder_source(config: Namespace) -> Source:
@@ -196,7 +196,7 @@ def _check_reference(
     shape: tuple[int, int, int],
     num_features: int,
 ) -> None:
-    """Refuse statistics that do not fit, or say of themselves that they were made of other images or by another extractor."""
+    """Refuse statistics that do not fit, or that were made of other images or with another extractor."""
     for name, mine in {**extractor.protocol(), "image_shape": list(shape)}.items():
         if name in about and about[name] != mine:
             raise InputError(
@@ -210,7 +210,7 @@ def _check_reference(
 
 
 def print_table(record: dict[str, Any]) -> None:
-    """The values, each with its spread where it has one, and the most telling of the protocol."""
+    """Print the values, each with its spread if it has one, and the main facts of the protocol."""
     values = record["metrics"]
     print()
     for name, value in values.items():
@@ -229,7 +229,7 @@ def print_table(record: dict[str, Any]) -> None:
 
 
 def _output(config: Namespace) -> Path | None:
-    """``--output``, else a file that is not there yet: beside the checkpoint, or here if that is no path; none for images."""
+    """Return ``--output``, else a new file: next to the checkpoint, or here if that is no path; None for a folder of images."""
     if config.output is not None:
         return Path(config.output)
     source = Path(config.source)

@@ -20,18 +20,18 @@ from gan_lightning.pretrained import WEIGHTS, read_config
 
 COMPARED = 64  # images
 BATCHES = (1, 63)
-"""How they are split for what was exported: one image alone, and several."""
+"""Batch sizes for the exported model: one image alone, and several."""
 FILES = {"safetensors": WEIGHTS, "torch": "generator.pt2", "onnx": "generator.onnx"}
 
 Draw = Callable[[Tensor, Tensor | None], Tensor]
-"""From latents (B, latent_dim) and labels (B,), or None, to images uint8 (B, C, H, W)."""
+"""Maps latents (B, latent_dim) and labels (B,), or None, to images uint8 (B, C, H, W)."""
 
 
 def export_generator(config: Namespace) -> None:
-    """Write the folder that the flags ask for, and print how close each of its files comes to the original.
+    """Write the folder, and print how close each of its files comes to the original.
 
     Raises:
-        InputError: a file draws other pictures; nothing is left of the folder then.
+        InputError: a file draws other pictures; the folder is removed.
     """
     sampler = load_sampler(config.checkpoint, config)
     picture = not config.no_picture
@@ -47,7 +47,7 @@ def export_generator(config: Namespace) -> None:
             if rows[-1][-1] > 1:
                 way = f"leave {name} out of --formats" if name in WRITERS else "use --precision float32"
                 raise InputError(
-                    f"--formats {name}: what {path.name} draws differs from the original by up to {rows[-1][-1]} grey levels, "
+                    f"--formats {name}: the images of {path.name} differ from the original by up to {rows[-1][-1]} grey levels, "
                     f"and at most one is allowed; nothing was written; {way}"
                 )
     print(f"\n  {'format':<13}{'file':<19}{'size':>9}  largest difference, in grey levels")
@@ -55,13 +55,11 @@ def export_generator(config: Namespace) -> None:
         print(f"  {name:<13}{file:<19}{size / 1e6:>6.2f} MB  {difference}")
     print(f"  {COMPARED} pictures of each were compared. With a model card: {config.output}")
     if read_config(config.output)["metrics"] is None:
-        print(
-            "  The card has no metrics, because no record of evaluate.py is beside the checkpoint: run that first to have them"
-        )
+        print("  The card has no metrics: there is no record of evaluate.py next to the checkpoint; run that first")
 
 
 def _difference(sampler: Sampler, draw: Draw) -> int:
-    """The largest difference in grey levels between what is drawn now and what the original draws."""
+    """Measure the largest difference in grey levels from the images of the original."""
     z, labels = sampler.latents(torch.arange(COMPARED)), sampler.labels(COMPARED)
     parts = torch.arange(COMPARED).split_with_sizes(BATCHES)
     drawn = torch.cat([draw(z[part], None if labels is None else labels[part]) for part in parts])
@@ -69,14 +67,14 @@ def _difference(sampler: Sampler, draw: Draw) -> int:
 
 
 def _program(generator: Generator) -> ExportedProgram:
-    """The graph of a generator, of any batch size."""
+    """Export the graph of a generator, for any batch size."""
     batch = Dim("batch")
     inputs = {"z": torch.zeros(2, generator.latent_dim)}
     if generator.conditional:
         inputs["labels"] = torch.zeros(2, dtype=torch.long)
     program = torch.export.export(generator, tuple(inputs.values()), dynamic_shapes={name: {0: batch} for name in inputs})
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # which holds paths of this machine
+        node.meta.pop("stack_trace", None)  # it holds paths of this machine
     return program
 
 

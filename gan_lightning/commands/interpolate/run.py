@@ -28,7 +28,7 @@ def walk(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
 
     Args:
         config: the flags; ``data`` becomes the data set itself.
-        groups: the same as words, for the arguments of the data's class.
+        groups: the same flags as words, for the arguments of the data's class.
     """
     output = Path(config.output)
     if output.suffix != ".png":
@@ -39,7 +39,7 @@ def walk(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
     labels = classes[0] if classes is not None and len(classes) == 1 else classes
     images = sampler.interpolate(
         config.seeds, labels, config.frames, config.closed, config.truncation, config.batch_size
-    )  # (legs * frames, C, H, W), and one more where the walk is open
+    )  # (legs * frames, C, H, W), and one more if the walk is open
     legs = len(images) // config.frames if config.closed else (len(images) - 1) // config.frames
     if config.neighbours:
         shown = _some(legs, config.frames, config.closed)
@@ -54,7 +54,7 @@ def walk(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
 
 
 def _some(legs: int, frames: int, closed: bool) -> Tensor:
-    """Which pictures of a walk to look at, int64: every point, and evenly some between."""
+    """Choose pictures of a walk to compare, int64: every point, and some evenly between."""
     each = min(frames, max(1, round(COMPARED / legs)))
     within = torch.arange(each) * frames // each
     shown = (torch.arange(legs).unsqueeze(1) * frames + within).flatten()
@@ -64,13 +64,13 @@ def _some(legs: int, frames: int, closed: bool) -> Tensor:
 def _neighbours(
     config: Namespace, groups: Sequence[Sequence[str]], images: Tensor, places: Tensor, device: torch.device
 ) -> Tensor:
-    """A picture, uint8 (3, height, width): each image, and its nearest training images; their distances are printed.
+    """Draw each image and its nearest training images, uint8 (3, height, width); print their distances.
 
     Args:
         config: the flags; ``data`` becomes the data set itself.
-        groups: the same as words.
+        groups: the same flags as words.
         images: uint8 (N, C, H, W).
-        places: where they lie on the walk, (N,): 1.5 is midway between the second point and the third.
+        places: positions on the walk, (N,): 1.5 is midway between the second point and the third.
         device: of the extractor.
     """
     named = config.data is not None or config.real is not None
@@ -86,7 +86,7 @@ def _neighbours(
     assert statistics.features is not None
     known = statistics.features  # (M, D)
     if len(known) <= config.neighbours:
-        raise InputError(f"--neighbours {config.neighbours}: there are only {len(known):,} real images; give fewer")
+        raise InputError(f"--neighbours {config.neighbours}: there are only {len(known):,} real images; use fewer")
     features = torch.cat([extractor(part)[0].cpu() for part in torch.split(images, config.batch_size)])  # (N, D)
     distances, indices = nearest(features, known, config.neighbours)
     usual = nearest(known[choose(len(known), USUAL)], known, 2)[0][:, 1].median()  # the first is the image itself
@@ -95,7 +95,7 @@ def _neighbours(
 
 
 def _print_distances(distances: Tensor, places: Tensor, usual: float, what: str) -> None:
-    """A table of the distances (N, K) from the pictures at ``places`` of a walk to their nearest training images."""
+    """Print the distances (N, K) from the pictures at ``places`` of a walk to their nearest training images."""
     print(f"\n  distance to the nearest real images ({what})\n  {'point':>6}   nearest first")
     for place, row in zip(places.tolist(), distances.tolist(), strict=True):
         print(f"  {place + 1:6.2f}   " + "  ".join(f"{distance:8.4g}" for distance in row))

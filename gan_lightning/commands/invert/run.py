@@ -25,12 +25,12 @@ TILE = 112  # pixels, at least, of a column
 
 @dataclass(frozen=True)
 class Task:
-    """An image, and what of it is known.
+    """An image, and the known part of it.
 
     Attributes:
-        target: what is to be fitted, float (1, C, H / downscale, W / downscale) in [-1, 1].
-        whole: the image, uint8 (1, C, H, W); None where only a small one was given.
-        known: bool (1, 1, H, W): where it is known; None where it is everywhere.
+        target: the image to fit, float (1, C, H / downscale, W / downscale) in [-1, 1].
+        whole: the image, uint8 (1, C, H, W); None if only a small one was given.
+        known: the known pixels, bool (1, 1, H, W); None if all are.
         downscale: above 1 for super-resolution.
     """
 
@@ -41,7 +41,7 @@ class Task:
 
 
 def search(config: Namespace) -> None:
-    """Find the latent, draw the picture, and print how far the image is from the target."""
+    """Find the latent, draw the picture, and print the distance of the image from the target."""
     sampler = load_sampler(config.checkpoint, config, find_device(config.accelerator))
     channels, height, width = sampler.generator.image_shape
     task = _task(config, (channels, height, width))
@@ -57,7 +57,7 @@ def search(config: Namespace) -> None:
 
 
 def _task(config: Namespace, shape: tuple[int, int, int]) -> Task:
-    """What the flags ask for, of an image of the generator's shape (C, H, W)."""
+    """Read the image and bring it to the generator's shape (C, H, W)."""
     path = Path(config.image)
     channels, height, width = shape
     if config.super_resolution is None:
@@ -74,7 +74,7 @@ def _task(config: Namespace, shape: tuple[int, int, int]) -> Task:
 
 
 def _known(config: Namespace, height: int, width: int) -> Tensor | None:
-    """Where the image is known, bool (1, 1, H, W), by ``--mask`` or ``--hole``; None where it is everywhere."""
+    """Read the known pixels, bool (1, 1, H, W), from ``--mask`` or ``--hole``; None if all are known."""
     if config.mask is not None:
         known = read_file(Path(config.mask), (1, height, width)).unsqueeze(0) < 128
         what = f"--mask {config.mask}"
@@ -87,18 +87,18 @@ def _known(config: Namespace, height: int, width: int) -> Tensor | None:
         return None
     if bool(known.all()) or not bool(known.any()):
         share = "nothing" if bool(known.all()) else "everything"
-        raise InputError(f"{what}: it covers {share} of {height}x{width} pixels (height, width); give another")
+        raise InputError(f"{what}: covers {share} of {height}x{width} pixels (height, width); use another")
     return known
 
 
 def _picture(task: Task, image: Tensor) -> tuple[Tensor, list[str]]:
-    """The columns side by side, uint8 (3, height, width), and what each is; ``image`` is the generator's, uint8."""
+    """Draw the columns side by side, uint8 (3, height, width), and name them; ``image`` is the generator's, uint8."""
     columns = {} if task.whole is None else {"target": task.whole}
     if task.downscale > 1:
         rows = to_uint8(task.target).repeat_interleave(task.downscale, 2)
         columns["low resolution"] = rows.repeat_interleave(task.downscale, 3)
     elif task.known is not None:
-        columns["what is known"] = columns["target"].where(task.known, torch.tensor(GREY, dtype=torch.uint8))
+        columns["known part"] = columns["target"].where(task.known, torch.tensor(GREY, dtype=torch.uint8))
     columns["the generator's nearest"] = image
     if task.known is not None:
         columns["inpainted"] = columns["target"].where(task.known, image)
@@ -106,20 +106,20 @@ def _picture(task: Task, image: Tensor) -> tuple[Tensor, list[str]]:
 
 
 def _print_errors(task: Task, found: Inversion) -> None:
-    """How far the generator's image is from the target, in grey levels: where it is known, and elsewhere where one can tell."""
+    """Print the error of the generator's image in grey levels: on the known part and, if possible, elsewhere."""
     if found.label is not None:
         print(f"  class: {int(found.label)}")
-    where = " at low resolution" if task.downscale > 1 else "" if task.known is None else " where it is known"
+    where = " at low resolution" if task.downscale > 1 else "" if task.known is None else " on the known part"
     print(f"  error (RMSE): {127.5 * float(found.loss) ** 0.5:.1f} grey levels{where}")
     if task.whole is not None and where:
         squares = (found.image - to_float(task.whole)).square()
         unseen = squares if task.known is None else squares[~task.known.expand_as(squares)]
         elsewhere = "in full" if task.known is None else "in the hole"
-        print(f"  error (RMSE): {127.5 * float(unseen.mean()) ** 0.5:.1f} grey levels {elsewhere}, which was not looked at")
+        print(f"  error (RMSE): {127.5 * float(unseen.mean()) ** 0.5:.1f} grey levels {elsewhere}, which was not used")
 
 
 def _save(found: Inversion, path: Path) -> None:
-    """The latent (latent_dim,), and the label where there is one, as numpy arrays."""
+    """Save the latent (latent_dim,), and the label if there is one, as numpy arrays."""
     arrays: dict[str, Any] = {"latent": found.latent[0].numpy()}
     if found.label is not None:
         arrays["label"] = found.label[0].numpy()

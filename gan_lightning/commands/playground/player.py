@@ -20,7 +20,7 @@ FRAMES = 16
 
 @dataclass(frozen=True)
 class Settings:
-    """What a grid of samples depends on: its seed, the class of all (None: every class in turn), the truncation."""
+    """The settings of a grid: its seed, the class of all (None: every class in turn), the truncation."""
 
     seed: int = 0
     label: int | None = None
@@ -39,19 +39,19 @@ class Pick:
 
 
 def a_and_b(clicks: Sequence[Pick]) -> list[Pick]:
-    """The two that are picked, after every click so far: one makes a sample A, the next one B, and so on in turn."""
+    """Return the picks A and B after all clicks so far, which set A and B alternately."""
     return [turns[-1] for turns in (clicks[0::2], clicks[1::2]) if turns]
 
 
 class Player:
-    """Draws for many visitors, one after the other: a walk across classes changes how the generator embeds them meanwhile."""
+    """Draw for many visitors, one at a time, because a walk across classes patches the generator's embedding meanwhile."""
 
     def __init__(self, sampler: Sampler) -> None:
         self.sampler = sampler
         self.turn = threading.Lock()
 
     def grid(self, settings: Settings) -> Tensor:
-        """The samples of a grid, uint8 (NUM_IMAGES, C, H, W): those that sample.py draws.
+        """Draw the samples of a grid, uint8 (NUM_IMAGES, C, H, W), as sample.py does.
 
         Raises:
             InputError: the settings are out of range.
@@ -62,21 +62,21 @@ class Player:
             return self.sampler.sample(NUM_IMAGES, settings.label, settings.seed, settings.truncation)
 
     def pictures(self, picks: Sequence[Pick]) -> Tensor:
-        """The picked samples, uint8 (len(picks), C, H, W)."""
+        """Draw the picked samples, uint8 (len(picks), C, H, W)."""
         with self.turn:
             return self.sampler.draw(*self._points(picks)).cpu()
 
     def walk(self, first: Pick, second: Pick) -> Tensor:
-        """From one sample to the other and back, uint8 (2 * FRAMES, C, H, W); picture FRAMES is the second one.
+        """Walk from one sample to the other and back, uint8 (2 * FRAMES, C, H, W); picture FRAMES is the second sample.
 
         Raises:
-            InputError: they are of two classes, between which this generator has nothing.
+            InputError: they have different classes, and this generator cannot blend classes.
         """
         with self.turn:
             return self.sampler.walk(*self._points([first, second]), FRAMES, closed=True)
 
     def _points(self, picks: Sequence[Pick]) -> tuple[Tensor, Tensor | None]:
-        """The latents (len(picks), latent_dim) of samples and, for a conditional generator, their labels (len(picks),)."""
+        """Return the latents (len(picks), latent_dim) and, for a conditional generator, the labels (len(picks),)."""
         z, labels = [], []
         for pick in picks:
             z.append(self.sampler.latents(torch.tensor([pick.number]), pick.settings.seed, pick.settings.truncation))
@@ -86,7 +86,7 @@ class Player:
 
 
 def command(settings: Settings, config: Namespace) -> str:
-    """The command line that draws the same grid, for the flags that the page was opened with."""
+    """Write the command line that draws the same grid, with the flags that the page was opened with."""
     words = ["python", "scripts/sample.py", config.checkpoint, "--num_images", NUM_IMAGES, "--seed", settings.seed]
     words += [] if settings.label is None else ["--class", settings.label]
     words += [] if settings.truncation is None else ["--truncation", f"{settings.truncation:g}"]

@@ -30,11 +30,11 @@ SECONDS_KEPT = 24 * 60 * 60  # of a file that was made for a visitor
 
 
 def serve(config: Namespace, listener: socket.socket) -> None:
-    """Load the checkpoint that the flags name, say where the page is, and serve it until Ctrl-C.
+    """Load the checkpoint, print the address of the page, and serve it until Ctrl-C.
 
     Args:
         config: the flags.
-        listener: a socket that listens where the page shall be.
+        listener: a socket that listens at the address of the page.
     """
     player = Player(load_sampler(config.checkpoint, config, find_device(config.accelerator)))
     app = gradio.mount_gradio_app(
@@ -56,16 +56,16 @@ def serve(config: Namespace, listener: socket.socket) -> None:
 
 
 def address(listener: socket.socket) -> str:
-    """What to type into a browser, and a warning where others can do so too."""
+    """The address to type into a browser, and a warning if others can reach it."""
     host, port = listener.getsockname()[:2]
     where = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     if ipaddress.ip_address(host).is_loopback:
         return where
-    return f"{where}  open to all who reach this machine there, without a password"
+    return f"{where}  open to everyone who reaches this machine there, without a password"
 
 
 def layout(player: Player, config: Namespace) -> gradio.Blocks:
-    """The page: settings on the left, the grid in the middle, two picked pictures and the walk between them on the right."""
+    """Lay out the page: settings on the left, the grid in the middle, two picked pictures and their walk on the right."""
     generator = player.sampler.generator
     classes = [EVERY_CLASS, *map(str, range(generator.num_classes))] if generator.conditional else [EVERY_CLASS]
 
@@ -82,7 +82,7 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
                 )
                 truncate = gradio.Checkbox(False, label="Truncate the latents", elem_id="truncate")
                 truncation = gradio.Slider(
-                    0.1, 3, 0.7, step=0.1, label="Truncation", info="No value of a latent lies beyond it", visible=False
+                    0.1, 3, 0.7, step=0.1, label="Truncation", info="The largest value in a latent", visible=False
                 )
                 save_grid = gradio.DownloadButton("Download the grid", elem_id="save_grid")
             with gradio.Column(scale=4, min_width=560):
@@ -154,7 +154,7 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
 
 
 def _slot(name: str) -> tuple[gradio.Image, gradio.Markdown]:
-    """A place for a picked picture, and for what is said of it."""
+    """Make the place of a picked picture and its caption."""
     with gradio.Column(min_width=120):
         return _picture(150), gradio.Markdown(f"Click a picture for {name}", elem_id=name)
 
@@ -166,12 +166,12 @@ def _picture(height: int, **arguments: Any) -> gradio.Image:
 
 
 def shown_as(images: Tensor) -> list[Image.Image]:
-    """Images uint8 (N, C, H, W) as the page shows them."""
+    """Convert images uint8 (N, C, H, W) to what the page shows."""
     return [to_pil_image(image) for image in enlarged(images, LEAST)]
 
 
 def new_file(name: str) -> Path:
-    """A path of this name in a folder of its own, among the page's temporary files."""
+    """Make a path of this name in a new folder of the page's temporary files."""
     return Path(tempfile.mkdtemp(dir=gradio.utils.get_upload_folder())) / name
 
 

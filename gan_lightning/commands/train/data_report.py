@@ -1,4 +1,4 @@
-"""What a dry run says of the data: what it holds, what is done with it, and what a person may want to change."""
+"""The data in the report of a dry run: contents, preprocessing, and suggestions."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,17 +10,17 @@ from gan_lightning.data.survey import GREY, Survey, survey
 from gan_lightning.gan import GAN
 
 Rows = list[tuple[str, str]]
-"""Lines of a section: what each is about, and the figures or words."""
+"""Lines of a section: a name, and figures or words."""
 CLASSES_SHOWN = 10
 FILES_NAMED = 5
-FEW_IMAGES = 1000  # so few a discriminator soon knows by heart (Zhao et al. 2020 train on 100 and more)
+FEW_IMAGES = 1000  # a discriminator soon memorises so few (Zhao et al. 2020 train on 100 and more)
 UNEVEN = 10  # times as many images in the largest class as in the smallest
 MUCH = 0.3  # of an image that the crop leaves out
 
 
 @dataclass
 class DataReport:
-    """What was found, what is done with it, and what to think of."""
+    """Contents, preprocessing, and suggestions."""
 
     found: Rows = field(default_factory=list)
     treatment: Rows = field(default_factory=list)
@@ -28,16 +28,16 @@ class DataReport:
 
 
 def report_on(data: ImageDataModule, model: GAN) -> DataReport:
-    """Look at data whose images can be read."""
+    """Inspect data whose images can be read."""
     report = _folder(data, model) if isinstance(data, ImageFolder) else _images(data)
     flips = "each image left to right, one time in two" if data.horizontal_flip else "none"
-    told = "both networks are told them" if model.generator.conditional else "the networks are not told them"
+    told = "both networks see them" if model.generator.conditional else "the networks do not see them"
     report.treatment += [("flips", flips), ("classes", told if data.num_classes else "there are none")]
     return report
 
 
 def _images(data: ImageDataModule) -> DataReport:
-    """Of images in memory."""
+    """Report on images in memory."""
     images, labels = data.images("train")
     report = DataReport([("images", f"{len(images):,} to train on, each {shape(data)}")])
     report.found += _classes(Counter() if labels is None else Counter(data.class_names[c] for c in labels.tolist()))
@@ -46,7 +46,7 @@ def _images(data: ImageDataModule) -> DataReport:
 
 
 def _folder(data: ImageFolder, model: GAN) -> DataReport:
-    """Of files, of which some may not be readable."""
+    """Report on files, some of which may be unreadable."""
     splits = data.files.values()
     found = survey([files.folder / path for files in splits for path in files.paths])
     labels = Counter(data.class_names[label] for files in splits for label in files.labels or ())
@@ -73,11 +73,11 @@ def _found(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: list
     rows += [(name, _counts(dict(of.most_common()))) for name, of in (("formats", found.formats), ("modes", found.modes))]
     if others := other_files(data.root):
         endings = Counter(plain(path.suffix.lower() or "no ending") for path in others)
-        rows.append(("left out", f"{_files(len(others))} of other endings: {_counts(dict(endings.most_common(FILES_NAMED)))}"))
+        rows.append(("ignored", f"{_files(len(others))} with other endings: {_counts(dict(endings.most_common(FILES_NAMED)))}"))
     if found.copies:
         rows.append(("copies", f"{_files(found.copies)} with the bytes of another one"))
     if corrupt:
-        rows.append(("cannot be read", _files(len(corrupt)) + ":"))
+        rows.append(("unreadable", _files(len(corrupt)) + ":"))
         rows += [("", line) for line in corrupt[:FILES_NAMED]]
         rows += [("", f"and {len(corrupt) - FILES_NAMED:,} more")] if len(corrupt) > FILES_NAMED else []
     return rows
@@ -100,15 +100,13 @@ def _treatment(data: ImageFolder, found: Survey, train: int) -> Rows:
 
 
 def _hints(data: ImageFolder, model: GAN, found: Survey, labels: Counter[str], train: int) -> list[str]:
-    """What a person may want to change, each with its flag."""
+    """Suggest changes, each with its flag."""
     size, hints = data.image_size, []
     if train < FEW_IMAGES and model.augmentation is None:
-        hints.append(
-            f"{train:,} images are few, and the discriminator may learn them by heart: --model.augmentation DiffAugment"
-        )
+        hints.append(f"{train:,} images are few, and the discriminator may memorise them: --model.augmentation DiffAugment")
     if len(labels) > 1 and not model.generator.conditional:
         hints.append(
-            f"the networks are not told the {len(labels)} classes: for samples of a class, "
+            f"the networks do not see the {len(labels)} classes: for samples of a class, "
             "--model.generator.conditioning concatenation --model.discriminator.conditioning projection"
         )
     if labels and max(labels.values()) > UNEVEN * min(labels.values()):
@@ -118,11 +116,11 @@ def _hints(data: ImageFolder, model: GAN, found: Survey, labels: Counter[str], t
         )
     if smaller := found.smaller_than(size):
         hints.append(
-            f"{_files(smaller)} will be blurred, because they are enlarged: remove them, or a smaller --data.image_size"
+            f"{_files(smaller)} will be blurred, because they are enlarged: remove them, or use a smaller --data.image_size"
         )
     if found.cropped > MUCH:
         hints.append(
-            f"{found.cropped:.0%} of an image is cut off, on average: cut them yourself where the centre is not what matters"
+            f"{found.cropped:.0%} of an image is cut off, on average: crop them yourself if the centre is not what matters"
         )
     if data.image_shape[0] == 3 and found.modes and set(found.modes) <= GREY:
         hints.append("all images are grey: --data.channels 1")
@@ -130,7 +128,7 @@ def _hints(data: ImageFolder, model: GAN, found: Survey, labels: Counter[str], t
 
 
 def _classes(labels: Counter[str]) -> Rows:
-    """How many images each class has, in its order; where there are many, of the largest and the smallest."""
+    """Count the images of each class, in order; if there are many classes, of the largest and the smallest."""
     if len(labels) <= CLASSES_SHOWN:
         return [("classes", _counts(dict(sorted(labels.items()))))] if labels else []
     ordered = labels.most_common()
@@ -147,15 +145,15 @@ def _files(count: int) -> str:
 
 
 def shape(data: ImageDataModule) -> str:
-    """Channels, height and width."""
+    """Write channels, height and width."""
     return "x".join(map(str, data.image_shape))
 
 
 def megabytes(count: int) -> str:
-    """A number of bytes, for people."""
+    """Write a number of bytes in a readable unit."""
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
 def plain(text: str) -> str:
-    """A name as it may be printed: of files there are any, with line ends and bytes that are no text."""
+    """Escape a name for printing: names of files may hold line ends and bytes that are not text."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

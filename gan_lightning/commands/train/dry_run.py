@@ -1,4 +1,4 @@
-"""What ``train --dry_run`` does: look at the data, make a few steps that leave nothing, and say what a run would be."""
+"""``train --dry_run``: inspect the data, make a few steps, and report what a run would take; nothing is saved."""
 
 import warnings
 
@@ -8,25 +8,25 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 from gan_lightning.commands.train.data_report import Rows, megabytes, report_on
-from gan_lightning.commands.train.rehearsal import Cost, rehearse
+from gan_lightning.commands.train.rehearsal import Cost, timed_trial
 from gan_lightning.data import ImageDataModule, ImageFolder
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 
 LONG = 24 * 3600  # seconds
 UNITS = {"days": 2 * 24 * 3600, "hours": 2 * 3600, "minutes": 2 * 60}
-"""From so many seconds on, a time is told in days, and so on."""
+"""Seconds from which a time is shown in days, and so on."""
 
 
 def dry_run(objects: Namespace, begun_at: int) -> None:
     """Print a report.
 
     Args:
-        objects: what the settings describe: ``data``, ``model``, ``schedules``, and the arguments of ``trainer``.
-        begun_at: steps that the run has behind it, where it is resumed.
+        objects: made from the settings: ``data``, ``model``, ``schedules``, and the arguments of ``trainer``.
+        begun_at: steps behind a resumed run.
 
     Raises:
-        InputError: training would be refused; what could be found out has been printed by then.
+        InputError: training would be refused; the facts found until then are printed.
     """
     data: ImageDataModule = objects.data
     model: GAN = objects.model
@@ -35,16 +35,16 @@ def dry_run(objects: Namespace, begun_at: int) -> None:
     refused = _read(data)
     report = report_on(data, model)
     _section(f"Data: {type(data).__name__}", report.found)
-    _section("What is done with it", report.treatment)
+    _section("Preprocessing", report.treatment)
     _section("Networks", _networks(model, data))
     try:
-        cost = rehearse(model, data, objects.schedules, arguments)
-    except InputError as error:  # what is known by now is worth reading
-        _section("To think of", _numbered([*report.hints, *([] if refused is None else [str(refused)])]))
+        cost = timed_trial(model, data, objects.schedules, arguments)
+    except InputError as error:  # print what is known by now
+        _section("Suggestions", _numbered([*report.hints, *([] if refused is None else [str(refused)])]))
         raise error
     seconds = cost.run_steps(begun_at) * cost.step_seconds
     if seconds > LONG and cost.device.type == "cpu":
-        report.hints.append(f"{duration(seconds)} are long: --accelerator gpu, narrower networks, or smaller images")
+        report.hints.append(f"{duration(seconds)} is long: --accelerator gpu, narrower networks, or smaller images")
     end = begun_at + cost.run_steps(begun_at)
     if cost.total is not None and end < cost.total and objects.schedules.without_steps:
         report.hints.append(
@@ -52,18 +52,18 @@ def dry_run(objects: Namespace, begun_at: int) -> None:
         )
     _section("Memory", _memory(model, data, cost))
     _section("Time", _time(cost, begun_at, seconds))
-    _section("To think of", _numbered(report.hints))
+    _section("Suggestions", _numbered(report.hints))
     if refused is not None:
         raise refused
     objects.schedules.require_length(cost.total, str(end))
-    _say(f"Training would begin. It would take about {duration(seconds)}, and nothing of these steps was kept.")
+    _print(f"Training would take about {duration(seconds)}. Nothing was saved.")
 
 
 def _read(data: ImageDataModule) -> InputError | None:
-    """Read the images; what training would say of files that cannot be read, which are left out here in any case.
+    """Read the images, without corrupt files; return the error that training would raise for those.
 
     Raises:
-        InputError: nothing is left.
+        InputError: no image is left.
     """
     try:
         data.prepare_data()
@@ -92,7 +92,7 @@ def _networks(model: GAN, data: ImageDataModule) -> Rows:
 def _memory(model: GAN, data: ImageDataModule, cost: Cost) -> Rows:
     sizes = {
         "weights": _bytes(model.generator) + _bytes(model.discriminator),
-        "their average": 0 if model.ema is None else _bytes(model.ema),
+        "average": 0 if model.ema is None else _bytes(model.ema),
         "optimizers": cost.optimizer_bytes,
     }
     parts = ", ".join(f"{name} {megabytes(size)}" for name, size in sizes.items() if size)
@@ -101,7 +101,7 @@ def _memory(model: GAN, data: ImageDataModule, cost: Cost) -> Rows:
         peak = f"{megabytes(cost.peak_bytes)} of the {megabytes(all_of_it)} of {cost.device}"
     else:
         peak = f"{megabytes(cost.peak_bytes)}, the process with all its libraries"
-    return [("networks", parts), ("at most", peak)]
+    return [("networks", parts), ("peak", peak)]
 
 
 def _bytes(network: nn.Module) -> int:
@@ -111,7 +111,7 @@ def _bytes(network: nn.Module) -> int:
 def _time(cost: Cost, begun_at: int, seconds: float) -> Rows:
     steps = cost.run_steps(begun_at)
     if not cost.steps:
-        return [("the run", f"{steps:,} steps: nothing is left to train; give a larger --max_steps or --max_epochs")]
+        return [("the run", f"{steps:,} steps: nothing is left to train; use a larger --max_steps or --max_epochs")]
     rate = cost.step_images / cost.step_seconds
     of = f"on {cost.device}, the mean of {cost.steps} after {cost.warm_up} of warm-up"
     return [
@@ -126,7 +126,7 @@ def _numbered(hints: list[str]) -> Rows:
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit that people would use."""
+    """Write a time in a readable unit."""
     unit, least = next(((unit, least) for unit, least in UNITS.items() if seconds >= least), ("seconds", 2))
     amount = seconds / (least / 2)
     return f"{amount:.0f} {unit}" if amount >= 10 else f"{amount:.1f} {unit}"
@@ -135,9 +135,9 @@ def duration(seconds: float) -> str:
 def _section(title: str, rows: Rows) -> None:
     if rows:
         wide = max(len(name) for name, _ in rows) + 2
-        _say("\n".join([title, *(f"  {name:<{wide}}{text}" for name, text in rows), ""]))
+        _print("\n".join([title, *(f"  {name:<{wide}}{text}" for name, text in rows), ""]))
 
 
 @rank_zero_only
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, flush=True)

@@ -1,4 +1,4 @@
-"""Lightning's ``fit``, with its errors told apart: those that a person can mend become one line."""
+"""Lightning's ``fit``; errors that a user can fix become one line."""
 
 import os
 import threading
@@ -22,12 +22,12 @@ def fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path |
         InputError: Lightning refuses something, the memory or the disk is too small, or torch.compile fails.
         ProcessLost: one of several processes has died.
     """
-    warnings.filterwarnings("ignore", "The number of training batches")  # the log goes on from epoch to epoch
-    warnings.filterwarnings("ignore", "Experiment logs directory")  # of the CSV logger, which goes on with its file
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's, about torch's own names
-    warnings.filterwarnings("ignore", "Found .* module.* in eval mode")  # the average is meant to be
+    warnings.filterwarnings("ignore", "The number of training batches")  # the log continues across epochs
+    warnings.filterwarnings("ignore", "Experiment logs directory")  # our CSV logger continues its file
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's, about names of torch
+    warnings.filterwarnings("ignore", "Found .* module.* in eval mode")  # the average is always in eval mode
     before = threading.excepthook
-    threading.excepthook = _say_of_thread
+    threading.excepthook = _report_thread_error
     try:
         trainer.fit(model, datamodule=data, ckpt_path=resume_from)
     except MisconfigurationException as error:
@@ -56,7 +56,7 @@ def _out_of_memory(trainer: Trainer, data: ImageDataModule) -> str:
     return f"step {trainer.global_step + 1:,}: the memory of {trainer.strategy.root_device} is too small; {ways}"
 
 
-def _say_of_thread(failed: threading.ExceptHookArgs) -> None:
-    """Nothing of a file that TensorBoard's thread cannot write, which the main one raises again; else as always."""
+def _report_thread_error(failed: threading.ExceptHookArgs) -> None:
+    """Report errors of threads as usual, except a file that TensorBoard cannot write: the main thread raises that again."""
     if not issubclass(failed.exc_type, OSError):
         threading.__excepthook__(failed)

@@ -1,4 +1,4 @@
-"""A few steps of a run that leave nothing behind, to see what a step costs."""
+"""A short trial run that measures the cost of a step and saves nothing."""
 
 import tempfile
 import time
@@ -20,8 +20,8 @@ from gan_lightning.gan import GAN
 from gan_lightning.trainer import make_trainer, total_steps
 
 WARM_UP = 3  # steps before the clock starts
-STEPS = 16  # that are timed: a multiple of how often penalties are usually applied
-SECONDS = 20.0  # for so many; no step is begun after that, and a quarter of them are for the warm-up
+STEPS = 16  # timed steps: a multiple of how often penalties are usually applied
+SECONDS = 20.0  # no timed step begins after that, and no warm-up step after a quarter of it
 QUIET: dict[str, Any] = {
     "logger": False,
     "enable_checkpointing": False,
@@ -32,24 +32,24 @@ QUIET: dict[str, Any] = {
     "min_steps": None,
     "profiler": None,
 }
-"""Settings of the Trainer that say nothing of how long a step takes, and might leave files or go on for longer."""
+"""Settings of the Trainer that might leave files or prolong the trial, and do not change the time of a step."""
 
 
 @dataclass
 class Cost:
-    """What a run costs, as a few of its steps say.
+    """The cost of a run, measured on a few steps.
 
     Attributes:
-        device: where they were made.
-        total: generator updates of the whole run; None where a time alone ends it.
-        most_seconds: of the whole run, where its settings say so.
+        device: the device of the steps.
+        total: generator updates of the whole run; None if only a time ends it.
+        most_seconds: limit of the whole run; None if there is none.
         epoch_steps: generator updates of an epoch.
-        step_images: real images that one update looks at, of all processes together.
-        warm_up: how many steps came before the clock was started.
-        steps: how many were timed.
-        step_seconds: what one took, on average; 0 where none was made.
-        peak_bytes: the most memory that was taken: of the device, or of the process on the CPU.
-        optimizer_bytes: what both optimizers keep.
+        step_images: real images of one update, of all processes together.
+        warm_up: number of steps before the clock started.
+        steps: number of timed steps.
+        step_seconds: mean time of a step; 0 if there was none.
+        peak_bytes: peak memory of the device, or of the process on the CPU.
+        optimizer_bytes: state of both optimizers.
     """
 
     device: torch.device
@@ -64,7 +64,7 @@ class Cost:
     optimizer_bytes: int = 0
 
     def run_steps(self, begun_at: int) -> int:
-        """How many steps the run makes after ``begun_at`` of them."""
+        """Count the steps that the run makes after the first ``begun_at``."""
         limits = [] if self.total is None else [max(0, self.total - begun_at)]
         if self.most_seconds is not None and self.step_seconds:
             limits.append(int(self.most_seconds / self.step_seconds))
@@ -72,13 +72,13 @@ class Cost:
 
 
 class Stopwatch(Callback):
-    """Times steps after :data:`WARM_UP` of them, and then ends the run.
+    """Time steps after :data:`WARM_UP` of them, then end the run.
 
     Args:
-        steps: how many to time.
+        steps: number of steps to time.
 
     Attributes:
-        cost: what it found.
+        cost: the result.
     """
 
     cost: Cost
@@ -116,15 +116,15 @@ class Stopwatch(Callback):
         self.cost.optimizer_bytes = sum(leaf.nbytes for leaf in kept if isinstance(leaf, Tensor))
 
 
-def rehearse(
+def timed_trial(
     model: GAN, data: ImageDataModule, schedules: Schedules, arguments: dict[str, Any], steps: int | None = None
 ) -> Cost:
-    """Train a few steps as the Trainer's ``arguments`` say, in a folder that is removed again.
+    """Train a few steps with the Trainer's ``arguments``, in a folder that is removed again.
 
-    A run that only a time ends is possible here, whatever its schedules: ``cost.total`` is None then.
+    A run that only a time ends is possible with any schedules; ``cost.total`` is None then.
 
     Args:
-        model: what is trained.
+        model: the model to train.
         data: the images.
         schedules: of the run.
         arguments: of Lightning's Trainer.

@@ -31,10 +31,10 @@ LENGTH = {"max_epochs", "max_steps", "max_time", "roll_back", *RECORDED}
 
 
 def train(args: Sequence[str]) -> None:
-    """Read the settings, set up, train, and say where everything lies.
+    """Read the settings, set up, train, and print where everything is.
 
     Raises:
-        InputError: a setting, a file or the data is not what it should be; or the training diverged.
+        InputError: a setting, a file or the data is wrong; or the training diverged.
         ProcessLost: one of several processes has died.
         SystemExit: after SIGINT or SIGTERM, with exit code 130 or 143.
     """
@@ -67,7 +67,7 @@ def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, fo
     data: ImageDataModule = objects.data
     model: GAN = objects.model
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        data.prepare_data()  # what is wrong is said at once; Lightning calls both again, in every process and in their order
+        data.prepare_data()  # to report errors early; Lightning calls both again, in every process
         data.setup("fit")
 
     arguments = objects.trainer.as_dict()
@@ -96,7 +96,7 @@ def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, fo
             )
     fit(trainer, model, data, resume_from)
     if trainer.is_global_zero:
-        _say_where(trainer, folder, data, objects.metrics, begun_at, interrupted=bool(signals.received))
+        _print_summary(trainer, folder, data, objects.metrics, begun_at, interrupted=bool(signals.received))
         if objects.health.told:
             print(f"  {'not well':<18}{', '.join(objects.health.told)}: docs/health.md says what these mean")
     if signals.received:
@@ -104,10 +104,10 @@ def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, fo
 
 
 def _begin(parser: ArgumentParser, config: Namespace, trainer: Trainer, folder: Path, resume_from: Path | None) -> None:
-    """Put into the folder what any checkpoint in it needs, before the first one is written.
+    """Write the files that a resumed run needs, before the first checkpoint.
 
-    That is config.yaml, which repeats the run; one that differs is kept as config_1.yaml and so on. And, where a run goes on in
-    a new folder, the checkpoint that it goes on from.
+    These are config.yaml, which repeats the run, and, if a run continues in a new folder, the checkpoint that it resumes from.
+    A different config.yaml is kept as config_1.yaml and so on.
     """
     if not trainer.is_global_zero:
         return
@@ -119,8 +119,8 @@ def _begin(parser: ArgumentParser, config: Namespace, trainer: Trainer, folder: 
     content.ckpt_path = None
     content.run_length = total_steps(trainer)
     content.pop("config", None)
-    for said_anew in ("trust", "dry_run"):
-        content.pop(said_anew)
+    for not_kept in ("trust", "dry_run"):
+        content.pop(not_kept)
     try:
         text = parser.dump(content, skip_unset=False)
     except yaml.YAMLError as error:
@@ -136,22 +136,22 @@ def _begin(parser: ArgumentParser, config: Namespace, trainer: Trainer, folder: 
 
 
 def _differences(one: Any, other: Any, name: str = "") -> set[str]:
-    """The dotted names of the settings that differ."""
+    """Collect the dotted names of the settings that differ."""
     if isinstance(one, dict) and isinstance(other, dict):
         parts = (_differences(one.get(key), other.get(key), f"{name}.{key}".lstrip(".")) for key in one.keys() | other.keys())
         return set().union(*parts)
     return set() if one == other else {name.replace(".init_args", "").removeprefix("trainer.")}
 
 
-def _say_where(
+def _print_summary(
     trainer: Trainer, folder: Path, data: ImageDataModule, metrics: GenerativeMetrics, begun_at: int, interrupted: bool
 ) -> None:
-    """What was done, where its pictures, checkpoint and curves lie, and how to go on."""
+    """Print the steps made, where pictures, checkpoint and curves are, and how to continue."""
     state = "Interrupted" if interrupted else "Done"
     print(f"\n{state}: {trainer.global_step - begun_at:,} generator updates, {trainer.global_step:,} in all")
     if begun_at == trainer.global_step:
         print(
-            "  nothing was left to train: give a larger --max_epochs or --max_steps (or --max_time, which counts the whole run)"
+            "  nothing was left to train: use a larger --max_epochs or --max_steps (or --max_time, which counts the whole run)"
         )
     lines = {
         "image grid": folder / "images" / f"step_{trainer.global_step:08d}.png",
@@ -171,17 +171,17 @@ def _say_where(
     if "TensorBoard logs" in lines:
         print(f"  {'see the curves':<18}{_shown(python.with_name('tensorboard'))} --logdir {_shown(folder.parent)}")
     if Path(script).stem in ("compare", "gan-lightning-compare"):
-        return  # it goes on in its own way
+        return  # it continues by itself
     if interrupted:
         root = folder.parent.parent
         where = "" if root.absolute() == Path.cwd() else f" --default_root_dir {shlex.quote(_shown(root))}"
-        print(f"  {'go on':<18}{script} --ckpt_path last{where}{_trust(data, trainer.lightning_module)}")
+        print(f"  {'resume':<18}{script} --ckpt_path last{where}{_trust(data, trainer.lightning_module)}")
     elif isinstance(data, Digits):
         print(f"  {'train on MNIST':<18}{script} --config {DEFAULT_RECIPE}")
 
 
 def _trust(data: ImageDataModule, model: Any) -> str:
-    """The flag without which classes of one's own are not imported again."""
+    """Write the flag that lets custom classes be imported again."""
     modules = {type(part).__module__.partition(".")[0] for part in (data, model.loss, *model.modules())} - {
         "gan_lightning",
         "torch",
@@ -190,5 +190,5 @@ def _trust(data: ImageDataModule, model: Any) -> str:
 
 
 def _shown(path: Path) -> str:
-    """A path as a person would type it here."""
+    """Shorten a path to what a user would type here."""
     return str(path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path)

@@ -63,12 +63,16 @@ def add_sections(parser: ArgumentParser) -> None:
 
 
 def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Path | None, Path | None]:
-    """The settings, the checkpoint to resume from, and the folder to go on in (None is a new one)."""
+    """Read the settings, the checkpoint to resume from, and the folder to continue in (None is a new one).
+
+    Raises:
+        InputError: a flag or file is wrong.
+    """
     short = [action.dest.removeprefix("trainer.") for action in parser._actions if action.dest.startswith("trainer.")]
     groups = arrange(args, "trainer", short)
     for name, source in (LINKED | RECORDED).items():
         if given(groups, name) is not None:
-            raise InputError(f"--{name}: follows {source} and is not set by hand")
+            raise InputError(f"--{name}: follows {source} and cannot be set")
     ckpt_path, weights = given(groups, "ckpt_path"), given(groups, "init_from")
     if ckpt_path and weights:
         raise InputError(f"--ckpt_path {ckpt_path} and --init_from {weights}: give one of the two")
@@ -80,8 +84,8 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
         if own and own.is_file():
             check_imports(own, read_settings(str(own)), trusted_modules(given(groups, "trust") or ""))
             recipe = str(own)
-        elif used and os.path.isfile(used):  # noqa: PTH113  (which also stands names that are too long)
-            raise InputError(f"{own}: no such file, so it is not known how {used} was trained; name its recipe by --config")
+        elif used and os.path.isfile(used):  # noqa: PTH113  (it accepts names that are too long)
+            raise InputError(f"{own}: no such file, so the settings of {used} are unknown; name its recipe with --config")
         groups = [["--config", recipe], *groups]
     config = parse(parser, groups, "trainer")
     for flag in ("ckpt_path", "init_from"):
@@ -93,14 +97,14 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
     one_argument = next((group[0] for group in groups if group[0].startswith("--model.penalty.")), None)
     if one_argument and isinstance(penalties, list) and len(penalties) > 1 and given(groups, "model.penalty") is None:
         raise InputError(
-            f"{one_argument}: there are {len(penalties)} penalties, and it is not said which; write the list anew, such as "
+            f"{one_argument}: there are {len(penalties)} penalties, and the flag names none; give the whole list, such as "
             "--model.penalty null --model.penalty+=R1 --model.penalty.gamma 0.3 --model.penalty+=R2 --model.penalty.gamma 0.3"
         )
     return config, *_resume_from(config.ckpt_path, config.trainer.default_root_dir)
 
 
 def _resume_from(ckpt_path: str | None, root: str) -> tuple[Path | None, Path | None]:
-    """The checkpoint that ``--ckpt_path`` means, and for 'last' the folder of its run, which goes on there."""
+    """Find the checkpoint of ``--ckpt_path``, and for 'last' the folder of its run, which continues there."""
     if not ckpt_path:
         return None, None
     if ckpt_path == "last":
@@ -110,7 +114,7 @@ def _resume_from(ckpt_path: str | None, root: str) -> tuple[Path | None, Path | 
 
 
 def make_objects(parser: ArgumentParser, config: Namespace, resume_from: Path | None = None) -> tuple[Namespace, int]:
-    """The objects that the settings describe, and how many steps they have behind them; a misfit is said before all else."""
+    """Make the objects that the settings describe, and count the steps behind them; refuse a checkpoint that does not fit."""
     seed_everything(config.seed_everything, verbose=False)
     objects = instantiate(parser, config)
     begun_at = 0
@@ -125,7 +129,7 @@ def make_objects(parser: ArgumentParser, config: Namespace, resume_from: Path | 
 
 
 def init_from(model: GAN, path: str) -> None:
-    """Copy the weights of a checkpoint into a new model, and into its average those of the checkpoint's sampler.
+    """Copy the weights of a checkpoint into a new model, and its average, if it has one, into the model's average.
 
     Raises:
         InputError: there is no such checkpoint, or its networks are of other classes or shapes.
