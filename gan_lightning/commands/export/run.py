@@ -47,7 +47,7 @@ def export_generator(config: Namespace) -> None:
             if rows[-1][-1] > 1:
                 way = f"leave {name} out of --formats" if name in WRITERS else "use --precision float32"
                 raise InputError(
-                    f"--formats {name}: the images of {path.name} differ from the original by up to {rows[-1][-1]} grey levels, "
+                    f"--formats {name}: {path.name} draws images that differ by up to {rows[-1][-1]} grey levels, "
                     f"and at most one is allowed; nothing was written; {way}"
                 )
     print(f"\n  {'format':<13}{'file':<19}{'size':>9}  largest difference, in grey levels")
