@@ -4,6 +4,8 @@ At rest, in a loader's batch, in metrics and on disk an image is uint8, 0 to 255
 in [-1, 1].
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -43,3 +45,8 @@ def to_uint8(images: Tensor) -> Tensor:
             "learning rate"
         )
     return ((images.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def size_text(shape: Iterable[int]) -> str:
+    """Format a shape for messages: 3x32x32."""
+    return "x".join(map(str, shape))

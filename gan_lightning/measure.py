@@ -8,15 +8,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gan_lightning.checkpoint import fingerprint
 from gan_lightning.data.base import ImageDataModule, Split, default_root
 from gan_lightning.errors import InputError
+from gan_lightning.files import fingerprint
 from gan_lightning.metrics.classifier import Classifier, StackedClassifier, load_or_train
-from gan_lightning.metrics.evaluator import choose, collect, on_first_process, seconds_per_image
+from gan_lightning.metrics.evaluator import choose, collect, seconds_per_image
 from gan_lightning.metrics.features import Extractor, import_extractor
 from gan_lightning.metrics.imagenet import ImageNet
 from gan_lightning.metrics.inception import Inception, find_weights
 from gan_lightning.metrics.statistics import Statistics, read_cache, write_cache
+from gan_lightning.training.distributed import on_first_process
 
 FEW = 2048
 """Real images that a training looks at where an extractor takes long: metrics and health monitor the same ones, once."""

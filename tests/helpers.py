@@ -24,8 +24,9 @@ from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits, ImageDataModule, Split
 from gan_lightning.gan import GAN
 from gan_lightning.losses import AdversarialLoss, NonSaturatingLoss
+from gan_lightning.module import AdversarialModule
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
-from gan_lightning.trainer import make_trainer
+from gan_lightning.training.trainer import make_trainer
 
 
 def small_gan(loss: AdversarialLoss | None = None, image_shape: tuple[int, int, int] = (1, 8, 8), **arguments: Any) -> GAN:
@@ -39,7 +40,7 @@ def small_gan(loss: AdversarialLoss | None = None, image_shape: tuple[int, int, 
 
 
 def fit(
-    model: GAN,
+    model: AdversarialModule,
     data: ImageDataModule | None = None,
     callbacks: list[Callback] | None = None,
     ckpt_path: Path | None = None,

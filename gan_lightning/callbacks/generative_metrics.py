@@ -7,7 +7,6 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from gan_lightning import processes
 from gan_lightning.callbacks.stop_signals import is_told_to_stop
 from gan_lightning.data.base import ImageDataModule, Split
 from gan_lightning.errors import InputError
@@ -15,11 +14,13 @@ from gan_lightning.gan import GAN
 from gan_lightning.latents import class_frequencies, class_labels, latents
 from gan_lightning.measure import FEW, RealImages, make_extractor, reference, say_estimate
 from gan_lightning.metrics.evaluator import check_extractor, evaluate, metric_names
-from gan_lightning.metrics.features import Extractor, untouched_random_numbers
+from gan_lightning.metrics.features import Extractor
 from gan_lightning.metrics.imagenet import ImageNet
 from gan_lightning.metrics.request import NEED_REAL_FEATURES, NEED_REFERENCE, check_request, split_names
 from gan_lightning.metrics.statistics import Statistics
-from gan_lightning.trainer import is_out_of_time
+from gan_lightning.training import distributed
+from gan_lightning.training.randomness import preserved_random_state
+from gan_lightning.training.trainer import is_out_of_time
 
 SAMPLES, SAMPLES_OF_IMAGENET = 5000, 1000
 """Samples of a measurement by default; few where each takes long."""
@@ -115,7 +116,7 @@ class GenerativeMetrics(Callback):
             return
         assert isinstance(data, ImageDataModule)
         progress = trainer.progress_bar_callback is not None
-        with untouched_random_numbers(device):
+        with preserved_random_state(device):
             extractor = make_extractor(name, data, self.inception_weights, device, progress)
             check_extractor(extractor, self.metrics, data.image_shape)
             takes_long = isinstance(extractor, ImageNet)
@@ -152,8 +153,8 @@ class GenerativeMetrics(Callback):
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, extractor: Extractor) -> None:
         assert isinstance(pl_module, GAN)
-        processes.make_alike(list(pl_module.sampler.buffers()))  # running moments are each process's own
-        with untouched_random_numbers(pl_module.device):  # a generator may draw noise of its own
+        distributed.broadcast_(list(pl_module.sampler.buffers()))  # running moments are each process's own
+        with preserved_random_state(pl_module.device):  # a generator may draw noise of its own
             values = self._evaluate(pl_module, extractor, progress=trainer.progress_bar_callback is not None)
         grouped = {f"metrics/{name}": value for name, value in values.items()}
         pl_module.log_dict(grouped, logger=False, on_step=True, on_epoch=False)  # for callbacks that monitor

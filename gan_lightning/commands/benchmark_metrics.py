@@ -21,7 +21,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
 
-from gan_lightning import checkpoint
+from gan_lightning import files
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.evaluator import compute
 from gan_lightning.metrics.imagenet import ImageNet
@@ -205,4 +205,4 @@ def write_random_weights(path: Path, seed: int = 0) -> None:
     for name, parameter in network.named_parameters():
         if name == "fc.weight":
             parameter.mul_(2 / logits.std(0).mean())
-    checkpoint.save(network.state_dict(), path)
+    files.save(network.state_dict(), path)

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gan_lightning import checkpoint
+from gan_lightning import files
 from gan_lightning.callbacks import Checkpoints, ImageGrid, ProgressBar, TrainingLog
 from gan_lightning.data import Digits
 from gan_lightning.errors import InputError
@@ -174,8 +174,8 @@ def test_checkpoints(tmp_path: Path) -> None:
     )
     folder = tmp_path / "checkpoints"
     assert sorted(path.name for path in folder.iterdir()) == ["epoch_004.ckpt", "epoch_006.ckpt", "last.ckpt"]
-    assert checkpoint.load(folder / "last.ckpt")["global_step"] == 7 * 22
-    assert checkpoint.load(folder / "epoch_004.ckpt")["global_step"] == 4 * 22
+    assert files.load(folder / "last.ckpt")["global_step"] == 7 * 22
+    assert files.load(folder / "epoch_004.ckpt")["global_step"] == 4 * 22
 
 
 @pytest.mark.parametrize(("every", "found"), [(0, 22), (5, 25)])
@@ -195,7 +195,7 @@ def test_last_is_renewed_at_each_epochs_end_and_by_choice_between(every: int, fo
             enable_checkpointing=True,
             default_root_dir=tmp_path,
         )
-    steps.append(checkpoint.load(tmp_path / "checkpoints" / "last.ckpt")["global_step"])
+    steps.append(files.load(tmp_path / "checkpoints" / "last.ckpt")["global_step"])
     assert steps == [found]
 
 

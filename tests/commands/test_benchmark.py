@@ -59,7 +59,7 @@ def test_the_bare_loop_is_the_mathematics_of_the_real_one() -> None:
     chosen = torch.randperm(len(data.images("train")[0]))[:16]  # the bare loop's first batch
     fake = twin.generator(torch.randn(16, twin.generator.latent_dim)).detach()
     real = data.images("train")[0][chosen].float() / 127.5 - 1
-    outputs = [logits for logits, _ in twin._judge_both(real, fake, None)]
+    outputs = [logits for logits, _ in twin._discriminate_both(real, fake, None)]
     twin.loss.discriminator(*outputs).backward()
     expected = [parameter.grad for parameter in twin.discriminator.parameters()]
     torch.manual_seed(3)

@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
 import gan_lightning
-from gan_lightning import checkpoint
+from gan_lightning import files
 from gan_lightning.commands.benchmark_metrics import write_random_weights
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits
@@ -329,7 +329,7 @@ def test_as_typed(trained: str) -> None:
         ),
         (["LAST", "--extractor", "inception", "--inception_weights", "bad.pth"], ["bad.pth: damaged, or it holds more"]),
         (["LAST", "--reference", "w.npz"], ["w.npz: no such file"]),
-        (["LAST", "--reference", "bad.npz"], ["bad.npz: damaged or cut short, or not a file of numpy.savez"]),
+        (["LAST", "--reference", "bad.npz"], ["bad.npz: ", "numpy.savez"]),
         (["LAST", "--real", "empty"], ["empty: no images in it"]),
         (["LAST", "--device", "abacus"], ["--device abacus: there is none"]),
         (["LAST", "--batch_size", "0"], ["--batch_size 0: give at least 1"]),
@@ -439,11 +439,11 @@ def test_the_data_of_the_run_with_another_argument(trained: str, tmp_path: Path,
 
 
 def test_a_generator_that_has_diverged_is_named(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
-    content = checkpoint.load(trained)
+    content = files.load(trained)
     for name, value in content["state_dict"].items():
         if value.is_floating_point():
             content["state_dict"][name] = torch.full_like(value, float("nan"))
-    checkpoint.save(content, trained)
+    files.save(content, trained)
     assert "the generated images hold NaN" in refused([trained, "--num_images", "20"], capsys)
 
 

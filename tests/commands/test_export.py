@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import gan_lightning
-from gan_lightning import Sampler, checkpoint
+from gan_lightning import Sampler, files
 from gan_lightning.commands.export import cli as export_cli
 from gan_lightning.commands.export import run as exporting
 from gan_lightning.commands.verbs import Verb
@@ -123,10 +123,10 @@ def test_weights_that_half_precision_cannot_hold_are_refused(
     first: bool, factor: float, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_checkpoint(tmp_path / "large.ckpt")
-    content = checkpoint.load(path)
+    content = files.load(path)
     layers = [name for name in content["state_dict"] if name.startswith("ema.layers.") and name.endswith(".weight")]
     content["state_dict"][layers[0 if first else -1]] *= factor
-    checkpoint.save(content, path)
+    files.save(content, path)
     assert Verb.export.main([str(path), "--formats", "safetensors", "--precision", "float16", "--output", "half"]) == 2
     assert part in capsys.readouterr().err
     assert not Path("half").exists()

@@ -30,7 +30,7 @@ from tests.faults.runs import (
     tally,
     wait_for,
 )
-from tests.test_processes import free_port
+from tests.training.test_distributed import free_port
 
 main = Verb.train.main
 

@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from types import ModuleType
 
 from gan_lightning.errors import USER_ERRNOS, Diverged, InputError, ProcessLost
 
@@ -30,7 +29,9 @@ def run_command(name: str, command: Callable[[], None]) -> int:
         what = "the output" if error.filename is None else os.fsdecode(error.filename)
         message, code = f"error: {what}: {error.strerror}; name another path, or fix this one", 2
     except ProcessLost as error:
-        _processes().end_process(f"{name}: error: {error}")
+        from gan_lightning.training.watchdog import end_process  # imports torch, which a refused flag must not wait for
+
+        end_process(f"{name}: error: {error}")
     except KeyboardInterrupt:
         message, code = "interrupted", 128 + signal.SIGINT
     if message and prints:
@@ -39,11 +40,9 @@ def run_command(name: str, command: Callable[[], None]) -> int:
 
 
 def _in_joint_run() -> bool:
-    """Tell if this process trains together with others; that takes torch."""
-    return "torch" in sys.modules and bool(_processes().count() > 1)
+    """Tell if this process works together with others, which it cannot before it imports torch."""
+    if "torch" not in sys.modules:
+        return False
+    from gan_lightning.training.distributed import world_size
 
-
-def _processes() -> ModuleType:
-    from gan_lightning import processes  # imports torch, which a refused flag must not wait for
-
-    return processes
+    return world_size() > 1

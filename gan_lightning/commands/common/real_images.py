@@ -13,10 +13,10 @@ from gan_lightning.commands.common.trust import check_imports
 from gan_lightning.data import ImageDataModule
 from gan_lightning.data.folder import count_other_sizes, first_image_shape, read_folder
 from gan_lightning.errors import InputError, one_line
+from gan_lightning.images import size_text
 from gan_lightning.measure import RealImages, choose_real
-from gan_lightning.metrics.evaluator import is_first_process, on_first_process
-from gan_lightning.metrics.features import size_text
 from gan_lightning.pretrained import CONFIG, read_config
+from gan_lightning.training.distributed import is_first_process, on_first_process
 
 
 def make_data(groups: Sequence[Sequence[str]], default: Any = None) -> ImageDataModule | None:

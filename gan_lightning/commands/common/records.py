@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import gan_lightning
-from gan_lightning.checkpoint import write_aside
 from gan_lightning.errors import InputError
+from gan_lightning.files import write_aside
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

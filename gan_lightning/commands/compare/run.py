@@ -13,7 +13,7 @@ import torch
 from jsonargparse import Namespace
 
 from gan_lightning import inference
-from gan_lightning.checkpoint import load_gan, write_aside
+from gan_lightning.checkpoint import load_gan
 from gan_lightning.commands.common.devices import find_device
 from gan_lightning.commands.common.records import versions, write_record
 from gan_lightning.commands.train.rehearsal import timed_trial
@@ -22,11 +22,12 @@ from gan_lightning.commands.train.settings import make_objects, settings
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import Diverged, InputError
+from gan_lightning.files import write_aside
 from gan_lightning.measure import RealImages, make_extractor, reference
 from gan_lightning.metrics.evaluator import Sample, evaluate, metric_names, protocol
 from gan_lightning.metrics.request import FEWEST, check_request
 from gan_lightning.pictures import grid, write_png
-from gan_lightning.trainer import last_checkpoint
+from gan_lightning.training.runs import last_checkpoint
 
 SHOWN = 20
 """Samples of each row in the picture."""

@@ -10,8 +10,8 @@ from gan_lightning.commands.common.real_images import extractor_name, folder_sha
 from gan_lightning.commands.common.records import versions
 from gan_lightning.errors import InputError
 from gan_lightning.measure import cache_folder, make_extractor, reference
-from gan_lightning.metrics.evaluator import is_first_process
 from gan_lightning.metrics.statistics import write_npz
+from gan_lightning.training.distributed import is_first_process
 
 
 def compute(config: Namespace, groups: Sequence[Sequence[str]]) -> None:

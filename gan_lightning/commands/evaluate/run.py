@@ -10,9 +10,7 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from torch import distributed
 
-from gan_lightning.checkpoint import fingerprint
 from gan_lightning.commands.common.devices import process_group
 from gan_lightning.commands.common.generators import load_sampler
 from gan_lightning.commands.common.measuring_flags import is_image_folder
@@ -30,6 +28,7 @@ from gan_lightning.commands.common.records import versions, write_record
 from gan_lightning.data import ImageDataModule
 from gan_lightning.data.folder import read_folder
 from gan_lightning.errors import InputError
+from gan_lightning.files import file_sha256, fingerprint
 from gan_lightning.inference import locate
 from gan_lightning.measure import make_extractor, reference, say_estimate
 from gan_lightning.metrics.evaluator import (
@@ -38,14 +37,12 @@ from gan_lightning.metrics.evaluator import (
     choose,
     collect,
     compute,
-    is_first_process,
-    on_first_process,
     protocol,
 )
 from gan_lightning.metrics.features import Extractor
-from gan_lightning.metrics.inception import file_sha256
 from gan_lightning.metrics.request import NEED_REAL_FEATURES, NEED_REFERENCE, check_request
 from gan_lightning.metrics.statistics import Statistics, read_npz
+from gan_lightning.training.distributed import is_first_process, on_first_process, world_size
 
 
 @dataclass(frozen=True)
@@ -140,7 +137,7 @@ def _measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
             "constants": protocol(metrics, source.num_images, num_real),
             "batch_size": config.batch_size,
             "device": device.type,
-            "processes": distributed.get_world_size() if distributed.is_initialized() else 1,
+            "processes": world_size(),
             "versions": versions(),
         },
         "seconds": {part: round(spent, 2) for part, spent in seconds.items()},

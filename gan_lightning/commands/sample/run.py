@@ -14,11 +14,11 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from gan_lightning.checkpoint import fingerprint, remove_parts, write_aside
 from gan_lightning.commands.common.devices import find_device
 from gan_lightning.commands.common.generators import load_sampler
 from gan_lightning.commands.common.records import write_record
 from gan_lightning.errors import InputError
+from gan_lightning.files import fingerprint, remove_parts, write_aside
 from gan_lightning.images import class_columns
 from gan_lightning.inference import Sampler
 from gan_lightning.pictures import grid, write_png

@@ -11,11 +11,11 @@ from lightning.pytorch import Trainer
 
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import USER_ERRNOS, InputError, ProcessLost, one_line
-from gan_lightning.gan import GAN
-from gan_lightning.trainer import cannot_write
+from gan_lightning.module import AdversarialModule
+from gan_lightning.training.checkpoint_io import cannot_write
 
 
-def fit(trainer: Trainer, model: GAN, data: ImageDataModule, resume_from: Path | None = None) -> None:
+def fit(trainer: Trainer, model: AdversarialModule, data: ImageDataModule, resume_from: Path | None = None) -> None:
     """Train, without the warnings of Lightning that do not apply.
 
     Raises:

@@ -16,8 +16,8 @@ from gan_lightning.callbacks import Schedules, TrainingLog
 from gan_lightning.commands.common.cost import now, peak_bytes
 from gan_lightning.commands.train.fitting import fit
 from gan_lightning.data import ImageDataModule
-from gan_lightning.gan import GAN
-from gan_lightning.trainer import make_trainer, total_steps
+from gan_lightning.module import AdversarialModule
+from gan_lightning.training.trainer import make_trainer, total_steps
 
 WARM_UP = 3  # steps before the clock starts
 STEPS = 16  # timed steps: a multiple of how often penalties are usually applied
@@ -117,7 +117,11 @@ class Stopwatch(Callback):
 
 
 def timed_trial(
-    model: GAN, data: ImageDataModule, schedules: Schedules, arguments: dict[str, Any], steps: int | None = None
+    model: AdversarialModule,
+    data: ImageDataModule,
+    schedules: Schedules,
+    arguments: dict[str, Any],
+    steps: int | None = None,
 ) -> Cost:
     """Train a few steps with the Trainer's ``arguments``, in a folder that is removed again.
 

@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from gan_lightning import checkpoint
+from gan_lightning import checkpoint, files
 from gan_lightning.callbacks import GenerativeMetrics, ModelSummary, ProgressBar, StopSignals, TrainingLog
 from gan_lightning.commands.train.dry_run import dry_run
 from gan_lightning.commands.train.fitting import fit
@@ -22,9 +22,12 @@ from gan_lightning.commands.train.settings import DEFAULT_RECIPE, RECORDED, make
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits, ImageDataModule
 from gan_lightning.errors import Diverged, InputError, one_line
+from gan_lightning.files import keep_copy
 from gan_lightning.gan import GAN
-from gan_lightning.randomness import derived_seed
-from gan_lightning.trainer import GANStrategy, as_list, keep_copy, make_trainer, run_folder, total_steps
+from gan_lightning.training.randomness import derived_seed
+from gan_lightning.training.runs import run_folder
+from gan_lightning.training.strategy import GANStrategy
+from gan_lightning.training.trainer import as_list, make_trainer, total_steps
 
 LENGTH = {"max_epochs", "max_steps", "max_time", "roll_back", *RECORDED}
 """Settings that a resumed run often has others of; if schedules follow them, ``Schedules`` reports it."""
@@ -113,7 +116,7 @@ def _begin(parser: ArgumentParser, config: Namespace, trainer: Trainer, folder: 
         return
     last = folder / "checkpoints" / "last.ckpt"
     if resume_from is not None and trainer.checkpoint_callback is not None and not last.exists():
-        with checkpoint.write_aside(last) as aside:
+        with files.write_aside(last) as aside:
             shutil.copyfile(resume_from, aside)
     content = config.clone()
     content.ckpt_path = None
@@ -131,7 +134,7 @@ def _begin(parser: ArgumentParser, config: Namespace, trainer: Trainer, folder: 
         if changed:
             print(f"Resumed with other settings than before: {', '.join(changed)}", flush=True)
         keep_copy(path)
-    with checkpoint.write_aside(path) as aside:
+    with files.write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 

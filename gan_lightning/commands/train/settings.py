@@ -15,10 +15,12 @@ from gan_lightning.commands.common.recipes import config_path, read_settings
 from gan_lightning.commands.common.trust import check_imports, trusted_modules
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import InputError
-from gan_lightning.gan import ADAM, GAN
+from gan_lightning.gan import GAN
 from gan_lightning.lookup import bundled
+from gan_lightning.module import ADAM
 from gan_lightning.networks.base import load_weights
-from gan_lightning.trainer import LoggerName, last_checkpoint
+from gan_lightning.training.loggers import LoggerName
+from gan_lightning.training.runs import last_checkpoint
 
 DEFAULT_RECIPE = "dcgan_mnist"
 LINKED = {

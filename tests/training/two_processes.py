@@ -1,6 +1,6 @@
 """Trains small GANs as one of several processes, or as the only one, drawing every random number for the global batch.
 
-python tests/two_processes.py OUTPUT BATCH_SIZE, under the environment that torchrun makes.
+python tests/training/two_processes.py OUTPUT BATCH_SIZE, under the environment that torchrun makes.
 """
 
 import sys
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch import Callback, Trainer
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.optim import SGD
 from torch.overrides import TorchFunctionMode
 
-from gan_lightning import processes
 from gan_lightning.augment import AdaptiveAugment, DiffAugment
 from gan_lightning.callbacks import StopSignals, TrainingLog
 from gan_lightning.gan import GAN
@@ -29,7 +29,8 @@ from gan_lightning.losses import (
 from gan_lightning.networks import DropoutConvDiscriminator, MLPDiscriminator, MLPGenerator, R3GANDiscriminator, R3GANGenerator
 from gan_lightning.networks.base import Discriminator, Generator
 from gan_lightning.regularizers import DRAGAN, R1, R2, WGANGP, LeCam, WeightClipping, _deviation
-from gan_lightning.trainer import make_trainer
+from gan_lightning.training import distributed
+from gan_lightning.training.trainer import make_trainer
 from tests.helpers import TensorData
 
 SHAPE = (1, 16, 16)
@@ -113,7 +114,7 @@ class GlobalDraws(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _draw(self, draw: Callable[..., Tensor], shape: Any, given: dict[str, Any]) -> Tensor:
-        count, rank = processes.count(), distributed.get_rank() if processes.count() > 1 else 0
+        count, rank = distributed.world_size(), distributed.rank()
         (dim,) = [dim for dim, size in enumerate(shape) if size in self.batch_sizes][:1]
         sizes = [size * count if i == dim else size for i, size in enumerate(shape)]
         self.draws += 1
@@ -129,14 +130,14 @@ class Sent(Callback):
         self.before: dict[str, Any] = {}
 
     def on_train_start(self, *_: Any) -> None:
-        self.before = {name: getattr(distributed, name) for name in ("all_reduce", "broadcast", "all_gather", "barrier")}
+        self.before = {name: getattr(dist, name) for name in ("all_reduce", "broadcast", "all_gather", "barrier")}
         for name, function in self.before.items():
-            setattr(distributed, name, self._counting(function))
+            setattr(dist, name, self._counting(function))
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if trainer.global_step == STEPS:
             for name, function in self.before.items():
-                setattr(distributed, name, function)
+                setattr(dist, name, function)
 
     def _counting(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **kwargs: Any) -> Any:
@@ -177,7 +178,7 @@ def main() -> None:
     output, batch_size = sys.argv[1], int(sys.argv[2])
     torch.set_num_threads(1)
     results = {name: train(name, batch_size, 2) for name in GANS}
-    if distributed.get_rank() == 1:
+    if distributed.rank() == 1:
         torch.save(results, output)
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from gan_lightning.randomness import derived_seed, seed_device
+from gan_lightning.training.randomness import derived_seed, seed_device
 
 
 def test_other_numbers_give_other_seeds() -> None:

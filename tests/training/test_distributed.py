@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan_lightning import processes
 from gan_lightning.gan import GAN
 from gan_lightning.losses import HingeLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator
 from gan_lightning.regularizers import R1, LeCam, Penalty
-from gan_lightning.trainer import GANStrategy
-from tests.two_processes import GANS, STEPS, train
+from gan_lightning.training import distributed
+from gan_lightning.training.strategy import GANStrategy
+from tests.training.two_processes import GANS, STEPS, train
 
 WORKER = Path(__file__).with_name("two_processes.py")
 
@@ -32,7 +32,7 @@ def free_port() -> int:
 def start_two(*command: str | Path, **environment: str) -> list[subprocess.Popen[str]]:
     """The command twice, as the two processes of one machine."""
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "NODE_RANK": "0"}
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     return [
         subprocess.Popen(
             [sys.executable, *command],
@@ -114,9 +114,9 @@ def kinds(network: torch.nn.Module) -> set[type[torch.nn.Module]]:
 
 def test_one_process_sends_nothing() -> None:
     tensor = torch.ones(3, requires_grad=True)
-    assert processes.count() == 1
-    assert processes.mean(tensor) is tensor
-    assert processes.largest(7) == 7
-    processes.average([tensor])
-    processes.make_alike([tensor])
+    assert distributed.world_size() == 1
+    assert distributed.mean(tensor) is tensor
+    assert distributed.largest(7) == 7
+    distributed.average_([tensor])
+    distributed.broadcast_([tensor])
     assert torch.equal(tensor, torch.ones(3))
