@@ -7,7 +7,7 @@ from jsonargparse import Namespace
 
 from gan_lightning import inference
 from gan_lightning.inference import Sampler
-from gan_lightning.metrics.evaluator import is_first_process
+from gan_lightning.training.distributed import is_first_process
 
 
 def load_sampler(name: str, config: Namespace, device: str | torch.device = "cpu") -> Sampler:

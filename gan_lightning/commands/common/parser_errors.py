@@ -18,7 +18,7 @@ REPLACED = {
     "health.seed": "",
 }
 """Old names of flags and settings -> their new names, or nothing if they are gone."""
-KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"} | {
+KINDS: dict[str, str] = {"int": "a whole number", "float": "a number", "bool": "true or false"} | {
     kind.__name__: words for kind, words in RANGES.items()
 }
 """Types -> their names for people."""
@@ -95,7 +95,7 @@ def _readable(kind: str) -> str:
     if match := re.match(r"typing\.Literal\[(.*)\]", kind):
         return "one of " + match[1].replace("'", "")
     if match := re.match(r"<class '(?:[\w]+\.)*(\w+)'>", kind):
-        return KINDS.get(str(match[1]), str(match[1]))
+        return KINDS.get(match[1], match[1])
     return kind
 
 
