@@ -41,13 +41,13 @@ def make_extractor(
         data: the data set, for its classifier.
         weights: of Inception; None looks where torch keeps such files, and downloads them.
         device: where it is to work.
-        progress: whether to say what is trained.
+        progress: show a progress bar of the training.
 
     Raises:
         InputError: weights that are not there or of something else, a data set without labels, no such class.
     """
     if weights and name != "inception":
-        raise InputError(f"weights {weights}: only extractor inception takes a file of weights, and this is {name}")
+        raise InputError(f"inception_weights {weights}: only extractor inception takes them, and this is {name}")
     makers: dict[str, Callable[[], Extractor]] = {
         "imagenet": ImageNet,
         "inception": lambda: Inception(_inception_weights(weights)),

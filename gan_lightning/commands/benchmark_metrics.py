@@ -50,9 +50,9 @@ def benchmark_metrics(folder: Path, num_images: int, rounds: int, weights: str |
     scripts = Path(sys.executable).parent
     record, cache = folder / "record.json", folder / "torch_fidelity"
     ours = [
-        *(sys.executable, "-c", "import sys; from gan_lightning.commands.evaluate import main; sys.exit(main())"),
+        *(sys.executable, "-c", "import sys; from gan_lightning.commands.verbs import Verb; sys.exit(Verb.evaluate.main())"),
         *(str(folder / "generated"), "--real", str(folder / "real"), "--metrics", ",".join(METRICS)),
-        *("--extractor", "inception", "--weights", str(path), "--device", "cpu", "--output", str(record)),
+        *("--extractor", "inception", "--inception_weights", str(path), "--accelerator", "cpu", "--output", str(record)),
     ]
     theirs = [
         *(str(scripts / "fidelity"), "--cpu", "--isc", "--fid", "--kid", "--json", "--silent"),

@@ -8,16 +8,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import gan_lightning
 from gan_lightning import checkpoint, files
-from gan_lightning.commands.train import main
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.schedules import CosineSchedule
 from tests.faults.runs import LAST, finish, start, wait_for
 from tests.helpers import interrupted, write_mnist
+
+main = Verb.train.main
 
 SMALL = [
     *("--config", "digits", "--accelerator", "cpu", "--enable_progress_bar", "false", "--enable_model_summary", "false"),
@@ -524,6 +528,22 @@ def test_a_network_of_ones_own_from_the_current_folder() -> None:
 def test_plain_ddp_by_name_stands_two_optimizers() -> None:
     done = typed(*SMALL, "--max_steps", "2", "--devices", "2", "--strategy", "ddp")
     assert done.returncode == 0, done.stderr
+    assert sum("--strategy ddp" in line for line in done.stdout.splitlines()) == 1
+
+
+def test_the_grid_shows_what_sample_draws(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a conditional generator, a column a class; and the summary names both networks."""
+    assert main([*SMALL, "--enable_model_summary", "true", "--max_steps", "2", "--image_grid.rows", "3"]) == 0
+    said = capsys.readouterr().out
+    assert "MLPGenerator, " in said
+    assert "FLOPs" not in said
+    assert Verb.sample.main([str(LAST), "--num_images", "30", "--output", "drawn.png", "--accelerator", "cpu"]) == 0
+    drawn, grid = (
+        numpy.asarray(Image.open(path)).astype(int)
+        for path in ("drawn.png", "lightning_logs/version_0/images/step_00000002.png")
+    )
+    assert drawn.shape == grid.shape
+    assert abs(drawn - grid).max() <= 1
 
 
 def test_ctrl_c_ends_the_run_after_its_step_and_saves() -> None:
