@@ -2,6 +2,7 @@
 
 python scripts/benchmark.py metrics
 python scripts/benchmark.py metrics --num_images 1000 --rounds 3 --weights weights-inception-2015-12-05-6726825d.pth
+python scripts/benchmark.py extractors --rounds 9
 python scripts/benchmark.py train
 python scripts/benchmark.py train --recipes sngan_cifar10,r3gan_cifar10_slim --batch_sizes 8 --steps 3 --output benchmark.json
 python scripts/benchmark.py train --recipes dcgan_mnist --variant="--model.compile true"
@@ -17,7 +18,10 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from gan_lightning.commands.arguments import arrange, config_path, parse, require_writable, run_command
+from gan_lightning.commands.common.arguments import arrange, parse
+from gan_lightning.commands.common.exit_codes import run_command
+from gan_lightning.commands.common.outputs import require_writable
+from gan_lightning.commands.common.recipes import config_path
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.request import FEWEST
 
@@ -38,12 +42,15 @@ def make_parser() -> ArgumentParser:
     parser.add_argument(
         "what",
         type=str,
-        help="metrics: beside torch-fidelity; train: beside loops written by hand; scale: over batch sizes and processes",
+        help="metrics: beside torch-fidelity; extractors: Inception beside imagenet; train: beside loops written by hand; "
+        "scale: over batch sizes and processes",
     )
     parser.add_argument("--rounds", type=int, default=3, help="how often each is run, by turns; medians are shown")
     parser.add_argument("--output", type=str | None, help="also write the figures to this JSON file")
     parser.add_argument("--num_images", type=int, default=1000, help="metrics: of the generated and of the real set")
-    parser.add_argument("--weights", type=str | None, help="metrics: Inception's; by default random ones of the same layout")
+    parser.add_argument(
+        "--weights", type=str | None, help="metrics, extractors: Inception's; by default random ones of the same layout"
+    )
     parser.add_argument(
         "--recipes",
         default="mlp_mnist,dcgan_mnist",
@@ -86,7 +93,7 @@ def benchmark(args: Sequence[str]) -> None:
     figures, text = BENCHMARKS[config.what](config)
     print(text)
     if config.output is not None:
-        from gan_lightning.commands.records import write_record
+        from gan_lightning.commands.common.records import write_record
 
         write_record(Path(config.output), figures)
 
@@ -123,5 +130,18 @@ def _train(config: Namespace) -> tuple[Any, str]:
     return cases, benchmark_training.table(cases)
 
 
-BENCHMARKS: dict[str, Callable[[Namespace], tuple[Any, str]]] = {"metrics": _metrics, "train": _train, "scale": _train}
+def _extractors(config: Namespace) -> tuple[Any, str]:
+    from gan_lightning.commands import benchmark_metrics
+
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = benchmark_metrics.benchmark_extractors(Path(folder), config.rounds, config.weights)
+    return seconds, benchmark_metrics.table_of_extractors(seconds)
+
+
+BENCHMARKS: dict[str, Callable[[Namespace], tuple[Any, str]]] = {
+    "metrics": _metrics,
+    "extractors": _extractors,
+    "train": _train,
+    "scale": _train,
+}
 """What can be measured -> what measures it, and returns its figures and their table."""

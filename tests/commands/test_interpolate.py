@@ -11,13 +11,15 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 import gan_lightning
-from gan_lightning.commands.interpolate import main
-from gan_lightning.commands.sample import main as sample_main
-from gan_lightning.commands.train import main as train_main
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.metrics import classifier
 from gan_lightning.pictures import grid
 from tests.commands.checkpoints import write_checkpoint
 from tests.commands.test_evaluate import LAST, SMALL, TINY, refused
+
+main = Verb.interpolate.main
+sample_main = Verb.sample.main
+train_main = Verb.train.main
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,15 @@ def test_the_data_of_the_run_is_what_it_compares_with(
     assert main([*args, "--output", "some.png", "--num_real", "100"]) == 0
     few, _ = table(capsys.readouterr().out)[0], capsys.readouterr()
     assert few[0] >= rows[0][0]
+
+
+def test_photographs_are_compared_by_imagenet(labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample_main([labelled, "--num_images", "12", "--seed", "9", "--output", "real"]) == 0
+    Path("real", "sample.json").unlink()
+    args = [labelled, "--seeds", "1,2", "--class", "2", "--frames", "1", "--neighbours", "1", "--real", "real"]
+    capsys.readouterr()
+    assert main([*args, "--num_real", "10", "--output", "neighbours.png"]) == 0
+    assert "distance to the nearest real images (real, imagenet)" in capsys.readouterr().out
 
 
 def test_what_cannot_be(labelled: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,6 +155,6 @@ def test_a_damaged_file_gets_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
     cut = tmp_path / "cut.pth"
     cut.write_bytes(weights_file().read_bytes()[:10_000_000])
     monkeypatch.setattr(imagenet, "weights_file", lambda: cut)
-    with pytest.raises(InputError, match="cut.pth") as error:
+    with pytest.raises(InputError, match=r"cut\.pth") as error:
         ImageNet()
     assert "\n" not in str(error.value)
