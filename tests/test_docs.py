@@ -135,6 +135,18 @@ def test_links_of_pages_to_the_repository_become_names() -> None:
         assert rewritten(left) == left
 
 
+def test_code_of_pages_wraps_at_the_joints_of_names() -> None:
+    """Markup, entities, numbers and everything outside code stay as they are."""
+    marked = runpy.run_path(str(ROOT / "docs" / "tools" / "code.py"))["on_page_content"]
+    assert marked("<code>a_b/c.d::e --max_steps</code>") == (
+        '<code>a_<wbr>b/<wbr>c.<wbr>d::<wbr>e <span class="unbroken">--max</span>_<wbr>steps</code>'
+    )
+    for left in ("a_b --flag", '<a href="x_y.html">a_b</a>', '<code class="a_b">0.5 _c x--y kid_50k &quot;</code>'):
+        assert marked(left) == left
+    text = "<pre><code>python scripts/train.py --model.loss HingeLoss\n</code></pre>"
+    assert re.sub("<[^>]*>", "", marked(text)) == re.sub("<[^>]*>", "", text)
+
+
 def test_every_page_is_in_the_navigation() -> None:
     settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     for page in [*(ROOT / "docs").glob("*.md"), NOTEBOOK]:
