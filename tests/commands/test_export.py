@@ -98,7 +98,7 @@ def test_the_folder_is_a_checkpoint_for_other_commands(path: Path) -> None:
 def test_half_precision_without_a_picture(path: Path) -> None:
     """Weights, config and model card alone, the weights in half the bytes, and the card says so."""
     assert Verb.export.main([str(path), "--formats", "safetensors", "--output", "single"]) == 0
-    half = ["--precision", "float16", "--picture", "false"]
+    half = ["--precision", "float16", "--no_picture"]
     assert Verb.export.main([str(path), "--formats", "safetensors", "--output", "half", *half]) == 0
     assert {file.name for file in Path("half").iterdir()} == {"README.md", "config.json", "model.safetensors"}
     assert "(samples.png)" in Path("single/README.md").read_text()
