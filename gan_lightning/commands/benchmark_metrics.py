@@ -20,7 +20,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
 
-from gan_lightning import checkpoint
+from gan_lightning import files
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.evaluator import compute
 from gan_lightning.metrics.imagenet import ImageNet
@@ -50,9 +50,9 @@ def benchmark_metrics(folder: Path, num_images: int, rounds: int, weights: str |
     scripts = Path(sys.executable).parent
     record, cache = folder / "record.json", folder / "torch_fidelity"
     ours = [
-        *(sys.executable, "-c", "import sys; from gan_lightning.commands.evaluate import main; sys.exit(main())"),
+        *(sys.executable, "-c", "import sys; from gan_lightning.commands.verbs import Verb; sys.exit(Verb.evaluate.main())"),
         *(str(folder / "generated"), "--real", str(folder / "real"), "--metrics", ",".join(METRICS)),
-        *("--extractor", "inception", "--weights", str(path), "--device", "cpu", "--output", str(record)),
+        *("--extractor", "inception", "--inception_weights", str(path), "--accelerator", "cpu", "--output", str(record)),
     ]
     theirs = [
         *(str(scripts / "fidelity"), "--cpu", "--isc", "--fid", "--kid", "--json", "--silent"),
@@ -204,4 +204,4 @@ def write_random_weights(path: Path, seed: int = 0) -> None:
     for name, parameter in network.named_parameters():
         if name == "fc.weight":
             parameter.mul_(2 / logits.std(0).mean())
-    checkpoint.save(network.state_dict(), path)
+    files.save(network.state_dict(), path)
