@@ -77,7 +77,8 @@ def parse(parser: ArgumentParser, groups: Sequence[Sequence[str]], short_for: st
     try:
         config = parser.parse_args([word for group in groups for word in group])
     except ArgumentError as error:
-        raise InputError(as_one_line(str(error), parser, short_for)) from error
+        files = ", ".join(word for flag, *values in groups if name_of(flag) == "config" for word in values)
+        raise InputError(as_one_line(str(error), parser, short_for, files)) from error
     if short_for and not isinstance(config[short_for], Namespace):
         raise InputError(f"{short_for} is {config[short_for]!r} in the file: give its settings (name: value)")
     return config

@@ -24,13 +24,14 @@ KINDS: dict[str, str] = {"int": "a whole number", "float": "a number", "bool": "
 """Types -> their names for people."""
 
 
-def as_one_line(message: str, parser: ArgumentParser, short_for: str = "") -> str:
+def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str) -> str:
     """Turn the message of jsonargparse, several lines that end in the reason, into one line that begins with it.
 
     Args:
         message: of an ArgumentError.
         parser: the parser that raised it; the nearest of its names is suggested.
         short_for: the section whose settings are also flags by themselves.
+        files: the files whose settings were read.
     """
     key = re.sub(r"(\.\w+)\1$", r"\1", ".".join(re.findall(r'Parser key "([^"]+)"', message)))
     owner = re.search(r"class_path '([\w.]+)'", message)
@@ -47,7 +48,8 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str = "") -> st
         group = re.search(r"Group '([^']+)'", message)
         prefix = f"{group[1]}." if group else ""
         names = [dest.removeprefix(prefix) for dest in dests if dest.startswith(prefix)]
-        return f"there is no setting {prefix}{unknown}{_replacement(f'{prefix}{unknown}', dests) or nearest(unknown, names)}"
+        setting = f"{prefix}{unknown}"
+        return f"{files}: there is no setting {setting}{_replacement(setting, dests) or nearest(unknown, names)}"
     if found := re.search(r"following arguments are required: (.+)", message):
         if not owner:
             return f"{found[1]} is missing: name it (see --help)"
@@ -78,12 +80,13 @@ def unknown_flag(word: str, known: Collection[str]) -> str:
         return f"{word!r} is not a flag, nor the value of the one before it; flags begin with --"
     flag = word.partition("=")[0]
     name = flag.removeprefix("--").rstrip("+")
-    return f"there is no flag {flag}{_replacement(name, known) or nearest(name, known, '--')}"
+    return f"there is no flag {flag}{_replacement(name, known, '--') or nearest(name, known, '--')}"
 
 
-def _replacement(name: str, known: Collection[str]) -> str:
+def _replacement(name: str, known: Collection[str], prefix: str = "") -> str:
+    """Name what replaces an old flag or setting; nothing if it is not an old one."""
     new = REPLACED.get(name)
-    return " any more; leave it out" if new == "" else f"; use --{new}" if new in known else ""
+    return " any more; remove it" if new == "" else f"; use {prefix}{new}" if new in known else ""
 
 
 def _given_value(text: str) -> str:
