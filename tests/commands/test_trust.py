@@ -164,9 +164,7 @@ def test_evaluate_asks_for_trust_likewise(capsys: pytest.CaptureFixture[str], mo
     torch.save({}, CHECKPOINT)
     write_config("data: {class_path: side_effect.Own}\ntrainer: {callbacks: elsewhere.Own}")
     line = refused(Verb.evaluate.main, [CHECKPOINT], capsys)
-    assert (
-        "run/config.yaml: names side_effect.Own, which is in 'side_effect'; to run its code, add --trust side_effect" in line
-    )
+    assert "run/config.yaml: names side_effect.Own, which is in 'side_effect'; to run its code, add --trust side_effect" in line
     assert not Path("ran").exists()
     assert "last.ckpt: not a gan_lightning checkpoint" in refused(
         Verb.evaluate.main, [CHECKPOINT, "--trust", "side_effect"], capsys
