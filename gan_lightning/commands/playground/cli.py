@@ -57,7 +57,7 @@ def listen(host: str, port: int | None) -> socket.socket:
     """
     for number in PORTS if port is None else [port]:
         try:
-            family, _, _, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
+            family, _, _, _, address = socket.getaddrinfo(host, int(number), type=socket.SOCK_STREAM)[0]
             return socket.create_server(address, family=family)
         except (OSError, UnicodeError) as error:  # the latter for a name that cannot be one
             if getattr(error, "errno", None) != errno.EADDRINUSE:

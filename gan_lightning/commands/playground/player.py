@@ -87,7 +87,8 @@ class Player:
 
 def command(settings: Settings, config: Namespace) -> str:
     """Write the command line that draws the same grid, with the flags that the page was opened with."""
-    words = ["python", "scripts/sample.py", config.checkpoint, "--num_images", NUM_IMAGES, "--seed", settings.seed]
+    words = ["python", "scripts/sample.py", config.checkpoint, "--num_images", NUM_IMAGES]
+    words += ["--columns", COLUMNS, "--seed", settings.seed]
     words += [] if settings.label is None else ["--class", settings.label]
     words += [] if settings.truncation is None else ["--truncation", f"{settings.truncation:g}"]
     words += ["--raw"] if config.raw else []
