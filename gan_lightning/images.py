@@ -11,6 +11,9 @@ from torch import Tensor
 
 from gan_lightning.errors import Diverged
 
+MOST_COLUMNS = 20
+"""Largest number of classes that get a column each."""
+
 
 def class_rows(rows: int, columns: int, num_classes: int) -> Tensor:
     """The labels int64 (rows * columns,) of a grid in which every row is one class, the classes in order.
@@ -18,6 +21,11 @@ def class_rows(rows: int, columns: int, num_classes: int) -> Tensor:
     Where there are more rows than classes, a class has several; where there are fewer, they are evenly spread classes.
     """
     return (torch.arange(rows) * num_classes // rows).repeat_interleave(columns)
+
+
+def class_columns(num_classes: int) -> int | None:
+    """Choose the columns of a grid whose images have the classes in turn: one a class; None for none or too many classes."""
+    return num_classes if 1 < num_classes <= MOST_COLUMNS else None
 
 
 def to_float(images: Tensor) -> Tensor:

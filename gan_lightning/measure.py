@@ -20,7 +20,7 @@ from gan_lightning.metrics.statistics import Statistics, read_cache, write_cache
 from gan_lightning.training.distributed import on_first_process
 
 FEW = 2048
-"""Real images that a training looks at where an extractor takes long: metrics and health monitor the same ones, once."""
+"""Real images that training compares with if the extractor is slow. Metrics and health monitor use the same ones."""
 
 
 def cache_folder() -> Path:
@@ -41,13 +41,13 @@ def make_extractor(
         data: the data set, for its classifier.
         weights: of Inception; None looks where torch keeps such files, and downloads them.
         device: where it is to work.
-        progress: whether to say what is trained.
+        progress: show a progress bar of the training.
 
     Raises:
         InputError: weights that are not there or of something else, a data set without labels, no such class.
     """
     if weights and name != "inception":
-        raise InputError(f"weights {weights}: only extractor inception takes a file of weights, and this is {name}")
+        raise InputError(f"inception_weights {weights}: only extractor inception takes them, and this is {name}")
     makers: dict[str, Callable[[], Extractor]] = {
         "imagenet": ImageNet,
         "inception": lambda: Inception(_inception_weights(weights)),
@@ -117,7 +117,7 @@ class RealImages:
 
 
 def choose_real(size: int, num_real: int | None) -> Tensor | None:
-    """Which ``num_real`` of ``size`` real images to look at, int64, sorted: a random choice with a fixed seed; None is all.
+    """Choose ``num_real`` of ``size`` real images with a fixed seed: indices int64, sorted, or None for all.
 
     Raises:
         InputError: there are not so many.
@@ -175,7 +175,7 @@ def reference(
 
 
 def say_estimate(extractor: Extractor, image_shape: tuple[int, int, int], count: int, what: str) -> None:
-    """Before a large network is run on a CPU, say how long it will take there."""
+    """Print how long a large network will take on a CPU."""
     if not isinstance(extractor, Inception | ImageNet) or extractor.device.type != "cpu":
         return
     each = seconds_per_image(extractor, image_shape)

@@ -1,4 +1,4 @@
-"""Doors: which room may import which. The map stands in the README."""
+"""Rules of imports: which module may import which. docs/architecture.md has the map."""
 
 import ast
 import sys
@@ -114,22 +114,20 @@ WITHOUT_TORCH = {
     "errors",
     "lookup",
     "metrics.request",
-    "commands.arguments",
-    "commands.trust",
-    "commands.measuring_flags",
-    "commands.drawing_flags",
-    "commands.sample",
-    "commands.interpolate",
-    "commands.invert",
-    "commands.export",
-    "commands.evaluate",
-    "commands.compute_reference",
-    "commands.compare",
-    "commands.benchmark",
-    "commands.playground",
+    "commands.verbs",
+    "commands.common.arguments",
+    "commands.common.exit_codes",
+    "commands.common.flags",
+    "commands.common.measuring_flags",
+    "commands.common.numbers",
+    "commands.common.outputs",
+    "commands.common.parser_errors",
+    "commands.common.recipes",
+    "commands.common.trust",
+    *(f"commands.{path.parent.name}.cli" for path in PACKAGE.glob("commands/*/cli.py")),
 }
-"""What answers --help and refuses flags: at its top it imports the standard library, these two, and its like."""
-LIGHT = {"jsonargparse", "yaml"}
+"""The modules that answer --help and refuse flags: at their top they import the standard library, LIGHT, and each other."""
+LIGHT = {"jsonargparse", "jsonargparse.typing", "yaml"}
 
 
 def imports(path: Path) -> set[str]:

@@ -23,7 +23,7 @@ from gan_lightning.training.randomness import preserved_random_state
 from gan_lightning.training.trainer import is_out_of_time
 
 SAMPLES, SAMPLES_OF_IMAGENET = 5000, 1000
-"""Samples of a measurement by default; few where each takes long."""
+"""Default number of samples of a measurement: fewer for imagenet, which is slower than a classifier."""
 
 LARGER_IS_BETTER = {"fid": False, "kid": False, "kl": False} | dict.fromkeys(
     ("is", "precision", "recall", "density", "coverage", "modes"), True
@@ -51,7 +51,7 @@ class GenerativeMetrics(Callback):
         num_images: how many samples; it stands in the names, as in ``fid_5k``. None is 5,000, with imagenet 1,000.
         num_real: how many real images they are compared with. None is all of the split, with imagenet 2,048 at most.
         split: of the real images.
-        weights: the file of Inception's; None looks where torch keeps such files, and downloads it.
+        inception_weights: the file of Inception's weights; None looks where torch keeps such files, and downloads it.
         best: the value that chooses ``best.ckpt``: fid, is, kid, precision, recall, density, coverage, modes or kl; None is
             the first of the metrics.
         patience: stop the run after so many measurements without a better one; 0 never does.
@@ -71,7 +71,7 @@ class GenerativeMetrics(Callback):
         num_images: int | None = None,
         num_real: int | None = None,
         split: Split = "train",
-        weights: str | None = None,
+        inception_weights: str | None = None,
         best: str | None = None,
         patience: int = 0,
         batch_size: int = 50,
@@ -82,7 +82,7 @@ class GenerativeMetrics(Callback):
         for (name, smallest), value in zip(least.items(), given, strict=True):
             if value < smallest:
                 raise InputError(f"metrics.{name} is {value}: it must be at least {smallest}")
-        self.extractor_name, self.metrics, self.weights = extractor, split_names(metrics), weights
+        self.extractor_name, self.metrics, self.inception_weights = extractor, split_names(metrics), inception_weights
         self.every_n_steps, self.every_n_epochs = every_n_steps, every_n_epochs
         self.num_images, self.num_real, self.split = num_images, num_real, split
         self.patience, self.batch_size, self.seed = patience, batch_size, seed
@@ -117,7 +117,7 @@ class GenerativeMetrics(Callback):
         assert isinstance(data, ImageDataModule)
         progress = trainer.progress_bar_callback is not None
         with preserved_random_state(device):
-            extractor = make_extractor(name, data, self.weights, device, progress)
+            extractor = make_extractor(name, data, self.inception_weights, device, progress)
             check_extractor(extractor, self.metrics, data.image_shape)
             takes_long = isinstance(extractor, ImageNet)
             if self.num_images is None:

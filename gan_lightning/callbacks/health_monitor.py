@@ -68,18 +68,17 @@ class HealthMonitor(Callback):
         extractor: what ``classes`` and ``nearest_training_features`` are measured with: ``classifier`` of the data set
             (trained on first use), ``imagenet``, ``inception``, or ``none``. ``auto`` is what metrics are measured with, if
             that is a classifier or imagenet.
-        seed: of the latents.
 
     Raises:
         InputError: a number below 0, or no such extractor.
     """
 
-    def __init__(self, every_n_steps: int = 250, stop: bool = False, extractor: str = "auto", seed: int = 0) -> None:
-        if every_n_steps < 0 or seed < 0:
-            raise InputError(f"health has every_n_steps {every_n_steps} and seed {seed}: give at least 0")
+    def __init__(self, every_n_steps: int = 250, stop: bool = False, extractor: str = "auto") -> None:
+        if every_n_steps < 0:
+            raise InputError(f"health.every_n_steps is {every_n_steps}: use at least 0")
         if extractor not in EXTRACTORS:
             raise InputError(f"health.extractor is {extractor!r}: there is {', '.join(EXTRACTORS)}")
-        self.every_n_steps, self.stop, self.extractor_name, self.seed = every_n_steps, stop, extractor, seed
+        self.every_n_steps, self.stop, self.extractor_name = every_n_steps, stop, extractor
         self.latest: dict[str, float] = {}
         """The values that were measured last, by name."""
         self.found: dict[str, int] = {}
@@ -168,7 +167,7 @@ class HealthMonitor(Callback):
     def _measure(self, model: GAN, real: Tensor, labels: Tensor | None) -> dict[str, float]:
         """Every value that can be had of the model as it is now."""
         labels = labels if model.generator.conditional else None
-        z = latents(torch.arange(len(real)), model.generator.latent_dim, self.seed).to(model.device)
+        z = latents(torch.arange(len(real)), model.generator.latent_dim, seed=0).to(model.device)
         held_out = None
         with preserved_random_state(model.device), _untouched_buffers(model):
             parts = -(-len(z) // max(2, self._batch_size))

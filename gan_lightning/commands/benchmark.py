@@ -18,7 +18,10 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from gan_lightning.commands.arguments import arrange, config_path, parse, require_writable, run_command
+from gan_lightning.commands.common.arguments import arrange, parse
+from gan_lightning.commands.common.exit_codes import run_command
+from gan_lightning.commands.common.outputs import require_writable
+from gan_lightning.commands.common.recipes import config_path
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.request import FEWEST
 
@@ -90,7 +93,7 @@ def benchmark(args: Sequence[str]) -> None:
     figures, text = BENCHMARKS[config.what](config)
     print(text)
     if config.output is not None:
-        from gan_lightning.commands.records import write_record
+        from gan_lightning.commands.common.records import write_record
 
         write_record(Path(config.output), figures)
 

@@ -95,7 +95,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return len(self.images(split)[0])
 
     def images_at(self, split: Split, indices: Tensor) -> Images:
-        """The images of a split at ``indices``, int64 (N,), and nothing else of it where it is not in memory."""
+        """Images of a split at ``indices``, int64 (N,). Only these are read if the split is not in memory."""
         images, labels = self.images(split)
         return images[indices], None if labels is None else labels[indices]
 

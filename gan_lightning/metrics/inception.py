@@ -149,6 +149,7 @@ def _hub_folder() -> Path:
 def _ways_out() -> str:
     """What to do where the weights are not to be had."""
     return (
-        f"put the file of {fidelity.URL_INCEPTION_V3} into {_hub_folder()}, or name it by --weights (in training "
-        "--metrics.weights), or measure with --extractor imagenet, whose weights are installed, or --extractor classifier"
+        f"put the file of {fidelity.URL_INCEPTION_V3} into {_hub_folder()}, or name it with --inception_weights (in training "
+        "--metrics.inception_weights), or measure with --extractor imagenet, whose weights are installed, "
+        "or with --extractor classifier"
     )

@@ -118,8 +118,8 @@ class DCGANDiscriminator(Discriminator):
     """Image -> halved by strided convolutions, even sizes by 4x4 and odd ones by 3x3 kernels -> logit.
 
     28 pixels become 14, 7 and 4, and a dense layer follows. Without it the logit would be a sum of functions of 18x18 windows,
-    to which a digit's top and bottom are unrelated. Without batch norm, weights start with He's initialisation (He et al.
-    2015, equation 14): Radford's normal(0, 0.02) would leave the images a hundredth of the gradient.
+    to which a digit's top and bottom are unrelated. Radford's normal(0, 0.02) belongs to convolutions with batch norm. What has
+    none starts with He's initialisation (He et al. 2015, equation 14): 0.02 would leave the images a hundredth of the gradient.
 
     Args:
         image_shape: (C, H, W), square, 28 pixels or a power of two from 8 to 128.
@@ -154,6 +154,7 @@ class DCGANDiscriminator(Discriminator):
                 layers.append(nn.BatchNorm2d(channels))
             layers.append(nn.LeakyReLU(SLOPE, inplace=True))
             inputs, channels, size = channels, 2 * channels, (size + 1) // 2
+        convolutions = nn.Sequential(*layers)
         layers.append(nn.Flatten())
         features = inputs * size * size
         if hidden:
@@ -161,10 +162,9 @@ class DCGANDiscriminator(Discriminator):
             features = hidden
         self.layers = nn.Sequential(*layers)
         self.head = HEADS[conditioning](features, num_classes)
+        initialise_he(self, SLOPE)
         if batch_norm:
-            _initialise(self)
-        else:
-            initialise_he(self, SLOPE)
+            _initialise(convolutions)
 
     def features(self, images: Tensor) -> Tensor:
         features: Tensor = self.layers(images)  # (B, F)

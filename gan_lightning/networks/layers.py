@@ -118,8 +118,10 @@ class ConcatenationHead(LogitHead):
     """The label is concatenated to the features, and a hidden layer follows (Mirza and Osindero 2014, section 4.1).
 
     A linear layer alone would add a term of the label to one of the image, and could not tell whether the two belong
-    together. A linear layer on features beside a one-hot label is a linear layer on the features plus a vector of the label,
-    and so it is written here: with vectors from normal(0, 1) a label weighs as much as an image from the first step on.
+    together. A linear layer on features next to a one-hot label is a linear layer on the features plus a vector of the label,
+    and so it is written here. The vectors begin as normal(0, 1), and :func:`initialise_he` makes the term of the image as large
+    if the mean square of the features is near 1. Labels and images then move the logits about equally at first. The features
+    of an MLP with torch's own initialisation are some fifty times smaller, and there the label weighs more at first.
     """
 
     def __init__(self, features: int, num_classes: int, wrap: Wrap = as_is, hidden: int = 256) -> None:

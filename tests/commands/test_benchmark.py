@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from gan_lightning.commands import train
-from gan_lightning.commands.arguments import instantiate
 from gan_lightning.commands.benchmark import main
 from gan_lightning.commands.benchmark_loops import bare_loop, require_comparable, tutorial_loop
 from gan_lightning.commands.benchmark_training import Parts, flags, table
+from gan_lightning.commands.common.arguments import instantiate
+from gan_lightning.commands.train.settings import settings
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
@@ -21,9 +22,9 @@ Loop = Callable[[GAN, ImageDataModule, torch.device], Iterator[None]]
 
 
 def made(recipe: str) -> tuple[GAN, ImageDataModule]:
-    parser = train.make_parser()
+    parser = Verb.train.make_parser()
     narrow = ["--model.generator.hidden", "[8]", "--model.discriminator.hidden", "[8]"] if "mlp" in recipe else []
-    objects = instantiate(parser, train.settings(parser, [*flags(recipe, 16, 3), *narrow])[0])
+    objects = instantiate(parser, settings(parser, [*flags(recipe, 16, 3), *narrow])[0])
     model: GAN = objects.model
     data: ImageDataModule = objects.data
     return model, data
@@ -86,7 +87,7 @@ def test_a_profile_of_the_real_command_has_both_optimizers(monkeypatch: pytest.M
     monkeypatch.setattr(Parts, "stop", lambda self, action_name: None)
     watch = ["--trainer.callbacks+=gan_lightning.commands.benchmark_training.Stopwatch", "--trainer.callbacks.parts", "true"]
     watch += ["--trainer.callbacks.warm_up", "1", "--trainer.callbacks.steps", "2", "--model.discriminator_steps", "3"]
-    assert train.main([*flags("small_mlp_mnist", 8, 3), "--accelerator", "cpu", *watch]) == 0
+    assert Verb.train.main([*flags("small_mlp_mnist", 8, 3), "--accelerator", "cpu", *watch]) == 0
     assert seen.count("optimizer_step") == 3 * (1 + 3)
 
 
