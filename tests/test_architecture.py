@@ -99,7 +99,6 @@ WITHOUT_TORCH = {
     "commands.evaluate",
     "commands.compute_reference",
     "commands.compare",
-    "commands.benchmark",
     "commands.playground",
 }
 """What answers --help and refuses flags: at its top it imports the standard library, these two, and its like."""

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, StopSignals
-from gan_lightning.commands.benchmark_metrics import write_random_weights
 from gan_lightning.commands.evaluate import main as evaluate_main
 from gan_lightning.commands.train import main
 from gan_lightning.data import CIFAR10, MNIST, Digits, ImageDataModule, ImageFolder, StackedMNIST
@@ -26,6 +25,7 @@ from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
+from random_inception import write_random_weights
 from tests.helpers import TensorData, fit, same_state, small_gan
 from tests.metrics.extractors import images
 

@@ -18,7 +18,6 @@ from torchvision.transforms.functional import to_pil_image
 
 import gan_lightning
 from gan_lightning import checkpoint
-from gan_lightning.commands.benchmark_metrics import write_random_weights
 from gan_lightning.commands.compute_reference import main as reference_main
 from gan_lightning.commands.evaluate import main
 from gan_lightning.commands.train import main as train_main
@@ -28,6 +27,7 @@ from gan_lightning.lookup import bundled
 from gan_lightning.measure import cache_folder
 from gan_lightning.metrics import classifier
 from gan_lightning.metrics.evaluator import collect
+from random_inception import write_random_weights
 from tests.helpers import write_mnist
 from tests.metrics.extractors import images
 
