@@ -300,7 +300,7 @@ def table(cases: Iterable[dict[str, Any]]) -> str:
         cells += [" / ".join(f"{row['peak_bytes'] / 2**20:,.0f}" for row in loops.values()) + " MiB"]
         if not lines:
             head = ["images a second", *(NAMES[loop] for loop in loops), "ms a step of scripts/train.py"]
-            head += [f"scripts/train.py : {NAMES[loop]}" for loop in others]
+            head += [f"against {NAMES[loop]}" for loop in others]
             head += ["command to first step", "peak memory"]
             lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         lines.append("| " + " | ".join([name, *cells]) + " |")
