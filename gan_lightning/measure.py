@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,8 +14,12 @@ from gan_lightning.errors import InputError
 from gan_lightning.metrics.classifier import Classifier, StackedClassifier, load_or_train
 from gan_lightning.metrics.evaluator import choose, collect, on_first_process, seconds_per_image
 from gan_lightning.metrics.features import Extractor, import_extractor
+from gan_lightning.metrics.imagenet import ImageNet
 from gan_lightning.metrics.inception import Inception, find_weights
 from gan_lightning.metrics.statistics import Statistics, read_cache, write_cache
+
+FEW = 2048
+"""Real images that a training looks at where an extractor takes long: metrics and health monitor the same ones, once."""
 
 
 def cache_folder() -> Path:
@@ -31,7 +35,8 @@ def make_extractor(
     In several processes the first one downloads or trains what is missing, and the others read it.
 
     Args:
-        name: ``inception``, ``classifier`` (of the data set, trained on first use), or the class path of a module.
+        name: ``imagenet``, ``inception``, ``classifier`` (of the data set, trained on first use), or the class path of a
+            module.
         data: the data set, for its classifier.
         weights: of Inception; None looks where torch keeps such files, and downloads them.
         device: where it is to work.
@@ -43,6 +48,7 @@ def make_extractor(
     if weights and name != "inception":
         raise InputError(f"weights {weights}: only extractor inception takes a file of weights, and this is {name}")
     makers: dict[str, Callable[[], Extractor]] = {
+        "imagenet": ImageNet,
         "inception": lambda: Inception(_inception_weights(weights)),
         "classifier": lambda: _classifier(data, device, progress),
     }
@@ -58,12 +64,12 @@ def _inception_weights(weights: str | None) -> Path:
 def _classifier(data: ImageDataModule | None, device: torch.device, progress: bool) -> Extractor:
     if data is None:
         raise InputError(
-            "extractor classifier: there is no labelled data to train it on; name some by --data, or use extractor inception"
+            "extractor classifier: there is no labelled data to train it on; name some by --data, or use extractor imagenet"
         )
     source = data.classifier_source
     (train, train_labels), (test, test_labels) = source.images("train"), source.images("test")
     if train_labels is None or test_labels is None:
-        raise InputError(f"extractor classifier: the images of {source.name} have no labels; use extractor inception")
+        raise InputError(f"extractor classifier: the images of {source.name} have no labels; use extractor imagenet")
     labelled = (train, train_labels), (test, test_labels)
 
     def make(say: bool) -> Classifier:
@@ -83,27 +89,46 @@ class RealImages:
         images: uint8 (N, C, H, W).
         labels: int64 (N,) or None.
         about: where they are from, for the record: data set or folder, and split.
+        subset: which of the images there they are.
     """
 
     images: Tensor
     labels: Tensor | None
     about: dict[str, Any]
+    subset: Literal["all", "random, seed 0"] = "all"
 
     @classmethod
-    def of(cls, data: ImageDataModule, split: Split) -> "RealImages":
-        """All images of a split."""
-        images, labels = data.images(split)
-        return cls(images, labels, {"real": data.name, "split": split})
+    def of(cls, data: ImageDataModule, split: Split, num_real: int | None = None) -> "RealImages":
+        """``num_real`` images of a split, a random choice with a fixed seed; None is all.
+
+        Raises:
+            InputError: there are not so many.
+        """
+        about = {"real": data.name, "split": split}
+        chosen = choose_real(data.num_images(split), num_real)
+        if chosen is None:
+            return cls(*data.images(split), about)
+        return cls(*data.images_at(split, chosen), about, "random, seed 0")
 
     def class_counts(self) -> list[int] | None:
         """How many images each class has; None where there are no labels."""
         return None if self.labels is None else torch.bincount(self.labels).tolist()
 
 
+def choose_real(size: int, num_real: int | None) -> Tensor | None:
+    """Which ``num_real`` of ``size`` real images to look at, int64, sorted: a random choice with a fixed seed; None is all.
+
+    Raises:
+        InputError: there are not so many.
+    """
+    if num_real is not None and not 0 < num_real <= size:
+        raise InputError(f"num_real is {num_real}: give from 1 to the {size:,} real images that there are")
+    return None if num_real in (None, size) else choose(size, num_real)
+
+
 def reference(
     real: RealImages,
     extractor: Extractor,
-    num_real: int | None = None,
     with_features: bool = False,
     batch_size: int = 50,
     progress: bool = True,
@@ -113,25 +138,18 @@ def reference(
     Args:
         real: the images.
         extractor: of the features.
-        num_real: how many of them are looked at, a random choice with a fixed seed; None is all.
         with_features: whether to keep the features, not their moments alone.
         batch_size: images at a time.
         progress: whether to say how long it takes, and to draw a progress bar.
 
     Returns:
         the statistics, None in all processes but the first; and what they depend on.
-
-    Raises:
-        InputError: more real images are asked for than there are.
     """
-    count = len(real.images) if num_real is None else num_real
-    if not 0 < count <= len(real.images):
-        raise InputError(f"num_real is {count}: give from 1 to the {len(real.images):,} real images that there are")
-    chosen = choose(len(real.images), count)
+    count = len(real.images)
     shape = (real.images.shape[1], real.images.shape[2], real.images.shape[3])
     key = {
         "num_real": count,
-        "real_subset": "all" if count == len(real.images) else "random, seed 0",
+        "real_subset": real.subset,
         "real_sha256": fingerprint(real.images),
         "image_shape": list(shape),
         "quantisation": "uint8",
@@ -149,17 +167,18 @@ def reference(
     if progress:
         description = f"Measuring {real.about['real']}"
         say_estimate(extractor, shape, count, "real images, once")
-    made = collect(lambda indices: real.images[chosen[indices]], extractor, count, batch_size, with_features, description)
+    made = collect(lambda indices: real.images[indices], extractor, count, batch_size, with_features, description)
     if made is not None:
         write_cache(cache_folder(), key, made)
     return made, {**real.about, **key}
 
 
 def say_estimate(extractor: Extractor, image_shape: tuple[int, int, int], count: int, what: str) -> None:
-    """Before Inception is run on a CPU, say how long it will take there."""
-    if not isinstance(extractor, Inception) or extractor.device.type != "cpu":
+    """Before a large network is run on a CPU, say how long it will take there."""
+    if not isinstance(extractor, Inception | ImageNet) or extractor.device.type != "cpu":
         return
     each = seconds_per_image(extractor, image_shape)
     whole = each * count
     duration = f"{whole:.0f} seconds" if whole < 120 else f"{whole / 60:.0f} minutes"
-    print(f"Inception takes about {each:.2f} s an image on this CPU: {duration} for {count:,} {what}", flush=True)
+    name = extractor.protocol()["extractor"]
+    print(f"Extractor {name} takes about {each:.3f} s an image on this CPU: {duration} for {count:,} {what}", flush=True)

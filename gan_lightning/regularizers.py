@@ -68,7 +68,7 @@ class GradientPenalty(Penalty):
         if judged.update % self.every:
             return judged.real_logits.new_zeros((), dtype=torch.float32)
         with torch.autocast(judged.real.device.type, enabled=False):
-            points = self.points(judged.real.detach().float(), judged.fake.detach().float()).requires_grad_(True)
+            points = self.points(_full(judged.real.detach()), _full(judged.fake.detach())).requires_grad_(True)
             logits = critic(points, judged.labels)
             (gradients,) = torch.autograd.grad(logits.sum(), points, create_graph=True)  # (B, C, H, W)
             return self.every * self.weight * self.penalty(gradients.flatten(1)).mean()
@@ -169,7 +169,7 @@ class LeCam(Penalty):
         self.register_buffer("fake_average", torch.tensor(torch.nan))
 
     def forward(self, critic: Critic, judged: Judged) -> Tensor:
-        real, fake = judged.real_logits.float(), judged.fake_logits.float()
+        real, fake = _full(judged.real_logits), _full(judged.fake_logits)
         self._move(self.real_average, real)
         self._move(self.fake_average, fake)
         return self.weight * ((real - self.fake_average).square().mean() + (fake - self.real_average).square().mean())
@@ -208,6 +208,11 @@ class WeightClipping(Constraint):
         parameters: list[Tensor] = list(discriminator.parameters())
         torch._foreach_clamp_min_(parameters, -self.limit)
         torch._foreach_clamp_max_(parameters, self.limit)
+
+
+def _full(values: Tensor) -> Tensor:
+    """Convert half precision to float32; leave float32 and float64 as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _deviation(images: Tensor) -> Tensor:

@@ -13,12 +13,16 @@ from gan_lightning.data.base import ImageDataModule, Split
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.latents import class_frequencies, class_labels, latents
-from gan_lightning.measure import RealImages, make_extractor, reference, say_estimate
+from gan_lightning.measure import FEW, RealImages, make_extractor, reference, say_estimate
 from gan_lightning.metrics.evaluator import check_extractor, evaluate, metric_names
 from gan_lightning.metrics.features import Extractor, untouched_random_numbers
+from gan_lightning.metrics.imagenet import ImageNet
 from gan_lightning.metrics.request import NEED_REAL_FEATURES, NEED_REFERENCE, check_request, split_names
 from gan_lightning.metrics.statistics import Statistics
 from gan_lightning.trainer import is_out_of_time
+
+SAMPLES, SAMPLES_OF_IMAGENET = 5000, 1000
+"""Samples of a measurement by default; few where each takes long."""
 
 LARGER_IS_BETTER = {"fid": False, "kid": False, "kl": False} | dict.fromkeys(
     ("is", "precision", "recall", "density", "coverage", "modes"), True
@@ -36,15 +40,15 @@ class GenerativeMetrics(Callback):
     the training stay as they are. The values can be monitored by callbacks of Lightning too.
 
     Args:
-        extractor: what images are measured with: ``inception`` (FID, IS), ``classifier``, one of the data set itself that
-            is trained on first use (``mnist_fd``, ``mnist_score``), the class path of a module of one's own, or ``none``.
-            ``auto`` is the classifier for digits and the like; for photographs Inception on a GPU, and none on a CPU, where
-            it costs a tenth of a second an image.
+        extractor: what images are measured with: ``imagenet`` (``imagenet_fd``, ``imagenet_score``), ``inception`` (FID,
+            IS), ``classifier``, one of the data set itself that is trained on first use (``mnist_fd``, ``mnist_score``), the
+            class path of a module of one's own, or ``none``. ``auto`` is the classifier for digits and the like, and
+            ``imagenet`` for photographs.
         metrics: which, of fid, is, kid, prdc (precision, recall, density, coverage) and modes (classes covered).
         every_n_steps: how often, in generator updates; 0 does not count them.
         every_n_epochs: how often, in epochs; 0 does not count them.
-        num_images: how many samples; it stands in the names, as in ``fid_5k``.
-        num_real: how many real images they are compared with; None is all of the split.
+        num_images: how many samples; it stands in the names, as in ``fid_5k``. None is 5,000, with imagenet 1,000.
+        num_real: how many real images they are compared with. None is all of the split, with imagenet 2,048 at most.
         split: of the real images.
         weights: the file of Inception's; None looks where torch keeps such files, and downloads it.
         best: the value that chooses ``best.ckpt``: fid, is, kid, precision, recall, density, coverage, modes or kl; None is
@@ -63,7 +67,7 @@ class GenerativeMetrics(Callback):
         metrics: str = "fid,is",
         every_n_steps: int = 2000,
         every_n_epochs: int = 0,
-        num_images: int = 5000,
+        num_images: int | None = None,
         num_real: int | None = None,
         split: Split = "train",
         weights: str | None = None,
@@ -73,7 +77,7 @@ class GenerativeMetrics(Callback):
         seed: int = 0,
     ) -> None:
         least = {"every_n_steps": 0, "every_n_epochs": 0, "patience": 0, "seed": 0, "batch_size": 1, "num_images": 1}
-        given = (every_n_steps, every_n_epochs, patience, seed, batch_size, num_images)
+        given = (every_n_steps, every_n_epochs, patience, seed, batch_size, SAMPLES if num_images is None else num_images)
         for (name, smallest), value in zip(least.items(), given, strict=True):
             if value < smallest:
                 raise InputError(f"metrics.{name} is {value}: it must be at least {smallest}")
@@ -106,27 +110,25 @@ class GenerativeMetrics(Callback):
         assert isinstance(pl_module, GAN)
         data = getattr(trainer, "datamodule", None)
         device = trainer.strategy.root_device
-        name = self._chosen(data, device)
+        name = self._chosen(data)
         if name == "none" or trainer.fast_dev_run:  # type: ignore[attr-defined]
-            if self.extractor_name == "auto" and isinstance(data, ImageDataModule) and trainer.is_global_zero:
-                print(
-                    "No metrics are measured, because Inception takes about 0.1 s an image on a CPU: ask for it by "
-                    "--metrics.extractor inception, or for the data set's own classifier by --metrics.extractor classifier",
-                    flush=True,
-                )
             return
         assert isinstance(data, ImageDataModule)
         progress = trainer.progress_bar_callback is not None
         with untouched_random_numbers(device):
             extractor = make_extractor(name, data, self.weights, device, progress)
             check_extractor(extractor, self.metrics, data.image_shape)
-            real = RealImages.of(data, self.split)
-            check_request(self.metrics, self.num_images, self.num_real or len(real.images), real_features=True)
+            takes_long = isinstance(extractor, ImageNet)
+            if self.num_images is None:
+                self.num_images = SAMPLES_OF_IMAGENET if takes_long else SAMPLES
+            few = min(FEW, data.num_images(self.split)) if takes_long else None
+            real = RealImages.of(data, self.split, few if self.num_real is None else self.num_real)
+            check_request(self.metrics, self.num_images, len(real.images), real_features=True)
             if trainer.is_global_zero:
                 say_estimate(extractor, data.image_shape, self.num_images, "samples, each time (--metrics.num_images)")
             if NEED_REFERENCE & set(self.metrics):
-                with_features = bool(NEED_REAL_FEATURES & set(self.metrics))
-                self._reference, _ = reference(real, extractor, self.num_real, with_features, self.batch_size, progress)
+                with_features = takes_long or bool(NEED_REAL_FEATURES & set(self.metrics))  # the health monitor needs them
+                self._reference, _ = reference(real, extractor, with_features, self.batch_size, progress)
         self.extractor = extractor
         self._frequencies = class_frequencies(real.class_counts(), pl_module.generator.num_classes)
         name = metric_names(extractor.prefix, self.num_images)[self.best]
@@ -178,6 +180,7 @@ class GenerativeMetrics(Callback):
 
     def _evaluate(self, model: GAN, extractor: Extractor, progress: bool) -> dict[str, float]:
         """The metrics of the generator as it is now."""
+        assert self.num_images is not None
 
         def sample(indices: Tensor) -> Tensor:
             labels = class_labels(indices, self._frequencies).to(model.device) if model.generator.conditional else None
@@ -185,12 +188,12 @@ class GenerativeMetrics(Callback):
 
         return evaluate(sample, self._reference, extractor, self.metrics, self.num_images, self.batch_size, progress)
 
-    def _chosen(self, data: Any, device: torch.device) -> str:
+    def _chosen(self, data: Any) -> str:
         """What ``auto`` means here."""
         if self.extractor_name != "auto":
             if not isinstance(data, ImageDataModule) and self.extractor_name != "none":
                 raise InputError("metrics need an ImageDataModule, whose real images samples are compared with")
             return self.extractor_name
-        if not isinstance(data, ImageDataModule) or (data.extractor == "inception" and device.type == "cpu"):
-            return "none"
+        if not isinstance(data, ImageDataModule) or data.image_shape[0] not in (1, 3):
+            return "none"  # neither grey nor colour
         return data.extractor

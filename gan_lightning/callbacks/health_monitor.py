@@ -20,15 +20,19 @@ from gan_lightning.gan import GAN
 from gan_lightning.health import SYMPTOMS, coarse, overfitting, saturation, separation, spread
 from gan_lightning.images import to_float, to_uint8
 from gan_lightning.latents import latents
-from gan_lightning.measure import make_extractor
+from gan_lightning.measure import FEW, RealImages, make_extractor, reference
 from gan_lightning.metrics.classifier import Classifier
+from gan_lightning.metrics.evaluator import on_first_process
 from gan_lightning.metrics.features import Extractor, untouched_random_numbers
 from gan_lightning.metrics.functional import nearest
+from gan_lightning.metrics.imagenet import ImageNet
 
 ROWS, COLUMNS = 16, 8
 """Of the images that are looked at: 128 of each kind, in rows of one class where there are labels."""
 REFERENCES = (32, 64)
 """Rows and columns of the training images among which the nearest is looked for: all of a small data set."""
+
+EXTRACTORS = ("auto", "none", "classifier", "imagenet", "inception")
 
 BEGINNING = 3
 """Measurements that are not judged: a generator begins with one grey image."""
@@ -53,7 +57,7 @@ class HealthMonitor(Callback):
     - ``nearest_training``: the median distance of a sample to the nearest of 2,048 training images, over that of held-out
       images, in pixels: near 0 where samples are copies of a small data set.
     - ``classes``, ``nearest_training_features``, where there is an extractor: the share of the data's classes that the
-      samples cover, and the same distance in its features.
+      samples cover (of the data's classifier), and the same distance in its features.
 
     The first measurements, which see a beginning, are not judged. A symptom counts when two in a row have it. The last
     checkpoint of before a symptom is kept as ``checkpoints/healthy.ckpt``.
@@ -62,8 +66,8 @@ class HealthMonitor(Callback):
         every_n_steps: how often, in generator updates; 0 measures nothing. Each time costs about as much as two updates.
         stop: whether to end the run where a symptom is found.
         extractor: what ``classes`` and ``nearest_training_features`` are measured with: ``classifier`` of the data set
-            (trained on first use), ``inception``, or ``none``. ``auto`` is what metrics are measured with, where that is a
-            classifier.
+            (trained on first use), ``imagenet``, ``inception``, or ``none``. ``auto`` is what metrics are measured with, if
+            that is a classifier or imagenet.
         seed: of the latents.
 
     Raises:
@@ -73,8 +77,8 @@ class HealthMonitor(Callback):
     def __init__(self, every_n_steps: int = 250, stop: bool = False, extractor: str = "auto", seed: int = 0) -> None:
         if every_n_steps < 0 or seed < 0:
             raise InputError(f"health has every_n_steps {every_n_steps} and seed {seed}: give at least 0")
-        if extractor not in ("auto", "none", "classifier", "inception"):
-            raise InputError(f"health.extractor is {extractor!r}: there is auto, none, classifier, inception")
+        if extractor not in EXTRACTORS:
+            raise InputError(f"health.extractor is {extractor!r}: there is {', '.join(EXTRACTORS)}")
         self.every_n_steps, self.stop, self.extractor_name, self.seed = every_n_steps, stop, extractor, seed
         self.latest: dict[str, float] = {}
         """The values that were measured last, by name."""
@@ -123,8 +127,10 @@ class HealthMonitor(Callback):
             references, _ = data.examples(*REFERENCES)
             self._references = coarse(references)
             if self._extractor is not None:
-                parts = torch.split(references, 256)
-                self._reference_features = torch.cat([self._extractor(part)[0].cpu() for part in parts])
+                real = RealImages.of(data, "train", min(FEW, data.num_images("train")))
+                statistics, _ = reference(real, self._extractor, True, progress=trainer.progress_bar_callback is not None)
+                features = None if statistics is None else statistics.features  # of the first process alone
+                self._reference_features = on_first_process(lambda: features)
             if self._held_out is not None:
                 self._usual = _distance(coarse(self._held_out[0].cpu()), self._references)
                 if self._extractor is not None:
@@ -135,7 +141,7 @@ class HealthMonitor(Callback):
         if self.extractor_name == "auto":
             metrics = (callback for callback in trainer.callbacks if isinstance(callback, GenerativeMetrics))  # type: ignore[attr-defined]
             extractors = (callback.extractor for callback in metrics)
-            return next((found for found in extractors if isinstance(found, Classifier)), None)
+            return next((found for found in extractors if isinstance(found, Classifier | ImageNet)), None)
         if self.extractor_name == "none":
             return None
         return make_extractor(self.extractor_name, data, None, device, trainer.progress_bar_callback is not None)

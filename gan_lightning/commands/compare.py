@@ -50,6 +50,7 @@ def make_parser() -> ArgumentParser:
         "--num_images", type=int, default=10_000, help="samples of each; of real test images, as many of these as there are"
     )
     parser.add_argument("--metrics", type=str, default="fid,is,prdc,modes", help="as of evaluate.py")
+    parser.add_argument("--extractor", type=str | None, help="as of evaluate.py; by default what training measures with")
     parser.add_argument("--seeds", type=str, default="0", help="of training and of the latents, as 0,1,2: mean and deviation")
     parser.add_argument("--accelerator", type=str, default="auto", help="to train on, as of train.py")
     parser.add_argument("--device", type=str, default="auto", help="to measure on, as of evaluate.py")

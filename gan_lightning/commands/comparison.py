@@ -76,7 +76,7 @@ def compare_runs(config: Namespace) -> None:
     names, seeds, output = config.recipes, config.seeds, Path(config.output)
     data = _data(names, config.vary, config.data)
     with process_group(config.device) as device:
-        ruler = Ruler(data, config.metrics, config.num_images, device)
+        ruler = Ruler(data, config.extractor or data.extractor, config.metrics, config.num_images, device)
         test = ruler.test.images
         real: dict[str, Sample] = {
             REAL: lambda indices: test[indices % len(test)],
@@ -110,6 +110,7 @@ class Ruler:
 
     Args:
         data: the real images.
+        extractor: its name.
         metrics: which; fid among them.
         num_images: samples of each checkpoint.
         device: to measure on.
@@ -122,12 +123,14 @@ class Ruler:
         InputError: a request that cannot be met.
     """
 
-    def __init__(self, data: ImageDataModule, metrics: Sequence[str], num_images: int, device: torch.device) -> None:
+    def __init__(
+        self, data: ImageDataModule, extractor: str, metrics: Sequence[str], num_images: int, device: torch.device
+    ) -> None:
         self.real, self.test = RealImages.of(data, "train"), RealImages.of(data, "test")
         with_features = "prdc" in metrics
         check_request(metrics, num_images, len(self.real.images), real_features=with_features)
         self.metrics, self.num_images, self.device = metrics, num_images, device
-        self.extractor = make_extractor(data.extractor, data, None, device)
+        self.extractor = make_extractor(extractor, data, None, device)
         self.statistics, about = reference(self.real, self.extractor, with_features=with_features)
         constants = protocol(metrics, num_images, len(self.real.images))
         settings = {**about, "num_images": num_images, "constants": constants, "versions": versions()}

@@ -97,7 +97,7 @@ def _measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
         real = None if npz else real_images(config, source.image_shape, bool(NEED_REFERENCE & set(metrics)))
         if real is not None:
             check_shape(real, config.source, source.image_shape)
-        num_real = npz[0].count if npz else config.num_real or (None if real is None else len(real.images))
+        num_real = npz[0].count if npz else None if real is None else len(real.images)
         check_request(metrics, source.num_images, num_real, real_features=npz is None)
         extractor = make_extractor(extractor_name(config), config.data, config.weights, device, progress=first)
         num_features = check_extractor(extractor, metrics, source.image_shape)
@@ -117,7 +117,7 @@ def _measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
             counts = real.class_counts()
             about = real.about
             if NEED_REFERENCE & set(metrics):
-                statistics, about = reference(real, extractor, config.num_real, keep_features, config.batch_size, first)
+                statistics, about = reference(real, extractor, keep_features, config.batch_size, first)
     with _timed(seconds, "samples"):
         sample, bar = source.sample(counts), "Measuring samples" if first else None
         generated = collect(sample, extractor, source.num_images, config.batch_size, keep_features, bar)

@@ -79,9 +79,9 @@ def _neighbours(
     real = real_images(config, (channels, height, width), needed=True)
     assert real is not None
     check_shape(real, config.checkpoint, images.shape[1:])
-    extractor = make_extractor(extractor_name(config), config.data, config.weights, device)
+    extractor = make_extractor(extractor_name(config, "imagenet"), config.data, config.weights, device)
     check_extractor(extractor, (), (channels, height, width))
-    statistics, about = reference(real, extractor, config.num_real, True, config.batch_size)
+    statistics, about = reference(real, extractor, True, config.batch_size)
     assert statistics is not None
     assert statistics.features is not None
     known = statistics.features  # (M, D)
@@ -91,8 +91,7 @@ def _neighbours(
     distances, indices = nearest(features, known, config.neighbours)
     usual = nearest(known[choose(len(known), USUAL)], known, 2)[0][:, 1].median()  # the first is the image itself
     _print_distances(distances, places, float(usual), f"{about['real']}, {about['extractor']}")
-    found = real.images[choose(len(real.images), len(known))][indices]  # (N, K, C, H, W)
-    return grid(torch.cat([images.unsqueeze(1), found], dim=1).flatten(0, 1), config.neighbours + 1)
+    return grid(torch.cat([images.unsqueeze(1), real.images[indices]], dim=1).flatten(0, 1), config.neighbours + 1)
 
 
 def _print_distances(distances: Tensor, places: Tensor, usual: float, what: str) -> None:

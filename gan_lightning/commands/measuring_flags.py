@@ -20,7 +20,7 @@ DATA_SETS = ("CIFAR10", "MNIST", "FashionMNIST", "StackedMNIST", "Digits", "Imag
 
 def add_real_images(parser: ArgumentParser) -> None:
     """The flags of the real images and the extractor."""
-    parser.add_argument("--extractor", type=str | None, help="inception, classifier, or the class path of a module")
+    parser.add_argument("--extractor", type=str | None, help="inception, imagenet, classifier, or the class path of a module")
     parser.add_argument("--weights", type=str | None, help="the file of Inception's weights")
     parser.add_argument("--real", type=str | None, help="a folder of real images, all of it")
     parser.add_argument(

@@ -13,7 +13,7 @@ from gan_lightning.commands.trust import check_imports
 from gan_lightning.data import ImageDataModule
 from gan_lightning.data.folder import count_other_sizes, first_image_shape, read_folder
 from gan_lightning.errors import InputError, one_line
-from gan_lightning.measure import RealImages
+from gan_lightning.measure import RealImages, choose_real
 from gan_lightning.metrics.evaluator import is_first_process, on_first_process
 from gan_lightning.metrics.features import size_text
 from gan_lightning.pretrained import CONFIG, read_config
@@ -76,17 +76,19 @@ def _exported_data(folder: Path) -> Any:
 
 
 def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) -> RealImages | None:
-    """What ``--real`` or ``--data`` names, brought to ``shape`` where it is a folder.
+    """``--num_real`` images of what ``--real`` or ``--data`` names, brought to ``shape`` where it is a folder.
 
     Raises:
-        InputError: neither is named, and one is needed.
+        InputError: neither is named, and one is needed; or there are not so many.
     """
     if config.real is not None:
         about = {"real": str(config.real), "split": "all", **resized("real", config.real, shape)}
-        return RealImages(read_folder(Path(config.real), shape), None, about)
+        images = read_folder(Path(config.real), shape)
+        chosen = choose_real(len(images), config.num_real)
+        return RealImages(images, None, about) if chosen is None else RealImages(images[chosen], None, about, "random, seed 0")
     if config.data is not None:
         on_first_process(config.data.prepare_data)
-        return RealImages.of(config.data, config.split)
+        return RealImages.of(config.data, config.split, config.num_real)
     if needed:
         raise InputError("there is nothing to compare with: name real images by --data or --real")
     return None
@@ -105,11 +107,12 @@ def check_shape(real: RealImages, source: str, shape: tuple[int, ...]) -> None:
         )
 
 
-def extractor_name(config: Namespace) -> str:
-    """``--extractor``, else what the data set is measured with by itself; Inception for folders and foreign statistics."""
+def extractor_name(config: Namespace, photographs: str = "inception") -> str:
+    """``--extractor``, else the classifier of a data set that is measured with its own, else that of ``photographs``."""
     if config.extractor is not None:
         return str(config.extractor)
-    return "inception" if config.data is None or config.real is not None else str(config.data.extractor)
+    is_classified = config.data is not None and config.real is None and config.data.extractor == "classifier"
+    return "classifier" if is_classified else photographs
 
 
 def folder_shape(folder: str, image_size: int | None) -> tuple[int, int, int]:

@@ -27,7 +27,7 @@ def compute(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
         real = real_images(config, shape, needed=True)
         assert real is not None
         extractor = make_extractor(extractor_name(config), config.data, config.weights, device, progress=first)
-        statistics, about = reference(real, extractor, config.num_real, config.features, config.batch_size, first)
+        statistics, about = reference(real, extractor, config.features, config.batch_size, first)
         if statistics is None:
             return
         print(f"{about['num_real']:,} images of {about['real']}: mu and sigma of {len(statistics.mean)} features")

@@ -116,7 +116,9 @@ class Stopwatch(Callback):
         self.cost.optimizer_bytes = sum(leaf.nbytes for leaf in kept if isinstance(leaf, Tensor))
 
 
-def rehearse(model: GAN, data: ImageDataModule, schedules: Schedules, arguments: dict[str, Any], steps: int = STEPS) -> Cost:
+def rehearse(
+    model: GAN, data: ImageDataModule, schedules: Schedules, arguments: dict[str, Any], steps: int | None = None
+) -> Cost:
     """Train a few steps as the Trainer's ``arguments`` say, in a folder that is removed again.
 
     A run that only a time ends is possible here, whatever its schedules: ``cost.total`` is None then.
@@ -126,12 +128,12 @@ def rehearse(model: GAN, data: ImageDataModule, schedules: Schedules, arguments:
         data: the images.
         schedules: of the run.
         arguments: of Lightning's Trainer.
-        steps: how many are timed.
+        steps: how many are timed; :data:`STEPS` by default.
 
     Raises:
         InputError: training would be refused, or its first steps diverge.
     """
-    stopwatch = Stopwatch(steps)
+    stopwatch = Stopwatch(steps or STEPS)
     callbacks = {"callbacks": [stopwatch, schedules, TrainingLog()]}  # the stopwatch sets a length for the schedules
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(Path(folder), **arguments | QUIET | callbacks)

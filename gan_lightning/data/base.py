@@ -45,8 +45,8 @@ class ImageDataModule(LightningDataModule, ABC):
         image_shape: (C, H, W).
         class_names: the name of every label; empty where there are no labels.
         name: of the data set in metrics and files, made of the class's: ``fashion_mnist`` of FashionMNIST.
-        extractor: what samples are measured with unless something else is asked for: ``inception`` for photographs,
-            ``classifier``, the data set's own, for digits and the like, of which Inception has seen none.
+        extractor: what samples are measured with in training unless something else is asked for: ``imagenet`` for
+            photographs, ``classifier``, the data set's own, for digits and the like, of which ImageNet has none.
 
     Raises:
         InputError: a batch size below 1.
@@ -54,7 +54,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     image_shape: tuple[int, int, int]
     class_names: Sequence[str]
-    extractor: Literal["inception", "classifier"] = "inception"
+    extractor: Literal["imagenet", "classifier"] = "imagenet"
 
     def __init__(
         self,
@@ -90,11 +90,19 @@ class ImageDataModule(LightningDataModule, ABC):
             InputError: the data is not there, or damaged.
         """
 
+    def num_images(self, split: Split) -> int:
+        """How many images a split has."""
+        return len(self.images(split)[0])
+
+    def images_at(self, split: Split, indices: Tensor) -> Images:
+        """The images of a split at ``indices``, int64 (N,), and nothing else of it where it is not in memory."""
+        images, labels = self.images(split)
+        return images[indices], None if labels is None else labels[indices]
+
     def examples(self, rows: int, columns: int, split: Split = "train") -> Images:
         """Images of a split (rows * columns of them) to look at, a class a row where there are labels."""
         images, labels = self.images(split)
-        chosen = example_indices(labels, len(images), rows, columns)
-        return images[chosen], None if labels is None else labels[chosen]
+        return self.images_at(split, example_indices(labels, len(images), rows, columns))
 
     def setup(self, stage: str) -> None:
         """Read the images now, so that what is wrong with them is said before anything else is set up."""

@@ -104,14 +104,20 @@ class ImageFolder(ImageDataModule):
             images = torch.cat([batch for _, batch, _ in _decoded(DecodedFiles(files, self.image_shape), self.num_workers)])
         return images, _tensor(files.labels)
 
-    def examples(self, rows: int, columns: int, split: Split = "train") -> Images:
+    def num_images(self, split: Split) -> int:
+        return len(self._prepare(split)[0].paths)
+
+    def images_at(self, split: Split, indices: Tensor) -> Images:
         files, images = self._prepare(split)
-        chosen = example_indices(_tensor(files.labels), len(files.paths), rows, columns)
-        few = files.only(chosen.tolist())
+        few = files.only(indices.tolist())
         if images is None:
-            dataset = DecodedFiles(few, self.image_shape)
-            return torch.stack([dataset[i][0] for i in range(len(dataset))]), _tensor(few.labels)
-        return images[chosen], _tensor(few.labels)
+            read = [batch for _, batch, _ in _decoded(DecodedFiles(few, self.image_shape), self.num_workers)]
+            return torch.cat(read), _tensor(few.labels)
+        return images[indices], _tensor(few.labels)
+
+    def examples(self, rows: int, columns: int, split: Split = "train") -> Images:
+        files, _ = self._prepare(split)
+        return self.images_at(split, example_indices(_tensor(files.labels), len(files.paths), rows, columns))
 
     def prepare_data(self) -> None:
         self._prepare("train")

@@ -51,7 +51,7 @@ class Classifier(Extractor):
             given, own = size_text(images.shape[1:]), size_text(self.image_shape)
             raise InputError(
                 f"images are {given} and the classifier of {self.name} takes {own} (channels, height, width): measure them "
-                "with the data they were trained on, or with extractor inception"
+                "with the data they were trained on, or with extractor imagenet"
             )
         features = self.body(images)
         return features, self.head(features)
@@ -109,7 +109,7 @@ def make_network(image_shape: tuple[int, int, int], num_classes: int) -> nn.Sequ
         layers += [nn.Conv2d(channels, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(), nn.MaxPool2d(2)]
         channels, height, width, wide = wide, height // 2, width // 2, min(2 * wide, 256)
         if min(height, width) < 1:
-            raise InputError(f"images of {size_text(image_shape)} are too small for a classifier; use extractor inception")
+            raise InputError(f"images of {size_text(image_shape)} are too small for a classifier; use extractor imagenet")
     layers += [nn.Flatten(), nn.Linear(channels * height * width, NUM_FEATURES), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(NUM_FEATURES, num_classes))
 
@@ -141,7 +141,7 @@ def load_or_train(
     """
     image_shape = _shape(train[0])
     if num_classes < 2:
-        raise InputError(f"{name} has {num_classes} classes: a classifier needs labels of two or more; use extractor inception")
+        raise InputError(f"{name} has {num_classes} classes: a classifier needs labels of two or more; use extractor imagenet")
     with torch.random.fork_rng(devices=[]):
         network = make_network(image_shape, num_classes).to(device)
     key = {"version": VERSION, "image_shape": list(image_shape), "num_classes": num_classes, "data": fingerprint(*train, *test)}

@@ -107,7 +107,7 @@ def import_extractor(class_path: str) -> Extractor:
         InputError: there is no such class, or it is no module, or wants arguments.
     """
     module_name, _, class_name = class_path.rpartition(".")
-    advice = "give inception, classifier, or the class path of a torch.nn.Module of your own (module.Class)"
+    advice = "give imagenet, inception, classifier, or the class path of a torch.nn.Module of your own (module.Class)"
     if not module_name:
         raise InputError(f"extractor {class_path}: there is none of this name; {advice}")
     try:

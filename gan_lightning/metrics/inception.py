@@ -125,7 +125,7 @@ def find_weights(path: Path | None = None) -> Path:
     """The weights file: ``path``, else the one in torch's hub folder ($TORCH_HOME/hub/checkpoints), else downloaded there.
 
     Raises:
-        InputError: it is not there and cannot be downloaded, with the three ways out.
+        InputError: it is not there and cannot be downloaded, with the ways out.
     """
     if path is not None:
         if not path.is_file():
@@ -151,7 +151,7 @@ def _ways_out() -> str:
     """What to do where the weights are not to be had."""
     return (
         f"put the file of {fidelity.URL_INCEPTION_V3} into {_hub_folder()}, or name it by --weights (in training "
-        "--metrics.weights), or measure with --extractor classifier"
+        "--metrics.weights), or measure with --extractor imagenet, whose weights are installed, or --extractor classifier"
     )
 
 

@@ -18,12 +18,14 @@ from gan_lightning.networks.layers import (
 SIZES = {28: (7, 2), 8: (4, 1), 16: (4, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}
 """Image size -> (size of the generator's smallest feature map, number of doublings from there)."""
 HALVINGS = {8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 128: 5}
-"""Image size -> halvings of the discriminator: enough that its windows overlap from the top of an image to its bottom."""
+"""Image size -> halvings of the discriminator."""
+HIDDEN = {16: 256, 28: 256}
+"""Image size -> default units of the discriminator's dense layer, at sizes where no window of its last map reaches across."""
 SLOPE = 0.2
 """Negative slope of the discriminator's LeakyReLU."""
 
 
-def _check(image_shape: tuple[int, int, int], width: int, hidden: int) -> int:
+def _check(image_shape: tuple[int, int, int], width: int, hidden: int | None) -> int:
     """Return the side of the images.
 
     Raises:
@@ -34,7 +36,7 @@ def _check(image_shape: tuple[int, int, int], width: int, hidden: int) -> int:
         raise InputError(f"DCGAN makes square images of {', '.join(map(str, sorted(SIZES)))} pixels, not {height} x {across}")
     if width < 1:
         raise InputError(f"width is {width}: use at least 1")
-    if hidden < 0:
+    if hidden is not None and hidden < 0:
         raise InputError(f"hidden is {hidden}: use a number of units, or 0 for no hidden layer")
     return height
 
@@ -115,16 +117,16 @@ class DCGANGenerator(Generator):
 class DCGANDiscriminator(Discriminator):
     """Image -> halved by strided convolutions, even sizes by 4x4 and odd ones by 3x3 kernels -> logit.
 
-    28 pixels become 14, 7 and 4. Two convolutions would leave a sum of functions of 10x10 windows, to which a digit's top and
-    bottom are unrelated. Without batch norm, weights start with He's initialisation (He et al. 2015, equation 14):
-    Radford's normal(0, 0.02) would leave the images a hundredth of the gradient.
+    28 pixels become 14, 7 and 4, and a dense layer follows. Without it the logit would be a sum of functions of 18x18 windows,
+    to which a digit's top and bottom are unrelated. Without batch norm, weights start with He's initialisation (He et al.
+    2015, equation 14): Radford's normal(0, 0.02) would leave the images a hundredth of the gradient.
 
     Args:
         image_shape: (C, H, W), square, 28 pixels or a power of two from 8 to 128.
         num_classes: how many classes the data has.
         width: channels at half the full size, doubled at each smaller scale.
-        hidden: units of a dense layer between the last map and the logit; 0 is none, as in the paper. It weighs parts of the
-            image against each other.
+        hidden: units of a dense layer between the last map and what ends it; 0 is none, as in the paper. By default 256 at 16
+            and 28 pixels, and none at the other sizes, whose windows reach across the image.
         batch_norm: batch norm after each convolution but the first, as in the paper. Penalties on gradients, and weight
             clipping, do without.
         conditioning: what ends it: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
@@ -135,12 +137,13 @@ class DCGANDiscriminator(Discriminator):
         image_shape: tuple[int, int, int],
         num_classes: int = 0,
         width: int = 64,
-        hidden: int = 0,
+        hidden: int | None = None,
         batch_norm: bool = True,
         conditioning: DiscriminatorConditioning | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, conditioning)
         size = _check(image_shape, width, hidden)
+        hidden = HIDDEN.get(size, 0) if hidden is None else hidden
         self.samples_are_independent = not batch_norm
         layers: list[nn.Module] = []
         inputs, channels = image_shape[0], width

@@ -11,14 +11,16 @@ SLOPE = 0.2
 
 
 class DropoutConvDiscriminator(Discriminator):
-    """Three 3x3 convolutions of stride 2 (64, 128 and 256 channels), each with LeakyReLU 0.2 and dropout, then a dense layer.
+    """Three 3x3 convolutions of stride 2 (64, 128 and 256 channels) and a dense layer, each with LeakyReLU 0.2 and dropout.
 
-    The third ties the top of a digit to its bottom. Weights start with He's initialisation, for there is no batch norm.
+    The convolutions see windows of 15 pixels, and the dense layer ties them together. Weights start with He's initialisation,
+    because there is no batch norm.
 
     Args:
         image_shape: (C, H, W) of the images, any size.
         num_classes: how many classes the data has.
         width: channels of the first convolution, doubled by each of the others.
+        hidden: units of the dense layer.
         dropout: probability of dropping a feature, in [0, 1).
         conditioning: what ends it: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
     """
@@ -30,12 +32,13 @@ class DropoutConvDiscriminator(Discriminator):
         image_shape: tuple[int, int, int],
         num_classes: int = 0,
         width: int = 64,
+        hidden: int = 256,
         dropout: float = 0.3,
         conditioning: layers.DiscriminatorConditioning | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, conditioning)
-        if width < 1:
-            raise InputError(f"width is {width}: it must be at least 1")
+        if width < 1 or hidden < 1:
+            raise InputError(f"width is {width} and hidden {hidden}: both must be at least 1")
         inputs, height, across = image_shape
         sequence: list[nn.Module] = []
         for channels in (width, 2 * width, 4 * width):
@@ -45,10 +48,16 @@ class DropoutConvDiscriminator(Discriminator):
                 layers.dropout(dropout),
             ]
             inputs, height, across = channels, (height + 1) // 2, (across + 1) // 2
-        self.layers = nn.Sequential(*sequence, nn.Flatten())
-        self.head = layers.HEADS[conditioning](inputs * height * across, num_classes)
+        sequence += [
+            nn.Flatten(),
+            nn.Linear(inputs * height * across, hidden),
+            nn.LeakyReLU(SLOPE, inplace=True),
+            layers.dropout(dropout),
+        ]
+        self.layers = nn.Sequential(*sequence)
+        self.head = layers.HEADS[conditioning](hidden, num_classes)
         layers.initialise_he(self, SLOPE)
 
     def features(self, images: Tensor) -> Tensor:
-        features: Tensor = self.layers(images)  # (B, 4 * width * ceil(H / 8) * ceil(W / 8))
+        features: Tensor = self.layers(images)  # (B, hidden)
         return features

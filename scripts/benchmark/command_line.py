@@ -22,6 +22,11 @@ def add_rounds(parser: ArgumentParser) -> None:
     parser.add_argument("--output", type=str | None, help="write the figures to this JSON file too")
 
 
+def add_inception(parser: ArgumentParser) -> None:
+    """Add the flag of what runs Inception."""
+    parser.add_argument("--weights", type=str | None, help="Inception's weights; random ones of the same layout by default")
+
+
 def add_training(parser: ArgumentParser) -> None:
     """Add the flags of what trains recipes on noise."""
     parser.add_argument("--recipes", default="mlp_mnist,dcgan_mnist", help="comma-separated recipes; they train on noise")

@@ -48,7 +48,7 @@ def make_parser() -> ArgumentParser:
     """Make the parser of all flags."""
     parser = command_line.make_parser("benchmark/metrics.py", "Compare FID, IS and KID on the CPU with torch-fidelity's.")
     parser.add_argument("--num_images", type=NumImages, default=1000, help="images in the generated and in the real set")
-    parser.add_argument("--weights", type=str | None, help="Inception's weights; random ones of the same layout by default")
+    command_line.add_inception(parser)
     command_line.add_rounds(parser)
     return parser
 

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
 from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, StopSignals
@@ -24,6 +25,7 @@ from gan_lightning.data import CIFAR10, MNIST, Digits, ImageDataModule, ImageFol
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.losses import NonSaturatingLoss
+from gan_lightning.metrics.evaluator import collect
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
 from random_inception import write_random_weights
 from tests.helpers import TensorData, fit, same_state, small_gan
@@ -182,7 +184,7 @@ def test_missing_weights_fail_before_the_first_step(
     assert main([*SMALL, "--metrics.extractor", "inception"]) == 2
     error = capsys.readouterr().err
     (line,) = [line for line in error.splitlines() if line.startswith("train: error: ")]
-    for way in ("put the file of", "--metrics.weights", "--extractor classifier"):
+    for way in ("put the file of", "--metrics.weights", "--extractor imagenet"):
         assert way in line
     assert not list(Path().glob("lightning_logs/version_*"))
     assert main([*SMALL, "--metrics.extractor", "inception", "--metrics.weights", "nowhere.pth"]) == 2
@@ -201,20 +203,65 @@ def test_inception_on_the_cpu_says_how_long_it_takes(tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.parametrize(
-    ("source", "device", "chosen"),
-    [
-        (MNIST, "cpu", "classifier"),
-        (MNIST, "cuda", "classifier"),
-        (Digits, "cpu", "classifier"),
-        (StackedMNIST, "cuda", "classifier"),
-        (CIFAR10, "cuda", "inception"),
-        (CIFAR10, "cpu", "none"),
-    ],
+    ("source", "chosen"),
+    [(MNIST, "classifier"), (Digits, "classifier"), (StackedMNIST, "classifier"), (CIFAR10, "imagenet")],
 )
-def test_what_auto_means(source: type[ImageDataModule], device: str, chosen: str) -> None:
-    assert GenerativeMetrics()._chosen(source(), torch.device(device)) == chosen
-    assert GenerativeMetrics(extractor="inception")._chosen(source(), torch.device("cpu")) == "inception"
-    assert ImageFolder.extractor == "inception"
+def test_what_auto_means(source: type[ImageDataModule], chosen: str) -> None:
+    assert GenerativeMetrics()._chosen(source()) == chosen
+    assert GenerativeMetrics(extractor="inception")._chosen(source()) == "inception"
+    assert ImageFolder.extractor == "imagenet"
+
+
+def test_images_of_neither_one_nor_three_channels_are_not_measured_by_themselves() -> None:
+    fit(
+        small_gan(image_shape=(2, 8, 8)),
+        TensorData(images(64, 0)[:, :2, :8, :8], batch_size=32),
+        [GenerativeMetrics()],
+        max_steps=1,
+    )
+
+
+def test_colour_images_are_measured_with_imagenet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """By default, on few images: metrics and health monitor look at the same real ones, once, and the next run at none."""
+    passes: list[int] = []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        passes.append(args[2])
+        return collect(*args, **kwargs)
+
+    monkeypatch.setattr("gan_lightning.measure.collect", counted)
+    monkeypatch.setattr("gan_lightning.callbacks.generative_metrics.FEW", 24)
+    monkeypatch.setattr("gan_lightning.callbacks.health_monitor.FEW", 24)
+    monkeypatch.setattr("gan_lightning.callbacks.generative_metrics.SAMPLES_OF_IMAGENET", 12)
+    few = {"ROWS": 2, "COLUMNS": 4, "REFERENCES": (4, 4), "BEGINNING": 0}
+    for name, value in few.items():
+        monkeypatch.setattr(f"gan_lightning.callbacks.health_monitor.{name}", value)
+    for number, image in enumerate(images(60, seed=1)):
+        path = Path("photographs", f"{number:02d}.png")
+        path.parent.mkdir(exist_ok=True)
+        to_pil_image(image).save(path)
+    args = [
+        *("--data", "ImageFolder", "--data.root", "photographs", "--data.image_size", "16", "--data.batch_size", "8"),
+        *("--model.generator.width", "4", "--model.discriminator.width", "4", "--max_steps", "2", "--max_epochs", "-1"),
+        *("--health.every_n_steps", "1", "--accelerator", "cpu", "--enable_progress_bar", "false"),
+        *("--enable_model_summary", "false"),
+    ]
+    assert main(["--config", "folder_64", *args]) == 0
+    assert passes == [24]
+    assert "12 samples, each time (--metrics.num_images)" in capsys.readouterr().out
+    tags = EventAccumulator("lightning_logs/version_0").Reload().Tags()["scalars"]
+    assert {tag for tag in tags if tag.startswith("metrics/")} == {
+        f"metrics/imagenet_{name}" for name in ("fd_12", "score_12", "score_12_std")
+    }
+    assert "health/nearest_training_features" in tags
+    assert "health/classes" not in tags  # ImageNet's are not the data's
+    assert main(["--config", "folder_64", *args]) == 0
+    assert passes == [24]
+    flags = ["--extractor", "imagenet", "--num_images", "12", "--num_real", "24", "--output", "record.json"]
+    assert evaluate_main(["lightning_logs/version_0/checkpoints/last.ckpt", *flags]) == 0
+    assert passes == [24]
+    (event,) = EventAccumulator("lightning_logs/version_0").Reload().Scalars("metrics/imagenet_fd_12")
+    assert json.loads(Path("record.json").read_text())["metrics"]["imagenet_fd_12"] == pytest.approx(event.value, rel=1e-3)
 
 
 def test_labels_follow_the_data() -> None:

@@ -241,7 +241,7 @@ def test_numbers_out_of_range(arguments: dict[str, Any]) -> None:
 
 
 def test_an_extractor_that_there_is_not() -> None:
-    with pytest.raises(InputError, match="'foo': there is auto, none, classifier, inception"):
+    with pytest.raises(InputError, match="'foo': there is auto, none, classifier, imagenet, inception"):
         HealthMonitor(extractor="foo")
 
 

@@ -137,6 +137,14 @@ def test_data_flags_reach_the_training_and_the_real_row(
     assert row.count(f"({there_are})") == header.count("_100") == len(values)
 
 
+def test_another_extractor(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["--recipes", "digits", "--max_steps", "2", "--num_images", "20", "--metrics", "fid", "--accelerator", "cpu"]
+    assert main([*args, "--extractor", "tests.metrics.test_evaluator.FeaturesAlone"]) == 0
+    assert "| featuresalone_fd_20 |" in capsys.readouterr().out
+    assert main([*args, "--extractor", "inceptio"]) == 2
+    assert "extractor inceptio" in capsys.readouterr().err
+
+
 def test_a_recipe_that_was_edited_is_not_taken_for_the_one_that_was_trained(capsys: pytest.CaptureFixture[str]) -> None:
     recipe = Path("mine.yaml")
     recipe.write_text("data: Digits\nmodel:\n  generator: MLPGenerator\n  discriminator: MLPDiscriminator\n")

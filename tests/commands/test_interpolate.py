@@ -108,6 +108,15 @@ def test_the_data_of_the_run_is_what_it_compares_with(
     assert few[0] >= rows[0][0]
 
 
+def test_photographs_are_compared_by_imagenet(labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample_main([labelled, "--num_images", "12", "--seed", "9", "--output", "real"]) == 0
+    Path("real", "sample.json").unlink()
+    args = [labelled, "--seeds", "1,2", "--class", "2", "--frames", "1", "--neighbours", "1", "--real", "real"]
+    capsys.readouterr()
+    assert main([*args, "--num_real", "10", "--output", "neighbours.png"]) == 0
+    assert "distance to the nearest real images (real, imagenet)" in capsys.readouterr().out
+
+
 def test_what_cannot_be(labelled: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for args, part in (
         (["--seeds", "1"], "a walk needs two points"),

@@ -234,7 +234,13 @@ def test_a_large_folder_goes_through_workers_in_the_same_format(classes: Path) -
 def test_a_large_folder_shows_examples_and_all_images(classes: Path) -> None:
     small = ImageFolder(classes, image_size=8)
     large = ImageFolder(classes, image_size=8, max_bytes_on_device=100)
-    for ours, theirs in ((small.examples(2, 3), large.examples(2, 3)), (small.images("train"), large.images("train"))):
+    assert small.num_images("train") == large.num_images("train") == len(small.images("train")[0])
+    few = torch.tensor([1, 4])
+    for ours, theirs in (
+        (small.examples(2, 3), large.examples(2, 3)),
+        (small.images("train"), large.images("train")),
+        (small.images_at("train", few), large.images_at("train", few)),
+    ):
         assert torch.equal(ours[0], theirs[0])
         assert ours[1] is not None
         assert theirs[1] is not None
