@@ -561,7 +561,17 @@ def _number(value: float | str) -> str:
 
 
 def table(stage: str, cases: dict[str, Figures]) -> str:
-    """A Markdown table: a row for each case, a column for each figure."""
+    """Markdown tables: a row for each case, a column for each figure. Cases without a common figure get separate tables."""
+    groups: list[dict[str, Figures]] = []
+    for case, figures in cases.items():
+        near = (group for group in groups if any(figures.keys() & other.keys() for other in group.values()))
+        if (group := next(near, None)) is None:
+            groups.append(group := {})
+        group[case] = figures
+    return "\n\n".join(_rows(stage, group) for group in groups)
+
+
+def _rows(stage: str, cases: dict[str, Figures]) -> str:
     columns = list(dict.fromkeys(name for figures in cases.values() for name in figures))
     rows = [[stage, *columns], ["---"] * (len(columns) + 1)]
     rows += [[case, *(_number(figures.get(name, "")) for name in columns)] for case, figures in cases.items()]

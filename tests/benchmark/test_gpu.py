@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from gpu import STAGES, main, table
+from gpu import STAGES, Figures, main, table
 
-TINY = ["--accelerator", "cpu", "--recipes", "small_mlp_mnist,cgan_mnist", "--steps", "1"]
+TINY = ["--accelerator", "cpu", "--recipes", "mlp_mnist_textbook,digits", "--steps", "1"]
 
 
 def campaign(*args: str) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def test_stages(capsys: pytest.CaptureFixture[str]) -> None:
     found = campaign("correct", "speed", "graphs", "profile")
     assert set(found) == {"correct", "speed", "graphs", "profile"}
     assert not [figures for cases in found.values() for figures in cases.values() if "error" in figures]
-    for recipe in ("small_mlp_mnist", "cgan_mnist"):
+    for recipe in ("mlp_mnist_textbook", "digits"):
         losses = found["correct"][recipe]
         assert losses["discriminator_loss"] == pytest.approx(losses["discriminator_loss in bf16"], rel=0.02)
         assert found["correct"][f"{recipe}: against the CPU"]["relative difference"] == 0
@@ -34,11 +34,11 @@ def test_stages(capsys: pytest.CaptureFixture[str]) -> None:
             assert min(figures["ms"], figures["images/s"], figures["peak MiB"]) > 0
         assert found["speed"][f"{recipe}: eager"]["times eager"] == 1
         assert found["profile"][recipe]["kernels"] == 0
-    assert "cgan_mnist: separate penalties" in found["speed"]
-    assert "small_mlp_mnist: separate penalties" not in found["speed"]
+    assert "digits: separate penalties" in found["speed"]
+    assert "mlp_mnist_textbook: separate penalties" not in found["speed"]
     out = capsys.readouterr().out
     assert "| speed | ms | host ms | images/s | peak MiB | times eager |\n" in out
-    assert "| cgan_mnist: eager |" in out
+    assert "| digits: eager |" in out
 
 
 def test_a_campaign_is_resumed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,7 +52,8 @@ def test_a_campaign_is_resumed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         return {"value": 1.5}
 
     monkeypatch.setitem(STAGES, "speed", lambda _: iter([(name, lambda name=name: work(name)) for name in ("one", "two")]))
-    assert campaign("speed", "--budget", "0") == {}
+    assert main(["speed", *TINY, "--output", "out", "--budget", "0"]) == 0
+    assert not Path("out/campaign.json").exists()
     assert "The budget ended" in capsys.readouterr().out
     assert campaign("speed")["speed"] == {"one": {"value": 1.5}, "two": {"error": "RuntimeError: out of memory"}}
     assert campaign("speed")["speed"] == {"one": {"value": 1.5}, "two": {"value": 1.5}}
@@ -71,13 +72,18 @@ def test_commands_and_metrics() -> None:
     assert not [figures for cases in found.values() for figures in cases.values() if "error" in figures]
 
 
-def test_table() -> None:
-    cases: dict[str, dict[str, float | str]] = {"a": {"ms": 0.98123, "images/s": 65311.2}, "b": {"ms": 5.0, "of": "D"}}
+def test_tables() -> None:
+    """Cases that share no figure have tables of their own."""
+    cases: dict[str, Figures] = {"a": {"ms": 0.98123, "images/s": 65311.2}, "c": {"error": "no"}, "b": {"ms": 5.0}}
     assert table("speed", cases).splitlines() == [
-        "| speed | ms | images/s | of |",
-        "| --- | --- | --- | --- |",
-        "| a | 0.9812 | 65,311 |  |",
-        "| b | 5 |  | D |",
+        "| speed | ms | images/s |",
+        "| --- | --- | --- |",
+        "| a | 0.9812 | 65,311 |",
+        "| b | 5 |  |",
+        "",
+        "| speed | error |",
+        "| --- | --- |",
+        "| c | no |",
     ]
 
 
