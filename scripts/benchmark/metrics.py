@@ -165,3 +165,7 @@ def table(figures: dict[str, Any], num_images: int) -> str:
     values = figures["values"]
     lines += ["", *(f"{who}: {', '.join(f'{name} {value:.8g}' for name, value in values[who].items())}" for who in values)]
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
