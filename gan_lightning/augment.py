@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from gan_lightning import processes
 from gan_lightning.errors import InputError
+from gan_lightning.training import distributed
 
 
 class Augmentation(nn.Module, ABC):
@@ -185,8 +185,8 @@ class AdaptiveAugment(DiffAugment):
 
     @torch.no_grad()
     def observe(self, real_logits: Tensor) -> None:
-        self.signs[0] += processes.mean(real_logits.float().sign().sum()) * processes.count()
-        self.signs[1] += len(real_logits) * processes.count()
+        self.signs[0] += distributed.mean(real_logits.float().sign().sum()) * distributed.world_size()
+        self.signs[1] += len(real_logits) * distributed.world_size()
         self.signs[2] += 1
         total, seen, updates = self.signs
         step = (total / seen - self.target).sign() * seen / self.images

@@ -1,15 +1,19 @@
-"""What a user can mend: one exception, which every command prints as one line and answers with exit code 2."""
+"""Errors that a user can fix: one exception, which every command prints as one line and answers with exit code 2."""
 
 import difflib
+import errno
 from collections.abc import Collection
 from pathlib import Path
 
+USER_ERRNOS = (errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""Error numbers of the system whose cause is a file's name or a disk, and no bug of this project."""
+
 
 class InputError(ValueError):
-    """A flag, file or folder is not what it should be.
+    """A flag, file or folder is wrong.
 
-    The message is a single line that names what is wrong, the value, and what to do about it. Anything else that is
-    raised is a bug of ours and keeps its traceback.
+    The message is a single line: what is wrong, the value, and what to do about it. Any other exception is a bug of this
+    project and keeps its traceback.
     """
 
     def __init__(self, message: str) -> None:
@@ -17,25 +21,25 @@ class InputError(ValueError):
 
 
 class Diverged(InputError):
-    """A loss, a gradient, a weight or an image is NaN or infinite: the training has failed, and would go on failing.
+    """A loss, a gradient, a weight or an image is NaN or infinite: the training has failed and cannot recover.
 
     Attributes:
-        last_checkpoint: of before that; None where there is none.
+        last_checkpoint: from before the failure; None if there is none.
     """
 
     last_checkpoint: Path | None = None
 
 
 class ProcessLost(RuntimeError):
-    """One of several processes has died, which no input mends: every command prints one line, and the exit code is 1."""
+    """One of several processes has died. No input fixes this: every command prints one line and ends with exit code 1."""
 
 
 def one_line(error: BaseException) -> str:
-    """The message of another library's error as a single line; its class where it has none."""
+    """Message of another library's error as a single line; the name of its class if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def nearest(name: str, known: Collection[str], prefix: str = "") -> str:
-    """Suggest the known name that is nearest to a misspelt one, to be added to a message; nothing if none is near."""
+    """Suggestion of the known name nearest to a misspelt one, to append to a message; empty if none is near."""
     near = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)
     return f"; did you mean {prefix}{near[0]}?" if near else ""

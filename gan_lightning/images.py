@@ -4,10 +4,15 @@ At rest, in a loader's batch, in metrics and on disk an image is uint8, 0 to 255
 in [-1, 1].
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
 from gan_lightning.errors import Diverged
+
+MOST_COLUMNS = 20
+"""Largest number of classes that get a column each."""
 
 
 def class_rows(rows: int, columns: int, num_classes: int) -> Tensor:
@@ -16,6 +21,11 @@ def class_rows(rows: int, columns: int, num_classes: int) -> Tensor:
     Where there are more rows than classes, a class has several; where there are fewer, they are evenly spread classes.
     """
     return (torch.arange(rows) * num_classes // rows).repeat_interleave(columns)
+
+
+def class_columns(num_classes: int) -> int | None:
+    """Choose the columns of a grid whose images have the classes in turn: one a class; None for none or too many classes."""
+    return num_classes if 1 < num_classes <= MOST_COLUMNS else None
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -35,3 +45,8 @@ def to_uint8(images: Tensor) -> Tensor:
             "learning rate"
         )
     return ((images.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def size_text(shape: Iterable[int]) -> str:
+    """Format a shape for messages: 3x32x32."""
+    return "x".join(map(str, shape))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
-from gan_lightning import processes
+from gan_lightning.training import distributed
 
 
 class AdversarialLoss(ABC):
@@ -125,7 +125,7 @@ class RelativisticAverageLoss(AdversarialLoss):
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         real, fake = _full(real_logits), _full(fake_logits)
-        real_mean, fake_mean = processes.mean(torch.stack([real.mean(), fake.mean()])).unbind()
+        real_mean, fake_mean = distributed.mean(torch.stack([real.mean(), fake.mean()])).unbind()
         return softplus(fake_mean - real).mean() + softplus(fake - real_mean).mean()
 
     def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:

@@ -8,15 +8,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from gan_lightning.checkpoint import fingerprint
 from gan_lightning.data.base import ImageDataModule, Split, default_root
 from gan_lightning.errors import InputError
+from gan_lightning.files import fingerprint
 from gan_lightning.metrics.classifier import Classifier, StackedClassifier, load_or_train
-from gan_lightning.metrics.evaluator import choose, collect, on_first_process, seconds_per_image
+from gan_lightning.metrics.evaluator import choose, collect, seconds_per_image
 from gan_lightning.metrics.features import Extractor, import_extractor
 from gan_lightning.metrics.imagenet import ImageNet
 from gan_lightning.metrics.inception import Inception, find_weights
 from gan_lightning.metrics.statistics import Statistics, read_cache, write_cache
+from gan_lightning.training.distributed import on_first_process
 
 FEW = 2048
 """Real images that a training looks at where an extractor takes long: metrics and health monitor the same ones, once."""
@@ -40,13 +41,13 @@ def make_extractor(
         data: the data set, for its classifier.
         weights: of Inception; None looks where torch keeps such files, and downloads them.
         device: where it is to work.
-        progress: whether to say what is trained.
+        progress: show a progress bar of the training.
 
     Raises:
         InputError: weights that are not there or of something else, a data set without labels, no such class.
     """
     if weights and name != "inception":
-        raise InputError(f"weights {weights}: only extractor inception takes a file of weights, and this is {name}")
+        raise InputError(f"inception_weights {weights}: only extractor inception takes them, and this is {name}")
     makers: dict[str, Callable[[], Extractor]] = {
         "imagenet": ImageNet,
         "inception": lambda: Inception(_inception_weights(weights)),

@@ -9,8 +9,8 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 from torchvision.utils import make_grid
 
-from gan_lightning.checkpoint import write_aside
 from gan_lightning.errors import InputError
+from gan_lightning.files import write_aside
 
 MIN_TILE = 48  # pixels: smaller images are enlarged by a whole number, so that a person can see them
 FRAMES_A_SECOND = 10  # of which a GIF, whose unit is a hundredth of a second, can be exact

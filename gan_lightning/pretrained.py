@@ -12,8 +12,8 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 import gan_lightning
-from gan_lightning.checkpoint import fingerprint, write_aside
 from gan_lightning.errors import InputError, one_line
+from gan_lightning.files import fingerprint, write_aside
 from gan_lightning.networks.base import Generator, build, describe
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

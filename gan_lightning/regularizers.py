@@ -13,29 +13,29 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gan_lightning import processes
 from gan_lightning.errors import InputError
+from gan_lightning.training import distributed
 
 Critic = Callable[[Tensor, Tensor | None], Tensor]
 """A discriminator, with the augmentation before it: images (B, C, H, W) and labels (B,) or None to logits (B,)."""
 
 
-class Judged(NamedTuple):
-    """What the discriminator was shown in one of its updates, and what it said."""
+class DiscriminatorBatch(NamedTuple):
+    """Images that the discriminator sees in one of its updates, and its logits for them."""
 
     real: Tensor  # (B, C, H, W) in [-1, 1], before any augmentation
-    fake: Tensor  # (B, C, H, W), likewise; takes no gradient
+    fake: Tensor  # (B, C, H, W), likewise; without a gradient
     labels: Tensor | None  # (B,), of both, or None
     real_logits: Tensor  # (B,)
     fake_logits: Tensor  # (B,)
-    update: int  # how many updates of the discriminator came before this one
+    update: int  # number of the discriminator's updates before this one
 
 
 class Penalty(nn.Module, ABC):
     """What is added to the discriminator's loss. A module, so that what it remembers is saved in checkpoints."""
 
     @abstractmethod
-    def forward(self, critic: Critic, judged: Judged) -> Tensor:
+    def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
         """The penalty, a scalar in float32."""
 
 
@@ -64,12 +64,12 @@ class GradientPenalty(Penalty):
             raise InputError(f"{type(self).__name__}'s every is {every}: it must be at least 1")
         self.weight, self.every = weight, every
 
-    def forward(self, critic: Critic, judged: Judged) -> Tensor:
-        if judged.update % self.every:
-            return judged.real_logits.new_zeros((), dtype=torch.float32)
-        with torch.autocast(judged.real.device.type, enabled=False):
-            points = self.points(_full(judged.real.detach()), _full(judged.fake.detach())).requires_grad_(True)
-            logits = critic(points, judged.labels)
+    def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
+        if batch.update % self.every:
+            return batch.real_logits.new_zeros((), dtype=torch.float32)
+        with torch.autocast(batch.real.device.type, enabled=False):
+            points = self.points(_full(batch.real.detach()), _full(batch.fake.detach())).requires_grad_(True)
+            logits = critic(points, batch.labels)
             (gradients,) = torch.autograd.grad(logits.sum(), points, create_graph=True)  # (B, C, H, W)
             return self.every * self.weight * self.penalty(gradients.flatten(1)).mean()
 
@@ -168,15 +168,15 @@ class LeCam(Penalty):
         self.register_buffer("real_average", torch.tensor(torch.nan))  # NaN until there was a batch
         self.register_buffer("fake_average", torch.tensor(torch.nan))
 
-    def forward(self, critic: Critic, judged: Judged) -> Tensor:
-        real, fake = _full(judged.real_logits), _full(judged.fake_logits)
+    def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
+        real, fake = _full(batch.real_logits), _full(batch.fake_logits)
         self._move(self.real_average, real)
         self._move(self.fake_average, fake)
         return self.weight * ((real - self.fake_average).square().mean() + (fake - self.real_average).square().mean())
 
     @torch.no_grad()
     def _move(self, average: Tensor, logits: Tensor) -> None:
-        mean = processes.mean(logits.mean())
+        mean = distributed.mean(logits.mean())
         average.copy_(torch.where(average.isnan(), mean, torch.lerp(mean, average, self.decay)))
 
 
@@ -217,9 +217,9 @@ def _full(values: Tensor) -> Tensor:
 
 def _deviation(images: Tensor) -> Tensor:
     """The standard deviation of all pixels of the batch, over all processes."""
-    centred = images - processes.mean(images.mean())
-    pixels = images.numel() * processes.count()
-    return (processes.mean(centred.square().mean()) * pixels / (pixels - 1)).sqrt()
+    centred = images - distributed.mean(images.mean())
+    pixels = images.numel() * distributed.world_size()
+    return (distributed.mean(centred.square().mean()) * pixels / (pixels - 1)).sqrt()
 
 
 def _uniform_per_image(images: Tensor) -> Tensor:

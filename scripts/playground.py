@@ -2,7 +2,7 @@
 
 import sys
 
-from gan_lightning.commands.playground import main
+from gan_lightning.commands.verbs import Verb
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(Verb.playground.main())

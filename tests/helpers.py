@@ -20,12 +20,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from gan_lightning import checkpoint
-from gan_lightning.commands import train
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits, ImageDataModule, Split
 from gan_lightning.gan import GAN
 from gan_lightning.losses import AdversarialLoss, NonSaturatingLoss
+from gan_lightning.module import AdversarialModule
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
-from gan_lightning.trainer import make_trainer
+from gan_lightning.training.trainer import make_trainer
 
 
 def small_gan(loss: AdversarialLoss | None = None, image_shape: tuple[int, int, int] = (1, 8, 8), **arguments: Any) -> GAN:
@@ -39,7 +40,7 @@ def small_gan(loss: AdversarialLoss | None = None, image_shape: tuple[int, int, 
 
 
 def fit(
-    model: GAN,
+    model: AdversarialModule,
     data: ImageDataModule | None = None,
     callbacks: list[Callback] | None = None,
     ckpt_path: Path | None = None,
@@ -164,9 +165,9 @@ def interrupted(args: Sequence[str], step: int, monkeypatch: pytest.MonkeyPatch)
         return trainer
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "make_trainer", make_interrupted)
+        patch.setattr("gan_lightning.commands.train.run.make_trainer", make_interrupted)
         with pytest.raises(SystemExit) as ended:
-            train.main(args)
+            Verb.train.main(args)
     assert ended.value.code == 128 + signal.SIGINT
 
 

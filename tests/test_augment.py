@@ -30,7 +30,7 @@ from gan_lightning.data import Digits
 from gan_lightning.errors import InputError
 from gan_lightning.losses import AdversarialLoss, NonSaturatingLoss, RelativisticPairingLoss
 from gan_lightning.networks import MLPDiscriminator
-from gan_lightning.regularizers import R1, Judged
+from gan_lightning.regularizers import R1, DiscriminatorBatch
 from tests.helpers import fit, same_state, small_gan
 
 ALL: list[Transform] = list(TRANSFORMS)
@@ -137,7 +137,7 @@ def test_r1_through_all_of_them_reaches_the_weights() -> None:
     def penalty(weights: Tensor) -> Tensor:
         value: Tensor = R1()(
             lambda images, _: (change(images) * weights).sum(dim=(1, 2, 3)).sigmoid(),
-            Judged(images, images, None, torch.zeros(3), torch.zeros(3), 0),
+            DiscriminatorBatch(images, images, None, torch.zeros(3), torch.zeros(3), 0),
         )
         return value
 

@@ -1,55 +1,21 @@
 """The adversarial step and what it promises."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
-from torch.optim import SGD, RMSprop
+from torch.optim import SGD
 
-from gan_lightning import checkpoint
-from gan_lightning.augment import AdaptiveAugment
-from gan_lightning.callbacks import Schedules, TrainingLog
 from gan_lightning.data import Digits
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.losses import MinimaxLoss, NonSaturatingLoss, RelativisticPairingLoss, WassersteinLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
-from gan_lightning.randomness import derived_seed
-from gan_lightning.regularizers import R1, Constraint, LeCam, WeightClipping
-from gan_lightning.schedules import LinearSchedule
-from tests.helpers import fit, same_state, small_gan
-
-
-class CountUpdates(Callback):
-    """Counts the steps that each optimizer really makes."""
-
-    def __init__(self) -> None:
-        self.updates = [0, 0]
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for i, optimizer in enumerate(trainer.optimizers):
-            optimizer.register_step_post_hook(lambda *_, i=i: self._count(i))
-
-    def _count(self, i: int) -> None:
-        self.updates[i] += 1
-
-
-@pytest.mark.parametrize("discriminator_steps", [1, 3])
-def test_every_counter_counts_generator_updates(discriminator_steps: int, tmp_path: Path) -> None:
-    count, logger = CountUpdates(), CSVLogger(tmp_path, name="", version="")
-    model = small_gan(discriminator_steps=discriminator_steps, ema_halflife=1000.0)
-    trainer = fit(model, callbacks=[count, TrainingLog()], max_steps=100, logger=logger, log_every_n_steps=20)
-    assert count.updates == [100, 100 * discriminator_steps]
-    assert trainer.global_step == 100
-    rows = (tmp_path / "metrics.csv").read_text().splitlines()
-    step = rows[0].split(",").index("step")
-    assert [int(row.split(",")[step]) for row in rows[1:]] == [20, 40, 60, 80, 100]
-    trainer.save_checkpoint(tmp_path / "last.ckpt", weights_only=False)
-    assert checkpoint.load(tmp_path / "last.ckpt")["global_step"] == 100
+from gan_lightning.regularizers import Constraint, WeightClipping
+from gan_lightning.training.randomness import derived_seed
+from tests.helpers import fit, small_gan
 
 
 def test_an_epoch_is_the_data_over_what_a_step_takes() -> None:
@@ -223,37 +189,6 @@ def test_one_pass_over_both_equals_two_where_samples_are_independent() -> None:
         assert torch.allclose(mine, theirs, atol=1e-5)
 
 
-def test_the_average_follows_its_half_life_in_images() -> None:
-    """With a half-life of one batch, the average after a step is halfway between the old one and the weights."""
-    model = small_gan(ema_halflife=64.0, ema_ramp=None)
-    assert model.ema is not None
-    start = {name: p.clone() for name, p in model.ema.named_parameters()}
-    fit(model, Digits(batch_size=64), max_steps=1)
-    for name, p in model.ema.named_parameters():
-        assert torch.allclose(p, (start[name] + dict(model.generator.named_parameters())[name]) / 2, atol=1e-7)
-    assert not model.ema.training
-
-
-def test_the_half_life_ramps_with_the_images_seen() -> None:
-    """The average is the generator after the first update, and keeps its whole half-life from the fifth update on."""
-    weights: list[list[Tensor]] = []
-    averages: list[list[Tensor]] = []
-
-    class Keep(Callback):
-        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-            assert isinstance(pl_module, GAN)
-            assert pl_module.ema is not None
-            for kept, network in ((weights, pl_module.generator), (averages, pl_module.ema)):
-                kept.append([p.detach().clone() for p in network.parameters()])
-
-    fit(small_gan(ema_halflife=128.0, ema_ramp=0.5), Digits(batch_size=64), callbacks=[Keep()], max_steps=8)
-    assert all(torch.equal(*pair) for pair in zip(weights[0], averages[0], strict=True))
-    for step, kept in enumerate([1 / 4, 1 / 2, 2 ** (-2 / 3), *[2 ** (-1 / 2)] * 4], 1):
-        for before, average, weight in zip(averages[step - 1], averages[step], weights[step], strict=True):
-            assert torch.allclose(average, kept * before + (1 - kept) * weight, atol=1e-6)
-        assert not torch.equal(averages[step][0], weights[step][0])
-
-
 def test_no_average_by_default() -> None:
     model = small_gan()
     assert model.ema is None
@@ -295,60 +230,26 @@ def test_precisions_train_on_cuda(precision: str) -> None:
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
-def test_a_checkpoint_of_other_networks_is_refused(tmp_path: Path) -> None:
-    trainer = fit(small_gan(), max_steps=1)
-    trainer.save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
-    content = checkpoint.load_gan(tmp_path / "a.ckpt")
-    small_gan().on_load_checkpoint(content)
-    with pytest.raises(InputError, match="ema differs: False there and True here"):
-        small_gan(ema_halflife=10.0).on_load_checkpoint(content)
-    with pytest.raises(InputError, match=r"optimizers differs: \['Adam', 'Adam'\] there and \['RMSprop', 'Adam'\] here"):
-        small_gan(generator_optimizer=RMSprop).on_load_checkpoint(content)
-    other = GAN(MLPGenerator((1, 8, 8), hidden=[9]), MLPDiscriminator((1, 8, 8), hidden=[8]), NonSaturatingLoss())
-    with pytest.raises(
-        InputError, match=r"generator differs: arguments hidden \[8\] there and \[9\] here, latent_dim 4 there and None here"
-    ):
-        other.on_load_checkpoint(content)
-
-
-def test_the_checkpoint_holds_no_hyper_parameters(tmp_path: Path) -> None:
-    fit(small_gan(), max_steps=1).save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
-    assert "hyper_parameters" not in checkpoint.load(tmp_path / "a.ckpt")
-
-
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "named"),
     [
         ({"discriminator_steps": 0}, "discriminator_steps is 0"),
-        ({"ema_halflife": -1.0}, "ema_halflife is -1"),
-        ({"ema_halflife": float("nan")}, "ema_halflife is nan"),
-        ({"ema_ramp": 0.0}, "ema_ramp is 0"),
-        ({"ema_ramp": float("inf")}, "ema_ramp is inf"),
+        ({"classification_weight": -0.1}, "classification_weight is -0.1"),
+        ({"classification_weight": float("nan")}, "classification_weight is nan"),
     ],
 )
-def test_numbers_out_of_range(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_numbers_out_of_range(arguments: dict[str, Any], named: str) -> None:
+    with pytest.raises(InputError, match=named):
         small_gan(**arguments)
 
 
 def test_both_networks_are_conditional_or_neither() -> None:
-    with pytest.raises(InputError, match="give both one, or neither"):
+    with pytest.raises(InputError, match=r"conditioning is concatenation .*None"):
         GAN(
             MLPGenerator((1, 8, 8), 10, hidden=[8], conditioning="concatenation"),
             MLPDiscriminator((1, 8, 8), 10, hidden=[8]),
             NonSaturatingLoss(),
         )
-
-
-def test_seeds_repeat_a_run_to_the_last_bit() -> None:
-    models = []
-    for seed in (0, 0, 1):
-        torch.manual_seed(seed)
-        model = small_gan(ema_halflife=100.0)
-        fit(model, Digits(batch_size=64, horizontal_flip=True), max_steps=20)
-        models.append(model)
-    assert same_state(models[0], models[1])
-    assert not same_state(models[0], models[2])
 
 
 def test_an_auxiliary_classifier_by_hand() -> None:
@@ -415,42 +316,3 @@ def test_weights_are_clipped_after_each_update_of_the_discriminator() -> None:
     largest = max(float(p.detach().abs().max()) for p in model.discriminator.parameters())
     assert largest == pytest.approx(0.02)
     assert max(float(p.detach().abs().max()) for p in model.generator.parameters()) > 0.1
-
-
-def test_a_checkpoint_of_other_penalties_that_remember_is_refused(tmp_path: Path) -> None:
-    fit(small_gan(penalty=LeCam()), max_steps=1).save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
-    content = checkpoint.load_gan(tmp_path / "a.ckpt")
-    small_gan(penalty=LeCam(weight=1.0)).on_load_checkpoint(content)
-    with pytest.raises(InputError, match=r"state differs: .*penalties.0.real_average.* there and \[\] here"):
-        small_gan(penalty=R1()).on_load_checkpoint(content)
-
-
-def test_what_adapts_goes_on_where_it_was(tmp_path: Path) -> None:
-    """The averages of LeCam, the probability of ADA and the schedules, as a resumed run begins."""
-
-    def run(steps: int, *callbacks: Callback, **arguments: Any) -> Trainer:
-        torch.manual_seed(0)
-        augment = AdaptiveAugment(images=300, every=2, target=0.01)
-        augment.probability.fill_(0.5)
-        model = small_gan(penalty=[LeCam(), R1()], augmentation=augment)
-        schedules = Schedules(learning_rate=LinearSchedule(10), penalty=LinearSchedule(10))
-        return fit(model, callbacks=[schedules, *callbacks], max_steps=steps, **arguments)
-
-    run(3).save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
-    half = checkpoint.load(tmp_path / "a.ckpt")["state_dict"]
-    assert 0 < float(half["augmentation.probability"]) != 0.5
-    seen: dict[str, Any] = {}
-
-    class Look(Callback):
-        def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-            assert isinstance(pl_module, GAN)
-            if not seen:
-                seen.update({name: value.clone() for name, value in pl_module.state_dict().items() if name in half})
-                seen["lr"] = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
-                seen["penalty"] = pl_module.penalty_factor
-
-    run(6, Look(), ckpt_path=tmp_path / "a.ckpt")
-    assert seen.pop("lr") == pytest.approx([2e-4 * 0.7] * 2)
-    assert seen.pop("penalty") == pytest.approx(0.7)
-    assert len(seen) == len(half)
-    assert all(torch.equal(value, half[name]) for name, value in seen.items())

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import gan_lightning
-from gan_lightning import checkpoint
+from gan_lightning import files
 from gan_lightning.data import Digits
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
@@ -30,7 +30,7 @@ def test_a_checkpoint_alone_rebuilds_the_generator(path: Path) -> None:
 
 
 def test_it_is_the_average_unless_raw(path: Path) -> None:
-    weights = checkpoint.load(path)["state_dict"]
+    weights = files.load(path)["state_dict"]
     for raw, prefix in ((False, "ema."), (True, "generator.")):
         loaded = gan_lightning.load(path, raw=raw).generator.state_dict()
         assert all(torch.equal(value, weights[prefix + name]) for name, value in loaded.items())
@@ -79,24 +79,24 @@ def test_no_images_are_refused(path: Path) -> None:
     [
         ("os.system", "not trusted; use another"),
         ("gan_lightning.networks.mlp.Missing", "cannot be imported"),
-        ("gan_lightning.checkpoint.load", "no Generator or Discriminator"),
+        ("gan_lightning.files.load", "no Generator or Discriminator"),
         ("gan_lightning.networks.mlp.MLPDiscriminator", "arguments do not fit"),
     ],
 )
 def test_a_checkpoint_cannot_name_any_class(path: Path, class_path: str, message: str) -> None:
-    content = checkpoint.load(path)
+    content = files.load(path)
     content["gan_lightning"]["generator"]["class_path"] = class_path
-    checkpoint.save(content, path)
+    files.save(content, path)
     with pytest.raises(InputError, match=message):
         gan_lightning.load(path)
 
 
 @pytest.mark.parametrize("arguments", [{"image_shape": "wide"}, {1: 2}, {"hidden": [2**70]}, {"hidden": [2**60]}, [1], None])
 def test_arguments_that_were_made_up_are_one_line(path: Path, arguments: object) -> None:
-    content = checkpoint.load(path)
+    content = files.load(path)
     right = content["gan_lightning"]["generator"]["arguments"]
     content["gan_lightning"]["generator"]["arguments"] = right | arguments if isinstance(arguments, dict) else arguments
-    checkpoint.save(content, path)
+    files.save(content, path)
     with pytest.raises(InputError, match=r"image_shape is|arguments do not fit") as caught:
         gan_lightning.load(path)
     assert "\n" not in str(caught.value)
@@ -105,7 +105,7 @@ def test_arguments_that_were_made_up_are_one_line(path: Path, arguments: object)
 def test_nothing_is_imported_before_the_refusal(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("imported_by_mistake.py").write_text("open('ran', 'w')\nfrom tests.test_inference import OwnGenerator\n")
     monkeypatch.syspath_prepend(tmp_path)
-    content = checkpoint.load(path)
+    content = files.load(path)
     for class_path in (
         "imported_by_mistake.OwnGenerator",
         "imported_by_mistake",
@@ -114,20 +114,20 @@ def test_nothing_is_imported_before_the_refusal(path: Path, tmp_path: Path, monk
         5,
     ):
         content["gan_lightning"]["generator"]["class_path"] = class_path
-        checkpoint.save(content, path)
+        files.save(content, path)
         with pytest.raises(InputError, match="trust"):
             gan_lightning.load(path)
     assert not Path("ran").exists()
     content["gan_lightning"]["generator"]["class_path"] = "imported_by_mistake.OwnGenerator"
-    checkpoint.save(content, path)
+    files.save(content, path)
     gan_lightning.load(path, trust=["imported_by_mistake"])
     assert Path("ran").exists()  # it would have
 
 
 def test_a_class_of_ones_own_needs_trust(path: Path) -> None:
-    content = checkpoint.load(path)
+    content = files.load(path)
     content["gan_lightning"]["generator"]["class_path"] = "tests.test_inference.OwnGenerator"
-    checkpoint.save(content, path)
+    files.save(content, path)
     with pytest.raises(InputError, match="trust"):
         gan_lightning.load(path)
     assert isinstance(gan_lightning.load(path, trust=["tests"]).generator, OwnGenerator)
@@ -138,9 +138,9 @@ class OwnGenerator(MLPGenerator):
 
 
 def test_weights_that_do_not_fit_are_one_line(path: Path) -> None:
-    content = checkpoint.load(path)
+    content = files.load(path)
     content["gan_lightning"]["generator"]["arguments"]["hidden"] = [9]
-    checkpoint.save(content, path)
+    files.save(content, path)
     with pytest.raises(InputError, match="do not fit MLPGenerator") as caught:
         gan_lightning.load(path)
     assert "\n" not in str(caught.value)

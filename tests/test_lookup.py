@@ -10,7 +10,7 @@ from torch import Tensor
 
 import gan_lightning
 from gan_lightning import Sampler
-from gan_lightning.commands.real_images import data_of_the_run, make_data
+from gan_lightning.commands.common.real_images import data_of_the_run, make_data
 from gan_lightning.data import Digits
 from gan_lightning.errors import InputError
 from gan_lightning.inference import locate

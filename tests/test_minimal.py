@@ -12,8 +12,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from gan_lightning.commands import train
-from gan_lightning.commands.arguments import instantiate
+from gan_lightning.commands.common.arguments import instantiate
+from gan_lightning.commands.train.settings import settings
+from gan_lightning.commands.verbs import Verb
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "minimal.py"
 STEPS, BATCH = 20, 4
@@ -57,8 +58,8 @@ def test_twenty_steps_equal_those_of_the_package(minimal: ModuleType, monkeypatc
     drawn: Iterator[Tensor] = iter(())
     monkeypatch.setattr(torch, "randn", lambda *size, **_: next(drawn))  # both call it once a step
 
-    parser = train.make_parser()
-    config, *_ = train.settings(parser, ["--config", "dcgan_mnist", "--max_steps", str(STEPS)])
+    parser = Verb.train.make_parser()
+    config, *_ = settings(parser, ["--config", "dcgan_mnist", "--max_steps", str(STEPS)])
     ours: Any = instantiate(parser, config)
     ours.model.double()
     theirs = minimal.GAN().double()

@@ -15,9 +15,11 @@ from PIL import Image
 
 import gan_lightning
 from gan_lightning import checkpoint
-from gan_lightning.commands.arguments import recipes
-from gan_lightning.commands.train import main
+from gan_lightning.commands.common.recipes import recipes
+from gan_lightning.commands.verbs import Verb
 from tests.helpers import assert_same_state, await_next_second, curves, interrupted, write_cifar10, write_mnist
+
+main = Verb.train.main
 
 RECIPES = sorted(recipes())
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"

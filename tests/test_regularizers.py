@@ -21,7 +21,7 @@ from gan_lightning.gan import GAN
 from gan_lightning.images import to_float
 from gan_lightning.losses import NonSaturatingLoss, WassersteinLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator
-from gan_lightning.regularizers import DRAGAN, R1, R2, WGANGP, Critic, Judged, LeCam, Penalty, WeightClipping
+from gan_lightning.regularizers import DRAGAN, R1, R2, WGANGP, Critic, DiscriminatorBatch, LeCam, Penalty, WeightClipping
 from tests.helpers import fit, same_state, small_gan
 
 SHAPE = (2, 3, 4)
@@ -34,8 +34,8 @@ PENALTIES: list[type[Penalty]] = [*GRADIENT_PENALTIES, LeCam]
 AUTOCAST = {"float32": (torch.float32, False), "bfloat16 images": (torch.bfloat16, False), "autocast": (torch.float32, True)}
 
 
-def judged(real: Tensor, fake: Tensor, labels: Tensor | None = None, update: int = 0) -> Judged:
-    return Judged(real, fake, labels, torch.zeros(len(real)), torch.zeros(len(fake)), update)
+def batch_of(real: Tensor, fake: Tensor, labels: Tensor | None = None, update: int = 0) -> DiscriminatorBatch:
+    return DiscriminatorBatch(real, fake, labels, torch.zeros(len(real)), torch.zeros(len(fake)), update)
 
 
 def of_norm(kind: Kind, norms: Sequence[float], weight: float) -> float:
@@ -59,7 +59,7 @@ def test_of_a_linear_discriminator_it_is_known_everywhere(kind: Kind, dtype: tor
     with precision(autocast):
         penalty = kind(3.0)(
             lambda images, _: linear(images.flatten(1), WEIGHTS[None])[:, 0] + 7,
-            judged(IMAGES.to(dtype), -IMAGES.to(dtype)),
+            batch_of(IMAGES.to(dtype), -IMAGES.to(dtype)),
         )
     assert penalty.dtype == torch.float32
     assert penalty.shape == ()
@@ -77,7 +77,7 @@ def test_of_a_quadratic_discriminator_it_depends_on_the_point(kind: Kind, dtype:
     with precision(autocast):
         penalty = kind(3.0)(
             lambda images, _: (linear(images.flatten(1), matrix) * images.flatten(1)).sum(dim=1) / 2,
-            judged(images, images),
+            batch_of(images, images),
         )
     assert penalty.dtype == torch.float32
     assert float(penalty.detach()) == pytest.approx(of_norm(kind, norms, weight=3), rel=1e-5)
@@ -88,12 +88,12 @@ def test_of_networks_it_is_the_same_in_any_precision(kind: Kind) -> None:
     """At images that bfloat16 holds exactly; rounding within the network would move it by about 1e-3."""
     d = DCGANDiscriminator((1, 8, 8), width=8, batch_norm=False)
     images = torch.full((4, 1, 8, 8), 0.5) if kind is DRAGAN else torch.randn(4, 1, 8, 8).bfloat16().float()
-    expected = kind()(d, judged(images, images))
+    expected = kind()(d, batch_of(images, images))
     assert float(expected.detach()) > 0
     for dtype, autocast in AUTOCAST.values():
         with precision(autocast):
             assert d(images).dtype == (torch.bfloat16 if autocast else torch.float32)
-            penalty = kind()(d, judged(images.to(dtype), images.to(dtype)))
+            penalty = kind()(d, batch_of(images.to(dtype), images.to(dtype)))
         assert penalty.dtype == torch.float32
         assert float(penalty.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
 
@@ -110,7 +110,7 @@ def test_it_reaches_the_discriminators_parameters(kind: Kind) -> None:
         (gradients,) = torch.autograd.grad(exact(x).sum(), x)
         return of_norm(kind, gradients.flatten(1).norm(dim=1).tolist(), weight=1)
 
-    kind(1.0)(d, judged(images, images)).backward()
+    kind(1.0)(d, batch_of(images, images)).backward()
     ours = next(d.parameters()).grad  # of the first layer's weights, (8, 24)
     assert ours is not None
     weight = next(exact.parameters())
@@ -138,7 +138,7 @@ def test_where_the_discriminator_is_flat(kind: Kind, critic: Callable[[Tensor, T
     """The norm has no derivative at a gradient of 0; the penalty is finite there, and what the weights get of it."""
     weights = torch.ones(SHAPE, requires_grad=True)
     zero = torch.zeros(5, *SHAPE)
-    penalty = kind(3.0)(lambda images, _: critic(images, weights), judged(zero, zero))
+    penalty = kind(3.0)(lambda images, _: critic(images, weights), batch_of(zero, zero))
     assert float(penalty.detach()) == of_norm(kind, [0.0], weight=3)
     (gradient,) = torch.autograd.grad(penalty, weights)
     assert gradient.tolist() == torch.zeros(SHAPE).tolist()
@@ -149,7 +149,7 @@ def test_of_a_network_without_weights_it_is_finite(kind: Kind) -> None:
     d = MLPDiscriminator(SHAPE, hidden=[8, 8])
     for p in d.parameters():
         nn.init.zeros_(p)
-    kind()(d, judged(IMAGES, -IMAGES)).backward()
+    kind()(d, batch_of(IMAGES, -IMAGES)).backward()
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in d.parameters())
 
 
@@ -163,7 +163,7 @@ def points_of(penalty: Penalty, real: Tensor, fake: Tensor) -> Tensor:
         seen.append(images.detach())
         return images.sum(dim=(1, 2, 3))
 
-    penalty(critic, judged(real, fake))
+    penalty(critic, batch_of(real, fake))
     (points,) = seen
     return points
 
@@ -175,7 +175,7 @@ def test_r1_looks_at_real_images_alone_and_r2_at_generated_ones(kind: Kind) -> N
     assert torch.equal(points_of(kind(), real, fake), IMAGES)
     quadratic: Critic = lambda images, _: images.square().sum(dim=(1, 2, 3)) / 2  # noqa: E731
     by_hand = sum(x * x for x in IMAGES.flatten().tolist()) / 2 / 5
-    assert float(kind()(quadratic, judged(real, fake)).detach()) == pytest.approx(by_hand, rel=1e-5)
+    assert float(kind()(quadratic, batch_of(real, fake)).detach()) == pytest.approx(by_hand, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
@@ -187,8 +187,8 @@ def test_the_discriminator_is_given_the_labels(kind: Kind) -> None:
         return images.sum(dim=(1, 2, 3))
 
     labels = torch.arange(5)
-    kind()(critic, judged(IMAGES, IMAGES, labels))
-    kind()(critic, judged(IMAGES, IMAGES))
+    kind()(critic, batch_of(IMAGES, IMAGES, labels))
+    kind()(critic, batch_of(IMAGES, IMAGES))
     assert seen[0] is labels
     assert seen[1] is None
 
@@ -196,7 +196,7 @@ def test_the_discriminator_is_given_the_labels(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
 def test_the_images_are_left_as_they_are(kind: Kind) -> None:
     real, fake = IMAGES.clone(), -IMAGES.clone()
-    kind()(lambda images, _: images.square().sum(dim=(1, 2, 3)), judged(real, fake)).backward()
+    kind()(lambda images, _: images.square().sum(dim=(1, 2, 3)), batch_of(real, fake)).backward()
     assert torch.equal(real, IMAGES)
     assert torch.equal(fake, -IMAGES)
     assert not real.requires_grad
@@ -243,9 +243,9 @@ def test_lazily_every_third_update_has_three_times_the_penalty(kind: Kind) -> No
         calls.append(1)
         return (images.flatten(1) * WEIGHTS).sum(dim=1)
 
-    always = [float(kind(3.0)(critic, judged(IMAGES, IMAGES, update=update))) for update in range(6)]
+    always = [float(kind(3.0)(critic, batch_of(IMAGES, IMAGES, update=update))) for update in range(6)]
     calls.clear()
-    lazy = [kind(3.0, every=3)(critic, judged(IMAGES, IMAGES, update=update)) for update in range(6)]
+    lazy = [kind(3.0, every=3)(critic, batch_of(IMAGES, IMAGES, update=update)) for update in range(6)]
     assert len(calls) == 2  # that is what it saves
     assert [float(value) for value in lazy] == pytest.approx([3 * always[0], 0, 0, 3 * always[3], 0, 0], rel=1e-6)
     assert sum(map(float, lazy)) / 6 == pytest.approx(sum(always) / 6, rel=1e-6)
@@ -256,8 +256,8 @@ def test_lazily_every_third_update_has_three_times_the_penalty(kind: Kind) -> No
 # LeCam
 
 
-def with_logits(real: Tensor, fake: Tensor) -> Judged:
-    return Judged(IMAGES, IMAGES, None, real, fake, 0)
+def with_logits(real: Tensor, fake: Tensor) -> DiscriminatorBatch:
+    return DiscriminatorBatch(IMAGES, IMAGES, None, real, fake, 0)
 
 
 def no_critic(images: Tensor, labels: Tensor | None) -> Tensor:
@@ -395,12 +395,12 @@ class Record(Penalty):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[Judged] = []
+        self.seen: list[DiscriminatorBatch] = []
         self.heard: list[tuple[Tensor, Tensor]] = []
 
-    def forward(self, critic: Critic, judged: Judged) -> Tensor:
-        self.seen.append(judged)
-        self.heard.append((critic(judged.real, judged.labels), critic(judged.fake, judged.labels)))
+    def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
+        self.seen.append(batch)
+        self.heard.append((critic(batch.real, batch.labels), critic(batch.fake, batch.labels)))
         return torch.zeros(())
 
 
@@ -435,7 +435,7 @@ def test_r1_lowers_the_gradients() -> None:
         model = small_gan(penalty=penalty)
         fit(model, max_steps=100)
         real = to_float(Digits().images("test")[0])
-        sizes.append(float(R1()(model.discriminator, judged(real, real)).detach()))
+        sizes.append(float(R1()(model.discriminator, batch_of(real, real)).detach()))
     assert sizes[1] < sizes[0] / 2
 
 

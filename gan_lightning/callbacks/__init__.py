@@ -4,6 +4,7 @@ from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.callbacks.generative_metrics import GenerativeMetrics
 from gan_lightning.callbacks.health_monitor import HealthMonitor
 from gan_lightning.callbacks.image_grid import ImageGrid
+from gan_lightning.callbacks.model_summary import ModelSummary
 from gan_lightning.callbacks.progress_bar import ProgressBar
 from gan_lightning.callbacks.schedules import Schedules
 from gan_lightning.callbacks.stop_signals import StopSignals
@@ -14,6 +15,7 @@ __all__ = [
     "GenerativeMetrics",
     "HealthMonitor",
     "ImageGrid",
+    "ModelSummary",
     "ProgressBar",
     "Schedules",
     "StopSignals",

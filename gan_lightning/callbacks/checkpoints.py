@@ -6,8 +6,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from gan_lightning.checkpoint import remove_parts
 from gan_lightning.errors import Diverged, InputError
+from gan_lightning.files import remove_parts
 
 
 class Checkpoints(Checkpoint):

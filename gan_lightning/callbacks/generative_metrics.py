@@ -7,7 +7,6 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from gan_lightning import processes
 from gan_lightning.callbacks.stop_signals import is_told_to_stop
 from gan_lightning.data.base import ImageDataModule, Split
 from gan_lightning.errors import InputError
@@ -15,11 +14,13 @@ from gan_lightning.gan import GAN
 from gan_lightning.latents import class_frequencies, class_labels, latents
 from gan_lightning.measure import FEW, RealImages, make_extractor, reference, say_estimate
 from gan_lightning.metrics.evaluator import check_extractor, evaluate, metric_names
-from gan_lightning.metrics.features import Extractor, untouched_random_numbers
+from gan_lightning.metrics.features import Extractor
 from gan_lightning.metrics.imagenet import ImageNet
 from gan_lightning.metrics.request import NEED_REAL_FEATURES, NEED_REFERENCE, check_request, split_names
 from gan_lightning.metrics.statistics import Statistics
-from gan_lightning.trainer import is_out_of_time
+from gan_lightning.training import distributed
+from gan_lightning.training.randomness import preserved_random_state
+from gan_lightning.training.trainer import is_out_of_time
 
 SAMPLES, SAMPLES_OF_IMAGENET = 5000, 1000
 """Samples of a measurement by default; few where each takes long."""
@@ -50,7 +51,7 @@ class GenerativeMetrics(Callback):
         num_images: how many samples; it stands in the names, as in ``fid_5k``. None is 5,000, with imagenet 1,000.
         num_real: how many real images they are compared with. None is all of the split, with imagenet 2,048 at most.
         split: of the real images.
-        weights: the file of Inception's; None looks where torch keeps such files, and downloads it.
+        inception_weights: the file of Inception's weights; None looks where torch keeps such files, and downloads it.
         best: the value that chooses ``best.ckpt``: fid, is, kid, precision, recall, density, coverage, modes or kl; None is
             the first of the metrics.
         patience: stop the run after so many measurements without a better one; 0 never does.
@@ -70,7 +71,7 @@ class GenerativeMetrics(Callback):
         num_images: int | None = None,
         num_real: int | None = None,
         split: Split = "train",
-        weights: str | None = None,
+        inception_weights: str | None = None,
         best: str | None = None,
         patience: int = 0,
         batch_size: int = 50,
@@ -81,7 +82,7 @@ class GenerativeMetrics(Callback):
         for (name, smallest), value in zip(least.items(), given, strict=True):
             if value < smallest:
                 raise InputError(f"metrics.{name} is {value}: it must be at least {smallest}")
-        self.extractor_name, self.metrics, self.weights = extractor, split_names(metrics), weights
+        self.extractor_name, self.metrics, self.inception_weights = extractor, split_names(metrics), inception_weights
         self.every_n_steps, self.every_n_epochs = every_n_steps, every_n_epochs
         self.num_images, self.num_real, self.split = num_images, num_real, split
         self.patience, self.batch_size, self.seed = patience, batch_size, seed
@@ -115,8 +116,8 @@ class GenerativeMetrics(Callback):
             return
         assert isinstance(data, ImageDataModule)
         progress = trainer.progress_bar_callback is not None
-        with untouched_random_numbers(device):
-            extractor = make_extractor(name, data, self.weights, device, progress)
+        with preserved_random_state(device):
+            extractor = make_extractor(name, data, self.inception_weights, device, progress)
             check_extractor(extractor, self.metrics, data.image_shape)
             takes_long = isinstance(extractor, ImageNet)
             if self.num_images is None:
@@ -152,8 +153,8 @@ class GenerativeMetrics(Callback):
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, extractor: Extractor) -> None:
         assert isinstance(pl_module, GAN)
-        processes.make_alike(list(pl_module.sampler.buffers()))  # running moments are each process's own
-        with untouched_random_numbers(pl_module.device):  # a generator may draw noise of its own
+        distributed.broadcast_(list(pl_module.sampler.buffers()))  # running moments are each process's own
+        with preserved_random_state(pl_module.device):  # a generator may draw noise of its own
             values = self._evaluate(pl_module, extractor, progress=trainer.progress_bar_callback is not None)
         grouped = {f"metrics/{name}": value for name, value in values.items()}
         pl_module.log_dict(grouped, logger=False, on_step=True, on_epoch=False)  # for callbacks that monitor

@@ -9,23 +9,23 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from gan_lightning import processes
 from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.callbacks.generative_metrics import GenerativeMetrics
 from gan_lightning.callbacks.training_log import gradient_norm
-from gan_lightning.checkpoint import link
 from gan_lightning.data.base import ImageDataModule, Images
 from gan_lightning.errors import InputError
+from gan_lightning.files import link
 from gan_lightning.gan import GAN
 from gan_lightning.health import SYMPTOMS, coarse, overfitting, saturation, separation, spread
 from gan_lightning.images import to_float, to_uint8
 from gan_lightning.latents import latents
 from gan_lightning.measure import FEW, RealImages, make_extractor, reference
 from gan_lightning.metrics.classifier import Classifier
-from gan_lightning.metrics.evaluator import on_first_process
-from gan_lightning.metrics.features import Extractor, untouched_random_numbers
+from gan_lightning.metrics.features import Extractor
 from gan_lightning.metrics.functional import nearest
 from gan_lightning.metrics.imagenet import ImageNet
+from gan_lightning.training import distributed
+from gan_lightning.training.randomness import preserved_random_state
 
 ROWS, COLUMNS = 16, 8
 """Of the images that are looked at: 128 of each kind, in rows of one class where there are labels."""
@@ -68,18 +68,17 @@ class HealthMonitor(Callback):
         extractor: what ``classes`` and ``nearest_training_features`` are measured with: ``classifier`` of the data set
             (trained on first use), ``imagenet``, ``inception``, or ``none``. ``auto`` is what metrics are measured with, if
             that is a classifier or imagenet.
-        seed: of the latents.
 
     Raises:
         InputError: a number below 0, or no such extractor.
     """
 
-    def __init__(self, every_n_steps: int = 250, stop: bool = False, extractor: str = "auto", seed: int = 0) -> None:
-        if every_n_steps < 0 or seed < 0:
-            raise InputError(f"health has every_n_steps {every_n_steps} and seed {seed}: give at least 0")
+    def __init__(self, every_n_steps: int = 250, stop: bool = False, extractor: str = "auto") -> None:
+        if every_n_steps < 0:
+            raise InputError(f"health.every_n_steps is {every_n_steps}: use at least 0")
         if extractor not in EXTRACTORS:
             raise InputError(f"health.extractor is {extractor!r}: there is {', '.join(EXTRACTORS)}")
-        self.every_n_steps, self.stop, self.extractor_name, self.seed = every_n_steps, stop, extractor, seed
+        self.every_n_steps, self.stop, self.extractor_name = every_n_steps, stop, extractor
         self.latest: dict[str, float] = {}
         """The values that were measured last, by name."""
         self.found: dict[str, int] = {}
@@ -116,7 +115,7 @@ class HealthMonitor(Callback):
         if not self.every_n_steps or trainer.fast_dev_run or not isinstance(data, ImageDataModule):  # type: ignore[attr-defined]
             return
         device = pl_module.device
-        with untouched_random_numbers(device):
+        with preserved_random_state(device):
             self._batch_size = data.batch_size
             self._train = _mixed(data.examples(ROWS, COLUMNS), device)
             try:
@@ -130,7 +129,7 @@ class HealthMonitor(Callback):
                 real = RealImages.of(data, "train", min(FEW, data.num_images("train")))
                 statistics, _ = reference(real, self._extractor, True, progress=trainer.progress_bar_callback is not None)
                 features = None if statistics is None else statistics.features  # of the first process alone
-                self._reference_features = on_first_process(lambda: features)
+                self._reference_features = distributed.on_first_process(lambda: features)
             if self._held_out is not None:
                 self._usual = _distance(coarse(self._held_out[0].cpu()), self._references)
                 if self._extractor is not None:
@@ -154,7 +153,9 @@ class HealthMonitor(Callback):
             return
         pl_module.require_finite()
         names, values = zip(*self._measure(pl_module, *self._train).items(), strict=True)
-        averaged = processes.mean(torch.tensor(values, device=pl_module.device)).tolist()  # so that all come to one conclusion
+        averaged = distributed.mean(
+            torch.tensor(values, device=pl_module.device)
+        ).tolist()  # so that all come to one conclusion
         self.latest = dict(zip(names, averaged, strict=True))
         for logger in trainer.loggers:
             logger.log_metrics({f"health/{name}": value for name, value in self.latest.items()}, step=trainer.global_step)
@@ -166,9 +167,9 @@ class HealthMonitor(Callback):
     def _measure(self, model: GAN, real: Tensor, labels: Tensor | None) -> dict[str, float]:
         """Every value that can be had of the model as it is now."""
         labels = labels if model.generator.conditional else None
-        z = latents(torch.arange(len(real)), model.generator.latent_dim, self.seed).to(model.device)
+        z = latents(torch.arange(len(real)), model.generator.latent_dim, seed=0).to(model.device)
         held_out = None
-        with untouched_random_numbers(model.device), _untouched_buffers(model):
+        with preserved_random_state(model.device), _untouched_buffers(model):
             parts = -(-len(z) // max(2, self._batch_size))
             fake = torch.cat([model.generator(*part) for part in _parts(z, labels, parts)])
             real_features, real_logits = _judged(model, to_float(real), labels, parts)
@@ -260,7 +261,7 @@ def _parts(tensor: Tensor, labels: Tensor | None, count: int) -> Iterator[tuple[
 
 def _judged(model: GAN, images: Tensor, labels: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
     """The discriminator's features (N, F) and logits (N,), on the CPU; in batches no larger than the training's."""
-    features, logits = zip(*(model.examine(*part) for part in _parts(images, labels, count)), strict=True)
+    features, logits = zip(*(model.features_and_logits(*part) for part in _parts(images, labels, count)), strict=True)
     return torch.cat(features).float().cpu(), torch.cat(logits).float().cpu()
 
 

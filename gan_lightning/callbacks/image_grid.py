@@ -1,4 +1,4 @@
-"""Pictures of what the generator draws, as the run goes on."""
+"""Pictures of the generator's samples during training."""
 
 from pathlib import Path
 from typing import Any
@@ -10,57 +10,57 @@ from torch import Tensor
 
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
-from gan_lightning.images import class_rows
+from gan_lightning.images import class_columns, class_rows
+from gan_lightning.latents import latents
 from gan_lightning.pictures import grid, write_png
+
+COLUMNS = 10
+"""Columns of a grid that has no column for each class."""
 
 
 class ImageGrid(Callback):
-    """A grid of samples for the same latents each time, to ``images/step_00001000.png`` and to TensorBoard.
+    """Draw a grid of samples for the same latents each time, into ``images/step_00001000.png`` and TensorBoard.
 
-    Real images of the same layout stand once beside them, in ``images/real.png``. Where there are labels, every row is one
-    class: of the real images always, of the samples where the generator is conditional.
+    They are the first images that ``sample.py --seed 0`` draws from a checkpoint of that step. ``images/real.png`` shows real
+    images in the same layout. If there are labels, every column is one class: always for real images, and for the samples of
+    a conditional generator.
 
     Args:
-        every_n_steps: how often, in generator updates; at the run's end there is always one. 0 is only then.
+        every_n_steps: generator updates from one grid to the next; there is always one at the end. 0 draws only that.
         rows: images from top to bottom.
-        columns: images from left to right.
-        seed: of the latents.
+        columns: images from left to right; by default one for each class, or 10 if there are no classes or more than 20.
 
     Raises:
         InputError: a number out of range.
     """
 
-    def __init__(self, every_n_steps: int = 1000, rows: int = 10, columns: int = 10, seed: int = 0) -> None:
-        if every_n_steps < 0 or rows < 1 or columns < 1:
+    def __init__(self, every_n_steps: int = 1000, rows: int = 10, columns: int | None = None) -> None:
+        if every_n_steps < 0 or rows < 1 or (columns is not None and columns < 1):
             raise InputError(
                 f"image_grid has every_n_steps {every_n_steps}, rows {rows}, columns {columns}: give at least 0, 1 and 1"
             )
-        self.every_n_steps, self.rows, self.columns, self.seed = every_n_steps, rows, columns, seed
+        self.every_n_steps, self.rows, self.columns = every_n_steps, rows, columns
         self._latents: Tensor | None = None
         self._labels: Tensor | None = None
         self._drawn_at = -1
         self._folder = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        # asked for here, because every process has to ask; there is no log_dir in a fast_dev_run
+        # every process has to read log_dir, so not only where it is used; there is none in a fast_dev_run
         self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "images"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, GAN)
         if not trainer.is_global_zero:
             return
-        count = self.rows * self.columns
-        random = torch.Generator().manual_seed(self.seed)  # the training's own random numbers stay as they are
-        self._latents = torch.randn(count, pl_module.generator.latent_dim, generator=random).to(pl_module.device)
-        data = getattr(trainer, "datamodule", None)
-        labels = None
-        if data is not None:
-            real, labels = data.examples(self.rows, self.columns)
-            self._save(trainer, real, "real")
-        if pl_module.generator.conditional:
-            if labels is None:
-                labels = class_rows(self.rows, self.columns, pl_module.generator.num_classes)
-            self._labels = labels.to(pl_module.device)
+        generator = pl_module.generator
+        rows, columns = self.rows, self.columns or class_columns(generator.num_classes) or COLUMNS
+        self.columns = columns
+        self._latents = latents(torch.arange(rows * columns), generator.latent_dim, seed=0).to(pl_module.device)
+        if generator.conditional:
+            self._labels = _transposed(class_rows(columns, rows, generator.num_classes), columns).to(pl_module.device)
+        if (data := getattr(trainer, "datamodule", None)) is not None:
+            self._save(trainer, _transposed(data.examples(columns, rows)[0], columns), "real")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -82,9 +82,15 @@ class ImageGrid(Callback):
         self._save(trainer, pl_module.sample(self._latents, self._labels).cpu(), f"step_{trainer.global_step:08d}")
 
     def _save(self, trainer: Trainer, images: Tensor, name: str) -> None:
+        assert self.columns is not None
         picture = grid(images, self.columns)
         write_png(picture, self._folder / f"{name}.png")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 tag = "images/real" if name == "real" else "images/samples"
                 logger.experiment.add_image(tag, picture, trainer.global_step)
+
+
+def _transposed(rows: Tensor, count: int) -> Tensor:
+    """Turn a grid of ``count`` rows, one after the other (N, ...), into one with those as its columns."""
+    return rows.reshape(count, -1, *rows.shape[1:]).transpose(0, 1).flatten(0, 1)

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from gan_lightning.callbacks.training_log import TrainingLog
-from gan_lightning.trainer import total_steps
+from gan_lightning.training.trainer import total_steps
 
 SHOWN = {
     "discriminator_loss": "D",

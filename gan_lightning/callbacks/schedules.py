@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.schedules import Schedule
-from gan_lightning.trainer import total_steps
+from gan_lightning.training.trainer import total_steps
 
 
 class Schedules(Callback):

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gan_lightning import processes
+from gan_lightning.training import distributed
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ECHO = 1.0
@@ -47,7 +47,7 @@ class StopSignals(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.received = processes.largest(self._told)
+        self.received = distributed.largest(self._told)
         if self.received:
             trainer.should_stop = True
 

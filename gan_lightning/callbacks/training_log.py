@@ -9,16 +9,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gan_lightning import processes
 from gan_lightning.errors import Diverged
-from gan_lightning.gan import GAN
+from gan_lightning.module import AdversarialModule
+from gan_lightning.training import distributed
 
 UNLOGGED = 50
 """Steps after which the values are looked at where ``log_every_n_steps`` is 0."""
 
 
 class TrainingLog(Callback):
-    """Writes what :meth:`GAN.training_step` returns, averaged over ``log_every_n_steps`` steps, as ``train/*``.
+    """Writes what the model's ``training_step`` returns, averaged over ``log_every_n_steps`` steps, as ``train/*``.
 
     Between two writes the outputs are kept on the device: nothing waits for it, and ``self.log``, which costs half a
     millisecond a value and step whatever the interval, is never called. Beside the outputs stand the gradient norms of
@@ -56,7 +56,7 @@ class TrainingLog(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        assert isinstance(pl_module, GAN)
+        assert isinstance(pl_module, AdversarialModule)
         assert isinstance(outputs, Mapping)
         self._names = list(outputs)
         self._rows.append(torch.stack(list(outputs.values())))
@@ -74,7 +74,7 @@ class TrainingLog(Callback):
     def _average(self) -> Tensor:
         """The values of each step since the last write, (N, K), averaged over the processes."""
         if self._rows:
-            rows = processes.mean(torch.stack(self._rows).float())
+            rows = distributed.mean(torch.stack(self._rows).float())
             self._averaged = torch.cat([self._averaged, rows]) if len(self._averaged) else rows
             self._rows = []
         return self._averaged

@@ -1,1 +1,1 @@
-"""The verbs: one a file, each a ``main(args=None)`` that returns the exit code."""
+"""The commands: one folder each, listed in :mod:`gan_lightning.commands.verbs`."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from gan_lightning.data.loaders import DeviceLoader, EpochShuffle, ImageLoader
 from gan_lightning.errors import InputError
 from gan_lightning.images import class_rows, to_float
-from gan_lightning.randomness import derived_seed
+from gan_lightning.training.randomness import derived_seed
 
 Split = Literal["train", "test"]
 Images = tuple[Tensor, Tensor | None]

@@ -3,8 +3,6 @@
 import functools
 
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from gan_lightning.data.base import ImageDataModule, Images, Split
 
@@ -25,6 +23,9 @@ class Digits(ImageDataModule):
 
 @functools.cache
 def _split(split: Split) -> Images:
+    from sklearn.datasets import load_digits  # takes half a second, which other data sets need not wait for
+    from sklearn.model_selection import train_test_split
+
     levels, targets = load_digits(return_X_y=True)  # (1797, 64), 0 to 16
     images = torch.from_numpy(levels).mul(255 / 16).round().to(torch.uint8).reshape(-1, 1, 8, 8)
     labels = torch.from_numpy(targets).long()

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from gan_lightning import checkpoint
 from gan_lightning.data.base import ImageDataModule, Images, Split, default_root, example_indices
 from gan_lightning.data.loaders import ImageLoader, WorkerLoader
 from gan_lightning.errors import InputError, one_line
+from gan_lightning.files import load, save
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -186,7 +186,7 @@ class ImageFolder(ImageDataModule):
             if content is None:
                 content = self._decode(files, keep)
                 try:
-                    checkpoint.save(content, cache)
+                    save(content, cache)
                 except OSError as error:
                     rank_zero_warn(f"{cache}: cannot be written ({error.strerror}), so that the images are read anew each time")
             self._read[split] = content["images"], content["corrupt"]
@@ -359,7 +359,7 @@ class _Packed:
 def _cached(path: Path) -> dict[str, Any] | None:
     """A cache file's content; None where there is none, or a damaged one, which is then made anew."""
     try:
-        content: dict[str, Any] = checkpoint.load(path, keys=("images", "corrupt"))
+        content: dict[str, Any] = load(path, keys=("images", "corrupt"))
     except InputError:
         return None
     return content

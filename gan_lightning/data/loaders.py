@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from gan_lightning.randomness import derived_seed
+from gan_lightning.training.randomness import derived_seed
 
 Batch = tuple[Tensor, Tensor | None]
 """Images uint8 (B, C, H, W), and labels int64 (B,) or None."""

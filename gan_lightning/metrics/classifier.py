@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from gan_lightning import checkpoint
-from gan_lightning.checkpoint import fingerprint
+from gan_lightning import files
 from gan_lightning.errors import InputError
-from gan_lightning.metrics.features import Extractor, size_text, untouched_random_numbers
+from gan_lightning.files import fingerprint
+from gan_lightning.images import size_text
+from gan_lightning.metrics.features import Extractor
+from gan_lightning.training.randomness import preserved_random_state
 
 NUM_FEATURES = 128
 BATCH_SIZE = 128
@@ -134,7 +136,7 @@ def load_or_train(
         num_classes: K, at least 2.
         folder: of the cache.
         device: where to train and to use it.
-        progress: whether to say what is done.
+        progress: show a progress bar of the training, and print the accuracy.
 
     Raises:
         InputError: fewer than two classes, or images that are too small.
@@ -148,15 +150,14 @@ def load_or_train(
     path = folder / f"{name}_classifier_{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.pt"
     accuracy = _load(path, key, network)
     if accuracy is None:
-        if progress:
-            print(f"Training a classifier of {name}, once, for its metrics; it is kept in {path}", flush=True)
+        print(f"Training a classifier of {name}, once, for its metrics; it is kept in {path}", flush=True)
         accuracy = train_classifier(network, train, test, progress)
         if progress:
             print(f"  {accuracy:.2%} of its {len(test[0]):,} test images are named right", flush=True)
         weights = {entry: value.cpu() for entry, value in network.state_dict().items()}
         content = {"key": key, "accuracy": accuracy, "digest": fingerprint(*weights.values()), "weights": weights}
         try:
-            checkpoint.save(content, path)
+            files.save(content, path)
         except OSError as error:
             print(f"{path}: cannot be written ({error.strerror}), so the classifier is trained anew each time")
     return Classifier(network, image_shape, name, accuracy)
@@ -169,7 +170,7 @@ def train_classifier(network: nn.Sequential, train: Images, test: Images, progre
     batch_size = min(BATCH_SIZE, max(2, len(images) // 2))  # batch norm needs two
     steps = max(1, len(images) // batch_size)  # an epoch
     epochs = max(EPOCHS, math.ceil(FEWEST_IMAGES_SEEN / len(images)))
-    with untouched_random_numbers(device), torch.enable_grad():
+    with preserved_random_state(device), torch.enable_grad():
         torch.manual_seed(0)
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
@@ -197,7 +198,7 @@ def train_classifier(network: nn.Sequential, train: Images, test: Images, progre
 def _load(path: Path, key: dict[str, Any], network: nn.Sequential) -> float | None:
     """Fill the network from the cache; its accuracy, or None where there is no such file, or it is not whole."""
     try:
-        content = checkpoint.load(path, keys=("key", "accuracy", "digest", "weights"))
+        content = files.load(path, keys=("key", "accuracy", "digest", "weights"))
         if content["key"] != key or content["digest"] != fingerprint(*content["weights"].values()):
             return None
         network.load_state_dict(content["weights"])

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+import torch.distributed as dist
+from torch import Tensor
 from tqdm import tqdm
 
 from gan_lightning.errors import InputError, one_line
@@ -21,6 +22,7 @@ from gan_lightning.metrics.functional import (
 )
 from gan_lightning.metrics.request import NEED_REAL_FEATURES, NEED_REFERENCE, check_request
 from gan_lightning.metrics.statistics import SPLITS, Statistics, Sums
+from gan_lightning.training import distributed
 
 Sample = Callable[[Tensor], Tensor]
 """Global indices int64 (B,) to images uint8 (B, C, H, W): of a generator, or of a set of images."""
@@ -72,7 +74,7 @@ def evaluate(
     check_request(metrics, num_images, None if reference is None else reference.count, real_features=True)
     keep = bool(NEED_REAL_FEATURES & set(metrics))
     generated = collect(sample, extractor, num_images, batch_size, keep, "Measuring samples" if progress else None)
-    values: dict[str, float] = on_first_process(lambda: compute(generated, reference, extractor.prefix, metrics))
+    values: dict[str, float] = distributed.on_first_process(lambda: compute(generated, reference, extractor.prefix, metrics))
     return values
 
 
@@ -194,7 +196,7 @@ def collect(
     """
     if num_images < 1 or batch_size < 1:
         raise InputError(f"num_images is {num_images} and batch_size {batch_size}: give at least 1")
-    rank, world_size = _rank(), _world_size()
+    rank, world_size = distributed.rank(), distributed.world_size()
     device = extractor.device if extractor.device.type != "mps" else torch.device("cpu")  # which has no float64
     own = torch.arange(rank, num_images, world_size)
     sums: Sums | None = None
@@ -229,8 +231,8 @@ def _reduce(
 ) -> Statistics | None:
     """Add up the sums of all processes and gather their features; every process comes here."""
     shape = None if sums is None else (len(sums.features), len(sums.class_counts))
-    told: list[Any] = [None] * _world_size()
-    distributed.all_gather_object(told, (shape, None if failure is None else one_line(failure)))
+    told: list[Any] = [None] * distributed.world_size()
+    dist.all_gather_object(told, (shape, None if failure is None else one_line(failure)))
     if failure is not None:
         raise failure
     for rank, (_, message) in enumerate(told):
@@ -239,46 +241,25 @@ def _reduce(
     num_features, num_logits = next(shape for shape, _ in told if shape is not None)
     sums = sums or Sums(num_images, num_features, num_logits, device)
     packed = torch.cat([tensor.flatten() for tensor in sums.state()])
-    distributed.all_reduce(packed)
+    dist.all_reduce(packed)
     for tensor, total in zip(sums.state(), torch.split(packed, [tensor.numel() for tensor in sums.state()]), strict=True):
         tensor.copy_(total.view_as(tensor))
     features = _gather(kept, num_images, num_features, device) if keep_features else None
-    return sums.statistics(features) if _rank() == 0 else None
+    return sums.statistics(features) if distributed.rank() == 0 else None
 
 
 def _gather(kept: list[Tensor], num_images: int, num_features: int, device: torch.device) -> Tensor | None:
     """The features of all processes, in the order of their global indices, in the first process."""
-    world_size = _world_size()
+    world_size = distributed.world_size()
     padded = torch.zeros(-(-num_images // world_size), num_features, device=device)
     if kept:
         own = torch.cat(kept)
         padded[: len(own)] = own.to(device)
-    gathered = [torch.empty_like(padded) for _ in range(world_size)] if _rank() == 0 else None
-    distributed.gather(padded, gathered)
+    gathered = [torch.empty_like(padded) for _ in range(world_size)] if distributed.rank() == 0 else None
+    dist.gather(padded, gathered)
     if gathered is None:
         return None
     return torch.stack(gathered, dim=1).flatten(0, 1)[:num_images].cpu()  # row r of process p is image r * world_size + p
-
-
-def on_first_process(make: Callable[[], Any]) -> Any:
-    """What ``make`` returns in the first process, in every process; what it raises there is raised everywhere."""
-    if _world_size() == 1:
-        return make()
-    told: list[Any] = [None, None]
-    if _rank() == 0:
-        try:
-            told = [make(), None]
-        except InputError as error:
-            told = [None, str(error)]
-    distributed.broadcast_object_list(told, src=0)
-    if told[1] is not None:
-        raise InputError(told[1])
-    return told[0]
-
-
-def is_first_process() -> bool:
-    """Whether this process is the only one, or the one that reports."""
-    return _rank() == 0
 
 
 def seconds_per_image(extractor: Extractor, image_shape: tuple[int, int, int], batch_size: int = 16) -> float:
@@ -288,15 +269,3 @@ def seconds_per_image(extractor: Extractor, image_shape: tuple[int, int, int], b
     begun = time.perf_counter()
     extractor(images)
     return (time.perf_counter() - begun) / batch_size
-
-
-def _rank() -> int:
-    return distributed.get_rank() if _is_distributed() else 0
-
-
-def _world_size() -> int:
-    return distributed.get_world_size() if _is_distributed() else 1
-
-
-def _is_distributed() -> bool:
-    return distributed.is_available() and distributed.is_initialized()

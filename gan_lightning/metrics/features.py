@@ -1,11 +1,10 @@
 """What turns images into the features and logits that metrics are computed from."""
 
-import hashlib
 import importlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan_lightning.checkpoint import fingerprint
 from gan_lightning.errors import InputError, one_line
+from gan_lightning.files import file_sha256, fingerprint
+from gan_lightning.images import size_text
 
 
 class Extractor(nn.Module, ABC):
@@ -95,7 +95,7 @@ class ModuleExtractor(Extractor):
 def _source_sha256(cls: type) -> str | None:
     """Of the file that a class is written in, so that statistics are made anew when it changes; None where there is none."""
     try:
-        return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
+        return file_sha256(Path(inspect.getfile(cls)))
     except (TypeError, OSError):
         return None
 
@@ -137,13 +137,3 @@ def full_precision(device_type: str) -> Iterator[None]:
     finally:
         for place, precision in zip(places, before, strict=True):
             place.fp32_precision = precision
-
-
-def untouched_random_numbers(device: torch.device) -> AbstractContextManager[None]:
-    """Within the block torch's random numbers may be drawn, on the CPU and on ``device``; after it they are as before."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-
-
-def size_text(shape: Iterable[int]) -> str:
-    """A shape as messages write it: 3x32x32."""
-    return "x".join(map(str, shape))

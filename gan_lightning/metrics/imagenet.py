@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from gan_lightning import checkpoint
 from gan_lightning.errors import InputError
+from gan_lightning.files import file_sha256, load
 from gan_lightning.metrics.features import Extractor
-from gan_lightning.metrics.inception import file_sha256
 
 SIZE = 224  # pixels
 NUM_FEATURES = 1280
@@ -137,7 +136,7 @@ def load_network() -> EfficientNetLite0:
         InputError: the file of weights is damaged.
     """
     network = EfficientNetLite0()
-    weights = iter(checkpoint.load(weights_file(), legacy=True).values())  # in the order of the layers
+    weights = iter(load(weights_file(), legacy=True).values())  # in the order of the layers
     for conv in network.modules():
         if isinstance(conv, nn.Conv2d):
             kernel, scale, shift, mean, variance, _ = (next(weights) for _ in range(6))  # the last: batches seen

@@ -1,6 +1,5 @@
 """Inception-v3 as FID, Inception Score and KID are defined with: TensorFlow's of 2015-12-05, by torch-fidelity's weights."""
 
-import hashlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
-from gan_lightning import checkpoint
 from gan_lightning.errors import InputError, one_line
+from gan_lightning.files import file_sha256, load
 from gan_lightning.metrics.features import Extractor
 
 SIZE = 299  # pixels
@@ -40,7 +39,7 @@ class Inception(Extractor):
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
-        state = checkpoint.load(weights, legacy=True)
+        state = load(weights, legacy=True)
         network = inception_v3()
         try:
             network.load_state_dict(state)
@@ -150,11 +149,7 @@ def _hub_folder() -> Path:
 def _ways_out() -> str:
     """What to do where the weights are not to be had."""
     return (
-        f"put the file of {fidelity.URL_INCEPTION_V3} into {_hub_folder()}, or name it by --weights (in training "
-        "--metrics.weights), or measure with --extractor imagenet, whose weights are installed, or --extractor classifier"
+        f"put the file of {fidelity.URL_INCEPTION_V3} into {_hub_folder()}, or name it with --inception_weights (in training "
+        "--metrics.inception_weights), or measure with --extractor imagenet, whose weights are installed, "
+        "or with --extractor classifier"
     )
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -10,9 +10,9 @@ import numpy
 import torch
 from torch import Tensor
 
-from gan_lightning import checkpoint
-from gan_lightning.checkpoint import fingerprint
+from gan_lightning import files
 from gan_lightning.errors import InputError
+from gan_lightning.files import fingerprint
 from gan_lightning.metrics.functional import SEED
 
 SPLITS = 10
@@ -157,7 +157,7 @@ def write_cache(folder: Path, key: dict[str, Any], statistics: Statistics) -> No
     for part, tensors in parts.items():
         content = {"key": _key_text(key), "digest": fingerprint(*tensors.values()), **tensors}
         try:
-            checkpoint.save(content, _file(folder, key, part))
+            files.save(content, _file(folder, key, part))
         except OSError as error:
             print(f"{folder}: cannot be written to ({error.strerror}), so reference statistics are computed anew each time")
             return
@@ -165,7 +165,7 @@ def write_cache(folder: Path, key: dict[str, Any], statistics: Statistics) -> No
 
 def _read(path: Path, key: dict[str, Any], names: set[str]) -> dict[str, Tensor] | None:
     try:
-        content = checkpoint.load(path, keys={"key", "digest", *names})
+        content = files.load(path, keys={"key", "digest", *names})
     except InputError:
         return None
     if content["key"] != _key_text(key):
@@ -192,7 +192,7 @@ def read_npz(path: Path) -> tuple[Statistics, dict[str, Any]]:
     Raises:
         InputError: no such file, or it is damaged, or holds something else.
     """
-    content = checkpoint.load_arrays(path, keys=("mu", "sigma"), optional=("protocol",))
+    content = files.load_arrays(path, keys=("mu", "sigma"), optional=("protocol",))
     try:
         mean, covariance = (torch.from_numpy(content[name].astype(numpy.float64)) for name in ("mu", "sigma"))
         protocol = json.loads(str(content.get("protocol", "{}")))
@@ -215,7 +215,7 @@ def read_npz(path: Path) -> tuple[Statistics, dict[str, Any]]:
 
 def write_npz(path: Path, statistics: Statistics, protocol: dict[str, Any]) -> None:
     """Write ``mu`` and ``sigma``, which other programs read, and how they were made."""
-    with checkpoint.write_aside(path) as aside, aside.open("wb") as file:
+    with files.write_aside(path) as aside, aside.open("wb") as file:
         numpy.savez(
             file, mu=statistics.mean.numpy(), sigma=statistics.covariance.numpy(), protocol=numpy.array(json.dumps(protocol))
         )

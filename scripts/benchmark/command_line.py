@@ -6,8 +6,10 @@ from typing import Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
-from gan_lightning.commands.arguments import config_path, require_writable
-from gan_lightning.commands.records import write_record
+from gan_lightning.commands.common.numbers import whole_numbers
+from gan_lightning.commands.common.outputs import require_writable
+from gan_lightning.commands.common.recipes import config_path
+from gan_lightning.commands.common.records import write_record
 from gan_lightning.errors import InputError
 
 
@@ -24,7 +26,9 @@ def add_rounds(parser: ArgumentParser) -> None:
 
 def add_inception(parser: ArgumentParser) -> None:
     """Add the flag of what runs Inception."""
-    parser.add_argument("--weights", type=str | None, help="Inception's weights; random ones of the same layout by default")
+    parser.add_argument(
+        "--inception_weights", type=str | None, help="Inception's weights; random ones of the same layout by default"
+    )
 
 
 def add_training(parser: ArgumentParser) -> None:
@@ -51,20 +55,20 @@ def recipe_names(config: Namespace) -> list[str]:
 
 
 def batch_sizes(config: Namespace, processes: int = 1) -> list[int]:
-    """The numbers in ``--batch_sizes``.
+    """The numbers in ``--batch_sizes``, which may be none.
 
     Args:
         config: parsed flags.
         processes: number of processes that share a batch.
 
     Raises:
-        InputError: one is no whole number above 0, or cannot be shared equally.
+        InputError: a word is not a whole number above 0, or the processes cannot share it equally.
     """
-    words = [word for word in config.batch_sizes.split(",") if word]
-    if not all(word.isdecimal() and int(word) and int(word) % processes == 0 for word in words):
-        multiples = f" that {processes} processes can share equally" if processes > 1 else ""
-        raise InputError(f"--batch_sizes {config.batch_sizes}: use whole numbers above 0{multiples}, such as 16,64,256")
-    return [int(word) for word in words]
+    sizes = whole_numbers("batch_sizes", config.batch_sizes, least=1) if config.batch_sizes else []
+    for size in sizes:
+        if size % processes:
+            raise InputError(f"--batch_sizes {config.batch_sizes}: {processes} processes cannot share {size} equally")
+    return sizes
 
 
 def check_output(config: Namespace) -> None:

@@ -10,12 +10,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from jsonargparse import ArgumentParser
 from tqdm import tqdm
 
 import command_line
-from gan_lightning.commands.arguments import arrange, parse, run_command
+from gan_lightning.commands.common.arguments import arrange, parse
+from gan_lightning.commands.common.exit_codes import run_command
 from gan_lightning.metrics.imagenet import ImageNet
 from gan_lightning.metrics.inception import Inception
 from random_inception import varied_images, write_random_weights
@@ -42,12 +42,12 @@ def benchmark(args: Sequence[str]) -> None:
     config = parse(make_parser(), arrange(args))
     command_line.check_output(config)
     with tempfile.TemporaryDirectory() as folder:
-        seconds = compare(Path(folder), config.rounds, config.weights)
+        seconds = compare(Path(folder), config.rounds, config.inception_weights)
     command_line.finish(config, seconds, table(seconds))
 
 
 def compare(folder: Path, rounds: int, weights: str | None) -> dict[str, list[float]]:
-    """Time both networks alternately, on as many threads as torch has.
+    """Time both networks alternately, in seconds of a core, so that other programs on the machine matter little.
 
     Returns:
         {name of the extractor: [seconds an image of each round]}
@@ -60,19 +60,19 @@ def compare(folder: Path, rounds: int, weights: str | None) -> dict[str, list[fl
     seconds: dict[str, list[float]] = {name: [] for name in extractors}
     for number in tqdm(range(rounds + 1), desc="Rounds, the first untimed"):
         for name, extractor in extractors.items():
-            begun = time.perf_counter()
+            begun = time.process_time()
             extractor(images)
             if number:
-                seconds[name].append((time.perf_counter() - begun) / BATCH)
+                seconds[name].append((time.process_time() - begun) / BATCH)
     return seconds
 
 
 def table(seconds: dict[str, list[float]]) -> str:
-    """A Markdown table: medians with minimum and maximum; and how many times as fast imagenet is."""
-    ratio = statistics.median(seconds["inception"]) / statistics.median(seconds["imagenet"])
-    lines = [f"| seconds an image, {torch.get_num_threads()} threads | median (minimum to maximum) |", "|---|---|"]
+    """A Markdown table: medians with minimum and maximum; and the ratio of the medians."""
+    ratio = statistics.median(seconds["imagenet"]) / statistics.median(seconds["inception"])
+    lines = ["| seconds of a core, an image | median (minimum to maximum) |", "|---|---|"]
     lines += [f"| {name} | {statistics.median(t):.4f} ({min(t):.4f} to {max(t):.4f}) |" for name, t in seconds.items()]
-    return "\n".join([*lines, "", f"imagenet is {ratio:.1f} times as fast"])
+    return "\n".join([*lines, "", f"imagenet takes {ratio:.2f} times the time of inception"])
 
 
 if __name__ == "__main__":

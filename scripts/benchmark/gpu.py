@@ -34,25 +34,20 @@ from typing import Any, Literal
 
 import torch
 from jsonargparse import ArgumentParser
-from jsonargparse.typing import NonNegativeFloat, PositiveInt
+from jsonargparse.typing import PositiveFloat, PositiveInt
 from lightning.pytorch.profilers import PassThroughProfiler
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 import command_line
-from gan_lightning.commands import train
-from gan_lightning.commands.arguments import (
-    arrange,
-    config_path,
-    instantiate,
-    parse,
-    read_settings,
-    recipes,
-    require_writable,
-    run_command,
-)
-from gan_lightning.commands.cost import now, peak_bytes
-from gan_lightning.commands.records import write_record
+from gan_lightning.commands.common.arguments import arrange, instantiate, parse
+from gan_lightning.commands.common.cost import now, peak_bytes
+from gan_lightning.commands.common.exit_codes import run_command
+from gan_lightning.commands.common.outputs import require_writable
+from gan_lightning.commands.common.recipes import config_path, read_settings, recipes
+from gan_lightning.commands.common.records import write_record
+from gan_lightning.commands.train.settings import settings
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.gan import GAN
 from gan_lightning.metrics.features import full_precision
@@ -160,9 +155,11 @@ class Steps:
             last = read_settings(config_path(recipe))["model"].get("channels_last", False)
             words += ["--model.channels_last", str(not last).lower()]
         torch.manual_seed(0)
-        objects = instantiate(_parser(), train.settings(_parser(), words)[0])
+        objects = instantiate(_parser(), settings(_parser(), words)[0])
         self.model: GAN = objects.model.to(device).train()
-        strategy = SimpleNamespace(_lightning_optimizers=self.model.configure_optimizers(), backward=_backward)
+        optimizers = self.model.configure_optimizers()
+        optimizers[0].register_step_post_hook(self._count)
+        strategy = SimpleNamespace(_lightning_optimizers=optimizers, backward=_backward)
         self.trainer = SimpleNamespace(global_step=0, global_rank=0, world_size=1)
         self.trainer.profiler, self.trainer.strategy = PassThroughProfiler(), strategy
         self.model.trainer = self.trainer
@@ -183,17 +180,19 @@ class Steps:
         """Make the next step and return its losses."""
         begin = self.trainer.global_step % 4 * self.images
         chosen = slice(begin, begin + self.images)
+        batch = self.noise[chosen], None if self.labels is None else self.labels[chosen]
+        self.model.on_train_batch_start(batch, 0)
         with self.precision():
-            outputs: dict[str, Tensor] = self.model.training_step(
-                (self.noise[chosen], None if self.labels is None else self.labels[chosen]), 0
-            )
-        self.trainer.global_step += 1
+            outputs: dict[str, Tensor] = self.model.training_step(batch, 0)
         return outputs
+
+    def _count(self, *_: Any) -> None:
+        self.trainer.global_step += 1
 
 
 @cache
 def _parser() -> ArgumentParser:
-    return train.make_parser()
+    return Verb.train.make_parser()
 
 
 def _backward(loss: Tensor, *_: Any, **__: Any) -> None:
@@ -342,13 +341,13 @@ def commands(campaign: Campaign) -> Iterator[Case]:
 def _commands(recipe: str, campaign: Campaign) -> Figures:
     steps = campaign.steps or 300
     accelerator = "gpu" if campaign.device.type == "cuda" else "cpu"
-    settings = ["--config", recipe, "--accelerator", accelerator, "--trainer.deterministic", "true"]
-    settings += ["--metrics.every_n_steps", "100", "--metrics.num_images", "1000", "--health.every_n_steps", "50"]
+    words = ["--config", recipe, "--accelerator", accelerator, "--trainer.deterministic", "true"]
+    words += ["--metrics.every_n_steps", "100", "--metrics.num_images", "1000", "--health.every_n_steps", "50"]
     with tempfile.TemporaryDirectory() as folder:
 
-        def run(name: str, *words: str) -> float:
+        def run(name: str, *further: str) -> float:
             """Seconds that a command takes."""
-            command = [sys.executable, str(TRAIN), *words, "--default_root_dir", f"{folder}/{name}"]
+            command = [sys.executable, str(TRAIN), *further, "--default_root_dir", f"{folder}/{name}"]
             command += ["--enable_progress_bar", "false"]
             environment = os.environ | ({"GAN_LIGHTNING_DATA": campaign.data} if campaign.data else {})
             begun = time.monotonic()
@@ -364,8 +363,8 @@ def _commands(recipe: str, campaign: Campaign) -> Figures:
             state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
             return state
 
-        figures: Figures = {"steps": steps, "seconds": run("whole", *settings, "--max_steps", str(steps))}
-        run("parts", *settings, "--max_steps", str((steps + 1) // 2))
+        figures: Figures = {"steps": steps, "seconds": run("whole", *words, "--max_steps", str(steps))}
+        run("parts", *words, "--max_steps", str((steps + 1) // 2))
         figures["seconds to resume"] = run("parts", "--ckpt_path", "last", "--max_steps", str(steps))
         whole, parts = weights("whole"), weights("parts")
         figures["differ: resumed"] = sum(not torch.equal(whole[name], parts[name]) for name in whole)
@@ -473,7 +472,7 @@ def make_parser() -> ArgumentParser:
     """Make the parser of all flags."""
     parser = command_line.make_parser("benchmark/gpu.py", "Measure this project on a GPU, stage by stage, within a budget.")
     parser.add_argument("stages", nargs="*", type=str, help=f"some of {', '.join(STAGES)}; all by default")
-    parser.add_argument("--budget", type=NonNegativeFloat, default=600.0, help="seconds after which no case begins")
+    parser.add_argument("--budget", type=PositiveFloat, default=600.0, help="seconds after which no case begins")
     parser.add_argument("--output", default="gpu", help="folder of campaign.json; cases that are in it are skipped")
     parser.add_argument("--recipes", default="", help="comma-separated recipes; each stage's own by default")
     parser.add_argument("--steps", type=PositiveInt | None, help="measured steps; each stage's own number by default")

@@ -15,8 +15,8 @@ from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.images import to_float
-from gan_lightning.memory import keep_freed_memory
-from gan_lightning.regularizers import Judged
+from gan_lightning.regularizers import DiscriminatorBatch
+from gan_lightning.training.allocator import keep_freed_memory
 
 
 def torchvision_dataset(images: Tensor, labels: Tensor) -> Dataset[tuple[Tensor, int]]:
@@ -56,7 +56,7 @@ def tutorial_loop(model: GAN, data: ImageDataModule, device: torch.device) -> It
             real_logits, fake_logits = discriminator(real, classes), discriminator(fake.detach(), classes)
             d_loss = loss.discriminator(real_logits, fake_logits)
             for penalty in model.penalties:
-                judged = Judged(real, fake.detach(), classes, real_logits, fake_logits, update)
+                judged = DiscriminatorBatch(real, fake.detach(), classes, real_logits, fake_logits, update)
                 d_loss = d_loss + penalty(discriminator, judged)
             discriminator.zero_grad()
             d_loss.backward()  # type: ignore[no-untyped-call]
@@ -111,7 +111,7 @@ def bare_loop(model: GAN, data: ImageDataModule, device: torch.device) -> Iterat
                     real_logits, fake_logits = discriminator(real, classes), discriminator(fake.detach(), classes)
                 total = loss.discriminator(real_logits, fake_logits)
                 for penalty in model.penalties:
-                    judged = Judged(real, fake.detach(), classes, real_logits, fake_logits, update)
+                    judged = DiscriminatorBatch(real, fake.detach(), classes, real_logits, fake_logits, update)
                     total = total + penalty(discriminator, judged)
                 update += 1
                 d_optimizer.zero_grad()

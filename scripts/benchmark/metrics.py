@@ -1,7 +1,7 @@
 """Compare FID, IS and KID on the CPU with torch-fidelity's: speed and values.
 
 python scripts/benchmark/metrics.py
-python scripts/benchmark/metrics.py --num_images 1000 --rounds 3 --weights weights-inception-2015-12-05-6726825d.pth
+python scripts/benchmark/metrics.py --num_images 1000 --rounds 3 --inception_weights weights-inception-2015-12-05-6726825d.pth
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from jsonargparse import ArgumentParser
-from jsonargparse.typing import restricted_number_type
+from jsonargparse.typing import PositiveInt
 from torch import Tensor
 from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
@@ -27,16 +27,16 @@ from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
 
 import command_line
-from gan_lightning.commands.arguments import arrange, parse, run_command
+from gan_lightning.commands.common.arguments import arrange, parse
+from gan_lightning.commands.common.exit_codes import run_command
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.evaluator import compute
 from gan_lightning.metrics.inception import Inception
-from gan_lightning.metrics.request import FEWEST
+from gan_lightning.metrics.request import check_request
 from gan_lightning.metrics.statistics import Sums
 from random_inception import varied_images, write_random_weights
 
 METRICS = ("fid", "is", "kid")
-NumImages = restricted_number_type("NumImages", int, (">=", max(FEWEST[name] for name in METRICS)))
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -47,7 +47,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def make_parser() -> ArgumentParser:
     """Make the parser of all flags."""
     parser = command_line.make_parser("benchmark/metrics.py", "Compare FID, IS and KID on the CPU with torch-fidelity's.")
-    parser.add_argument("--num_images", type=NumImages, default=1000, help="images in the generated and in the real set")
+    parser.add_argument("--num_images", type=PositiveInt, default=1000, help="images in the generated and in the real set")
     command_line.add_inception(parser)
     command_line.add_rounds(parser)
     return parser
@@ -56,9 +56,10 @@ def make_parser() -> ArgumentParser:
 def benchmark(args: Sequence[str]) -> None:
     """Check the flags, time both projects, and print their table."""
     config = parse(make_parser(), arrange(args))
+    check_request(METRICS, config.num_images, config.num_images, real_features=True)
     command_line.check_output(config)
     with tempfile.TemporaryDirectory() as folder:
-        figures = compare(Path(folder), config.num_images, config.rounds, config.weights)
+        figures = compare(Path(folder), config.num_images, config.rounds, config.inception_weights)
     command_line.finish(config, figures, table(figures, config.num_images))
 
 
@@ -82,7 +83,7 @@ def compare(folder: Path, num_images: int, rounds: int, weights: str | None) -> 
     ours = [
         *(sys.executable, str(Path(__file__).resolve().parents[1] / "evaluate.py"), str(folder / "generated")),
         *("--real", str(folder / "real"), "--metrics", ",".join(METRICS)),
-        *("--extractor", "inception", "--weights", str(path), "--device", "cpu", "--output", str(record)),
+        *("--extractor", "inception", "--inception_weights", str(path), "--accelerator", "cpu", "--output", str(record)),
     ]
     theirs = [
         *(str(Path(sys.executable).with_name("fidelity")), "--cpu", "--isc", "--fid", "--kid", "--json", "--silent"),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from gan_lightning import checkpoint
+from gan_lightning import files
 from gan_lightning.metrics.inception import inception_v3
 
 
@@ -48,4 +48,4 @@ def write_random_weights(path: Path, seed: int = 0) -> None:
     for name, parameter in network.named_parameters():
         if name == "fc.weight":
             parameter.mul_(2 / logits.std(0).mean())
-    checkpoint.save(network.state_dict(), path)
+    files.save(network.state_dict(), path)

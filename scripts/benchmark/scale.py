@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from jsonargparse import ArgumentParser
 
 import command_line
-from gan_lightning.commands.arguments import arrange, parse, run_command
+from gan_lightning.commands.common.arguments import arrange, parse
+from gan_lightning.commands.common.exit_codes import run_command
 from timing import Loop, table, time_loops
 
 LOOPS: tuple[Loop, ...] = ("tutorial", "bare", "ours", "two")

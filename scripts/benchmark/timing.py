@@ -21,9 +21,12 @@ from lightning.pytorch.profilers import Profiler
 from tqdm import tqdm
 
 from gan_lightning import data
-from gan_lightning.commands import train
-from gan_lightning.commands.arguments import config_path, instantiate, read_settings, run_command
-from gan_lightning.commands.cost import now, peak_bytes
+from gan_lightning.commands.common.arguments import instantiate
+from gan_lightning.commands.common.cost import now, peak_bytes
+from gan_lightning.commands.common.exit_codes import run_command
+from gan_lightning.commands.common.recipes import config_path, read_settings
+from gan_lightning.commands.train.settings import settings as train_settings
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import ImageDataModule, Split
 from gan_lightning.data.base import Images
 from gan_lightning.errors import InputError
@@ -186,10 +189,10 @@ def run_loop(
         watch = "--trainer.callbacks+=" + f"{Stopwatch.__module__}.Stopwatch"
         settings = ["--trainer.callbacks.warm_up", str(warm_up), "--trainer.callbacks.steps", str(steps)]
         settings += ["--trainer.callbacks.parts", str(loop == "parts").lower()]
-        sys.exit(train.main([*args, watch, *settings]))
+        sys.exit(Verb.train.main([*args, watch, *settings]))
     args += ["--model.channels_last", "false"] if loop == "tutorial" else []  # no tutorial sets it
-    parser = train.make_parser()
-    objects = instantiate(parser, train.settings(parser, args)[0])
+    parser = Verb.train.make_parser()
+    objects = instantiate(parser, train_settings(parser, args)[0])
     require_comparable(objects.model, objects.data)
     device = torch.device("cuda" if accelerator == "gpu" else "cpu")
     torch.manual_seed(0)

@@ -13,11 +13,11 @@ import metrics
 @pytest.mark.parametrize(
     ("main", "args", "part"),
     [
-        (metrics.main, "--num_images 999", "--num_images"),
+        (metrics.main, "--num_images 999", "num_images is 999"),
         (metrics.main, "--rounds 0", "--rounds"),
-        (metrics.main, "--weights nowhere.pth", "nowhere.pth"),
+        (metrics.main, "--inception_weights nowhere.pth", "nowhere.pth"),
         (metrics.main, "--recipes mlp_mnist", "--recipes"),
-        (extractors.main, "--weights nowhere.pth", "nowhere.pth"),
+        (extractors.main, "--inception_weights nowhere.pth", "nowhere.pth"),
     ],
 )
 def test_bad_flags(main: Callable[[list[str]], int], args: str, part: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,11 +12,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gan_lightning import checkpoint
+from gan_lightning import files
 from gan_lightning.callbacks import Checkpoints, ImageGrid, ProgressBar, TrainingLog
 from gan_lightning.data import Digits
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
+from gan_lightning.latents import latents
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
 from tests.helpers import TensorData, fit, same_state, small_gan
@@ -119,8 +120,7 @@ def test_grids_are_drawn_for_the_same_latents(tmp_path: Path) -> None:
     ]
     picture = numpy.asarray(Image.open(tmp_path / "images" / "step_00000025.png"))
     assert picture.shape == (3 * 50 + 2, 4 * 50 + 2, 3)  # tiles of 48 pixels, enlarged 6 times, 2 between them
-    latents = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
-    samples = model.sample(latents)
+    samples = model.sample(latents(torch.arange(12), 4, seed=0))
     tile = picture[2 + 50 : 50 + 50, 2 + 100 : 50 + 100, 0]  # second row, third column
     assert numpy.array_equal(tile[::6, ::6], samples[6, 0].numpy())
     images = events(tmp_path)
@@ -128,7 +128,8 @@ def test_grids_are_drawn_for_the_same_latents(tmp_path: Path) -> None:
     assert [event.step for event in images.Images("images/real")] == [0]
 
 
-def test_a_class_a_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("given", "columns"), [(None, 10), (20, 20)])
+def test_a_class_a_column(given: int | None, columns: int, tmp_path: Path) -> None:
     """A conditional generator that paints its label's grey level, and data likewise."""
 
     class Paint(MLPGenerator):
@@ -143,12 +144,14 @@ def test_a_class_a_row(tmp_path: Path) -> None:
         MLPDiscriminator((1, 8, 8), 10, hidden=[4], conditioning="concatenation"),
         NonSaturatingLoss(),
     )
-    fit(model, data, callbacks=[ImageGrid(rows=10, columns=3)], max_steps=1, default_root_dir=tmp_path)
+    fit(model, data, callbacks=[ImageGrid(rows=3, columns=given)], max_steps=1, default_root_dir=tmp_path)
     for name, levels in (("real", [20 * c for c in range(10)]), ("step_00000001", [round(25.5 * c) for c in range(10)])):
         picture = numpy.asarray(Image.open(tmp_path / "images" / f"{name}.png"))
-        for row in range(10):
-            for column in range(3):
-                assert abs(int(picture[50 * row + 20, 50 * column + 20, 0]) - levels[row]) <= 1
+        assert picture.shape[:2] == (3 * 50 + 2, columns * 50 + 2)
+        for row in range(3):
+            for column in range(columns):
+                level = levels[column * 10 // columns]
+                assert abs(int(picture[50 * row + 20, 50 * column + 20, 0]) - level) <= 1
 
 
 def test_a_grid_does_not_move_the_training() -> None:
@@ -171,8 +174,8 @@ def test_checkpoints(tmp_path: Path) -> None:
     )
     folder = tmp_path / "checkpoints"
     assert sorted(path.name for path in folder.iterdir()) == ["epoch_004.ckpt", "epoch_006.ckpt", "last.ckpt"]
-    assert checkpoint.load(folder / "last.ckpt")["global_step"] == 7 * 22
-    assert checkpoint.load(folder / "epoch_004.ckpt")["global_step"] == 4 * 22
+    assert files.load(folder / "last.ckpt")["global_step"] == 7 * 22
+    assert files.load(folder / "epoch_004.ckpt")["global_step"] == 4 * 22
 
 
 @pytest.mark.parametrize(("every", "found"), [(0, 22), (5, 25)])
@@ -192,7 +195,7 @@ def test_last_is_renewed_at_each_epochs_end_and_by_choice_between(every: int, fo
             enable_checkpointing=True,
             default_root_dir=tmp_path,
         )
-    steps.append(checkpoint.load(tmp_path / "checkpoints" / "last.ckpt")["global_step"])
+    steps.append(files.load(tmp_path / "checkpoints" / "last.ckpt")["global_step"])
     assert steps == [found]
 
 
@@ -257,6 +260,7 @@ def test_the_bar_knows_which_limit_comes_first(capsys: pytest.CaptureFixture[str
     [
         lambda: ImageGrid(every_n_steps=-1),
         lambda: ImageGrid(rows=0),
+        lambda: ImageGrid(columns=0),
         lambda: Checkpoints(keep=-1),
         lambda: Checkpoints(every_n_epochs=-1),
     ],

@@ -19,8 +19,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, StopSignals
-from gan_lightning.commands.evaluate import main as evaluate_main
-from gan_lightning.commands.train import main
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import CIFAR10, MNIST, Digits, ImageDataModule, ImageFolder, StackedMNIST
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
@@ -30,6 +29,9 @@ from gan_lightning.networks import MLPDiscriminator, MLPGenerator
 from random_inception import write_random_weights
 from tests.helpers import TensorData, fit, same_state, small_gan
 from tests.metrics.extractors import images
+
+evaluate_main = Verb.evaluate.main
+main = Verb.train.main
 
 TINY = "tests.metrics.extractors.Tiny"
 SMALL = [
@@ -184,16 +186,24 @@ def test_missing_weights_fail_before_the_first_step(
     assert main([*SMALL, "--metrics.extractor", "inception"]) == 2
     error = capsys.readouterr().err
     (line,) = [line for line in error.splitlines() if line.startswith("train: error: ")]
-    for way in ("put the file of", "--metrics.weights", "--extractor imagenet"):
+    for way in ("put the file of", "--metrics.inception_weights", "--extractor imagenet"):
         assert way in line
     assert not list(Path().glob("lightning_logs/version_*"))
-    assert main([*SMALL, "--metrics.extractor", "inception", "--metrics.weights", "nowhere.pth"]) == 2
+    assert main([*SMALL, "--metrics.extractor", "inception", "--metrics.inception_weights", "nowhere.pth"]) == 2
     assert "nowhere.pth: no such file" in capsys.readouterr().err
 
 
 def test_inception_on_the_cpu_says_how_long_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_random_weights(tmp_path / "weights.pth")
-    args = [*SMALL, "--metrics.extractor", "inception", "--metrics.weights", str(tmp_path / "weights.pth"), "--max_steps", "2"]
+    args = [
+        *SMALL,
+        "--metrics.extractor",
+        "inception",
+        "--metrics.inception_weights",
+        str(tmp_path / "weights.pth"),
+        "--max_steps",
+        "2",
+    ]
     args[args.index("--enable_progress_bar") + 1] = "true"
     assert main([*args, "--metrics.num_images", "12", "--metrics.num_real", "10"]) == 0
     said = capsys.readouterr().out

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gan_lightning.callbacks import Checkpoints, HealthMonitor, TrainingLog
 from gan_lightning.checkpoint import load_gan
-from gan_lightning.commands.train import main
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits, Split
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
@@ -19,6 +19,8 @@ from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
 from gan_lightning.regularizers import R1
 from tests.helpers import TensorData, curves, fit, same_state, small_gan
+
+main = Verb.train.main
 
 QUIET = [
     "--accelerator",

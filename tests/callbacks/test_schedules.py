@@ -14,8 +14,9 @@ from gan_lightning.augment import AdaptiveAugment, Augmentation, DiffAugment
 from gan_lightning.callbacks import Schedules
 from gan_lightning.data import Digits
 from gan_lightning.errors import InputError
-from gan_lightning.gan import GAN, OptimizerCallable
-from gan_lightning.regularizers import R1, Critic, Judged, Penalty
+from gan_lightning.gan import GAN
+from gan_lightning.module import OptimizerCallable
+from gan_lightning.regularizers import R1, Critic, DiscriminatorBatch, Penalty
 from gan_lightning.schedules import CosineSchedule, LinearSchedule
 from tests.helpers import fit, same_state, small_gan
 
@@ -116,7 +117,7 @@ def test_beta2_of_both_optimizers() -> None:
 class Two(Penalty):
     """2, wherever."""
 
-    def forward(self, critic: Critic, judged: Judged) -> Tensor:
+    def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
         return torch.tensor(2.0)
 
 

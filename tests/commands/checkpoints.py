@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from gan_lightning import checkpoint
+from gan_lightning import files
 from gan_lightning.gan import GAN
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
@@ -27,9 +27,9 @@ def write_checkpoint(
     images = torch.randint(0, 256, (8, *shape), dtype=torch.uint8, generator=random)
     labels = torch.arange(8) % num_classes if num_classes else None
     fit(gan, TensorData(images, labels, batch_size=4), max_steps=1).save_checkpoint(path, weights_only=False)
-    content = checkpoint.load(path)
+    content = files.load(path)
     for name, value in content["state_dict"].items():
         if name.startswith(("generator.", "ema.")) and value.is_floating_point() and "running" not in name:
             value += torch.randn(value.shape, generator=random) * 0.3
-    checkpoint.save(content, path)
+    files.save(content, path)
     return path

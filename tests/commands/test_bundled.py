@@ -14,7 +14,7 @@ from torchvision.transforms.functional import to_pil_image
 
 import gan_lightning
 from gan_lightning import Sampler
-from gan_lightning.commands import export, interpolate, invert, sample
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.lookup import bundled
 from gan_lightning.networks import MLPGenerator
 from tests.helpers import same_state
@@ -25,10 +25,10 @@ FROM = f", from {bundled()['digits']}"
 @pytest.mark.parametrize(
     ("main", "args"),
     [
-        (sample.main, ["--num_images", "4"]),
-        (interpolate.main, ["--seeds", "0,1", "--frames", "2"]),
-        (invert.main, ["digit.png", "--steps", "1", "--restarts", "1"]),
-        (export.main, ["--formats", "safetensors"]),
+        (Verb.sample.main, ["--num_images", "4"]),
+        (Verb.interpolate.main, ["--seeds", "0,1", "--frames", "2"]),
+        (Verb.invert.main, ["digit.png", "--steps", "1", "--restarts", "1"]),
+        (Verb.export.main, ["--formats", "safetensors"]),
     ],
     ids=["sample", "interpolate", "invert", "export"],
 )
@@ -41,12 +41,12 @@ def test_by_its_name(main: Callable[[Sequence[str]], int], args: list[str], caps
 
 
 def test_it_draws_what_it_draws_in_python() -> None:
-    assert sample.main(["digits", "--output", "a.npz", "--num_images", "20", "--seed", "3", "--device", "cpu"]) == 0
+    assert Verb.sample.main(["digits", "--output", "a.npz", "--num_images", "20", "--seed", "3", "--accelerator", "cpu"]) == 0
     assert numpy.array_equal(numpy.load("a.npz")["images"], gan_lightning.load("digits").sample(20, seed=3))
 
 
 def test_what_is_exported_of_it_is_what_it_is() -> None:
-    assert export.main(["digits", "--formats", "safetensors"]) == 0
+    assert Verb.export.main(["digits", "--formats", "safetensors"]) == 0
     one, other = gan_lightning.load("digits"), gan_lightning.load("exported")
     assert same_state(one.generator, other.generator)
     assert {**one.origin, "checkpoint": "exported"} == other.origin
@@ -56,7 +56,7 @@ def test_a_folder_of_that_name_wins(capsys: pytest.CaptureFixture[str]) -> None:
     mine = Sampler(MLPGenerator((1, 8, 8), latent_dim=4, hidden=[8]))
     mine.save_pretrained("digits")
     for name in ("digits", "./digits"):
-        assert sample.main([name, "--output", f"{len(name)}.npz", "--num_images", "5", "--device", "cpu"]) == 0
+        assert Verb.sample.main([name, "--output", f"{len(name)}.npz", "--num_images", "5", "--accelerator", "cpu"]) == 0
         assert len(capsys.readouterr().out.splitlines()) == 1
         assert numpy.array_equal(numpy.load(f"{len(name)}.npz")["images"], mine.sample(5))
 

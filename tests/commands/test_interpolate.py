@@ -11,13 +11,15 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 import gan_lightning
-from gan_lightning.commands.interpolate import main
-from gan_lightning.commands.sample import main as sample_main
-from gan_lightning.commands.train import main as train_main
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.metrics import classifier
 from gan_lightning.pictures import grid
 from tests.commands.checkpoints import write_checkpoint
 from tests.commands.test_evaluate import LAST, SMALL, TINY, refused
+
+main = Verb.interpolate.main
+sample_main = Verb.sample.main
+train_main = Verb.train.main
 
 
 @pytest.fixture(scope="module")

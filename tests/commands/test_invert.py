@@ -11,9 +11,11 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 import gan_lightning
-from gan_lightning.commands.invert import main
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.images import to_uint8
 from tests.commands.test_evaluate import refused
+
+main = Verb.invert.main
 
 QUICK = ["--steps", "200", "--restarts", "6"]
 
@@ -78,7 +80,7 @@ def test_a_hole_is_filled_and_the_rest_kept(plain: str, way: str, capsys: pytest
     flag = ["--hole", "1,2,3,5"] if way == "hole" else ["--mask", "mask.png"]
     assert main([plain, "target.png", *flag, *QUICK]) == 0
     said = capsys.readouterr().out
-    assert "target, what is known, the generator's nearest, inpainted: inverted.png" in said
+    assert "target, known part, the generator's nearest, inpainted: inverted.png" in said
     where, elsewhere = errors(said)
     assert where < 15  # 7
     assert elsewhere < 40  # 14, which noise makes 117
@@ -146,7 +148,7 @@ def test_what_cannot_be(plain: str, labelled: str, capsys: pytest.CaptureFixture
         ([plain, "target.png", "--super_resolution", "3"], "--super_resolution 3: give a divisor of the generator's 8x8"),
         ([plain, "target.png", "--class", "1"], "unconditional"),
         ([labelled, "target.png", "--class", "3"], "from 0 to 2"),
-        ([plain, "target.png", "--output", "target.png"], "it is there already, and nothing is overwritten"),
+        ([plain, "target.png", "--output", "target.png"], "--output target.png: "),
         (["target.png", "target.png"], "target.png: damaged"),
     ):
         assert part in refused(args, capsys, main, "invert")
@@ -158,6 +160,6 @@ def test_a_full_disk_is_one_line(plain: str, capsys: pytest.CaptureFixture[str],
         raise OSError(28, "No space left on device", "out.png")
 
     write_target(plain)
-    monkeypatch.setattr("gan_lightning.commands.inverting.write_png", full)
+    monkeypatch.setattr("gan_lightning.commands.invert.run.write_png", full)
     line = refused([plain, "target.png", "--steps", "1", "--output", "out.png"], capsys, main, "invert")
     assert "out.png: No space left on device; give another, or mend this" in line

@@ -21,9 +21,9 @@ from jsonargparse import Namespace
 from PIL import Image, ImageSequence
 
 import gan_lightning
-from gan_lightning.commands import sample
-from gan_lightning.commands.playground import PORTS, listen, main
-from gan_lightning.commands.playing import FRAMES, NUM_IMAGES, Pick, Player, Settings, a_and_b, command
+from gan_lightning.commands.playground.cli import PORTS, listen
+from gan_lightning.commands.playground.player import FRAMES, NUM_IMAGES, Pick, Player, Settings, a_and_b, command
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
@@ -32,6 +32,8 @@ from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
 from gan_lightning.pictures import enlarged, grid
 from tests.helpers import fit
+
+main = Verb.playground.main
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "playground.py"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -70,7 +72,7 @@ def sampler(path: Path) -> Sampler:
 
 
 def flags(path: Path, **other: object) -> Namespace:
-    return Namespace(**{"checkpoint": str(path), "raw": False, "device": "auto", "trust": [], **other})
+    return Namespace(**{"checkpoint": str(path), "raw": False, "accelerator": "auto", "trust": [], **other})
 
 
 def pixels(path: Path) -> torch.Tensor:
@@ -101,7 +103,7 @@ def test_a_port_that_nobody_named_is_the_next_that_is_free(monkeypatch: pytest.M
         assert one in PORTS
         assert other in PORTS
         assert one < other
-        monkeypatch.setattr("gan_lightning.commands.playground.PORTS", range(one, one + 1))
+        monkeypatch.setattr("gan_lightning.commands.playground.cli.PORTS", range(one, one + 1))
         with pytest.raises(InputError, match=rf"ports {one} to {one}: other programs are listening"):
             listen("127.0.0.1", None)
 
@@ -196,14 +198,14 @@ def test_visitors_do_not_disturb_one_another(sampler: Sampler) -> None:
 def test_the_command_draws_the_same_grid(path: Path, sampler: Sampler, settings: Settings) -> None:
     python, script, *words = shlex.split(command(settings, flags(path)))
     assert (python, script) == ("python", "scripts/sample.py")
-    assert sample.main([*words, "--output", "same.png"]) == 0
+    assert Verb.sample.main([*words, "--output", "same.png"]) == 0
     assert torch.equal(pixels(Path("same.png")), grid(Player(sampler).grid(settings), 5))
 
 
 def test_the_command_says_how_the_page_was_opened(path: Path) -> None:
-    words = shlex.split(command(Settings(), flags(path, raw=True, device="cpu", trust=["one", "two"])))
-    config = sample.make_parser().parse_args(words[2:])
-    assert (config.raw, config.device, config.trust, config.truncation) == (True, "cpu", "one,two", None)
+    words = shlex.split(command(Settings(), flags(path, raw=True, accelerator="cpu", trust=["one", "two"])))
+    config = Verb.sample.make_parser().parse_args(words[2:])
+    assert (config.raw, config.accelerator, config.trust, config.truncation) == (True, "cpu", "one,two", None)
 
 
 @contextmanager

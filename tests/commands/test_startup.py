@@ -1,7 +1,8 @@
-"""What the flags alone decide is answered at once: the help, and refusals, without the seconds that torch takes to import."""
+"""The flags alone: help and refusals come at once, without the seconds that importing torch takes."""
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,24 +10,15 @@ from pathlib import Path
 import pytest
 
 from gan_lightning import data
-from gan_lightning.commands import compute_reference, evaluate
-from gan_lightning.commands.arguments import arrange
-from gan_lightning.commands.measuring_flags import DATA_SETS, data_flags, parse_flags
-from gan_lightning.commands.real_images import make_data
+from gan_lightning.commands.common.arguments import arrange
+from gan_lightning.commands.common.measuring_flags import DATA_SETS, data_flags, parse_flags
+from gan_lightning.commands.common.real_images import make_data
+from gan_lightning.commands.train.cli import SECTIONS, trainer_arguments
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
-COMMANDS = {
-    "evaluate": "--output",
-    "compute_reference": "--output",
-    "compare": "--output",
-    "sample": "--output",
-    "interpolate": "--output",
-    "invert": "--output",
-    "export": "--output",
-    "playground": "--port",
-}
-"""All but train, each with one of its flags: they are read without torch."""
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "scripts"
 BY_NAME = {"evaluate": "", "sample": "", "interpolate": "", "invert": "b.npz", "export": "", "playground": ""}
 """The commands that take the name of a generator, each with what else it needs."""
 PROGRAM = """
@@ -40,7 +32,7 @@ finally:
 
 
 def answer(command: str, *args: str, **environment: str) -> tuple[int, str, str]:
-    """The exit code of a script, what it prints and what it says of errors; it has imported nothing heavy."""
+    """Run a script and return its exit code, output and errors; it must not import anything heavy."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(SCRIPTS / f"{command}.py"), *args],
         capture_output=True,
@@ -54,94 +46,163 @@ def answer(command: str, *args: str, **environment: str) -> tuple[int, str, str]
     return done.returncode, "\n".join(lines), done.stderr
 
 
-@pytest.mark.parametrize(("command", "flag"), COMMANDS.items())
-def test_help(command: str, flag: str) -> None:
-    code, help_text, error = answer(command, "--help")
+def test_the_table_of_commands_is_complete() -> None:
+    """A folder, a script and an entry point for each row, and nothing else."""
+    folders = {path.parent.name for path in (ROOT / "gan_lightning" / "commands").glob("*/cli.py")}
+    assert folders == {path.parent.name for path in (ROOT / "gan_lightning" / "commands").glob("*/run.py")}
+    assert folders == {verb.name for verb in Verb}
+    for verb in Verb:
+        assert f"sys.exit(Verb.{verb.name}.main())" in (SCRIPTS / f"{verb.name}.py").read_text()
+    assert {path.stem for path in SCRIPTS.glob("*.py") if "Verb" in path.read_text()} == folders
+    entry_points = re.findall(r'^(gan-lightning-\S+) = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert dict(entry_points) == {
+        f"gan-lightning-{verb.name.replace('_', '-')}": f"gan_lightning.commands.verbs:Verb.{verb.name}.main" for verb in Verb
+    }
+
+
+@pytest.mark.parametrize("verb", [verb.name for verb in Verb if verb is not Verb.train])
+def test_help(verb: str) -> None:
+    code, help_text, error = answer(verb, "--help")
     assert (code, error) == (0, "")
-    assert help_text.startswith(f"usage: {command} ")
-    assert f"{flag} {flag.removeprefix('--').upper()}" in help_text
+    assert help_text.startswith(f"usage: {verb} ")
+    flags = {word for word in help_text.split() if word.startswith("--")}
+    old = {"--device", "--weights"}
+    assert not flags & old
+    assert "--output" in flags or verb == "playground"
+    assert "--accelerator" in flags or verb == "export"
 
 
 @pytest.mark.parametrize(
-    ("command", "args", "part"),
+    ("verb", "args", "part"),
     [
-        *((command, f"{flag}s x", f"there is no flag {flag}s; did you mean {flag}?") for command, flag in COMMANDS.items()),
-        *((command, flag, f"argument {flag}: expected one argument") for command, flag in COMMANDS.items()),
-        ("evaluate", "", "source is missing: name it"),
-        ("evaluate", ". --num_images abc", "--num_images: 'abc' is not a whole number"),
-        ("evaluate", ". --dat MNIST", "there is no flag --dat; did you mean --data?"),
-        ("evaluate", ". --data.batch_size 5 x", "'x' is no flag, and no value of the one before it"),
-        ("evaluate", ". --batch_size 0", "--batch_size 0: give at least 1"),
-        ("evaluate", ". --split validation", "--split: 'validation' is not one of train, test"),
-        ("evaluate", ". --metrics fdi", "metrics has 'fdi': there are fid, is, kid, prdc, modes"),
-        ("evaluate", ". --metrics kid --num_images 500", "num_images is 500: kid needs at least 1,000"),
-        ("evaluate", ". --metrics kid --reference a.npz", "kid needs the real images"),
-        ("evaluate", ". --real a --data MNIST --data.root b", "--real a and --data MNIST: give one of them"),
-        ("evaluate", "nowhere.ckpt", "nowhere.ckpt: no such file or folder"),
-        ("evaluate", ". --trust a.b", "--trust a.b: give the names of top-level modules"),
-        *(
-            (command, f"digit {file}", "digit: no such file or folder; did you mean digits?")
-            for command, file in BY_NAME.items()
-        ),
-        ("sample", "", "checkpoint is missing: name it"),
-        ("sample", "nowhere.ckpt", "nowhere.ckpt: no such file"),
-        ("sample", ". --num_images 0", "--num_images 0: give at least 1"),
-        ("sample", ". --columns 0", "--columns 0: give at least 1"),
-        ("sample", ". --seed -1", "--seed -1: give at least 0"),
-        ("sample", ". --truncation 0", "--truncation 0.0: give a number above 0"),
-        ("sample", ". --class 1,-2", "--class 1,-2: give whole numbers of at least 0"),
-        ("sample", ". --output b.npz", "--output b.npz: it is there already, and nothing is overwritten"),
-        ("sample", ". --output b.jpg", "--output b.jpg: give the name of a .png, an .npz, or a folder"),
-        ("sample", ". --output b.PNG", "--output b.PNG: give the name of a .png, an .npz, or a folder"),
-        ("interpolate", ". --seeds 1,x", "--seeds 1,x: give whole numbers of at least 0"),
-        ("interpolate", ". --frames 0", "--frames 0: give at least 1"),
-        ("interpolate", ". --output walk.avi", "--output walk.avi: the name must end in .png, .gif or .mp4"),
-        ("interpolate", ". --neighbours 3 --output walk.gif", "--output walk.gif: neighbours are shown in a .png"),
-        ("interpolate", ". --data MNIST", "--data: only with --neighbours"),
-        ("interpolate", ". --neighbours 3 --real a --split test", "--split test: only --data has splits"),
-        ("interpolate", ". --neighbours 3 --real a --data MNIST", "--real a and --data MNIST: give one"),
-        ("interpolate", ". --neighbours 3 --num_real 0", "--num_real 0: give at least 1"),
-        ("invert", ".", "image is missing: name it"),
-        ("invert", ". a.png", "a.png: no such file; name an image"),
-        ("invert", ". b.npz --hole 1,2,3", "--hole 1,2,3: give TOP,LEFT,HEIGHT,WIDTH in pixels"),
-        ("invert", ". b.npz --hole 1,2,3,0", "--hole 1,2,3,0: give TOP,LEFT,HEIGHT,WIDTH in pixels"),
-        ("invert", ". b.npz --hole 1,2,3,4 --mask b.npz", "--mask and --hole: give one of them"),
-        ("invert", ". b.npz --super_resolution 1", "--super_resolution 1: give at least 2"),
-        ("invert", ". b.npz --restarts 0", "--restarts 0: give at least 1"),
-        ("invert", ". b.npz --output b.gif", "--output b.gif: the name must end in .png"),
-        ("invert", ". b.npz --save_latent b.npz", "--save_latent b.npz: it is there already"),
-        ("compute_reference", "", "name the real images, by one of --data and --real"),
-        ("compute_reference", "--real a --num_real one", "--num_real: 'one' is not a whole number"),
-        ("compute_reference", "--data MNIST --output a.pt", "--output a.pt: the name must end in .npz"),
-        ("compute_reference", "--real a --split test", "--split test: only --data has splits"),
-        ("compute_reference", "--real a --output b.npz/c.npz", "--output b.npz/c.npz: cannot be written there"),
-        ("export", "", "checkpoint is missing: name it"),
-        ("export", "nowhere.ckpt", "nowhere.ckpt: no such file"),
-        ("export", ". --truncation 0.7", "there is no flag --truncation"),
-        ("export", ". --formats onxx", "--formats has 'onxx': there are safetensors, torch, onnx"),
-        ("export", "b.npz --output b.npz", "--output b.npz: it is there already"),
-        ("compare", "--recipes dcgan_mnits", "no such recipe; did you mean dcgan_mnist?"),
-        ("compare", "--vary all", "--vary: 'all' is not one of nothing, losses_and_penalties, product"),
-        ("compare", "--seeds one", "--seeds one: give whole numbers"),
-        ("compare", "--max_steps -1", "--max_steps -1: give a number of updates"),
-        ("compare", "--metrics is", "sorted by fid, which must be among them"),
-        ("compare", "--metrics fid,foo", "metrics has 'foo'"),
-        ("compare", "--num_images 1", "num_images is 1: fid needs at least 2"),
-        ("playground", "", "checkpoint is missing: name it"),
-        ("playground", "nowhere.ckpt", "nowhere.ckpt: no such file"),
-        ("playground", ". --port 65536", "--port 65536: give a number from 0 to 65535"),
-        ("playground", ". --port http", "--port: 'http' is not a whole number"),
-        ("playground", ". --host 192.0.2.1", "--host 192.0.2.1 --port 7860: no page can be there"),
-        ("playground", ". --host a..b", "--host a..b --port 7860: no page can be there"),
+        *((verb.name, "--outputs x", "--outputs") for verb in Verb),
+        ("train", "--max_step 3", "--max_steps"),
+        ("train", "--trainer.max_step 3", "--trainer.max_steps"),
+        ("train", "--config mlp_mnits", "mlp_mnist"),
+        ("train", "--config nowhere.yaml", "nowhere.yaml"),
     ],
 )
-def test_bad_flags(command: str, args: str, part: str) -> None:
-    Path("b.npz").touch()
-    code, said, error = answer(command, *args.split())
+def test_misspelt_without_torch(verb: str, args: str, part: str) -> None:
+    code, said, error = answer(verb, *args.split())
     assert (code, said) == (2, "")
     (line,) = error.splitlines()
-    assert line.startswith(f"{command}: error: ")
+    assert line.startswith(f"{verb}: error: ")
     assert part in line
+
+
+def test_the_flags_of_training_are_those_of_its_parser() -> None:
+    """They are read from the source of Lightning's Trainer."""
+    dests = [action.dest.split(".") for action in Verb.train.make_parser()._actions]
+    assert {dest[1] for dest in dests if dest[0] == "trainer" and dest[1:]} == set(trainer_arguments())
+    assert set(SECTIONS) <= {dest[0] for dest in dests}
+    assert {dest[0] for dest in dests if dest[1:]} <= set(SECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("verb", "args", "part"),
+    [
+        *((verb.name, "--output", "--output") for verb in Verb if verb not in (Verb.train, Verb.playground)),
+        ("evaluate", "", "source"),
+        ("evaluate", ". --num_images abc", "--num_images: 'abc'"),
+        ("evaluate", ". --dat MNIST", "--data"),
+        ("evaluate", ". --data.batch_size 5 x", "'x'"),
+        ("evaluate", ". --batch_size 0", "--batch_size: '0'"),
+        ("evaluate", ". --num_real 0", "--num_real: '0'"),
+        ("evaluate", ". --image_size 0", "--image_size: '0'"),
+        ("evaluate", ". --num_images 0", "--num_images: '0'"),
+        ("evaluate", ". --seed 4294967296", "--seed: '4294967296'"),
+        ("evaluate", ". --split validation", "--split: 'validation'"),
+        ("evaluate", ". --metrics fdi", "fdi"),
+        ("evaluate", ". --metrics kid --num_images 500", "num_images is 500"),
+        ("evaluate", ". --metrics kid --reference a.npz", "kid"),
+        ("evaluate", ". --real a --data MNIST --data.root b", "--real a and --data MNIST"),
+        ("evaluate", ". --real a --reference b.npz", "--real a and --reference b.npz"),
+        ("evaluate", "digits --reference b.npz --split test", "--split test"),
+        ("evaluate", "nowhere.ckpt", "nowhere.ckpt"),
+        ("evaluate", ". --trust a.b", "--trust a.b"),
+        ("evaluate", ". --device cpu", "--accelerator"),
+        ("evaluate", ". --accelerator tpu", "--accelerator: 'tpu'"),
+        ("evaluate", ". --weights w.pth", "--inception_weights"),
+        *((verb, f"digit {file}", "digits") for verb, file in BY_NAME.items()),
+        ("sample", "", "checkpoint"),
+        ("sample", "nowhere.ckpt", "nowhere.ckpt"),
+        ("sample", ". --num_images 0", "--num_images: '0'"),
+        ("sample", ". --batch_size -1", "--batch_size: '-1'"),
+        ("sample", ". --columns 0", "--columns: '0'"),
+        ("sample", ". --seed -1", "--seed: '-1'"),
+        ("sample", ". --truncation 0", "--truncation: '0'"),
+        ("sample", ". --truncation nan", "--truncation: 'nan'"),
+        ("sample", ". --class 1,-2", "--class 1,-2"),
+        ("sample", ". --output b.npz", "--output b.npz"),
+        ("sample", ". --output b.jpg", "--output b.jpg"),
+        ("sample", ". --output b.PNG", "--output b.PNG"),
+        ("sample", ". --device cuda", "--accelerator"),
+        ("interpolate", ". --seeds 1,x", "--seeds 1,x"),
+        ("interpolate", ". --frames 0", "--frames: '0'"),
+        ("interpolate", ". --neighbours -1", "--neighbours: '-1'"),
+        ("interpolate", ". --output walk.avi", "--output walk.avi"),
+        ("interpolate", ". --neighbours 3 --output walk.gif", "--output walk.gif"),
+        ("interpolate", ". --data MNIST", "--data"),
+        ("interpolate", ". --neighbours 3 --real a --split test", "--split test"),
+        ("interpolate", ". --neighbours 3 --real a --data MNIST", "--real a and --data MNIST"),
+        ("interpolate", ". --neighbours 3 --num_real 0", "--num_real: '0'"),
+        ("invert", ".", "image"),
+        ("invert", ". a.png", "a.png"),
+        ("invert", ". b.npz --hole 1,2,3", "--hole 1,2,3"),
+        ("invert", ". b.npz --hole 1,2,3,0", "--hole 1,2,3,0"),
+        ("invert", ". b.npz --hole 1,2,3,4 --mask b.npz", "--mask and --hole"),
+        ("invert", ". b.npz --super_resolution 1", "--super_resolution: '1'"),
+        ("invert", ". b.npz --restarts 0", "--restarts: '0'"),
+        ("invert", ". b.npz --steps 0", "--steps: '0'"),
+        ("invert", ". b.npz --class -1", "--class: '-1'"),
+        ("invert", ". b.npz --output b.gif", "--output b.gif"),
+        ("invert", ". b.npz --save_latent b.npz", "--save_latent b.npz"),
+        ("compute_reference", "", "--data"),
+        ("compute_reference", "--real a --num_real one", "--num_real: 'one'"),
+        ("compute_reference", "--data MNIST --output a.pt", "--output a.pt"),
+        ("compute_reference", "--real a --split test", "--split test"),
+        ("compute_reference", "--real a --data MNIST", "--real a and --data MNIST"),
+        ("compute_reference", "--real a --output b.npz/c.npz", "--output b.npz/c.npz"),
+        ("export", "", "checkpoint"),
+        ("export", "nowhere.ckpt", "nowhere.ckpt"),
+        ("export", ". --truncation 0.7", "--truncation"),
+        ("export", ". --formats onxx", "onxx"),
+        ("export", "b.npz --output b.npz", "--output b.npz"),
+        ("export", ". --picture false", "--no_picture"),
+        ("compare", "--recipes dcgan_mnits", "dcgan_mnist"),
+        ("compare", "--vary all", "--vary: 'all'"),
+        ("compare", "--seeds one", "--seeds one"),
+        ("compare", "--max_steps -1", "--max_steps: '-1'"),
+        ("compare", "--metrics is", "fid"),
+        ("compare", "--metrics fid,foo", "foo"),
+        ("compare", "--num_images 1", "num_images is 1"),
+        ("playground", "", "checkpoint"),
+        ("playground", "nowhere.ckpt", "nowhere.ckpt"),
+        ("playground", ". --port 65536", "--port: '65536'"),
+        ("playground", ". --port http", "--port: 'http'"),
+        ("playground", ". --host 192.0.2.1", "--host 192.0.2.1"),
+        ("playground", ". --host a..b", "--host a..b"),
+        ("train", "--metrics.weights w.pth", "--metrics.inception_weights"),
+        ("train", "--image_grid.seed 1", "--image_grid.seed"),
+        ("train", "--health.seed 1", "--health.seed"),
+        ("train", "--seed_everything -1", "--seed_everything: '-1'"),
+    ],
+)
+def test_bad_flags(verb: str, args: str, part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("b.npz").touch()
+    assert Verb[verb].main(args.split()) == 2
+    said, error = capsys.readouterr()
+    (line,) = error.splitlines()
+    assert (said, line[: len(verb) + 9]) == ("", f"{verb}: error: ")
+    assert part in line
+
+
+@pytest.mark.parametrize("verb", ["compare", "interpolate", "sample", "invert", "export", "playground"])
+def test_several_processes_are_refused(verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    Path("b.npz").touch()
+    assert Verb[verb].main({"compare": [], "invert": [".", "b.npz"]}.get(verb, ["."])) == 2
+    assert "WORLD_SIZE is 2" in capsys.readouterr().err
 
 
 def test_of_several_processes_the_first_one_speaks() -> None:
@@ -160,7 +221,7 @@ def test_the_arguments_of_the_data_are_parsed_apart() -> None:
         "--seed 3 --data Digits last.ckpt --data.init_args.batch_size 5",
     ):
         groups = arrange(words.split())
-        config = parse_flags(evaluate.make_parser(), groups)
+        config = parse_flags(Verb.evaluate.make_parser(), groups)
         assert (config.source, config.seed, config.data) == ("last.ckpt", 3, "Digits")
         made = make_data(groups)
         assert isinstance(made, Digits)
@@ -169,15 +230,14 @@ def test_the_arguments_of_the_data_are_parsed_apart() -> None:
     assert make_data([]) is None
 
 
-@pytest.mark.parametrize("main", [evaluate.main, compute_reference.main])
-def test_the_help_of_data(main: object, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("verb", [Verb.evaluate, Verb.compute_reference])
+def test_the_help_of_data(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
     """The classes that ship are named, and each is explained."""
     classes = {name for name in data.__all__ if inspect.isclass(getattr(data, name))} - {"ImageDataModule"}
     assert set(DATA_SETS) == classes
-    assert callable(main)
     for words in (["--data.help", "Digits"], ["--data.help=Digits"]):
         with pytest.raises(SystemExit, match="0"):
-            main(words)
+            verb.main(words)
         assert "--data.batch_size BATCH_SIZE" in capsys.readouterr().out
-    assert main(["--data.help", "Digit"]) == 2
+    assert verb.main(["--data.help", "Digit"]) == 2
     assert "Digit: there is no such class" in capsys.readouterr().err

@@ -9,12 +9,15 @@ import torch
 import yaml
 
 from gan_lightning import checkpoint
-from gan_lightning.commands import evaluate, train
-from gan_lightning.commands.arguments import recipes
-from gan_lightning.commands.train import make_parser, settings
-from gan_lightning.commands.trust import MOST_VALUES
+from gan_lightning.commands.common.recipes import recipes
+from gan_lightning.commands.common.trust import MOST_VALUES
+from gan_lightning.commands.train.run import train
+from gan_lightning.commands.train.settings import settings
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.errors import InputError
 from tests.commands.test_train import SMALL
+
+make_parser = Verb.train.make_parser
 
 CHECKPOINT = "run/checkpoints/last.ckpt"
 NETWORKS = "generator: MLPGenerator, discriminator: MLPDiscriminator"
@@ -71,7 +74,7 @@ def refused(main: Callable[[Sequence[str]], int], args: Sequence[str], capsys: p
 )
 def test_a_config_that_nobody_named_imports_nothing(text: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_config(text)
-    line = refused(train.main, [flag, CHECKPOINT], capsys)
+    line = refused(Verb.train.main, [flag, CHECKPOINT], capsys)
     assert "run/config.yaml: names side_effect." in line
     assert line.endswith("add --trust side_effect")
     assert not Path("ran").exists()
@@ -82,12 +85,12 @@ def test_a_config_that_nobody_named_imports_nothing(text: str, flag: str, capsys
 )
 def test_no_function_of_other_modules_is_named(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_config(f"data: Digits\nmodel: {{{NETWORKS}, generator_optimizer: {name}}}")
-    assert f"names {name}, which is of" in refused(train.main, ["--ckpt_path", CHECKPOINT], capsys)
+    assert f"names {name}, which is of" in refused(Verb.train.main, ["--ckpt_path", CHECKPOINT], capsys)
 
 
 def test_no_module_is_reached_through_one_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
     write_config(f"data: Digits\nmodel: {{{NETWORKS}, generator_optimizer: gan_lightning.checkpoint.os.system}}")
-    assert "system runs commands or writes files" in refused(train.main, ["--ckpt_path", CHECKPOINT], capsys)
+    assert "system runs commands or writes files" in refused(Verb.train.main, ["--ckpt_path", CHECKPOINT], capsys)
 
 
 @pytest.mark.parametrize(
@@ -97,14 +100,14 @@ def test_it_names_no_further_file(text: str, capsys: pytest.CaptureFixture[str])
     write_config(f"data: Digits\n{text}")
     for folder in (Path("run"), Path()):
         (folder / "further.yaml").write_text("data: side_effect.Own\ngenerator: side_effect.Own")
-    assert "names a further file of settings" in refused(train.main, ["--ckpt_path", CHECKPOINT], capsys)
+    assert "names a further file of settings" in refused(Verb.train.main, ["--ckpt_path", CHECKPOINT], capsys)
     assert not Path("ran").exists()
 
 
 @pytest.mark.parametrize("text", ["data: &a [*a]", f"data: [{'1,' * MOST_VALUES}]", f"data: {'[' * 5000}"])
 def test_a_config_that_never_ends_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_config(text)
-    line = refused(train.main, ["--ckpt_path", CHECKPOINT], capsys)
+    line = refused(Verb.train.main, ["--ckpt_path", CHECKPOINT], capsys)
     assert "holds more than 10,000 values" in line or "cannot be read as YAML" in line
 
 
@@ -119,7 +122,7 @@ def test_what_is_trusted_or_named_is_imported() -> None:
 @pytest.mark.parametrize("words", ["my_module.sub", "my-module", "[my_module]"])
 def test_trust_takes_names_of_modules(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_config("data: Digits")
-    line = refused(train.main, ["--ckpt_path", CHECKPOINT, "--trust", words], capsys)
+    line = refused(Verb.train.main, ["--ckpt_path", CHECKPOINT, "--trust", words], capsys)
     assert f"--trust {words}: give the names of top-level modules" in line
 
 
@@ -129,7 +132,7 @@ def test_the_config_of_every_recipe_is_taken(recipe: str) -> None:
     Path("photos").mkdir()
     parser = make_parser()
     plain = [
-        "--metrics.weights",
+        "--metrics.inception_weights",
         "torch.pth",
         "--default_root_dir",
         "photos.v3",
@@ -148,11 +151,11 @@ def test_the_config_of_every_recipe_is_taken(recipe: str) -> None:
 
 def test_what_a_run_writes_is_taken_and_says_nothing_of_trust() -> None:
     own = ["--data", "side_effect.Own", "--trust", "side_effect", "--max_steps", "1"]
-    assert train.main([*SMALL, *own]) == 0
+    assert Verb.train.main([*SMALL, *own]) == 0
     assert "trust" not in yaml.safe_load(Path("lightning_logs/version_0/config.yaml").read_text())
     with pytest.raises(InputError, match=r"lightning_logs/version_0/config\.yaml: names side_effect\.Own"):
-        train.train(["--ckpt_path", "last", "--max_steps", "2"])
-    assert train.main(["--ckpt_path", "last", "--max_steps", "2", "--trust", "side_effect"]) == 0
+        train(["--ckpt_path", "last", "--max_steps", "2"])
+    assert Verb.train.main(["--ckpt_path", "last", "--max_steps", "2", "--trust", "side_effect"]) == 0
     assert checkpoint.load_gan("lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 2
 
 
@@ -160,13 +163,15 @@ def test_evaluate_asks_for_trust_likewise(capsys: pytest.CaptureFixture[str], mo
     Path(CHECKPOINT).parent.mkdir(parents=True)
     torch.save({}, CHECKPOINT)
     write_config("data: {class_path: side_effect.Own}\ntrainer: {callbacks: elsewhere.Own}")
-    line = refused(evaluate.main, [CHECKPOINT], capsys)
+    line = refused(Verb.evaluate.main, [CHECKPOINT], capsys)
     assert (
         "run/config.yaml: names side_effect.Own, which is of 'side_effect'; to run code of it, add --trust side_effect" in line
     )
     assert not Path("ran").exists()
-    assert "last.ckpt: not a gan_lightning checkpoint" in refused(evaluate.main, [CHECKPOINT, "--trust", "side_effect"], capsys)
+    assert "last.ckpt: not a gan_lightning checkpoint" in refused(
+        Verb.evaluate.main, [CHECKPOINT, "--trust", "side_effect"], capsys
+    )
     assert Path("ran").exists()
     for text in ("data: [", "[]", "5", "model: {}", "data: \x00", "[" * 5000):
         write_config(text)
-        assert "does not say what the run was trained on" in refused(evaluate.main, [CHECKPOINT], capsys)
+        assert "does not say what the run was trained on" in refused(Verb.evaluate.main, [CHECKPOINT], capsys)

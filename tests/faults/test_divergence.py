@@ -11,13 +11,15 @@ from torch import Tensor
 
 from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, TrainingLog
-from gan_lightning.commands.train import main
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.errors import Diverged
 from gan_lightning.gan import GAN
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.regularizers import R1
 from tests.faults.runs import DIGITS, LAST, RUN, Record, is_finite, made, run, tally
 from tests.helpers import fit, small_gan
+
+main = Verb.train.main
 
 BAD = 23  # the step that goes wrong, of 40, in intervals of 10
 

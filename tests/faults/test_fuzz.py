@@ -20,12 +20,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 import gan_lightning
-from gan_lightning.commands.arguments import instantiate, recipes
-from gan_lightning.commands.train import make_parser, settings
+from gan_lightning.commands.common.arguments import instantiate
+from gan_lightning.commands.common.recipes import recipes
+from gan_lightning.commands.train.settings import settings
+from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import ImageFolder
 from gan_lightning.errors import InputError
 from tests.faults import often
 from tests.helpers import fit, small_gan, write_mnist
+
+make_parser = Verb.train.make_parser
 
 Record = Callable[[str, object], None]
 T = TypeVar("T")

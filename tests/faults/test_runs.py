@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gan_lightning import checkpoint
-from gan_lightning.commands.train import main
+from gan_lightning.commands.verbs import Verb
 from tests.faults import often
 from tests.faults.runs import (
     DIGITS,
@@ -30,7 +30,9 @@ from tests.faults.runs import (
     tally,
     wait_for,
 )
-from tests.test_processes import free_port
+from tests.training.test_distributed import free_port
+
+main = Verb.train.main
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc, to find the processes that are to be broken")
 

@@ -172,6 +172,12 @@ def test_a_failed_download_names_the_ways_out(fault: str, server: str, tmp_path:
     monkeypatch.setattr(feature_extractor_inceptionv3, "URL_INCEPTION_V3", f"{address}/{NAME}")
     with pytest.raises(InputError, match=NAME) as error:
         find_weights()
-    for way in (str(tmp_path / "torch"), "put the file of", "--weights", "--metrics.weights", "--extractor classifier"):
+    for way in (
+        str(tmp_path / "torch"),
+        "put the file of",
+        "--inception_weights",
+        "--metrics.inception_weights",
+        "--extractor classifier",
+    ):
         assert way in str(error.value)
     assert not list((tmp_path / "torch").rglob("*.pth"))

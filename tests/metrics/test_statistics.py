@@ -137,7 +137,7 @@ def test_a_bad_npz_gets_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_npz(path)
     path.write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"bad\.npz: damaged or cut short, or not a file of numpy\.savez"):
+    with pytest.raises(InputError, match=r"bad\.npz: .*numpy\.savez"):
         read_npz(path)
     numpy.savez(path, mu=numpy.zeros(3))
     with pytest.raises(InputError, match=r"bad\.npz: it has no sigma"):
@@ -157,7 +157,7 @@ def test_a_bad_npz_gets_one_line(tmp_path: Path) -> None:
     whole = (tmp_path / "whole.npz", numpy.random.default_rng(0).normal(size=300))
     numpy.savez(whole[0], mu=whole[1], sigma=numpy.eye(300))
     path.write_bytes(whole[0].read_bytes()[:5000])
-    with pytest.raises(InputError, match="damaged or cut short"):
+    with pytest.raises(InputError, match="damaged"):
         read_npz(path)
     numpy.savez(path, mu=numpy.zeros(1), sigma=numpy.array([[numpy.inf]]))
     with pytest.raises(InputError, match="hold NaN or infinite values"):

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from gan_lightning.gan import GAN, _chunks, _cross_entropy, _frozen
-from gan_lightning.randomness import derived_seed, seed_device
-from gan_lightning.regularizers import GradientPenalty, Judged
+from gan_lightning.gan import GAN, _chunks, _cross_entropy
+from gan_lightning.module import frozen
+from gan_lightning.regularizers import DiscriminatorBatch, GradientPenalty
 
 EAGER = 3
 """Eager updates of each kind before its capture: cuDNN, cuBLAS and the allocator warm up."""
@@ -98,7 +98,6 @@ class SplitStep:
 
     def __call__(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> Outputs:
         model = self.model
-        seed_device(derived_seed(model.seed, model.global_step, model.global_rank), model.device)
         self.factor.fill_(model.penalty_factor)
         if model.augmentation is None:
             return self._step(batch)
@@ -112,7 +111,7 @@ class SplitStep:
 
     def _step(self, batch: tuple[Tensor, Tensor | None]) -> Outputs:
         model = self.model
-        g_optimizer, d_optimizer = model._optimizers()
+        g_optimizer, d_optimizer = model.optimizer_pair()
         images, labels = batch
         real_batches = list(_chunks(images, labels if model.generator.conditional else None, model.real_batches_per_step))
         outputs: Outputs = {}
@@ -130,8 +129,7 @@ class SplitStep:
         key = ("G", *kind) if model.reuse_fakes else ("G",)
         outputs |= self._run(key, self._generator, real_batches[-1], model.generator)
         g_optimizer.step()
-        if model.ema is not None:
-            model._average(model.ema, len(real_batches[-1][0]) * model.trainer.world_size)
+        model.update_averages(len(real_batches[-1][0]))
         return outputs
 
     def _run(self, key: tuple[object, ...], work: Work, inputs: Inputs, network: nn.Module) -> Outputs:
@@ -153,7 +151,7 @@ class SplitStep:
         with torch.set_grad_enabled(keep):
             fake = model._fakes(len(real), labels)
         self.kept, fake = fake, fake.detach()
-        (real_logits, real_classes), (fake_logits, fake_classes) = model._judge_both(real, fake, labels)
+        (real_logits, real_classes), (fake_logits, fake_classes) = model._discriminate_both(real, fake, labels)
         loss = model.loss.discriminator(real_logits, fake_logits)
         outputs = {
             "discriminator_loss": loss.detach(),
@@ -168,15 +166,15 @@ class SplitStep:
             outputs["classification_loss"] = classification.detach()
         later = [penalty for penalty in model.penalties if self.separate and isinstance(penalty, GradientPenalty)]
         now = [penalty for penalty in model.penalties if penalty not in later]
-        judged = Judged(real, fake, labels, real_logits, fake_logits, update)
+        batch = DiscriminatorBatch(real, fake, labels, real_logits, fake_logits, update)
         penalties = []  # what they add to the loss
         if now:
-            penalties.append(self.factor * torch.stack([penalty(model._critic, judged) for penalty in now]).sum())
+            penalties.append(self.factor * torch.stack([penalty(model._logits_for_penalties, batch) for penalty in now]).sum())
             loss = loss + penalties[0]
         model.discriminator.zero_grad()
         model.manual_backward(loss)
         for penalty in later:
-            term = self.factor * penalty(model._critic, judged)
+            term = self.factor * penalty(model._logits_for_penalties, batch)
             if term.requires_grad:
                 model.manual_backward(term)
             penalties.append(term)
@@ -189,9 +187,9 @@ class SplitStep:
         model = self.model
         fake = self.kept if self.model.reuse_fakes else model._fakes(len(real), labels)
         assert fake is not None
-        with _frozen(model.discriminator):
-            real_logits = model._judge(model._augmented(real), labels)[0] if model.loss.generator_sees_real else None
-            fake_logits, classes = model._judge(model._augmented(fake), labels)
+        with frozen(model.discriminator):
+            real_logits = model._discriminate(model._augmented(real), labels)[0] if model.loss.generator_sees_real else None
+            fake_logits, classes = model._discriminate(model._augmented(fake), labels)
             loss = model.loss.generator(real_logits, fake_logits)
             outputs = {"generator_loss": loss.detach()}
             if classes is not None:

@@ -1,0 +1,125 @@
+"""The words of a command line: short flags, the order they are read in, their values as objects."""
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
+
+from gan_lightning.commands.common.parser_errors import as_one_line, parameters_of
+from gan_lightning.commands.common.recipes import config_path
+from gan_lightning.errors import InputError, one_line
+
+set_parsing_settings(import_path_denylist=["os"])  # refuse it; by default jsonargparse only warns
+
+
+def arrange(args: Sequence[str], short_for: str = "", short: Collection[str] = ()) -> list[list[str]]:
+    """Group each flag with its values, in the order in which they can be read.
+
+    ``--X`` becomes ``--short_for.X`` for every X in ``short``. Files come first, so that a flag overrides a file from any
+    position. Then a flag that names a class of the data or the model comes before those of its arguments. Otherwise the order
+    is kept.
+    """
+    groups: list[list[str]] = []
+    for word in args:
+        if word.startswith("--") or word == "-h" or not groups:
+            groups.append([word])
+        else:
+            groups[-1].append(word)
+    arranged = []
+    for flag, *values in groups:
+        name = name_of(flag)
+        if flag.startswith("--") and name.split(".")[0] in short:
+            flag = f"--{short_for}.{flag[2:]}"
+        if name == "config" and "=" in flag:
+            flag, values = "--config", [flag.partition("=")[2], *values]
+        arranged.append([flag, *(map(config_path, values) if name == "config" else values)])
+    appended = [name_of(flag) for flag, *_ in arranged if flag.partition("=")[0].endswith("+")]
+    return sorted(arranged, key=lambda group: _reading_order(name_of(group[0]), appended))
+
+
+def _reading_order(name: str, appended: Collection[str]) -> int:
+    """Rank a flag: smaller is read first; an argument of an appended item is read at its place, after that item."""
+    if name == "config":
+        return -1
+    for item in appended:
+        if name.startswith(f"{item}."):
+            name = item
+    return name.count(".") if name.split(".")[0] in ("data", "model", "schedules") else 0
+
+
+def name_of(flag: str) -> str:
+    """Strip a flag of its dashes, its value and the plus of an appended item."""
+    return flag.removeprefix("--").partition("=")[0].rstrip("+")
+
+
+def split_section(groups: Sequence[list[str]], section: str) -> tuple[list[str], list[list[str]]]:
+    """Split what :func:`arrange` returned: the words of ``--section`` and each ``--section.X``, and the other groups."""
+    belongs = [name_of(group[0]).split(".")[0] == section for group in groups]
+    words = [word for group, inside in zip(groups, belongs, strict=True) if inside for word in group]
+    return words, [group for group, inside in zip(groups, belongs, strict=True) if not inside]
+
+
+def given(groups: Sequence[Sequence[str]], name: str) -> str | None:
+    """Return the value of the flag ``--name`` in what :func:`arrange` returned, or None; the last one counts."""
+    for flag, *values in reversed(groups):
+        if name_of(flag) == name:
+            return flag.partition("=")[2] if "=" in flag else " ".join(values)
+    return None
+
+
+def parse(parser: ArgumentParser, groups: Sequence[Sequence[str]], short_for: str = "") -> Namespace:
+    """Parse what :func:`arrange` returned.
+
+    Raises:
+        InputError: in one line, with the nearest right name for a misspelt one.
+    """
+    try:
+        config = parser.parse_args([word for group in groups for word in group])
+    except ArgumentError as error:
+        raise InputError(as_one_line(str(error), parser, short_for)) from error
+    if short_for and not isinstance(config[short_for], Namespace):
+        raise InputError(f"{short_for} is {config[short_for]!r} in the file: give its settings (name: value)")
+    return config
+
+
+def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
+    """Make the objects that the settings describe.
+
+    Raises:
+        InputError: one of their arguments is refused or null, or a network is too large. For an argument that may also be
+            None, jsonargparse hides the reason in a ValueError with an item for each type that it may have.
+    """
+    _refuse_nulls("", config)
+    try:
+        objects: Namespace = parser.instantiate(config)
+    except InputError:
+        raise
+    except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
+        if isinstance(error, RuntimeError | TypeError) and not re.search("alloc|overflow", str(error), re.IGNORECASE):
+            raise
+        raise InputError(f"a network is too large for the memory ({one_line(error)[:150]}); make it smaller") from error
+    except ValueError as error:
+        items = re.findall(r"^ {0,2}- (.+)$", str(error), re.MULTILINE)
+        reasons = [item for item in items if not re.match("Not a valid subclass|Expected a", item)]
+        raise InputError(reasons[0] if reasons else one_line(error)) from error
+    return objects
+
+
+def _refuse_nulls(name: str, settings: Any) -> None:
+    """Refuse null for an argument of a class that may not be None; jsonargparse would pass it on."""
+    if isinstance(settings, list):
+        for item in settings:
+            _refuse_nulls(name, item)
+    if not isinstance(settings, Namespace):
+        return
+    arguments = settings.get("init_args")
+    if isinstance(arguments, Namespace):
+        parameters = parameters_of(settings["class_path"])
+        for argument, value in vars(arguments).items():
+            wanted = parameters.get(argument)  # if there is no default, jsonargparse asks for a value
+            optional = wanted is None or wanted.default in (None, wanted.empty) or "None" in str(wanted.annotation)
+            if value is None and not optional:
+                raise InputError(f"--{name}.{argument}: null is not allowed; give a value, or leave it out")
+    for part, value in vars(settings).items():
+        _refuse_nulls(name if part == "init_args" else f"{name}.{part}".lstrip("."), value)

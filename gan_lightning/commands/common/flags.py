@@ -1,0 +1,83 @@
+"""Flags that several commands have; they are alike everywhere."""
+
+import os
+from collections.abc import Sequence
+from typing import Literal
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveFloat, PositiveInt
+
+from gan_lightning.commands.common.arguments import parse
+from gan_lightning.commands.common.numbers import Seed
+from gan_lightning.commands.common.trust import trusted_modules
+from gan_lightning.errors import InputError
+from gan_lightning.lookup import expected, find
+
+Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
+"""The names of Lightning's accelerators that the commands work on."""
+
+
+def add_checkpoint(parser: ArgumentParser) -> None:
+    """Add the generator, and which of its weights to use."""
+    parser.add_argument("checkpoint", type=str, help=expected())
+    add_weights(parser)
+
+
+def add_weights(parser: ArgumentParser) -> None:
+    """Add ``--raw`` and ``--trust``."""
+    parser.add_argument("--raw", action="store_true", help="use the raw weights, not their moving average")
+    add_trust(parser)
+
+
+def add_trust(parser: ArgumentParser) -> None:
+    """Add the allow-list of modules."""
+    parser.add_argument(
+        "--trust", default="", help="comma-separated modules that a checkpoint and the config.yaml next to it may import"
+    )
+
+
+def add_accelerator(parser: ArgumentParser) -> None:
+    """Add the device to work on."""
+    parser.add_argument(
+        "--accelerator",
+        type=Accelerator,
+        default="auto",
+        help="where to compute, as for training; auto is a GPU if there is one",
+    )
+
+
+def add_seed(parser: ArgumentParser) -> None:
+    """Add the seed of the latents."""
+    parser.add_argument("--seed", type=Seed, default=0, help="seed of the latents; the same seed draws the same images")
+
+
+def add_drawing(parser: ArgumentParser) -> None:
+    """Add the generator, the device, the truncation and the batch size."""
+    add_checkpoint(parser)
+    add_accelerator(parser)
+    parser.add_argument("--truncation", type=PositiveFloat | None, help="keep latents within ±VALUE; 0.7 draws typical images")
+    parser.add_argument("--batch_size", type=PositiveInt, default=64, help="images per batch")
+
+
+def parse_drawing(parser: ArgumentParser, groups: Sequence[Sequence[str]]) -> Namespace:
+    """Parse what ``arrange`` returned; ``trust`` becomes a list of names.
+
+    Raises:
+        InputError: a flag is misspelt, of the wrong type or out of range, there is no such generator, or torchrun started
+            several processes.
+    """
+    config = parse(parser, groups)
+    config.trust = trusted_modules(config.trust)
+    find(config.checkpoint)
+    require_one_process(parser.prog)
+    return config
+
+
+def require_one_process(command: str) -> None:
+    """Refuse to run under torchrun.
+
+    Raises:
+        InputError: torchrun started several processes.
+    """
+    if (processes := int(os.environ.get("WORLD_SIZE", 1))) > 1:
+        raise InputError(f"WORLD_SIZE is {processes}: {command} works in one process; start it without torchrun")

@@ -1,0 +1,105 @@
+"""Flags of real images and of measurements.
+
+The classes of ``--data`` take torch, so their arguments, ``--data.X``, are left to
+:func:`gan_lightning.commands.common.real_images.make_data`.
+"""
+
+from argparse import SUPPRESS, Action
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
+
+from gan_lightning.commands.common.arguments import given, parse
+from gan_lightning.commands.common.flags import add_accelerator
+from gan_lightning.errors import InputError
+
+DATA_SETS = ("CIFAR10", "MNIST", "FashionMNIST", "StackedMNIST", "Digits", "ImageFolder")
+"""The classes that ship, for ``--help``."""
+
+
+def add_real_images(parser: ArgumentParser) -> None:
+    """Add the flags of the real images and the extractor."""
+    parser.add_argument("--extractor", type=str | None, help="inception, imagenet, classifier, or the class path of a module")
+    parser.add_argument("--inception_weights", type=str | None, help="the file of Inception's weights")
+    parser.add_argument("--real", type=str | None, help="a folder of real images, all of it")
+    parser.add_argument(
+        "--data.help",
+        action=_DataHelp,
+        nargs="?",
+        default=SUPPRESS,
+        metavar="CLASS",
+        help="show the arguments --data.X of a class of data, and exit",
+    )
+    parser.add_argument(
+        "--data",
+        type=str | None,
+        help=f"the real data, by default the training data of the run: {', '.join(DATA_SETS)}, or a class path",
+    )
+    parser.add_argument("--split", type=Literal["train", "test"], default="train", help="split of the real data")
+    parser.add_argument("--num_real", type=PositiveInt | None, help="number of real images; by default all")
+
+
+def add_measuring(parser: ArgumentParser) -> None:
+    """Add the flags of a measurement: real images, extractor, image size, batch size and device."""
+    add_real_images(parser)
+    parser.add_argument("--image_size", type=PositiveInt | None, help="size of a folder's images; by default its first one's")
+    parser.add_argument("--batch_size", type=PositiveInt, default=50, help="images per batch")
+    add_accelerator(parser)
+
+
+class _DataHelp(Action):
+    """Print the help of ``--data.help``."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        from gan_lightning.commands.common.real_images import make_data  # imports torch: the classes take it
+
+        make_data([[f"--{self.dest}", *([values] if values else [])]])
+
+
+def parse_flags(parser: ArgumentParser, groups: Sequence[Sequence[str]]) -> Namespace:
+    """Parse what ``arrange`` returned, except the arguments ``--data.X``; ``data`` is the text of ``--data``.
+
+    Raises:
+        InputError: a flag is misspelt, of the wrong type, or out of range.
+    """
+    return parse(parser, without_data_arguments(groups))
+
+
+def check_real_images(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
+    """Refuse several sources of real images, and ``--split`` for one that has no splits.
+
+    Raises:
+        InputError: more than one of ``--real``, ``--reference`` and ``--data`` is given, or a split of the first two.
+    """
+    named = [f"--{flag} {config[flag]}" for flag in ("real", "reference", "data") if config.get(flag) is not None]
+    if len(named) > 1 and not (config.data is not None and config.extractor == "classifier"):
+        raise InputError(f"{' and '.join(named)}: give one of them (--data next to another only with --extractor classifier)")
+    if given(groups, "split") is not None and named and not named[0].startswith("--data"):
+        raise InputError(f"--split {config.split}: only --data has splits; {named[0]} has none")
+
+
+def without_data_arguments(groups: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """Leave out ``--data.X``, each with its value."""
+    others = []
+    for group in groups:
+        is_argument = group[0].startswith("--data.") and group[0].partition("=")[0] != "--data.help"
+        others.append(group[_length(group) :] if is_argument else group)  # a word after the value is not part of it
+    return others
+
+
+def is_image_folder(source: Path) -> bool:
+    """Tell a folder of images from a generator: a checkpoint, or a folder of export.py."""
+    return source.is_dir() and not (source / "config.json").is_file()
+
+
+def data_flags(groups: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """Keep ``--data`` and ``--data.X`` alone, each with its value."""
+    return [group[: _length(group)] for group in groups if group[0].partition("=")[0].partition(".")[0] == "--data"]
+
+
+def _length(group: Sequence[str]) -> int:
+    """Count the words of a flag with one value, and that value."""
+    return 1 if "=" in group[0] else 2

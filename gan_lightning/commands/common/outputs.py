@@ -1,0 +1,55 @@
+"""Refuse an ``--output`` that cannot be written, before there is anything to write."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from gan_lightning.errors import InputError
+
+
+def require_writable(path: Path, flag: str = "--output") -> None:
+    """Refuse a file that cannot be written; an earlier record may be replaced.
+
+    Raises:
+        InputError: a folder, a device or another kind of file is there, or its folder cannot be made or written to.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{flag} {path}: not a file that can be replaced; name another")
+    if path.is_file() and path.suffix not in (".json", ".npz"):
+        raise InputError(f"{flag} {path}: the file exists and is not an earlier record; name another")
+    _require_writable_folder(path, flag)
+
+
+def require_new(path: Path, flag: str = "--output") -> None:
+    """Refuse a file that exists, or that cannot be written.
+
+    Raises:
+        InputError: the file exists, or its folder cannot be made or written to.
+    """
+    if os.path.lexists(path):  # a link to nothing counts as well
+        raise InputError(f"{flag} {path}: exists already, and nothing is overwritten; name another, or remove it")
+    require_writable(path, flag)
+
+
+def require_new_folder(path: Path) -> None:
+    """Refuse a folder that holds something, or that cannot be made.
+
+    Raises:
+        InputError: something is there, or the folder above cannot be made or written to.
+    """
+    if path.name in ("", ".."):
+        raise InputError(f"--output {path}: name a new folder, such as exported")
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_dir() or any(path.iterdir())):
+        raise InputError(
+            f"--output {path}: exists and is not an empty folder, and nothing is overwritten; name another, or remove it"
+        )
+    _require_writable_folder(path, "--output")
+
+
+def _require_writable_folder(path: Path, flag: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"{flag} {path}: cannot be written there ({error.strerror}); name another") from error

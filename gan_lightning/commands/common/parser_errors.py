@@ -1,0 +1,132 @@
+"""Errors of jsonargparse as one line: the flag, its value, and the value it should have."""
+
+import importlib
+import inspect
+import re
+from collections.abc import Collection
+
+from jsonargparse import ArgumentParser
+
+from gan_lightning.commands.common.numbers import RANGES
+from gan_lightning.errors import nearest
+
+REPLACED = {
+    "device": "accelerator",
+    "weights": "inception_weights",
+    "metrics.weights": "metrics.inception_weights",
+    "image_grid.seed": "",
+    "health.seed": "",
+}
+"""Old names of flags and settings -> their new names, or nothing if they are gone."""
+KINDS: dict[str, str] = {"int": "a whole number", "float": "a number", "bool": "true or false"} | {
+    kind.__name__: words for kind, words in RANGES.items()
+}
+"""Types -> their names for people."""
+
+
+def as_one_line(message: str, parser: ArgumentParser, short_for: str = "") -> str:
+    """Turn the message of jsonargparse, several lines that end in the reason, into one line that begins with it.
+
+    Args:
+        message: of an ArgumentError.
+        parser: the parser that raised it; the nearest of its names is suggested.
+        short_for: the section whose settings are also flags by themselves.
+    """
+    key = re.sub(r"(\.\w+)\1$", r"\1", ".".join(re.findall(r'Parser key "([^"]+)"', message)))
+    owner = re.search(r"class_path '([\w.]+)'", message)
+    dests = [action.dest for action in parser._actions if action.dest not in ("help", "==SUPPRESS==")]
+
+    if found := re.search(r"[Uu]nrecognized arguments: ?(\S*)", message):
+        return unknown_flag(found[1], [dest.removeprefix(f"{short_for}.") for dest in dests])
+    if found := re.search(r"[Oo]ption '([^']+)' is not accepted|does not accept option '([^']+)'", message):
+        unknown = found[1] or found[2]
+        if owner:
+            return (
+                f"{key}: {owner[1].rpartition('.')[2]} has no argument {unknown!r}{nearest(unknown, parameters_of(owner[1]))}"
+            )
+        group = re.search(r"Group '([^']+)'", message)
+        prefix = f"{group[1]}." if group else ""
+        names = [dest.removeprefix(prefix) for dest in dests if dest.startswith(prefix)]
+        return f"there is no setting {prefix}{unknown}{_replacement(f'{prefix}{unknown}', dests) or nearest(unknown, names)}"
+    if found := re.search(r"following arguments are required: (.+)", message):
+        if not owner:
+            return f"{found[1]} is missing: name it (see --help)"
+        name = owner[1].rpartition(".")[2]
+        return f"{name} needs {found[1]}: give " + ", ".join(f"--{key}.{word.strip()} VALUE" for word in found[1].split(","))
+    if found := re.search(r"Importing '(\S+)' is not allowed", message):
+        return f"--{key}: {found[1]} runs commands or writes files, and no setting may name it"
+    if found := re.search(r"Expected a dot import path string: (\S+)", message):
+        return f"--{key} {found[1]}: there is no such class{nearest(found[1], _class_names(key))}"
+    value = re.search(r"(?:Got value|Given value): (.*?)(?:\. Got value: .*)?$", message, re.MULTILINE)
+    if found := re.search(
+        r"Not of type (\w+): (?:invalid literal for int\(\) with base 10: |could not convert .*: )?(.+)", message
+    ):
+        refused = value[1] if value else found[2].split(" does not conform")[0].strip("'")
+        return f"--{key}: {refused!r} is not {KINDS.get(found[1], found[1])}"
+    wanted = [_readable(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value.*)?$", message, re.MULTILINE)]
+    wanted += re.findall(r"Not a valid subclass of (\w+)", message)
+    wanted = [kind for kind in dict.fromkeys(wanted) if kind != "NoneType"]
+    if key and value and wanted:
+        return f"--{key}: {_given_value(value[1])} is not {' or '.join(wanted)}"
+    reason = " ".join(re.sub(r'Parser key "[^"]+":', "", message).split())
+    return f"--{key}: {reason}" if key else reason
+
+
+def unknown_flag(word: str, known: Collection[str]) -> str:
+    """Describe a word that is not a flag: its new name if it is an old one, else the nearest of the known flags."""
+    if not word.startswith("--"):
+        return f"{word!r} is not a flag, nor the value of the one before it; flags begin with --"
+    flag = word.partition("=")[0]
+    name = flag.removeprefix("--").rstrip("+")
+    return f"there is no flag {flag}{_replacement(name, known) or nearest(name, known, '--')}"
+
+
+def _replacement(name: str, known: Collection[str]) -> str:
+    new = REPLACED.get(name)
+    return " any more; leave it out" if new == "" else f"; use --{new}" if new in known else ""
+
+
+def _given_value(text: str) -> str:
+    nested = re.match(r"NestedArg\(key='([^']*)', val=(.*)\)$", text)
+    return f"{nested[1]} {nested[2]}" if nested else repr(text)
+
+
+def _readable(kind: str) -> str:
+    if match := re.match(r"typing\.Literal\[(.*)\]", kind):
+        return "one of " + match[1].replace("'", "")
+    if match := re.match(r"<class '(?:[\w]+\.)*(\w+)'>", kind):
+        return KINDS.get(match[1], match[1])
+    return kind
+
+
+def parameters_of(class_path: str) -> dict[str, inspect.Parameter]:
+    """Collect the arguments of a class and of its bases."""
+    module, _, name = class_path.rpartition(".")
+    found: dict[str, inspect.Parameter] = {}
+    for base in getattr(getattr(importlib.import_module(module), name), "__mro__", ()):
+        if "__init__" in vars(base):
+            found = {**inspect.signature(vars(base)["__init__"]).parameters, **found}
+    return found
+
+
+def _class_names(key: str) -> list[str]:
+    """List the short names of the classes that the setting ``key`` may name."""
+    from gan_lightning import augment, data, losses, networks, regularizers, schedules
+
+    bases: dict[str, type[object]] = {
+        "data": data.ImageDataModule,
+        "generator": networks.Generator,
+        "discriminator": networks.Discriminator,
+        "loss": losses.AdversarialLoss,
+        "penalty": regularizers.Penalty,
+        "constraint": regularizers.Constraint,
+        "augmentation": augment.Augmentation,
+    }
+    group, _, name = key.rpartition(".")
+    base = schedules.Schedule if group == "schedules" else bases.get(name)
+    left, found = [] if base is None else [base], set()
+    while left:
+        subclasses: list[type[object]] = left.pop().__subclasses__()
+        found |= {cls.__name__ for cls in subclasses if not inspect.isabstract(cls)}
+        left += subclasses
+    return sorted(found)

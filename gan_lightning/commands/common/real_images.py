@@ -1,0 +1,133 @@
+"""Real images that the flags of several commands name: a data set or a folder."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from gan_lightning.commands.common.arguments import instantiate, parse
+from gan_lightning.commands.common.measuring_flags import data_flags
+from gan_lightning.commands.common.trust import check_imports
+from gan_lightning.data import ImageDataModule
+from gan_lightning.data.folder import count_other_sizes, first_image_shape, read_folder
+from gan_lightning.errors import InputError, one_line
+from gan_lightning.images import size_text
+from gan_lightning.measure import RealImages, choose_real
+from gan_lightning.pretrained import CONFIG, read_config
+from gan_lightning.training.distributed import is_first_process, on_first_process
+
+
+def make_data(groups: Sequence[Sequence[str]], default: Any = None) -> ImageDataModule | None:
+    """Make the data set that ``--data`` and ``--data.X`` describe.
+
+    Args:
+        groups: what ``arrange`` returned; other flags are ignored.
+        default: its settings if ``--data`` is not given.
+
+    Raises:
+        InputError: there is no such class, or an argument of it is refused.
+    """
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--data", type=ImageDataModule | None)
+    parser.set_defaults(data=default)
+    data: ImageDataModule | None = instantiate(parser, parse(parser, data_flags(groups))).data
+    return data
+
+
+def data_of_the_run(checkpoint: Path, trust: Collection[str]) -> Any:
+    """Read the settings of the data that a generator was trained on; None if they are unknown.
+
+    For a checkpoint they are in the config.yaml of its run, for an exported folder in its config.json.
+
+    Args:
+        checkpoint: ``checkpoints/last.ckpt`` of a run, or an exported folder.
+        trust: custom top-level modules that the settings may name.
+
+    Raises:
+        InputError: the config.yaml or config.json is damaged, or names a module that is not trusted.
+    """
+    own = checkpoint / CONFIG
+    if own.is_file():
+        settings = _exported_data(checkpoint)
+    else:
+        own = checkpoint.parent.parent / "config.yaml"
+        if not (checkpoint.is_file() and own.is_file()):
+            return None
+        try:
+            settings = yaml.safe_load(own.read_text(encoding="utf-8"))["data"]
+        except (yaml.YAMLError, RecursionError, ValueError, OSError, KeyError, TypeError) as error:
+            raise InputError(f"{own}: does not say what the run was trained on ({one_line(error)}); use --data") from error
+    if settings is None:
+        return None
+    if not isinstance(settings.get("class_path") if isinstance(settings, dict) else settings, str):
+        raise InputError(f"{own}: names no class of the data that the run was trained on; use --data")
+    check_imports(own, {"data": settings}, trust)
+    return settings
+
+
+def _exported_data(folder: Path) -> Any:
+    """Read the data of an exported folder's recipe, without ``root``, a folder of the machine of the run."""
+    settings = (read_config(folder)["recipe"] or {}).get("data")
+    if not isinstance(settings, dict) or not isinstance(settings.get("init_args"), dict):
+        return settings
+    return {**settings, "init_args": {name: value for name, value in settings["init_args"].items() if name != "root"}}
+
+
+def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) -> RealImages | None:
+    """``--num_real`` images of what ``--real`` or ``--data`` names, brought to ``shape`` where it is a folder.
+
+    Raises:
+        InputError: neither is named, and one is needed; or there are not so many.
+    """
+    if config.real is not None:
+        about = {"real": str(config.real), "split": "all", **resized("real", config.real, shape)}
+        images = read_folder(Path(config.real), shape)
+        chosen = choose_real(len(images), config.num_real)
+        return RealImages(images, None, about) if chosen is None else RealImages(images[chosen], None, about, "random, seed 0")
+    if config.data is not None:
+        on_first_process(config.data.prepare_data)
+        return RealImages.of(config.data, config.split, config.num_real)
+    if needed:
+        raise InputError("there is nothing to compare with: name real images by --data or --real")
+    return None
+
+
+def check_shape(real: RealImages, source: str, shape: tuple[int, ...]) -> None:
+    """Refuse real images of another shape than those of ``source``, (C, H, W).
+
+    Raises:
+        InputError: they have another.
+    """
+    if tuple(real.images.shape[1:]) != tuple(shape):
+        raise InputError(
+            f"{source} has images of {size_text(shape)} and the real ones ({real.about['real']}) are "
+            f"{size_text(real.images.shape[1:])} (channels, height, width): name data of that size, by --data or --real"
+        )
+
+
+def extractor_name(config: Namespace, photographs: str = "inception") -> str:
+    """``--extractor``, else the classifier of a data set that is measured with its own, else that of ``photographs``."""
+    if config.extractor is not None:
+        return str(config.extractor)
+    is_classified = config.data is not None and config.real is None and config.data.extractor == "classifier"
+    return "classifier" if is_classified else photographs
+
+
+def folder_shape(folder: str, image_size: int | None) -> tuple[int, int, int]:
+    """The shape that a folder's images are read in: that of the first one, or a square of ``image_size`` pixels.
+
+    Raises:
+        InputError: the folder is not there, or empty.
+    """
+    channels, height, width = first_image_shape(Path(folder))
+    return (channels, height, width) if image_size is None else (channels, image_size, image_size)
+
+
+def resized(what: str, folder: str, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """For the record, how many images of a folder are not of the size they are measured in; said aloud where there are any."""
+    count = count_other_sizes(Path(folder), shape)
+    if count and is_first_process():
+        print(f"{folder}: {count:,} images are resized (Lanczos) and centre-cropped to {shape[1]}x{shape[2]} (height, width)")
+    return {f"{what}_resized": f"{count} images, Lanczos and centre crop to {shape[1]}x{shape[2]}" if count else "none"}

@@ -1,0 +1,50 @@
+"""The recipes that ship, and the YAML files that ``--config`` names."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gan_lightning.errors import InputError, nearest, one_line
+
+
+def recipes() -> dict[str, Path]:
+    """List the recipes that ship: name -> YAML file."""
+    return {path.stem: path for path in sorted(Path(str(files("gan_lightning") / "recipes")).glob("*.yaml"))}
+
+
+def config_path(config: str) -> str:
+    """Find the file that ``--config`` means: a path if it ends in .yaml or .yml, else the name of a recipe.
+
+    Raises:
+        InputError: there is no such file or recipe.
+    """
+    if config.endswith((".yaml", ".yml")):
+        read_settings(config)
+        return config
+    shipped = recipes()
+    if config not in shipped:
+        near = nearest(config, shipped) or f"; there are {', '.join(shipped)}"
+        raise InputError(f"--config {config}: no such recipe{near} (the path of a file ends in .yaml)")
+    return str(shipped[config])
+
+
+def read_settings(config: str) -> dict[str, Any]:
+    """Read the settings in a YAML file.
+
+    Raises:
+        InputError: there is no such file, or it holds something else.
+    """
+    try:
+        found = Path(config).is_file()
+        content = yaml.safe_load(Path(config).read_text(encoding="utf-8")) if found else None
+    except OSError as error:
+        raise InputError(f"--config {config}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InputError(f"--config {config}: cannot be read as YAML: {one_line(error)}") from error
+    if not found:
+        raise InputError(f"--config {config}: no such file")
+    if not isinstance(content, dict):
+        raise InputError(f"--config {config}: holds no settings (name: value)")
+    return content

@@ -1,0 +1,85 @@
+"""Import allow-list for config files found next to a checkpoint, which may be another person's."""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gan_lightning.errors import InputError
+
+TRUSTED = ("gan_lightning", "torch.optim", "lightning.pytorch")
+"""Modules that every config.yaml may import from."""
+FILE_SETTINGS = frozenset({"ckpt_path", "default_root_dir", "inception_weights", "init_from", "root"})
+"""Settings whose value is always the name of a file or folder."""
+TEXT_SETTINGS = frozenset({"ckpt_path", "data", "init_from", "trust"})
+"""Top-level settings that are text; the text of any other one names a file with its settings."""
+MOST_VALUES = 10_000  # of a config.yaml; runs have some hundred
+
+
+def trusted_modules(text: str) -> list[str]:
+    """Split the comma-separated top-level modules of ``--trust``.
+
+    Raises:
+        InputError: a word is not the name of a top-level module.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if not name.isidentifier():
+            raise InputError(f"--trust {name}: give the names of top-level modules, such as --trust my_module,other_module")
+    return names
+
+
+def check_imports(path: Path, settings: dict[str, Any], trust: Collection[str]) -> None:
+    """Refuse settings that would import what is not trusted; nothing is imported here.
+
+    A checkpoint is often another person's, and so is the config.yaml next to it. Any text in it may name something to import:
+    a class, a function, or further settings written as text.
+
+    Args:
+        path: the file, for the message.
+        settings: its content, or the part of it that is used.
+        trust: top-level modules that it may import from, in addition to :data:`TRUSTED`.
+
+    Raises:
+        InputError: it names another importable module, or a further file of settings.
+    """
+    for name, value in settings.items():
+        if name == "config" or (isinstance(value, str) and str(name).partition(".")[0] not in TEXT_SETTINGS):
+            raise InputError(
+                f"{path}: names a further file of settings ({name}: {value}); name the files yourself with --config"
+            )
+    left: list[Any] = [settings]
+    seen = 0
+    while left:
+        value = left.pop()
+        seen += 1
+        if seen > MOST_VALUES:
+            raise InputError(f"{path}: holds more than {MOST_VALUES:,} values, more than a run writes; use another")
+        if isinstance(value, dict):
+            left += [item for name, item in value.items() if str(name).rpartition(".")[2] not in FILE_SETTINGS]
+        elif isinstance(value, list | tuple | set):
+            left += value
+        elif isinstance(value, str):
+            module = value.partition(".")[0]
+            if re.fullmatch(r"\w+(\.\w+)+", value) and not _is_trusted(value, trust) and _is_importable(module):
+                way = "use another file" if module in sys.stdlib_module_names else f"to run its code, add --trust {module}"
+                raise InputError(f"{path}: names {value}, which is in {module!r}; {way}")
+            with suppress(yaml.YAMLError):
+                meaning = yaml.safe_load(value)
+                left += [] if meaning == value else [meaning]
+
+
+def _is_trusted(name: str, trust: Collection[str]) -> bool:
+    return any(name.startswith(f"{module}.") for module in (*TRUSTED, *trust))
+
+
+def _is_importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # it is imported, and has no spec
+        return True

@@ -1,0 +1,77 @@
+"""Train recipes, or every loss and penalty, alike, and measure them next to real images: a table, a record, a picture.
+
+python scripts/compare.py
+python scripts/compare.py --recipes mlp_mnist,dcgan_mnist --max_time 00:00:30:00 --accelerator gpu
+python scripts/compare.py --recipes folder_64 --data.root my_photos --num_images 1000 --metrics fid,prdc
+python scripts/compare.py --recipes small_dcgan_mnist --vary losses_and_penalties --seeds 0,1,2 --max_steps 2000
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+
+from gan_lightning.commands.common.arguments import arrange, parse, split_section
+from gan_lightning.commands.common.flags import add_accelerator, require_one_process
+from gan_lightning.commands.common.numbers import whole_numbers
+from gan_lightning.commands.common.recipes import config_path, recipes
+from gan_lightning.commands.verbs import Verb
+from gan_lightning.errors import InputError
+from gan_lightning.metrics.request import check_request, split_names
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """Add all flags of the command."""
+    parser.add_argument(
+        "--recipes", type=str, default="dcgan_mnist,mlp_mnist,mlp_mnist_textbook", help="comma-separated, for one data set"
+    )
+    parser.add_argument(
+        "--vary",
+        type=Literal["nothing", "losses_and_penalties", "product"],
+        default="nothing",
+        help="each recipe as it is; or with every loss, then every penalty with the non-saturating loss; or all of both",
+    )
+    parser.add_argument(
+        "--max_time",
+        type=str,
+        default="00:00:06:00",
+        help="training time of each row, as days:hours:minutes:seconds; 50 updates are timed first, to see how many fit",
+    )
+    parser.add_argument("--max_steps", type=NonNegativeInt, default=0, help="generator updates of each row, instead of a time")
+    parser.add_argument(
+        "--num_images", type=PositiveInt, default=10_000, help="samples of each row; fewer if there are not as many test images"
+    )
+    parser.add_argument("--metrics", type=str, default="fid,is,prdc,modes", help="as for evaluate.py")
+    parser.add_argument("--extractor", type=str | None, help="as for evaluate.py; by default that of training")
+    parser.add_argument(
+        "--seeds", type=str, default="0", help="seeds of training and latents, 0,1,2: the table shows mean and deviation"
+    )
+    add_accelerator(parser)
+    parser.add_argument("--output", type=str, default="lightning_logs/compare", help="a folder; runs that are in it are kept")
+
+
+def run(args: Sequence[str]) -> None:
+    """Refuse flags that cannot be right; then import torch, train and measure."""
+    config = _settings(args)
+    from gan_lightning.commands.compare.run import compare_runs
+
+    compare_runs(config)
+
+
+def _settings(args: Sequence[str]) -> Namespace:
+    """Read the flags: ``recipes``, ``metrics`` and ``seeds`` as lists; ``data`` is the words passed on to the training."""
+    data, groups = split_section(arrange(args), "data")
+    config = parse(Verb.compare.make_parser(), groups)
+    require_one_process("compare")
+    config.data = data
+    config.recipes, config.metrics = split_names(config.recipes), split_names(config.metrics)
+    config.seeds = list(dict.fromkeys(whole_numbers("seeds", config.seeds)))
+    if not config.recipes:
+        raise InputError(f"--recipes is empty: name some of {', '.join(recipes())}")
+    for name in config.recipes:
+        config_path(name)
+    if "fid" not in config.metrics:
+        raise InputError(f"--metrics {','.join(config.metrics)}: the rows are sorted by fid; add it")
+    check_request(config.metrics, config.num_images, None, real_features=True)
+    return config

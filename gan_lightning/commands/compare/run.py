@@ -1,0 +1,356 @@
+"""Train and measure rows, and write them as a table, a record and a picture."""
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+import torch
+from jsonargparse import Namespace
+
+from gan_lightning import inference
+from gan_lightning.checkpoint import load_gan
+from gan_lightning.commands.common.devices import find_device
+from gan_lightning.commands.common.records import versions, write_record
+from gan_lightning.commands.train.rehearsal import timed_trial
+from gan_lightning.commands.train.run import train
+from gan_lightning.commands.train.settings import make_objects, settings
+from gan_lightning.commands.verbs import Verb
+from gan_lightning.data import ImageDataModule
+from gan_lightning.errors import Diverged, InputError
+from gan_lightning.files import write_aside
+from gan_lightning.measure import RealImages, make_extractor, reference
+from gan_lightning.metrics.evaluator import Sample, evaluate, metric_names, protocol
+from gan_lightning.metrics.request import FEWEST, check_request
+from gan_lightning.pictures import grid, write_png
+from gan_lightning.training.runs import last_checkpoint
+
+SHOWN = 20
+"""Samples of each row in the picture."""
+TIMED = 50
+"""Generator updates that are timed, to compute how many fit into ``--max_time``."""
+REAL = "real test images"
+
+Flags = dict[str, str]
+"""Flags of train.py, without their dashes, and their values."""
+
+LOSSES: dict[str, Flags] = {
+    "MinimaxLoss": {},
+    "NonSaturatingLoss": {},
+    "LeastSquaresLoss": {},
+    "HingeLoss": {},
+    "WassersteinLoss": {"model.constraint": "WeightClipping"},  # it needs a bound
+    "RelativisticPairingLoss": {},
+    "RelativisticAverageLoss": {},
+}
+"""Every loss, and the flags that it needs without a penalty."""
+
+
+def _penalties(*names: str, **arguments: Any) -> Flags:
+    return {"model.penalty": json.dumps([{"class_path": name, "init_args": arguments} for name in names])}
+
+
+PENALTIES: dict[str, Flags] = {
+    "R1": _penalties("R1"),
+    "R1 at every 4th update": _penalties("R1", every=4),
+    "R2": _penalties("R2"),
+    "R1 and R2": _penalties("R1", "R2"),
+    "WGANGP": _penalties("WGANGP"),
+    "DRAGAN": _penalties("DRAGAN"),
+    "LeCam": _penalties("LeCam"),
+    "LeCam and R1": _penalties("LeCam", "R1"),
+}
+"""Every penalty with its default weight, and some combinations."""
+
+
+class Row(NamedTuple):
+    """One row of the table: a recipe, and the flags that change it."""
+
+    name: str
+    recipe: str
+    flags: Flags
+
+
+def compare_runs(config: Namespace) -> None:
+    """Train and measure the rows that are not in the folder yet; write table, record and picture."""
+    names, seeds, output = config.recipes, config.seeds, Path(config.output)
+    data = _data(names, config.vary, config.data)
+    measurement = Measurement(
+        data, config.extractor or data.extractor, config.metrics, config.num_images, find_device(config.accelerator)
+    )
+    test = measurement.test.images
+    real: dict[str, Sample] = {
+        REAL: lambda indices: test[indices % len(test)],
+        "one test image, repeated": lambda indices: test[:1].expand(len(indices), -1, -1, -1),
+    }
+    results = {name: [measurement.measure(sample, len(test) if name == REAL else None)] for name, sample in real.items()}
+    pictures = {name: sample(torch.arange(SHOWN)) for name, sample in real.items()}
+    updates: dict[str, int] = {}
+    for row in make_rows(names, config.vary):
+        folders = [output / _folder(row.name) / f"seed_{seed}" for seed in seeds]
+        runs = [_run(row, seed, config, measurement, folder) for seed, folder in zip(seeds, folders, strict=True)]
+        results[row.name] = [run["values"] for run in runs]
+        updates[row.name] = runs[0]["max_steps"]
+        drawn = (folder / run["checkpoint"] for run, folder in zip(runs, folders, strict=True) if _is_whole(run))
+        if path := next(drawn, None):
+            pictures[row.name] = measurement.sample(path, seeds[0])(torch.arange(SHOWN)).cpu()
+    order = sorted(results, key=lambda name: (name != REAL, _mean_and_deviation(results[name], measurement.distance)[0]))
+    results = {name: results[name] for name in order}
+    described = {"recipes": names, "vary": config.vary, "seeds": seeds, "data": config.data}
+    described |= {"max_time": None if config.max_steps else config.max_time, "max_steps": updates}
+    write_record(output / "compare.json", {"metrics": results, "protocol": {**measurement.settings, **described}})
+    table = make_table(results)
+    with write_aside(output / "compare.md") as aside:
+        aside.write_text(table, encoding="utf-8")
+    write_png(grid(torch.cat([pictures[name] for name in order if name in pictures]), SHOWN), output / "compare.png")
+    print(f"\n{table}\n  table, record and picture: {output}/compare.md, .json, .png (a row for each, from the top)")
+
+
+class Measurement:
+    """The measurement that is the same for all samples.
+
+    Args:
+        data: the real images.
+        extractor: its name.
+        metrics: which; fid among them.
+        num_images: samples of each checkpoint.
+        device: to measure on.
+
+    Attributes:
+        settings: all that the values depend on.
+        distance: the name of the value that rows are sorted by.
+
+    Raises:
+        InputError: a request that cannot be met.
+    """
+
+    def __init__(
+        self, data: ImageDataModule, extractor: str, metrics: Sequence[str], num_images: int, device: torch.device
+    ) -> None:
+        self.real, self.test = RealImages.of(data, "train"), RealImages.of(data, "test")
+        with_features = "prdc" in metrics
+        check_request(metrics, num_images, len(self.real.images), real_features=with_features)
+        self.metrics, self.num_images, self.device = metrics, num_images, device
+        self.extractor = make_extractor(extractor, data, None, device)
+        self.statistics, about = reference(self.real, self.extractor, with_features=with_features)
+        constants = protocol(metrics, num_images, len(self.real.images))
+        settings = {**about, "num_images": num_images, "constants": constants, "versions": versions()}
+        self.settings = json.loads(json.dumps(settings))  # as it will be read back
+        self.distance = metric_names(self.extractor.prefix, num_images)["fid"]
+
+    def sample(self, checkpoint: Path, seed: int) -> Sample:
+        """Make the function that maps indices to samples of a checkpoint."""
+        return inference.load(checkpoint, device=self.device).by_index(self.real.class_counts(), seed)
+
+    def measure(self, sample: Sample, there_are: int | None = None) -> dict[str, Any]:
+        """Compute every metric of some samples.
+
+        Args:
+            sample: maps indices to images.
+            there_are: number of images, if that is limited; metrics that need more are left out.
+
+        Raises:
+            Diverged: the samples are NaN.
+        """
+        count = self.num_images if there_are is None else min(self.num_images, there_are)
+        metrics = [name for name in self.metrics if count >= FEWEST[name]]
+        return dict(evaluate(sample, self.statistics, self.extractor, metrics, count)) if metrics else {}
+
+
+def make_rows(names: Sequence[str], vary: str) -> list[Row]:
+    """List the rows to train: each recipe, as it is or with other losses and penalties."""
+    rows = []
+    for name in names:
+        prefix = "" if len(names) == 1 else f"{name}, "
+        if vary == "nothing":
+            rows.append(Row(name, name, {}))
+            continue
+        for loss, own in LOSSES.items():
+            belongs = "".join(f", {value}" for value in own.values())
+            rows.append(Row(prefix + loss + belongs, name, {"model.loss": loss, **own}))
+        for loss in LOSSES if vary == "product" else ["NonSaturatingLoss"]:
+            for penalty, flags in PENALTIES.items():
+                rows.append(Row(f"{prefix}{loss}, {penalty}", name, {"model.loss": loss, **flags}))
+    return rows
+
+
+def make_table(results: dict[str, list[dict[str, Any]]]) -> str:
+    """Write the values as a Markdown table, a row for each source, mean and standard deviation over its runs.
+
+    A value of fewer images than in the other rows shows its number of images in brackets.
+    """
+    names = dict.fromkeys(name for runs in reversed(results.values()) for values in runs for name in values)
+    columns: dict[str, str] = {}
+    for name in ("updates", "seconds", *names):
+        if name in names and name != "diverged" and not name.endswith("_std"):
+            columns.setdefault(_metric(name), name)
+    lines = [f"| | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
+    for source, runs in results.items():
+        failed = sum("diverged" in values for values in runs)
+        name = source if not failed else f"{source} ({failed} of {len(runs)} diverged)"
+        lines.append(f"| {name} | {' | '.join(_cell(runs, column) for column in columns.values())} |")
+    return "\n".join(lines) + "\n"
+
+
+def _metric(name: str) -> str:
+    """Strip the name of a value of its number of images."""
+    return re.sub(r"_\d+k?$", "", name)
+
+
+def _cell(runs: list[dict[str, Any]], column: str) -> str:
+    name = next((name for run in runs for name in run if _metric(name) == _metric(column)), column)
+    average, deviation = _mean_and_deviation(runs, name)
+    if average == float("inf"):
+        return ""
+    text = f"{average:,.0f}" if column in ("updates", "seconds") else f"{average:.4g}"
+    of = "" if name == column else f" ({name.rpartition('_')[2]})"
+    return (f"{text} ± {deviation:.2g}" if deviation else text) + of
+
+
+def _mean_and_deviation(runs: list[dict[str, Any]], column: str) -> tuple[float, float]:
+    """Average over the runs that have the value; infinite if none has it."""
+    values = [run[column] for run in runs if column in run]
+    if not values:
+        return float("inf"), 0.0
+    return mean(values), stdev(values) if len(values) > 1 else 0.0
+
+
+def _run(row: Row, seed: int, config: Namespace, measurement: Measurement, folder: Path) -> dict[str, Any]:
+    """Return the record of one run, after training and measuring what is missing.
+
+    Raises:
+        InputError: training was refused, or the run in the folder was trained with other settings.
+    """
+    path = folder / "trained.json"
+    request = _request(row, config)
+    if path.is_file():
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if other := _difference(record, request):
+            raise InputError(
+                f"{folder}: was trained with other settings ({other}); name another folder with --output, or remove this one"
+            )
+        print(f"{row.name}, seed {seed}, is trained: {folder / str(record['checkpoint'])}")
+    else:
+        record = {**request, "seed": seed, **_train(row, seed, request, folder)}
+        write_record(path, record)
+    if _is_whole(record) and record.get("settings") != measurement.settings:
+        print(f"Measuring {row.name}, seed {seed}", flush=True)
+        trained = {name: record["values"][name] for name in ("updates", "seconds")}
+        try:
+            record["values"] = {**trained, **measurement.measure(measurement.sample(folder / record["checkpoint"], seed))}
+            record["settings"] = measurement.settings
+        except Diverged:
+            record["values"] = {**trained, "diverged": True}
+        write_record(path, record)
+    return record
+
+
+def _is_whole(record: dict[str, Any]) -> bool:
+    """Tell if a run ended with finite samples."""
+    return "diverged" not in record["values"]
+
+
+def _request(row: Row, config: Namespace) -> dict[str, Any]:
+    """Describe what all runs of a row share: the flags of train.py, the budget, and a hash of the recipe.
+
+    Raises:
+        InputError: a flag is wrong.
+    """
+    flags = {
+        "config": row.recipe,
+        "max_epochs": "-1",
+        "accelerator": config.accelerator,
+        "devices": "1",
+        "metrics.extractor": "none",
+        **row.flags,
+    }
+    words = [*(word for flag, value in flags.items() for word in (f"--{flag}", value)), *config.data]
+    parser = Verb.train.make_parser()
+    resolved = parser.dump(settings(parser, words)[0], skip_unset=False)
+    budget = {"max_steps": str(config.max_steps)} if config.max_steps else {"max_time": config.max_time}
+    return {"flags": words, "budget": budget, "training_sha256": hashlib.sha256(resolved.encode()).hexdigest()}
+
+
+def _difference(record: dict[str, Any], request: dict[str, Any]) -> str:
+    """Describe how a record's run was trained, if that differs from the request; else nothing."""
+    theirs = {name: record.get(name) for name in request}
+    if theirs == request:
+        return ""
+    if theirs | {"training_sha256": None} == request | {"training_sha256": None}:
+        return "its recipe, or a default, has changed"
+    budget = (f"--{flag} {value}" for flag, value in (theirs["budget"] or {}).items())
+    return " ".join([*(theirs["flags"] or []), *budget])
+
+
+def _train(row: Row, seed: int, request: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Train and return the result.
+
+    Raises:
+        InputError: training was refused.
+    """
+    words, budget = [*request["flags"], "--seed_everything", str(seed)], request["budget"]
+    begun, steps = time.perf_counter(), None
+    try:
+        steps = int(budget["max_steps"]) if "max_steps" in budget else _steps_that_fit(row, request, folder.parent)
+        print(f"Training {row.name}, seed {seed}, for {steps:,} updates", flush=True)
+        begun = time.perf_counter()
+        train([*words, "--max_steps", str(steps), "--default_root_dir", str(folder)])
+    except Diverged:
+        values = {"seconds": round(time.perf_counter() - begun, 1), "diverged": True}
+        return {"checkpoint": None, "max_steps": steps, "values": values}
+    except InputError as error:
+        raise InputError(f"{row.name} was not trained into {folder} ({' '.join(words)}): {error}") from error
+    seconds = round(time.perf_counter() - begun, 1)
+    path = last_checkpoint(folder / "lightning_logs")
+    values = {"updates": load_gan(path)["global_step"], "seconds": seconds}
+    return {"checkpoint": str(path.relative_to(folder)), "max_steps": steps, "values": values}
+
+
+def _steps_that_fit(row: Row, request: dict[str, Any], folder: Path) -> int:
+    """Compute how many updates fit into the time: :data:`TIMED` are made, once for all seeds, and the folder keeps the result.
+
+    So schedules that end with the run end within the time.
+
+    Raises:
+        InputError: training would be refused.
+    """
+    path = folder / "timed.json"
+    if path.is_file() and not _difference(record := json.loads(path.read_text(encoding="utf-8")), request):
+        return int(record["max_steps"])
+    print(f"Timing {TIMED} updates of {row.name}", flush=True)
+    parser = Verb.train.make_parser()
+    words = [*request["flags"], "--max_steps", "-1", "--max_time", request["budget"]["max_time"]]
+    objects, _ = make_objects(parser, settings(parser, words)[0])
+    arguments = objects.trainer.as_dict()
+    del arguments["default_root_dir"]
+    cost = timed_trial(objects.model, objects.data, objects.schedules, arguments, TIMED)
+    steps = max(1, cost.run_steps(0))
+    write_record(path, {**request, "step_seconds": cost.step_seconds, "max_steps": steps})
+    return steps
+
+
+def _folder(name: str) -> str:
+    """Turn the name of a row into that of a folder."""
+    return name.replace(", ", "+").replace(" ", "_")
+
+
+def _data(names: Sequence[str], vary: str, flags: Sequence[str]) -> ImageDataModule:
+    """Make the data set of all the recipes, as the flags ``--data.X`` change it.
+
+    Raises:
+        InputError: they are for several, or one has a penalty although those are varied.
+    """
+    parser = Verb.train.make_parser()
+    configs = [settings(parser, ["--config", name, *flags])[0] for name in names]
+    if len({config.data.class_path for config in configs}) != 1:
+        raise InputError(f"--recipes {','.join(names)}: they are for several data sets; name recipes of one")
+    for name, config in zip(names, configs, strict=True):
+        if vary != "nothing" and (config.model.penalty or config.model.constraint or config.schedules.penalty):
+            raise InputError(f"--vary {vary}: {name} has a penalty or constraint; use recipes without")
+    data: ImageDataModule = parser.instantiate(configs[0]).data
+    data.prepare_data()
+    return data

@@ -1,0 +1,75 @@
+"""Measure a trained generator, or a folder of images, against real images.
+
+python scripts/evaluate.py lightning_logs/version_0/checkpoints/last.ckpt
+python scripts/evaluate.py last.ckpt --metrics fid,is,kid,prdc --extractor inception --num_images 10000
+python scripts/evaluate.py digits
+python scripts/evaluate.py last.ckpt --real my_photos
+python scripts/evaluate.py samples/ --real my_photos
+python scripts/evaluate.py last.ckpt --metrics fid,is --reference cifar10.npz
+torchrun --nproc_per_node 2 scripts/evaluate.py last.ckpt
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import PositiveInt
+
+from gan_lightning.commands.common.arguments import arrange, given
+from gan_lightning.commands.common.flags import add_seed, add_weights
+from gan_lightning.commands.common.measuring_flags import add_measuring, check_real_images, is_image_folder, parse_flags
+from gan_lightning.commands.common.outputs import require_writable
+from gan_lightning.commands.common.trust import trusted_modules
+from gan_lightning.commands.verbs import Verb
+from gan_lightning.errors import InputError
+from gan_lightning.lookup import expected, find
+from gan_lightning.metrics.request import check_request, split_names
+
+NUM_IMAGES = 50_000
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """Add all flags of the command, except the arguments of the data's class."""
+    parser.add_argument("source", type=str, help=f"a folder of images, {expected()}")
+    parser.add_argument("--metrics", type=str, default="fid,is", help="comma-separated, of fid,is,kid,prdc,modes")
+    parser.add_argument(
+        "--num_images", type=PositiveInt | None, help=f"number of samples; by default {NUM_IMAGES}, or all of the folder"
+    )
+    add_seed(parser)
+    add_weights(parser)
+    parser.add_argument("--reference", type=str | None, help="an .npz with mu and sigma, instead of real images")
+    parser.add_argument(
+        "--output", type=str | None, help="the record, a .json; by default next to the checkpoint, none for a folder of images"
+    )
+    add_measuring(parser)
+
+
+def run(args: Sequence[str]) -> None:
+    """Refuse flags that cannot be right; then import torch and measure."""
+    groups = arrange(args)
+    config = _settings(groups)
+    from gan_lightning.commands.evaluate.run import measure
+
+    measure(config, groups)
+
+
+def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
+    """Read the flags: ``metrics`` and ``trust`` as lists of names, ``num_images`` None for all of a folder."""
+    config = parse_flags(Verb.evaluate.make_parser(), groups)
+    config.metrics, config.trust = split_names(config.metrics), trusted_modules(config.trust)
+    source = Path(config.source)
+    find(config.source)
+    check_real_images(config, groups)
+    if config.num_real is not None and config.reference:
+        raise InputError(f"--num_real {config.num_real}: not with --reference, whose images are counted already")
+    for flag in ("raw", "seed", "trust"):
+        if given(groups, flag) is not None and is_image_folder(source):
+            raise InputError(f"--{flag}: only for a checkpoint, and {config.source} is a folder of images")
+    if config.image_size is not None and not is_image_folder(source):
+        raise InputError(f"--image_size {config.image_size}: only for a folder; a checkpoint has a fixed image size")
+    if config.num_images is None and not is_image_folder(source):
+        config.num_images = NUM_IMAGES
+    check_request(config.metrics, config.num_images, config.num_real, real_features=config.reference is None)
+    if config.output is not None:
+        require_writable(Path(config.output))
+    return config

@@ -1,0 +1,69 @@
+"""Walk through a generator's latents: a grid, an animation, or each picture next to its nearest training images.
+
+python scripts/interpolate.py lightning_logs/version_0/checkpoints/last.ckpt --seeds 0,1,2,3
+python scripts/interpolate.py last.ckpt --seeds 0 --class 0,1,2,3 --closed --output classes.gif
+python scripts/interpolate.py last.ckpt --neighbours 5 --output neighbours.png
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+
+from gan_lightning.commands.common.arguments import arrange, given
+from gan_lightning.commands.common.flags import add_drawing, parse_drawing
+from gan_lightning.commands.common.measuring_flags import add_real_images, check_real_images, without_data_arguments
+from gan_lightning.commands.common.numbers import whole_numbers
+from gan_lightning.commands.common.outputs import require_new
+from gan_lightning.commands.verbs import Verb
+from gan_lightning.errors import InputError
+
+ENDINGS = (".png", ".gif", ".mp4")
+OF_NEIGHBOURS = ("data", "extractor", "inception_weights", "num_real", "real", "split")
+"""Flags that need ``--neighbours``."""
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """Add all flags of the command, except the arguments of the data's class."""
+    add_drawing(parser)
+    parser.add_argument(
+        "--seeds", type=str, default="0,1,2,3", help="seeds of the points, two or more; one is enough for several classes"
+    )
+    parser.add_argument("--class", type=str | None, help="class of all points, or one each, 0,1,2; by default all in turn")
+    parser.add_argument("--frames", type=PositiveInt, default=16, help="pictures from one point to the next")
+    parser.add_argument("--closed", action="store_true", help="return to the first point at the end")
+    parser.add_argument(
+        "--output", type=str, default="walk.png", help="a grid .png, a row from each point to the next; or a .gif or .mp4"
+    )
+    parser.add_argument(
+        "--neighbours", type=NonNegativeInt, default=0, help="show some pictures, each next to this many training images"
+    )
+    add_real_images(parser)
+
+
+def run(args: Sequence[str]) -> None:
+    """Refuse flags that cannot be right; then import torch and walk."""
+    groups = arrange(args)
+    config = _settings(groups)
+    from gan_lightning.commands.interpolate.run import walk
+
+    walk(config, groups)
+
+
+def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
+    """Read the flags: ``seeds`` and ``class`` as lists of numbers."""
+    config = parse_drawing(Verb.interpolate.make_parser(), without_data_arguments(groups))
+    config.seeds = whole_numbers("seeds", config.seeds)
+    config["class"] = None if config["class"] is None else whole_numbers("class", config["class"])
+    output = Path(config.output)
+    if output.suffix not in ENDINGS:
+        raise InputError(f"--output {output}: the name must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
+    if config.neighbours and output.suffix != ".png":
+        raise InputError(f"--output {output}: neighbours are shown in a .png")
+    for flag in OF_NEIGHBOURS:
+        if not config.neighbours and given(groups, flag) is not None:
+            raise InputError(f"--{flag}: needs --neighbours, which compares with real images")
+    check_real_images(config, groups)
+    require_new(output)
+    return config

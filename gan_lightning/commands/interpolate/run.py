@@ -1,0 +1,103 @@
+"""Draw a walk through the latents, and the nearest training images of its pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jsonargparse import Namespace
+from torch import Tensor
+
+from gan_lightning.commands.common.devices import find_device
+from gan_lightning.commands.common.generators import load_sampler
+from gan_lightning.commands.common.real_images import check_shape, data_of_the_run, extractor_name, make_data, real_images
+from gan_lightning.errors import InputError
+from gan_lightning.inference import locate
+from gan_lightning.measure import make_extractor, reference
+from gan_lightning.metrics.evaluator import check_extractor, choose
+from gan_lightning.metrics.functional import nearest
+from gan_lightning.pictures import grid, require_animation, write_animation, write_png
+
+COMPARED = 8
+"""Number of pictures of a walk that are shown next to their neighbours, approximately."""
+USUAL = 1000
+"""Largest number of training images whose own nearest neighbours give the usual distance."""
+
+
+def walk(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
+    """Draw the walk, write it, and print where it is.
+
+    Args:
+        config: the flags; ``data`` becomes the data set itself.
+        groups: the same flags as words, for the arguments of the data's class.
+    """
+    output = Path(config.output)
+    if output.suffix != ".png":
+        require_animation(output)
+    device = find_device(config.accelerator)
+    sampler = load_sampler(config.checkpoint, config, device)
+    classes = config["class"]
+    labels = classes[0] if classes is not None and len(classes) == 1 else classes
+    images = sampler.interpolate(
+        config.seeds, labels, config.frames, config.closed, config.truncation, config.batch_size
+    )  # (legs * frames, C, H, W), and one more if the walk is open
+    legs = len(images) // config.frames if config.closed else (len(images) - 1) // config.frames
+    if config.neighbours:
+        shown = _some(legs, config.frames, config.closed)
+        picture = _neighbours(config, groups, images[shown], shown / config.frames, device)
+        write_png(picture, output)
+    elif output.suffix == ".png":
+        steps = torch.arange(legs).unsqueeze(1) * config.frames + torch.arange(config.frames + 1)  # both ends in each row
+        write_png(grid(images[steps.flatten() % len(images)], config.frames + 1), output)
+    else:
+        write_animation(images, output)
+    print(f"  {legs} {'leg' if legs == 1 else 'legs'} of {config.frames} pictures: {output}")
+
+
+def _some(legs: int, frames: int, closed: bool) -> Tensor:
+    """Choose pictures of a walk to compare, int64: every point, and some evenly between."""
+    each = min(frames, max(1, round(COMPARED / legs)))
+    within = torch.arange(each) * frames // each
+    shown = (torch.arange(legs).unsqueeze(1) * frames + within).flatten()
+    return shown if closed else torch.cat([shown, torch.tensor([legs * frames])])
+
+
+def _neighbours(
+    config: Namespace, groups: Sequence[Sequence[str]], images: Tensor, places: Tensor, device: torch.device
+) -> Tensor:
+    """Draw each image and its nearest training images, uint8 (3, height, width); print their distances.
+
+    Args:
+        config: the flags; ``data`` becomes the data set itself.
+        groups: the same flags as words.
+        images: uint8 (N, C, H, W).
+        places: positions on the walk, (N,): 1.5 is midway between the second point and the third.
+        device: of the extractor.
+    """
+    named = config.data is not None or config.real is not None
+    config.data = make_data(groups, None if named else data_of_the_run(locate(config.checkpoint), config.trust))
+    channels, height, width = images.shape[1:]
+    real = real_images(config, (channels, height, width), needed=True)
+    assert real is not None
+    check_shape(real, config.checkpoint, images.shape[1:])
+    extractor = make_extractor(extractor_name(config, "imagenet"), config.data, config.inception_weights, device)
+    check_extractor(extractor, (), (channels, height, width))
+    statistics, about = reference(real, extractor, True, config.batch_size)
+    assert statistics is not None
+    assert statistics.features is not None
+    known = statistics.features  # (M, D)
+    if len(known) <= config.neighbours:
+        raise InputError(f"--neighbours {config.neighbours}: there are only {len(known):,} real images; use fewer")
+    features = torch.cat([extractor(part)[0].cpu() for part in torch.split(images, config.batch_size)])  # (N, D)
+    distances, indices = nearest(features, known, config.neighbours)
+    usual = nearest(known[choose(len(known), USUAL)], known, 2)[0][:, 1].median()  # the first is the image itself
+    _print_distances(distances, places, float(usual), f"{about['real']}, {about['extractor']}")
+    return grid(torch.cat([images.unsqueeze(1), real.images[indices]], dim=1).flatten(0, 1), config.neighbours + 1)
+
+
+def _print_distances(distances: Tensor, places: Tensor, usual: float, what: str) -> None:
+    """Print the distances (N, K) from the pictures at ``places`` of a walk to their nearest training images."""
+    print(f"\n  distance to the nearest real images ({what})\n  {'point':>6}   nearest first")
+    for place, row in zip(places.tolist(), distances.tolist(), strict=True):
+        print(f"  {place + 1:6.2f}   " + "  ".join(f"{distance:8.4g}" for distance in row))
+    print(f"  {usual:.4g} is the usual (median) distance from a real image to the nearest other one.")
+    print("  A picture much nearer to a real image than that is a copy of it; one about as far or farther is not.\n")

@@ -1,0 +1,70 @@
+"""Find the latent of an image: what the generator can draw of it, fill in a hole, or sharpen a small one.
+
+python scripts/invert.py lightning_logs/version_0/checkpoints/last.ckpt digit.png
+python scripts/invert.py last.ckpt digit.png --hole 6,6,12,12 --output inpainted.png
+python scripts/invert.py last.ckpt digit.png --super_resolution 4 --output super_resolution.png
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import NonNegativeInt, PositiveInt
+
+from gan_lightning.commands.common.arguments import arrange
+from gan_lightning.commands.common.flags import add_accelerator, add_checkpoint, add_seed, parse_drawing
+from gan_lightning.commands.common.numbers import AtLeastTwo, whole_numbers
+from gan_lightning.commands.common.outputs import require_new
+from gan_lightning.commands.verbs import Verb
+from gan_lightning.errors import InputError
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """Add all flags of the command."""
+    add_checkpoint(parser)
+    add_accelerator(parser)
+    parser.add_argument("image", type=str, help="an image file; another size is resized to the generator's")
+    parser.add_argument(
+        "--output", type=str, default="inverted.png", help="a .png: the target, the known part of it, the result"
+    )
+    parser.add_argument("--mask", type=str | None, help="an image that is white where the target is unknown")
+    parser.add_argument("--hole", type=str | None, help="TOP,LEFT,HEIGHT,WIDTH, in pixels, where the target is unknown")
+    parser.add_argument(
+        "--super_resolution", type=AtLeastTwo | None, help="the target is this many times smaller than the generator's images"
+    )
+    parser.add_argument("--class", type=NonNegativeInt | None, help="class of the image; by default all are tried")
+    parser.add_argument("--steps", type=PositiveInt, default=300, help="updates of each latent")
+    parser.add_argument("--restarts", type=PositiveInt, default=32, help="latents to start from; the best result counts")
+    add_seed(parser)
+    parser.add_argument("--save_latent", type=str | None, help="an .npz for the latent, and the label if there is one")
+
+
+def run(args: Sequence[str]) -> None:
+    """Refuse flags that cannot be right; then import torch and search."""
+    config = _settings(arrange(args))
+    from gan_lightning.commands.invert.run import search
+
+    search(config)
+
+
+def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
+    """Read the flags: ``hole`` as a list of numbers."""
+    config = parse_drawing(Verb.invert.make_parser(), groups)
+    for name in ("image", "mask"):
+        if config[name] is not None and not Path(config[name]).is_file():
+            raise InputError(f"{config[name]}: no such file; name an image")
+    if config.hole is not None:
+        text, config.hole = config.hole, whole_numbers("hole", config.hole)
+        if len(config.hole) != 4 or 0 in config.hole[2:]:
+            raise InputError(f"--hole {text}: give TOP,LEFT,HEIGHT,WIDTH in pixels, such as --hole 6,6,12,12")
+    ways = {name: config[name] for name in ("mask", "hole", "super_resolution") if config[name] is not None}
+    if len(ways) > 1:
+        raise InputError(f"{' and '.join(f'--{name}' for name in ways)}: give one of them")
+    if Path(config.output).suffix != ".png":
+        raise InputError(f"--output {config.output}: the name must end in .png")
+    require_new(Path(config.output))
+    if config.save_latent is not None:
+        if Path(config.save_latent).suffix != ".npz":
+            raise InputError(f"--save_latent {config.save_latent}: the name must end in .npz")
+        require_new(Path(config.save_latent), "--save_latent")
+    return config

@@ -1,0 +1,184 @@
+"""The page, by Gradio: its layout, and the answers to clicks."""
+
+import ipaddress
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gradio
+import uvicorn
+from fastapi import FastAPI
+from jsonargparse import Namespace
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+
+from gan_lightning.commands.common.devices import find_device
+from gan_lightning.commands.common.generators import facts, load_sampler
+from gan_lightning.commands.playground.player import COLUMNS, Pick, Player, Settings, a_and_b, command
+from gan_lightning.errors import InputError
+from gan_lightning.pictures import enlarged, grid, write_animation, write_png
+
+EVERY_CLASS = "every class in turn"
+LEAST = 224  # pixels of a picture on the page: smaller ones are enlarged by a whole number, so that no browser blurs them
+SECONDS_KEPT = 24 * 60 * 60  # of a file that was made for a visitor
+
+
+def serve(config: Namespace, listener: socket.socket) -> None:
+    """Load the checkpoint, print the address of the page, and serve it until Ctrl-C.
+
+    Args:
+        config: the flags.
+        listener: a socket that listens at the address of the page.
+    """
+    player = Player(load_sampler(config.checkpoint, config, find_device(config.accelerator)))
+    app = gradio.mount_gradio_app(
+        FastAPI(openapi_url=None),
+        layout(player, config),
+        path="/",
+        theme=gradio.themes.Default(primary_hue="blue", font="sans-serif", font_mono="monospace"),  # no font is fetched
+        max_file_size=0,  # nothing can be sent to it
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+    )
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # once uvicorn has closed the page
+    print(f"  {address(listener)}  (Ctrl-C ends it)", flush=True)
+    settings = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1)  # browsers keep a connection open
+    uvicorn.Server(settings).run(sockets=[listener])
+
+
+def address(listener: socket.socket) -> str:
+    """The address to type into a browser, and a warning if others can reach it."""
+    host, port = listener.getsockname()[:2]
+    where = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    if ipaddress.ip_address(host).is_loopback:
+        return where
+    return f"{where}  open to everyone who reaches this machine there, without a password"
+
+
+def layout(player: Player, config: Namespace) -> gradio.Blocks:
+    """Lay out the page: settings on the left, the grid in the middle, two picked pictures and their walk on the right."""
+    generator = player.sampler.generator
+    classes = [EVERY_CLASS, *map(str, range(generator.num_classes))] if generator.conditional else [EVERY_CLASS]
+
+    with gradio.Blocks(title=f"Playground: {config.checkpoint}", fill_width=True, delete_cache=(3600, SECONDS_KEPT)) as page:
+        gradio.Markdown(f"### Playground\n`{config.checkpoint}`: {', '.join(facts(player.sampler))}")
+        shown = gradio.State()  # the Settings of the grid that is seen
+        clicks = gradio.State(())  # every Pick so far
+        with gradio.Row():
+            with gradio.Column(scale=1, min_width=200):
+                seed = gradio.Number(0, label="Seed", precision=0, elem_id="seed")
+                following = gradio.Button("Next seed", elem_id="next")
+                label = gradio.Dropdown(
+                    classes, value=EVERY_CLASS, type="index", label="Class", visible=generator.conditional, elem_id="class"
+                )
+                truncate = gradio.Checkbox(False, label="Truncate the latents", elem_id="truncate")
+                truncation = gradio.Slider(
+                    0.1, 3, 0.7, step=0.1, label="Truncation", info="The largest value in a latent", visible=False
+                )
+                save_grid = gradio.DownloadButton("Download the grid", elem_id="save_grid")
+            with gradio.Column(scale=4, min_width=560):
+                pictures = gradio.Gallery(
+                    show_label=False,
+                    columns=COLUMNS,
+                    height="max-content",
+                    format="png",
+                    allow_preview=False,
+                    buttons=[],
+                    interactive=False,
+                    elem_id="grid",
+                )
+                same = gradio.Textbox(label="The same grid by a command", buttons=["copy"], elem_id="command")
+            with gradio.Column(scale=2, min_width=320):
+                with gradio.Row():
+                    (a, about_a), (b, about_b) = (_slot(name) for name in "AB")
+                walk = gradio.Button("Walk from A to B", variant="primary", interactive=False, elem_id="walk")
+                animation = _picture(320, type="filepath", elem_id="animation")
+                save_walk = gradio.DownloadButton("Download the walk", interactive=False, elem_id="save_walk")
+
+        def draw(seed: int | None, label: int | None, truncate: bool, truncation: float) -> Any:
+            if seed is None:  # while another is typed
+                return gradio.skip()
+            asked = Settings(seed, label - 1 if label else None, round(truncation, 2) if truncate else None)
+            with as_gradio_error():
+                images = player.grid(asked)
+            path = new_file(f"samples_seed_{seed}.png")
+            write_png(grid(images, COLUMNS), path, durable=False)
+            return asked, gradio.Gallery(shown_as(images), selected_index=None), path, command(asked, config)
+
+        def pick(shown: Settings, clicks: tuple[Pick, ...], event: gradio.SelectData) -> Any:
+            clicks = (*clicks, Pick(shown, event.index))
+            with as_gradio_error():
+                images = shown_as(player.pictures(a_and_b(clicks)))
+            captions = [f"**{name}**: {one}" for name, one in zip("AB", a_and_b(clicks), strict=False)]
+            slots = [part for slot in zip(images, captions, strict=True) for part in slot]
+            slots += [gradio.skip()] * (4 - len(slots))
+            return [clicks, *slots, gradio.Button(interactive=len(clicks) > 1), None, gradio.DownloadButton(interactive=False)]
+
+        def go(clicks: tuple[Pick, ...]) -> Any:
+            with as_gradio_error():
+                images = player.walk(*a_and_b(clicks))
+            path = new_file("walk.gif")
+            write_animation(images, path)
+            return path, gradio.DownloadButton(value=path, interactive=True)
+
+        settings = [seed, label, truncate, truncation]
+        following.click(None, seed, seed, js="seed => (seed ?? -1) + 1")
+        truncate.change(lambda on: gradio.Slider(visible=on), truncate, truncation, api_visibility="private")
+        gradio.on(  # at the opening, and when a setting changes
+            None,
+            draw,
+            settings,
+            [shown, pictures, save_grid, same],
+            trigger_mode="always_last",
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        pictures.select(
+            pick,
+            [shown, clicks],
+            [clicks, a, about_a, b, about_b, walk, animation, save_walk],
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        walk.click(go, clicks, [animation, save_walk], api_visibility="private")
+    return page
+
+
+def _slot(name: str) -> tuple[gradio.Image, gradio.Markdown]:
+    """Make the place of a picked picture and its caption."""
+    with gradio.Column(min_width=120):
+        return _picture(150), gradio.Markdown(f"Click a picture for {name}", elem_id=name)
+
+
+def _picture(height: int, **arguments: Any) -> gradio.Image:
+    return gradio.Image(
+        show_label=False, height=height, min_width=120, format="png", buttons=[], interactive=False, **arguments
+    )
+
+
+def shown_as(images: Tensor) -> list[Image.Image]:
+    """Convert images uint8 (N, C, H, W) to what the page shows."""
+    return [to_pil_image(image) for image in enlarged(images, LEAST)]
+
+
+def new_file(name: str) -> Path:
+    """Make a path of this name in a new folder of the page's temporary files."""
+    return Path(tempfile.mkdtemp(dir=gradio.utils.get_upload_folder())) / name
+
+
+@contextmanager
+def as_gradio_error() -> Iterator[None]:
+    """Show an InputError within the block on the page, without a traceback here."""
+    try:
+        yield
+    except InputError as error:
+        raise gradio.Error(str(error), print_exception=False) from error

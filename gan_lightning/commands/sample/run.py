@@ -1,0 +1,152 @@
+"""Draw images and write them batch by batch."""
+
+import json
+import math
+import zipfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+from numpy.lib import format as npy
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from gan_lightning.commands.common.devices import find_device
+from gan_lightning.commands.common.generators import load_sampler
+from gan_lightning.commands.common.records import write_record
+from gan_lightning.errors import InputError
+from gan_lightning.files import fingerprint, remove_parts, write_aside
+from gan_lightning.images import class_columns
+from gan_lightning.inference import Sampler
+from gan_lightning.pictures import grid, write_png
+
+DESCRIPTION = "sample.json"
+"""File in a folder of samples that describes how they are drawn, so that an interrupted folder can be resumed."""
+DIGITS = 6  # of a file's name; 50,000 images are usual
+
+
+def draw(config: Namespace) -> None:
+    """Draw the images, write them, and print where they are."""
+    sampler = load_sampler(config.checkpoint, config, find_device(config.accelerator))
+    labels = _labels(sampler, config)
+    writers = {".png": _write_grid, ".npz": _write_array}
+    try:
+        writers.get(Path(config.output).suffix, _write_folder)(config, sampler, labels)
+    except OSError as error:
+        raise InputError(f"--output {config.output}: cannot be written ({error.strerror})") from error
+
+
+def _labels(sampler: Sampler, config: Namespace) -> Tensor | None:
+    """Choose the label of every image, int64 (num_images,); None for an unconditional generator."""
+    if config["class"] is None:
+        return sampler.labels(config.num_images)
+    classes = sampler.labels(len(config["class"]), config["class"])
+    return None if classes is None else classes[torch.arange(config.num_images) % len(classes)]
+
+
+def _batches(
+    config: Namespace, sampler: Sampler, labels: Tensor | None, there: Collection[int] = ()
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Yield numbers and images uint8 (B, C, H, W) of the batches that are not ``there`` yet, with a progress bar."""
+    with tqdm(total=config.num_images, desc="Drawing", unit=" images", delay=1) as bar:
+        for indices in torch.split(torch.arange(config.num_images), config.batch_size):
+            numbers = indices.tolist()
+            if not all(number in there for number in numbers):
+                own = None if labels is None else labels[indices]
+                yield numbers, sampler.at(indices, own, config.seed, config.truncation).cpu()
+            bar.update(len(numbers))
+
+
+def _write_grid(config: Namespace, sampler: Sampler, labels: Tensor | None) -> None:
+    images = torch.cat([images for _, images in _batches(config, sampler, labels)])
+    classes = 0 if labels is None else sampler.generator.num_classes if config["class"] is None else len(config["class"])
+    columns = config.columns or class_columns(classes) or math.ceil(math.sqrt(len(images)))
+    write_png(grid(images, columns), Path(config.output))
+    print(f"  {len(images):,} images in a grid: {config.output}")
+
+
+def _write_array(config: Namespace, sampler: Sampler, labels: Tensor | None) -> None:
+    """Write an .npz of one array, ``images``, batch by batch: numpy.savez needs all of it at once."""
+    shape = (config.num_images, *sampler.generator.image_shape)
+    with (
+        write_aside(config.output) as aside,
+        zipfile.ZipFile(aside, "w") as archive,
+        archive.open("images.npy", "w", force_zip64=True) as file,
+    ):
+        npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for _, images in _batches(config, sampler, labels):
+            file.write(images.numpy().tobytes())
+    print(f"  {config.num_images:,} images, uint8 {shape}: numpy.load({config.output!r})['images']")
+
+
+def _write_folder(config: Namespace, sampler: Sampler, labels: Tensor | None) -> None:
+    """Write a PNG for each image; those of an earlier call that was interrupted stay."""
+    folder = Path(config.output)
+    _prepare(folder, _description(config, sampler))
+    numbers = range(config.num_images)
+    there = {number for number in numbers if _is_whole(folder / _name(number))}
+    for batch, images in _batches(config, sampler, labels, there):  # the same batches as without an interruption
+        for number, image in zip(batch, images, strict=True):
+            if number not in there:
+                write_png(image, folder / _name(number), durable=False)
+    earlier = len(there)
+    print(
+        f"  {config.num_images:,} images as PNG"
+        + (f", {earlier:,} of them from an earlier call" if earlier else "")
+        + f": {folder}"
+    )
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell if a PNG is complete, with right checksums: a power failure may leave part of it."""
+    try:
+        with Image.open(path) as image:
+            image.verify()
+    except Exception:  # Pillow raises all sorts for a damaged file
+        return False
+    return True
+
+
+def _name(number: int) -> str:
+    return f"{number:0{DIGITS}d}.png"
+
+
+def _description(config: Namespace, sampler: Sampler) -> dict[str, Any]:
+    """Describe all that image number i depends on."""
+    return {
+        "weights_sha256": fingerprint(*sampler.generator.state_dict().values()),
+        "seed": config.seed,
+        "class": config["class"],
+        "truncation": config.truncation,
+        "batch_size": config.batch_size,
+    }
+
+
+def _prepare(folder: Path, description: dict[str, Any]) -> None:
+    """Make the folder, or check that its images were drawn alike.
+
+    Raises:
+        InputError: it holds something else, or cannot be made.
+    """
+    path = folder / DESCRIPTION
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            if any(not entry.name.startswith(".") for entry in folder.iterdir()):
+                raise InputError(f"--output {folder}: holds files that sample.py did not write; name another folder")
+            write_record(path, description)
+            return
+        text = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"--output {folder}: cannot be written there ({error.strerror}); name another") from error
+    try:
+        earlier = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"--output {folder}: its {DESCRIPTION} is damaged; name another folder") from error
+    if not isinstance(earlier, dict) or earlier != description:
+        other = [name for name in description if not isinstance(earlier, dict) or earlier.get(name) != description[name]]
+        raise InputError(f"--output {folder}: its images were drawn with another {' and '.join(other)}; name another folder")
+    remove_parts(folder)

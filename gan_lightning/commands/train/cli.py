@@ -1,0 +1,90 @@
+"""Train a GAN.
+
+python scripts/train.py --accelerator gpu
+python scripts/train.py --config digits
+python scripts/train.py --config dcgan_cifar10 --max_epochs 5 --data.batch_size 128
+python scripts/train.py --ckpt_path last --max_epochs 40
+python scripts/train.py --config folder_64 --data.root my_photos --dry_run
+"""
+
+import ast
+from collections.abc import Collection, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from gan_lightning.commands.common.arguments import arrange, name_of
+from gan_lightning.commands.common.flags import add_trust
+from gan_lightning.commands.common.numbers import Seed
+from gan_lightning.commands.common.parser_errors import unknown_flag
+from gan_lightning.errors import InputError
+
+SECTIONS = ("trainer", "data", "model", "image_grid", "checkpoints", "metrics", "health", "schedules")
+"""Settings whose flags are the arguments of a class, ``--SECTION.X``."""
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """Add all flags of the command; those of the sections are the arguments of classes, so this imports torch."""
+    from gan_lightning.commands.train.settings import add_sections
+
+    _add_own_flags(parser)
+    add_sections(parser)
+
+
+def _add_own_flags(parser: ArgumentParser) -> None:
+    """Add the flags that belong to no section."""
+    parser.add_argument("--config", action="config", help="a recipe that ships, by name, or the path of a YAML file")
+    parser.add_argument("--seed_everything", type=Seed, default=0, help="the seed of all random numbers of the run")
+    parser.add_argument("--ckpt_path", type=str | None, help="resume from a checkpoint; 'last' is that of the newest run")
+    parser.add_argument(
+        "--roll_back", type=bool, default=False, help="go back once, with other random numbers, if the training diverges"
+    )
+    parser.add_argument("--init_from", type=str | None, help="start from the weights of a checkpoint, and nothing else of it")
+    parser.add_argument("--dry_run", action="store_true", help="report on data, memory and time, then end")
+    add_trust(parser)
+    parser.add_argument(
+        "--run_length",
+        type=int | None,
+        help="a record in config.yaml: generator updates of the whole run, over which schedules without steps run",
+    )
+
+
+def run(args: Sequence[str]) -> None:
+    """Refuse flags that cannot be right; then import torch and train."""
+    refuse_unknown(args)
+    from gan_lightning.commands.train.run import train
+
+    train(args)
+
+
+def refuse_unknown(args: Sequence[str]) -> None:
+    """Refuse a recipe that does not exist, and a flag that is neither one of ours nor of a section nor of the Trainer.
+
+    The arguments within the other sections are checked later, because their classes take torch.
+
+    Raises:
+        InputError: there is no such recipe, file or flag.
+    """
+    trainer = trainer_arguments()
+    own = ArgumentParser()
+    _add_own_flags(own)
+    known = {*(name_of(option) for action in own._actions for option in action.option_strings), *trainer}
+    for flag, *_ in arrange(args, "trainer", trainer):
+        section, *names = name_of(flag).split(".")
+        if flag.startswith("--") and section not in {*known, *SECTIONS}:
+            raise InputError(unknown_flag(flag, known))
+        if section == "trainer" and names and names[0] not in trainer:
+            raise InputError(unknown_flag(flag, [f"trainer.{name}" for name in trainer]))
+
+
+def trainer_arguments() -> Collection[str]:
+    """List the arguments of Lightning's Trainer, read from its source, because importing it takes seconds."""
+    package = find_spec("lightning")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    source = Path(package.submodule_search_locations[0]) / "pytorch" / "trainer" / "trainer.py"
+    (trainer,) = (node for node in ast.parse(source.read_bytes()).body if getattr(node, "name", "") == "Trainer")
+    assert isinstance(trainer, ast.ClassDef)
+    (init,) = (node for node in trainer.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
+    return [argument.arg for argument in (*init.args.args, *init.args.kwonlyargs) if argument.arg != "self"]

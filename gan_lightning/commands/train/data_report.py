@@ -1,0 +1,159 @@
+"""The data in the report of a dry run: contents, preprocessing, and suggestions."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gan_lightning.data import ImageDataModule, ImageFolder
+from gan_lightning.data.folder import other_files
+from gan_lightning.data.survey import GREY, Survey, survey
+from gan_lightning.gan import GAN
+
+Rows = list[tuple[str, str]]
+"""Lines of a section: a name, and figures or words."""
+CLASSES_SHOWN = 10
+FILES_NAMED = 5
+FEW_IMAGES = 1000  # a discriminator soon memorises so few (Zhao et al. 2020 train on 100 and more)
+UNEVEN = 10  # times as many images in the largest class as in the smallest
+MUCH = 0.3  # of an image that the crop leaves out
+
+
+@dataclass
+class DataReport:
+    """Contents, preprocessing, and suggestions."""
+
+    found: Rows = field(default_factory=list)
+    treatment: Rows = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
+
+
+def report_on(data: ImageDataModule, model: GAN) -> DataReport:
+    """Inspect data whose images can be read."""
+    report = _folder(data, model) if isinstance(data, ImageFolder) else _images(data)
+    flips = "each image left to right, one time in two" if data.horizontal_flip else "none"
+    told = "both networks see them" if model.generator.conditional else "the networks do not see them"
+    report.treatment += [("flips", flips), ("classes", told if data.num_classes else "there are none")]
+    return report
+
+
+def _images(data: ImageDataModule) -> DataReport:
+    """Report on images in memory."""
+    images, labels = data.images("train")
+    report = DataReport([("images", f"{len(images):,} to train on, each {shape(data)}")])
+    report.found += _classes(Counter() if labels is None else Counter(data.class_names[c] for c in labels.tolist()))
+    report.treatment.append(("loading", f"{megabytes(images.nbytes)} stay on the device"))
+    return report
+
+
+def _folder(data: ImageFolder, model: GAN) -> DataReport:
+    """Report on files, some of which may be unreadable."""
+    splits = data.files.values()
+    found = survey([files.folder / path for files in splits for path in files.paths])
+    labels = Counter(data.class_names[label] for files in splits for label in files.labels or ())
+    corrupt = [plain(f"{path} ({why})") for split in data.files for path, why in data.corrupt(split).items()]
+    train = len(data.files["train"].paths) - len(data.corrupt("train"))
+    return DataReport(
+        _found(data, found, labels, corrupt), _treatment(data, found, train), _hints(data, model, found, labels, train)
+    )
+
+
+def _found(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: list[str]) -> Rows:
+    train, test = data.files["train"], data.files["test"]
+    held_out = "a tenth, by a hash of the path" if test.folder == data.root else "the folder test"
+    count = len(train.paths) + len(test.paths)
+    rows = [
+        ("folder", plain(str(data.root))),
+        ("files", f"{count:,}: {len(train.paths):,} to train on, {len(test.paths):,} held out ({held_out})"),
+    ]
+    rows += _classes(labels)
+    if found.sizes:
+        (small_w, small_h), (w, h), (large_w, large_h) = (found.sizes[i] for i in (0, len(found.sizes) // 2, -1))
+        sizes = f"smallest {small_w}x{small_h}, median {w}x{h}, largest {large_w}x{large_h}"
+        rows.append(("width x height", f"{sizes} pixels"))
+    rows += [(name, _counts(dict(of.most_common()))) for name, of in (("formats", found.formats), ("modes", found.modes))]
+    if others := other_files(data.root):
+        endings = Counter(plain(path.suffix.lower() or "no ending") for path in others)
+        rows.append(("ignored", f"{_files(len(others))} with other endings: {_counts(dict(endings.most_common(FILES_NAMED)))}"))
+    if found.copies:
+        rows.append(("copies", f"{_files(found.copies)} with the bytes of another one"))
+    if corrupt:
+        rows.append(("unreadable", _files(len(corrupt)) + ":"))
+        rows += [("", line) for line in corrupt[:FILES_NAMED]]
+        rows += [("", f"and {len(corrupt) - FILES_NAMED:,} more")] if len(corrupt) > FILES_NAMED else []
+    return rows
+
+
+def _treatment(data: ImageFolder, found: Survey, train: int) -> Rows:
+    size = data.image_size
+    cropped = f"; of an image {found.cropped:.0%} is cut off, on average" if found.cropped else ""
+    rows = [("size", f"{shape(data)}: the shorter side is resized to {size} (Lanczos), and the centre kept{cropped}")]
+    if smaller := found.smaller_than(size):
+        rows.append(("enlarged", f"{_files(smaller)} with a side of less than {size} pixels"))
+    grey = sum(count for mode, count in found.modes.items() if mode in GREY)
+    of_all = {1: (len(found.sizes) - grey, "colour is lost"), 3: (grey, "grey as three equal channels")}
+    count, what = of_all[data.image_shape[0]]
+    rows += [("colour", f"{what} in {_files(count)}")] if count else []
+    rows += [("transparent", f"{_files(found.transparent)}, laid on white")] if found.transparent else []
+    kept = f"{megabytes(train * data.image_bytes)} stay on the device"
+    read = f"decoded as they are read, by {data.num_workers} processes"
+    return [*rows, ("loading", kept if data.keeps_images("train") else read)]
+
+
+def _hints(data: ImageFolder, model: GAN, found: Survey, labels: Counter[str], train: int) -> list[str]:
+    """Suggest changes, each with its flag."""
+    size, hints = data.image_size, []
+    if train < FEW_IMAGES and model.augmentation is None:
+        hints.append(f"{train:,} images are few, and the discriminator may memorise them: --model.augmentation DiffAugment")
+    if len(labels) > 1 and not model.generator.conditional:
+        hints.append(
+            f"the networks do not see the {len(labels)} classes: for samples of a class, "
+            "--model.generator.conditioning concatenation --model.discriminator.conditioning projection"
+        )
+    if labels and max(labels.values()) > UNEVEN * min(labels.values()):
+        (most, many), (least, few) = labels.most_common()[0], labels.most_common()[-1]
+        hints.append(
+            f"the classes are uneven: {plain(least)} has {few:,} images and {plain(most)} {many:,}; samples will be too"
+        )
+    if smaller := found.smaller_than(size):
+        hints.append(
+            f"{_files(smaller)} will be blurred, because they are enlarged: remove them, or use a smaller --data.image_size"
+        )
+    if found.cropped > MUCH:
+        hints.append(
+            f"{found.cropped:.0%} of an image is cut off, on average: crop them yourself if the centre is not what matters"
+        )
+    if data.image_shape[0] == 3 and found.modes and set(found.modes) <= GREY:
+        hints.append("all images are grey: --data.channels 1")
+    return hints
+
+
+def _classes(labels: Counter[str]) -> Rows:
+    """Count the images of each class, in order; if there are many classes, of the largest and the smallest."""
+    if len(labels) <= CLASSES_SHOWN:
+        return [("classes", _counts(dict(sorted(labels.items()))))] if labels else []
+    ordered = labels.most_common()
+    (most, many), (least, few) = ordered[0], ordered[-1]
+    return [("classes", f"{len(labels):,}, from {plain(most)} with {many:,} to {plain(least)} with {few:,}")]
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{plain(name)} {count:,}" for name, count in counts.items())
+
+
+def _files(count: int) -> str:
+    return f"{count:,} {'file' if count == 1 else 'files'}"
+
+
+def shape(data: ImageDataModule) -> str:
+    """Write channels, height and width."""
+    return "x".join(map(str, data.image_shape))
+
+
+def megabytes(count: int) -> str:
+    """Write a number of bytes in a readable unit."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
+
+
+def plain(text: str) -> str:
+    """Escape a name for printing: names of files may hold line ends and bytes that are not text."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -1,0 +1,143 @@
+"""``train --dry_run``: inspect the data, make a few steps, and report what a run would take; nothing is saved."""
+
+import warnings
+
+import torch
+from jsonargparse import Namespace
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from torch import nn
+
+from gan_lightning.commands.train.data_report import Rows, megabytes, report_on
+from gan_lightning.commands.train.rehearsal import Cost, timed_trial
+from gan_lightning.data import ImageDataModule, ImageFolder
+from gan_lightning.errors import InputError
+from gan_lightning.gan import GAN
+
+LONG = 24 * 3600  # seconds
+UNITS = {"days": 2 * 24 * 3600, "hours": 2 * 3600, "minutes": 2 * 60}
+"""Seconds from which a time is shown in days, and so on."""
+
+
+def dry_run(objects: Namespace, begun_at: int) -> None:
+    """Print a report.
+
+    Args:
+        objects: made from the settings: ``data``, ``model``, ``schedules``, and the arguments of ``trainer``.
+        begun_at: steps behind a resumed run.
+
+    Raises:
+        InputError: training would be refused; the facts found until then are printed.
+    """
+    data: ImageDataModule = objects.data
+    model: GAN = objects.model
+    arguments = objects.trainer.as_dict()
+    del arguments["default_root_dir"]
+    refused = _read(data)
+    report = report_on(data, model)
+    _section(f"Data: {type(data).__name__}", report.found)
+    _section("Preprocessing", report.treatment)
+    _section("Networks", _networks(model, data))
+    try:
+        cost = timed_trial(model, data, objects.schedules, arguments)
+    except InputError as error:  # print what is known by now
+        _section("Suggestions", _numbered([*report.hints, *([] if refused is None else [str(refused)])]))
+        raise error
+    seconds = cost.run_steps(begun_at) * cost.step_seconds
+    if seconds > LONG and cost.device.type == "cpu":
+        report.hints.append(f"{duration(seconds)} is long: --accelerator gpu, narrower networks, or smaller images")
+    end = begun_at + cost.run_steps(begun_at)
+    if cost.total is not None and end < cost.total and objects.schedules.without_steps:
+        report.hints.append(
+            f"--max_time stops at about update {end:,} of {cost.total:,}, before its schedules do: give --max_steps {end}"
+        )
+    _section("Memory", _memory(model, data, cost))
+    _section("Time", _time(cost, begun_at, seconds))
+    _section("Suggestions", _numbered(report.hints))
+    if refused is not None:
+        raise refused
+    objects.schedules.require_length(cost.total, str(end))
+    _print(f"Training would take about {duration(seconds)}. Nothing was saved.")
+
+
+def _read(data: ImageDataModule) -> InputError | None:
+    """Read the images, without corrupt files; return the error that training would raise for those.
+
+    Raises:
+        InputError: no image is left.
+    """
+    try:
+        data.prepare_data()
+        data.setup("fit")
+    except InputError as error:
+        if not (isinstance(data, ImageFolder) and data.corrupt("train")):
+            raise
+        data.skip_corrupt = True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the report names them
+            data.setup("fit")
+        return error
+    return None
+
+
+def _networks(model: GAN, data: ImageDataModule) -> Rows:
+    rows = []
+    for name, network in (("generator", model.generator), ("discriminator", model.discriminator)):
+        count = sum(parameter.numel() for parameter in network.parameters())
+        rows.append((name, f"{type(network).__name__}, {count:,} parameters"))
+    parts = [model.loss, *model.penalties, model.constraint, model.augmentation]
+    rows.append(("method", ", ".join(type(part).__name__ for part in parts if part is not None)))
+    return [*rows, ("a step", f"{model.discriminator_steps} x D and 1 x G, on {data.batch_size} images each, for each process")]
+
+
+def _memory(model: GAN, data: ImageDataModule, cost: Cost) -> Rows:
+    sizes = {
+        "weights": _bytes(model.generator) + _bytes(model.discriminator),
+        "average": 0 if model.ema is None else _bytes(model.ema),
+        "optimizers": cost.optimizer_bytes,
+    }
+    parts = ", ".join(f"{name} {megabytes(size)}" for name, size in sizes.items() if size)
+    if cost.device.type == "cuda":
+        all_of_it = torch.cuda.get_device_properties(cost.device).total_memory
+        peak = f"{megabytes(cost.peak_bytes)} of the {megabytes(all_of_it)} of {cost.device}"
+    else:
+        peak = f"{megabytes(cost.peak_bytes)}, the process with all its libraries"
+    return [("networks", parts), ("peak", peak)]
+
+
+def _bytes(network: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in network.state_dict().values())
+
+
+def _time(cost: Cost, begun_at: int, seconds: float) -> Rows:
+    steps = cost.run_steps(begun_at)
+    if not cost.steps:
+        return [("the run", f"{steps:,} steps: nothing is left to train; use a larger --max_steps or --max_epochs")]
+    rate = cost.step_images / cost.step_seconds
+    of = f"on {cost.device}, the mean of {cost.steps} after {cost.warm_up} of warm-up"
+    return [
+        ("a step", f"{cost.step_seconds * 1000:,.1f} ms, {rate:,.0f} images a second ({of})"),
+        ("an epoch", f"{cost.epoch_steps:,} steps, {duration(cost.epoch_steps * cost.step_seconds)}"),
+        ("the run", f"{steps:,} steps, {duration(seconds)}, without the time for metrics, grids and checkpoints"),
+    ]
+
+
+def _numbered(hints: list[str]) -> Rows:
+    return [(f"{number}.", hint) for number, hint in enumerate(hints, 1)]
+
+
+def duration(seconds: float) -> str:
+    """Write a time in a readable unit."""
+    unit, least = next(((unit, least) for unit, least in UNITS.items() if seconds >= least), ("seconds", 2))
+    amount = seconds / (least / 2)
+    return f"{amount:.0f} {unit}" if amount >= 10 else f"{amount:.1f} {unit}"
+
+
+def _section(title: str, rows: Rows) -> None:
+    if rows:
+        wide = max(len(name) for name, _ in rows) + 2
+        _print("\n".join([title, *(f"  {name:<{wide}}{text}" for name, text in rows), ""]))
+
+
+@rank_zero_only
+def _print(text: str) -> None:
+    print(text, flush=True)

@@ -1,0 +1,62 @@
+"""Lightning's ``fit``; errors that a user can fix become one line."""
+
+import os
+import threading
+import warnings
+from pathlib import Path
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+
+from gan_lightning.data import ImageDataModule
+from gan_lightning.errors import USER_ERRNOS, InputError, ProcessLost, one_line
+from gan_lightning.module import AdversarialModule
+from gan_lightning.training.checkpoint_io import cannot_write
+
+
+def fit(trainer: Trainer, model: AdversarialModule, data: ImageDataModule, resume_from: Path | None = None) -> None:
+    """Train, without the warnings of Lightning that do not apply.
+
+    Raises:
+        InputError: Lightning refuses something, the memory or the disk is too small, or torch.compile fails.
+        ProcessLost: one of several processes has died.
+    """
+    warnings.filterwarnings("ignore", "The number of training batches")  # the log continues across epochs
+    warnings.filterwarnings("ignore", "Experiment logs directory")  # our CSV logger continues its file
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's, about names of torch
+    warnings.filterwarnings("ignore", "Found .* module.* in eval mode")  # the average is always in eval mode
+    before = threading.excepthook
+    threading.excepthook = _report_thread_error
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=resume_from)
+    except MisconfigurationException as error:
+        raise InputError(one_line(error)) from error
+    except RuntimeError as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            reason = one_line(error).partition(" Set TORCHDYNAMO_VERBOSE")[0]
+            raise InputError(f"--model.compile true: torch.compile fails here ({reason[:200]}); leave it out") from error
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise InputError(_out_of_memory(trainer, data)) from error
+        lost: str | None = getattr(trainer.strategy, "lost", None)
+        if lost is None:
+            raise
+        raise ProcessLost(lost) from error
+    except OSError as error:
+        if error.errno not in USER_ERRNOS:
+            raise
+        raise InputError(cannot_write(os.fsdecode(error.filename or trainer.default_root_dir), error)) from error
+    finally:
+        threading.excepthook = before
+
+
+def _out_of_memory(trainer: Trainer, data: ImageDataModule) -> str:
+    half = max(1, data.batch_size // 2)
+    ways = f"try --data.batch_size {half}, --precision bf16-mixed or narrower networks"
+    return f"step {trainer.global_step + 1:,}: the memory of {trainer.strategy.root_device} is too small; {ways}"
+
+
+def _report_thread_error(failed: threading.ExceptHookArgs) -> None:
+    """Report errors of threads as usual, except a file that TensorBoard cannot write: the main thread raises that again."""
+    if not issubclass(failed.exc_type, OSError):
+        threading.__excepthook__(failed)

@@ -1,0 +1,144 @@
+"""The settings of a run: flags and recipe together, and the objects that they describe."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch import Trainer, seed_everything
+
+import gan_lightning.networks  # noqa: F401  (registers their short names)
+from gan_lightning import checkpoint
+from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, HealthMonitor, ImageGrid, Schedules
+from gan_lightning.commands.common.arguments import arrange, given, instantiate, parse
+from gan_lightning.commands.common.recipes import config_path, read_settings
+from gan_lightning.commands.common.trust import check_imports, trusted_modules
+from gan_lightning.data import ImageDataModule
+from gan_lightning.errors import InputError
+from gan_lightning.gan import GAN
+from gan_lightning.lookup import bundled
+from gan_lightning.module import ADAM
+from gan_lightning.networks.base import load_weights
+from gan_lightning.training.loggers import LoggerName
+from gan_lightning.training.runs import last_checkpoint
+
+DEFAULT_RECIPE = "dcgan_mnist"
+LINKED = {
+    "data.seed": "seed_everything",
+    "model.generator.image_shape": "data.image_shape",
+    "model.generator.num_classes": "data.num_classes",
+    "model.discriminator.image_shape": "data.image_shape",
+    "model.discriminator.num_classes": "data.num_classes",
+}
+"""Settings that follow another one -> that setting."""
+RECORDED = {"run_length": "max_steps, max_epochs and the data"}
+"""Records in ``config.yaml`` that no run reads -> what they follow."""
+
+
+def add_sections(parser: ArgumentParser) -> None:
+    """Add the flags of the Trainer, the data, the model and the callbacks."""
+    parser.add_class_arguments(Trainer, "trainer", skip={"logger", "default_root_dir"}, instantiate=False)
+    parser.add_argument("--trainer.logger", type=LoggerName | list[LoggerName] | bool, default="tensorboard", help="what logs")
+    parser.add_argument("--trainer.default_root_dir", default=".", help="runs lie in lightning_logs/version_N below it")
+    parser.add_argument("--data", type=ImageDataModule, help="where the images come from")
+    parser.add_class_arguments(GAN, "model")
+    parser.add_class_arguments(ImageGrid, "image_grid")
+    parser.add_class_arguments(Checkpoints, "checkpoints")
+    parser.add_class_arguments(GenerativeMetrics, "metrics")
+    parser.add_class_arguments(HealthMonitor, "health")
+    parser.add_class_arguments(Schedules, "schedules")
+    for name, source in LINKED.items():
+        owner, _, attribute = name.rpartition(".")
+        when = "parse" if source == "seed_everything" else "instantiate"
+        parser.link_arguments(source, f"{owner}.init_args.{attribute}", apply_on=when)
+    default_optimizer = {"class_path": "torch.optim.Adam", "init_args": ADAM}
+    parser.set_defaults(
+        {
+            "data": "MNIST",
+            "model.generator": "DCGANGenerator",
+            "model.discriminator": "DCGANDiscriminator",
+            "model.loss": "NonSaturatingLoss",
+            "model.generator_optimizer": default_optimizer,
+            "model.discriminator_optimizer": default_optimizer,
+        }
+    )
+
+
+def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Path | None, Path | None]:
+    """Read the settings, the checkpoint to resume from, and the folder to continue in (None is a new one).
+
+    Raises:
+        InputError: a flag or file is wrong.
+    """
+    short = [action.dest.removeprefix("trainer.") for action in parser._actions if action.dest.startswith("trainer.")]
+    groups = arrange(args, "trainer", short)
+    for name, source in (LINKED | RECORDED).items():
+        if given(groups, name) is not None:
+            raise InputError(f"--{name}: follows {source} and cannot be set")
+    ckpt_path, weights = given(groups, "ckpt_path"), given(groups, "init_from")
+    if ckpt_path and weights:
+        raise InputError(f"--ckpt_path {ckpt_path} and --init_from {weights}: give one of the two")
+    if given(groups, "config") is None:
+        used, _ = _resume_from(ckpt_path, given(groups, "trainer.default_root_dir") or ".")
+        used = used or (Path(weights) if weights else None)
+        own = used and used.parent.parent / "config.yaml"
+        recipe = config_path(DEFAULT_RECIPE)
+        if own and own.is_file():
+            check_imports(own, read_settings(str(own)), trusted_modules(given(groups, "trust") or ""))
+            recipe = str(own)
+        elif used and os.path.isfile(used):  # noqa: PTH113  (it accepts names that are too long)
+            raise InputError(f"{own}: no such file, so the settings of {used} are unknown; name its recipe with --config")
+        groups = [["--config", recipe], *groups]
+    config = parse(parser, groups, "trainer")
+    for flag in ("ckpt_path", "init_from"):
+        if config[flag] in bundled() and not Path(config[flag]).exists():
+            raise InputError(
+                f"--{flag} {config[flag]}: a bundled generator has no discriminator; give a checkpoint of train.py"
+            )
+    penalties = config.model.penalty
+    one_argument = next((group[0] for group in groups if group[0].startswith("--model.penalty.")), None)
+    if one_argument and isinstance(penalties, list) and len(penalties) > 1 and given(groups, "model.penalty") is None:
+        raise InputError(
+            f"{one_argument}: there are {len(penalties)} penalties, and the flag names none; give the whole list, such as "
+            "--model.penalty null --model.penalty+=R1 --model.penalty.gamma 0.3 --model.penalty+=R2 --model.penalty.gamma 0.3"
+        )
+    return config, *_resume_from(config.ckpt_path, config.trainer.default_root_dir)
+
+
+def _resume_from(ckpt_path: str | None, root: str) -> tuple[Path | None, Path | None]:
+    """Find the checkpoint of ``--ckpt_path``, and for 'last' the folder of its run, which continues there."""
+    if not ckpt_path:
+        return None, None
+    if ckpt_path == "last":
+        path = last_checkpoint(Path(root).expanduser() / "lightning_logs")
+        return path, path.parent.parent
+    return Path(ckpt_path), None
+
+
+def make_objects(parser: ArgumentParser, config: Namespace, resume_from: Path | None = None) -> tuple[Namespace, int]:
+    """Make the objects that the settings describe, and count the steps behind them; refuse a checkpoint that does not fit."""
+    seed_everything(config.seed_everything, verbose=False)
+    objects = instantiate(parser, config)
+    begun_at = 0
+    if resume_from is not None:
+        content = checkpoint.load_gan(resume_from)
+        checkpoint.require_resumable(content, resume_from)
+        objects.model.on_load_checkpoint(content)
+        begun_at = content["global_step"]
+    elif config.init_from:
+        init_from(objects.model, config.init_from)
+    return objects, begun_at
+
+
+def init_from(model: GAN, path: str) -> None:
+    """Copy the weights of a checkpoint into a new model, and its average, if it has one, into the model's average.
+
+    Raises:
+        InputError: there is no such checkpoint, or its networks are of other classes or shapes.
+    """
+    content = checkpoint.load_gan(path)
+    weights = content["state_dict"]
+    load_weights(model.generator, weights, "generator.", path)
+    load_weights(model.discriminator, weights, "discriminator.", path)
+    if model.ema is not None:
+        load_weights(model.ema, weights, "ema." if content[checkpoint.KEY]["ema"] else "generator.", path)

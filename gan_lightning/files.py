@@ -1,0 +1,250 @@
+"""Safe loading and atomic saving of any file that is read or written as a whole."""
+
+import hashlib
+import os
+import pickle
+import secrets
+import shutil
+import zipfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gan_lightning.errors import InputError, one_line
+
+LARGEST_EXPANSION = 100  # times the size of the file; statistics of images shrink to a half at best
+LEAST_REFUSED = 2**30  # bytes; a file that unpacks to less does no harm
+
+
+@contextmanager
+def write_aside(path: str | os.PathLike[str], durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path in the folder of ``path``, and rename the file to ``path`` when the block ends without an error.
+
+    A reader sees the whole old file or the whole new one. If the block raises, the old file stays and the temporary one is
+    removed.
+
+    Args:
+        path: the file.
+        durable: wait for the disk, so that the file survives a power failure. Too slow for thousands of small files.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = _part_of(target, target.suffix)
+    try:
+        aside.touch(exist_ok=False)
+        yield aside
+        if durable:
+            with aside.open("r+b") as written:
+                os.fsync(written.fileno())
+        aside.replace(target)
+        if durable:
+            _sync_folder(target.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary folder next to ``path``, and rename it to ``path`` when the block ends without an error.
+
+    Args:
+        path: a folder that does not exist yet or is empty.
+    """
+    target = Path(path)
+    aside = _part_of(target)
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        for written in aside.iterdir():
+            with written.open("r+b") as file:
+                os.fsync(file.fileno())
+        _sync_folder(aside)
+        if target.is_dir():
+            target.rmdir()  # fails if somebody has put a file into it meanwhile
+        aside.rename(target)
+        _sync_folder(target.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _part_of(target: Path, suffix: str = "") -> Path:
+    """A temporary name that nobody else uses, as :func:`remove_parts` finds it."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part{suffix}")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name survive a power failure, if the system can synchronize folders (Windows cannot)."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def link(path: Path, name: Path) -> None:
+    """Give a file a second name and replace what had this name. The second name keeps the content if the first is replaced.
+
+    Makes a hard link; copies the file only if the file system has none.
+    """
+    aside = _part_of(name, name.suffix)
+    try:
+        try:
+            aside.hardlink_to(path)
+        except OSError:
+            shutil.copyfile(path, aside)
+        aside.replace(name)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def keep_copy(path: Path) -> None:
+    """Copy a file that is about to be replaced: ``config.yaml`` to ``config_1.yaml``, or to the next number that is free."""
+    number = 1
+    while (kept := path.with_stem(f"{path.stem}_{number}")).exists():
+        number += 1
+    with write_aside(kept) as aside:
+        shutil.copyfile(path, aside)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder. Call it only if nobody else writes there."""
+    for part in folder.glob(".*.part*"):
+        part.unlink(missing_ok=True)
+
+
+def save(content: Any, path: str | os.PathLike[str]) -> None:
+    """Write ``content`` (tensors and primitives) to ``path`` in torch's zip format by :func:`write_aside`.
+
+    Raises:
+        OSError: the system cannot write it.
+    """
+    with write_aside(path) as aside, aside.open("wb") as file:
+        try:
+            torch.save(content, file)  # given a name, torch would write it into the file
+        except RuntimeError as error:  # torch rewords the system's error
+            raise error.__context__ if isinstance(error.__context__, OSError) else OSError(str(error)) from error
+
+
+def load(path: str | os.PathLike[str], keys: Collection[str] = (), map_location: Any = "cpu", legacy: bool = False) -> Any:
+    """Read a file that :func:`save` wrote.
+
+    First verifies the zip's checksums, because torch.load reads over a flipped bit without an error. Then unpickles with
+    ``weights_only=True``, which runs no code of the file.
+
+    Args:
+        path: the file.
+        keys: entries that it must have. Others are allowed.
+        map_location: device of the loaded tensors.
+        legacy: also read torch's format before version 1.6, which has no checksums.
+
+    Raises:
+        InputError: the file is missing or damaged, holds more than tensors and primitives, or lacks an entry.
+    """
+    with _open(path) as file:
+        if not legacy or file.read(2) == b"PK":
+            _verify(file, path, "torch.save", stored=True)
+        file.seek(0)
+        try:
+            content = torch.load(file, map_location=map_location, weights_only=True)
+        except pickle.UnpicklingError as error:  # its message recommends to run any code in the file
+            raise InputError(f"{path}: damaged, or it holds more than tensors and primitives; use another") from error
+        except Exception as error:  # a malicious pickle can raise anything
+            raise InputError(f"{path}: cannot be read as tensors and primitives; use another") from error
+    _require(path, content, keys)
+    return content
+
+
+def load_arrays(path: str | os.PathLike[str], keys: Collection[str], optional: Collection[str] = ()) -> dict[str, NDArray[Any]]:
+    """Read arrays of an ``.npz``, verified as by :func:`load`. Unpickles nothing.
+
+    Args:
+        path: the file, of numpy.savez or numpy.savez_compressed.
+        keys: arrays that it must have.
+        optional: arrays to read if the file has them.
+
+    Raises:
+        InputError: the file is missing or damaged, unpacks to an absurd size, or lacks an array.
+    """
+    with _open(path) as file:
+        _verify(file, path, "numpy.savez", stored=False)
+        file.seek(0)
+        try:
+            with numpy.load(file, allow_pickle=False) as archive:
+                content = {name: numpy.asarray(archive[name]) for name in (*keys, *optional) if name in archive}
+        except Exception as error:  # a malicious header can raise anything
+            raise InputError(f"{path}: its arrays cannot be read ({one_line(error)[:150]}); use another") from error
+    _require(path, content, keys)
+    return content
+
+
+def _open(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file once, so that the bytes verified are the bytes read. Refuses pipes and devices, which may block."""
+    try:
+        if Path(path).is_file():
+            return Path(path).open("rb")
+        wrong = "not a file; name a file" if Path(path).exists() else "no such file"
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); use another") from error
+    raise InputError(f"{path}: {wrong}")
+
+
+def _verify(file: BinaryIO, path: str | os.PathLike[str], writer: str, stored: bool) -> None:
+    """Refuse a file unless it is a complete, undamaged zip as ``writer`` makes it.
+
+    Args:
+        file: opened for reading.
+        path: its name.
+        writer: the function that writes such files.
+        stored: ``writer`` never compresses, so that the contents cannot be larger than the file.
+    """
+    size = file.seek(0, os.SEEK_END)
+    most = size if stored else max(LARGEST_EXPANSION * size, LEAST_REFUSED)
+    try:
+        file.seek(0)
+        begins_as_zip = file.read(4) == b"PK\x03\x04"  # torch.load takes anything else for its old format
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            names = {member.filename for member in members}
+            unpacked = sum(member.file_size for member in members)
+            packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+            if not begins_as_zip or len(names) < len(members) or (stored and packed):
+                raise InputError(f"{path}: damaged, or not a file of {writer}; use another")
+            if unpacked > most:
+                raise InputError(
+                    f"{path}: {size:,} bytes that unpack to {unpacked:,}, which no file of {writer} does; use another"
+                )
+            damaged = archive.testzip()
+    except InputError:
+        raise
+    except Exception as error:  # a malicious file can raise anything
+        reason = one_line(error)[:150]
+        raise InputError(f"{path}: damaged, truncated, or not a file of {writer} ({reason}); use another") from error
+    if damaged is not None:
+        raise InputError(f"{path}: damaged, the checksum of its part {damaged} is wrong; use another")
+
+
+def _require(path: str | os.PathLike[str], content: Any, keys: Collection[str]) -> None:
+    missing = sorted(set(keys) - content.keys()) if isinstance(content, dict) else sorted(keys)
+    if missing:
+        raise InputError(f"{path}: it has no {' and no '.join(missing)}; use another")
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """SHA-256, in hex, of the shapes, types and values of tensors."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256, in hex, of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

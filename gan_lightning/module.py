@@ -1,0 +1,265 @@
+"""The base of adversarial methods: optimizers, the average, random seeds, and what a checkpoint records."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial, wraps
+from typing import Any, ClassVar, TypeVar, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from gan_lightning import checkpoint, ema
+from gan_lightning.errors import Diverged, InputError, one_line
+from gan_lightning.networks.base import Network, describe
+from gan_lightning.training.randomness import derived_seed, seed_device
+
+F = TypeVar("F", bound=Callable[..., Any])
+OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
+"""Makes an optimizer of a network's parameters."""
+
+ADAM: dict[str, Any] = {"lr": 2e-4, "betas": (0.5, 0.999)}
+"""The default settings of both optimizers, those of Radford et al. 2016."""
+
+
+def adam(parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """Make Adam (Kingma and Ba 2015) with the settings :data:`ADAM`."""
+    return Adam(parameters, **ADAM)
+
+
+def profiled(name: str) -> Callable[[F], F]:
+    """Show the time of a module's method under ``name`` in Lightning's profilers (``--trainer.profiler simple``)."""
+
+    def profiled(method: F) -> F:
+        @wraps(method)
+        def timed(self: LightningModule, *args: Any) -> Any:
+            with self.trainer.profiler.profile(name):  # type: ignore[attr-defined]
+                return method(self, *args)
+
+        return cast(F, timed)
+
+    return profiled
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Compute no gradients for the parameters of ``network`` within the block. Gradients still flow through it."""
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+class AdversarialModule(LightningModule):
+    """Base of a method that trains generators against discriminators.
+
+    A subclass writes the method as its ``training_step``. This class makes one optimizer for all generators and one for all
+    discriminators, and has the trainer count the generators' updates only: one training step is one of them. It seeds each
+    step, keeps the generators' averages, and describes the networks in checkpoints.
+
+    A method with more networks than one of each sets ``generators`` and ``discriminators`` and passes its networks by these
+    names.
+
+    Args:
+        networks: the networks by the names of their attributes.
+        generator_optimizer: function that makes the generators' optimizer from their parameters.
+        discriminator_optimizer: function that makes the discriminators' optimizer from their parameters.
+        ema_halflife: half-life of the averages in images; 0 keeps no average.
+        ema_ramp: upper limit of the half-life as a share of the images seen so far; None sets no limit.
+        channels_last: channels-last order of the convolutions' weights in memory, and so of the features.
+
+    Attributes:
+        generators: name of each generator -> name of its average, which is None if there is none.
+        discriminators: names of the discriminators.
+        stateful: names of the other modules that may have a state; a checkpoint lists its tensors by name.
+        ema_factor: factor on the half-life; ``Schedules`` sets it.
+        seed: seed of the run: torch's own as it begins. All that a step draws is a function of (seed, step, process).
+
+    Raises:
+        InputError: a number is out of range, a checkpoint cannot describe a network, or an optimizer refuses its settings.
+    """
+
+    generators: ClassVar[Mapping[str, str]] = {"generator": "ema"}
+    discriminators: ClassVar[tuple[str, ...]] = ("discriminator",)
+    stateful: ClassVar[tuple[str, ...]] = ()
+    ema_factor: float = 1.0
+    seed: int = 0
+
+    def __init__(
+        self,
+        networks: Mapping[str, Network],
+        generator_optimizer: OptimizerCallable = adam,
+        discriminator_optimizer: OptimizerCallable = adam,
+        ema_halflife: float = 0.0,
+        ema_ramp: float | None = 0.05,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        if not 0.0 <= ema_halflife < float("inf"):
+            raise InputError(f"model.ema_halflife is {ema_halflife}: use a number of images, or 0 for no average")
+        if ema_ramp is not None and not 0.0 < ema_ramp < float("inf"):
+            raise InputError(f"model.ema_ramp is {ema_ramp}: use a share of the images seen above 0, or null for no ramp")
+        self.automatic_optimization = False
+        self.generator_optimizer = generator_optimizer
+        self.discriminator_optimizer = discriminator_optimizer
+        self.ema_halflife, self.ema_ramp = ema_halflife, ema_ramp
+        for name, network in networks.items():
+            if channels_last:
+                _store_channels_last(network)
+            setattr(self, name, network)
+        for name, average in self.generators.items():
+            setattr(self, average, ema.averaged_copy(getattr(self, name)) if ema_halflife else None)
+        self._description()  # raises now what a checkpoint or an optimizer would refuse later
+
+    @property
+    def real_batches_per_step(self) -> int:
+        """Batches of fresh real images that one training step takes. The data module's loader joins them into one."""
+        return 1
+
+    # A step
+
+    def on_fit_start(self) -> None:
+        self.seed = torch.initial_seed()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        seed_device(derived_seed(self.seed, self.global_step, self.global_rank), self.device)
+
+    def optimizer_pair(self) -> tuple[LightningOptimizer, LightningOptimizer]:
+        """Return the generators' optimizer, whose steps Lightning counts, and the discriminators', whose steps it does not.
+
+        Lightning counts each step of each optimizer (its issue 17958). Before every batch its loop sets a pair of hooks on
+        all of them; this method takes the counting ones off the discriminators' again.
+        """
+        generator, discriminator = self.optimizers()  # type: ignore[attr-defined]
+        profiler = self.trainer.profiler  # type: ignore[attr-defined]
+        discriminator._on_before_step = partial(profiler.start, "optimizer_step")  # as the hooks of the generator's do
+        discriminator._on_after_step = partial(profiler.stop, "optimizer_step")
+        return generator, discriminator
+
+    @profiled("average")
+    def update_averages(self, images: int) -> None:
+        """Move the averages towards their generators, after an update on ``images`` images in each process.
+
+        Call it after the generators' optimizer: ``global_step`` includes that update.
+        """
+        images *= self.trainer.world_size
+        halflife = self.ema_halflife * self.ema_factor
+        if self.ema_ramp is not None:
+            halflife = min(halflife, self.ema_ramp * (self.global_step - 1) * images)
+        for generator, average in self._averages():
+            ema.update(average, generator, ema.decay(images, halflife))
+
+    def _averages(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Return each generator that has an average, with that average."""
+        pairs = [(getattr(self, name), getattr(self, average)) for name, average in self.generators.items()]
+        return [(generator, average) for generator, average in pairs if average is not None]
+
+    def train(self, mode: bool = True) -> "AdversarialModule":
+        super().train(mode)
+        for _, average in self._averages():
+            average.eval()
+        return self
+
+    def compile_methods(self, *names: str) -> None:
+        """Compile methods by ``torch.compile``. Methods, not networks: the keys of a checkpoint stay as they are."""
+        for name in names:
+            setattr(self, name, torch.compile(getattr(self, name), dynamic=False))
+
+    # Optimizers
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        """Make the generators' optimizer, then the discriminators'.
+
+        Raises:
+            InputError: one of them refuses its settings.
+        """
+        try:
+            optimizers = [
+                self.generator_optimizer(self._parameters_of(self.generators)),
+                self.discriminator_optimizer(self._parameters_of(self.discriminators)),
+            ]
+        except (ValueError, TypeError) as error:
+            raise InputError(f"an optimizer refuses its settings: {one_line(error)}") from error
+        for group in (group for optimizer in optimizers if isinstance(optimizer, Adam) for group in optimizer.param_groups):
+            if group["fused"] is None and not (group["foreach"] or group["differentiable"]):
+                group["fused"] = True  # one pass over each weight instead of ten, on the CPU too
+        return optimizers
+
+    def _parameters_of(self, names: Iterable[str]) -> Iterator[nn.Parameter]:
+        for name in names:
+            yield from getattr(self, name).parameters()
+
+    def on_train_start(self) -> None:
+        """Use this run's settings of the optimizers, even if a checkpoint restored earlier ones.
+
+        Also copy the moments into the memory format of their weights, because fused optimizers assume that they share it.
+        """
+        for optimizer, fresh in zip(self.trainer.optimizers, self.configure_optimizers(), strict=True):
+            for parameter, state in optimizer.state.items():
+                for name, value in state.items():
+                    if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                        state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            for group, settings in zip(optimizer.param_groups, fresh.param_groups, strict=True):
+                group.update({name: value for name, value in settings.items() if name != "params"})
+                if "initial_lr" in group:  # a schedule multiplies it
+                    group["initial_lr"] = settings["lr"]
+
+    # Checkpoints
+
+    def require_finite(self) -> None:
+        """Check every weight of all networks.
+
+        Raises:
+            Diverged: a weight is NaN or infinite.
+        """
+        for name in (*self.generators, *self.discriminators):
+            if not all(bool(p.isfinite().all()) for p in getattr(self, name).parameters()):
+                raise Diverged(f"step {self.global_step:,}: the {name}'s weights are NaN or infinite")
+
+    def on_save_checkpoint(self, content: dict[str, Any]) -> None:
+        self.require_finite()
+        content[checkpoint.KEY] = {"format_version": checkpoint.FORMAT_VERSION, **self._description()}
+
+    def on_load_checkpoint(self, content: dict[str, Any]) -> None:
+        about = content.get(checkpoint.KEY, {})
+        for name, mine in self._description().items():
+            if about.get(name) != mine:
+                difference = _difference(about.get(name), mine)
+                raise InputError(f"the checkpoint's {name} differs from this run's: {difference}; use the same settings")
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            **{name: describe(getattr(self, name)) for name in (*self.generators, *self.discriminators)},
+            "ema": bool(self._averages()),
+            "optimizers": [type(optimizer).__name__ for optimizer in self.configure_optimizers()],
+            "state": [name for name in self.state_dict() if name.startswith(tuple(f"{part}." for part in self.stateful))],
+        }
+
+
+def _store_channels_last(network: nn.Module) -> None:
+    network.to(memory_format=torch.channels_last)
+    for module in network.modules():
+        if isinstance(module, nn.Unflatten):  # else every later layer would reorder the map and its gradient
+            module.register_forward_hook(_to_channels_last)
+
+
+def _to_channels_last(module: nn.Module, inputs: Any, features: Tensor) -> Tensor:
+    """Reorder features (B, C, H, W) in memory, channels last: a forward hook."""
+    return features.contiguous(memory_format=torch.channels_last)
+
+
+def _difference(theirs: Any, mine: Any) -> str:
+    """Name the differences between a checkpoint's description and this run's, or between two values."""
+    if isinstance(theirs, dict) and isinstance(mine, dict):
+        return ", ".join(
+            f"{name} {_difference(theirs.get(name), mine.get(name))}"
+            for name in sorted(theirs.keys() | mine.keys())
+            if theirs.get(name) != mine.get(name)
+        )
+    return f"{theirs} there and {mine} here"

@@ -1,0 +1,92 @@
+"""Lightning's Trainer with this project's loggers, strategy and checkpoints."""
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.strategies import DDPStrategy
+
+from gan_lightning.errors import InputError, one_line
+from gan_lightning.training.allocator import keep_freed_memory
+from gan_lightning.training.checkpoint_io import AtomicCheckpointIO
+from gan_lightning.training.loggers import LoggerName, make_loggers
+from gan_lightning.training.strategy import GANStrategy
+
+
+def make_trainer(
+    folder: Path, logger: LoggerName | Sequence[LoggerName] | bool, begun_at: int = 0, **arguments: Any
+) -> Trainer:
+    """Make a Trainer that writes all its files to ``folder``.
+
+    Args:
+        folder: of the run; loggers and callbacks find it as ``trainer.log_dir``.
+        logger: names of loggers; True is TensorBoard, False none.
+        begun_at: training steps completed when the run was resumed.
+        arguments: further arguments of Lightning's Trainer.
+
+    Raises:
+        InputError: Lightning refuses the arguments, for example a missing accelerator.
+    """
+    if str(arguments.get("precision")) in ("16-true", "bf16-true"):
+        raise InputError(
+            f"--precision {arguments['precision']}: the optimizers need float32 weights; use 16-mixed or bf16-mixed"
+        )
+    try:
+        if (max_time := arguments.pop("max_time", None)) is not None:
+            # the first callback, so that the others know at the end of a step if it was the last
+            arguments["callbacks"] = [Timer(max_time), *as_list(arguments.get("callbacks"))]
+            if arguments.get("max_epochs") is None:
+                arguments["max_epochs"] = -1  # the time alone ends the run
+        trainer = Trainer(
+            default_root_dir=folder,
+            logger=make_loggers(logger, folder, begun_at),
+            plugins=[*as_list(arguments.pop("plugins", None)), AtomicCheckpointIO(), *_cluster()],
+            **arguments,
+        )
+    except (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError) as error:
+        reason = f"the Trainer refuses its settings: {one_line(error)}"
+        accelerator = arguments.get("accelerator")
+        if accelerator in ("gpu", "cuda", "mps") and re.search("No supported gpu backend|not available", reason):
+            reason = f"--accelerator {accelerator}: this machine has no GPU that torch can use; use --accelerator cpu, or auto"
+        raise InputError(reason) from error
+    if type(trainer.strategy) is DDPStrategy:
+        trainer.strategy.__class__ = GANStrategy  # Lightning decides if there are several processes; 'auto' is its own
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
+        # Lightning makes torch ask NVIDIA's library for GPUs. Adam asks at each step: 0.5 ms each without a GPU.
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
+    return trainer
+
+
+def _cluster() -> list[SLURMEnvironment]:
+    """SLURM's settings without Lightning's requeueing, which does not know this project's folders and ``--ckpt_path``."""
+    return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+
+
+def total_steps(trainer: Trainer) -> int | None:
+    """Generator updates that the run will have made at its end; None if only a time limits it."""
+    limits = []
+    if trainer.max_steps >= 0:
+        limits.append(trainer.max_steps)
+    if trainer.max_epochs is not None and trainer.max_epochs >= 0 and math.isfinite(trainer.num_training_batches):
+        limits.append(trainer.max_epochs * int(trainer.num_training_batches))
+    return min(limits, default=None)
+
+
+def is_out_of_time(trainer: Trainer) -> bool:
+    """Tell if the run ends after this step because its ``max_time`` is over, and not by Ctrl-C."""
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    # the processes' clocks differ, but the processes have agreed to stop
+    return trainer.should_stop and any(trainer.world_size > 1 or (timer.time_remaining() or 0) <= 0 for timer in timers)
+
+
+def as_list(given: Any) -> list[Any]:
+    """Turn None, one object or several into a list, as Trainer takes its callbacks and plugins."""
+    return [] if given is None else list(given) if isinstance(given, list | tuple) else [given]

@@ -1,0 +1,122 @@
+"""Several processes: what each of them computes, what they send, and what becomes of the others when one dies."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gan_lightning.gan import GAN
+from gan_lightning.losses import HingeLoss
+from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator
+from gan_lightning.regularizers import R1, LeCam, Penalty
+from gan_lightning.training import distributed
+from gan_lightning.training.strategy import GANStrategy
+from tests.training.two_processes import GANS, STEPS, train
+
+WORKER = Path(__file__).with_name("two_processes.py")
+
+
+def free_port() -> int:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        port: int = opened.getsockname()[1]
+        return port
+
+
+def start_two(*command: str | Path, **environment: str) -> list[subprocess.Popen[str]]:
+    """The command twice, as the two processes of one machine."""
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "NODE_RANK": "0"}
+    root = str(Path(__file__).parents[2])
+    return [
+        subprocess.Popen(
+            [sys.executable, *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": root, "LOCAL_RANK": str(rank), **shared, **environment},
+        )
+        for rank in range(2)
+    ]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
+    """What process 1 of two has after training each GAN on half of every batch."""
+    output = tmp_path_factory.mktemp("two") / "results.pt"
+    for process in start_two(WORKER, output, "8"):
+        _, error = process.communicate(timeout=240)
+        assert process.returncode == 0, error
+    results: dict[str, dict[str, Tensor]] = torch.load(output)
+    return results
+
+
+@pytest.mark.parametrize("name", list(GANS))
+def test_two_processes_do_what_one_does_with_the_whole_batch(name: str, two: dict[str, dict[str, Any]]) -> None:
+    """Weights, gradients, averages, what adapts, and the logged values; they differ by 1e-8 to 2e-7."""
+    one = train(name, 16, 1)
+    assert one.pop("sent") == 0
+    assert one.keys() == two[name].keys() - {"sent"}
+    for entry, value in one.items():
+        assert torch.allclose(value, two[name][entry], rtol=1e-5, atol=1e-6), entry
+    assert one["draws"] > 0
+
+
+@pytest.mark.parametrize("name", list(GANS))
+def test_each_gradient_is_sent_once(name: str, two: dict[str, dict[str, Any]]) -> None:
+    model = GANS[name]()
+    sizes = {
+        network: sum(p.numel() for p in getattr(model, network).parameters()) for network in ("generator", "discriminator")
+    }
+    gradients = STEPS * (sizes["generator"] + model.discriminator_steps * sizes["discriminator"])
+    beside = two[name]["sent"] - gradients  # a flag, and the means that some methods take, with their gradients
+    assert STEPS <= beside <= STEPS * 12
+
+
+def test_other_random_numbers_are_seen(two: dict[str, dict[str, Any]]) -> None:
+    """The bound above is one that a wrong gradient passes: half a gradient, or one of other latents, is far from it."""
+    name = "conditional, DRAGAN"
+    one = train(name, 8, 1)  # as if only one of the two had been asked
+    gradients = [entry for entry in one if entry.startswith("gradient")]
+    assert all((one[entry] - two[name][entry]).abs().max() > 1e-4 for entry in gradients if one[entry].abs().max() > 0)
+
+
+class OnCUDA(GANStrategy):
+    """The strategy, where it would find a GPU."""
+
+    root_device = torch.device("cuda", 0)
+    is_global_zero = True
+
+    def __init__(self) -> None:
+        """Nothing: only one of its methods is called."""
+
+
+@pytest.mark.parametrize("penalty", [None, LeCam(), R1()])
+def test_batch_norm_is_synchronized_on_cuda(penalty: Penalty | None) -> None:
+    """But not in a discriminator whose gradient is penalized: it has no second derivative. No weight is renamed."""
+    model = GAN(DCGANGenerator((1, 28, 28), width=4), DCGANDiscriminator((1, 28, 28), width=4), HingeLoss(), penalty=penalty)
+    before, names = len(kinds(model)), set(model.state_dict())
+    OnCUDA()._synchronize_batch_norm(model)
+    assert set(model.state_dict()) == names
+    assert kinds(model.generator) == {torch.nn.SyncBatchNorm}
+    assert kinds(model.discriminator) == {torch.nn.BatchNorm2d if isinstance(penalty, R1) else torch.nn.SyncBatchNorm}
+    assert before == 1
+
+
+def kinds(network: torch.nn.Module) -> set[type[torch.nn.Module]]:
+    return {type(module) for module in network.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)}
+
+
+def test_one_process_sends_nothing() -> None:
+    tensor = torch.ones(3, requires_grad=True)
+    assert distributed.world_size() == 1
+    assert distributed.mean(tensor) is tensor
+    assert distributed.largest(7) == 7
+    distributed.average_([tensor])
+    distributed.broadcast_([tensor])
+    assert torch.equal(tensor, torch.ones(3))

@@ -1,0 +1,186 @@
+"""Trains small GANs as one of several processes, or as the only one, drawing every random number for the global batch.
+
+python tests/training/two_processes.py OUTPUT BATCH_SIZE, under the environment that torchrun makes.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+from torch.optim import SGD
+from torch.overrides import TorchFunctionMode
+
+from gan_lightning.augment import AdaptiveAugment, DiffAugment
+from gan_lightning.callbacks import StopSignals, TrainingLog
+from gan_lightning.gan import GAN
+from gan_lightning.losses import (
+    AdversarialLoss,
+    HingeLoss,
+    NonSaturatingLoss,
+    RelativisticAverageLoss,
+    RelativisticPairingLoss,
+    WassersteinLoss,
+)
+from gan_lightning.networks import DropoutConvDiscriminator, MLPDiscriminator, MLPGenerator, R3GANDiscriminator, R3GANGenerator
+from gan_lightning.networks.base import Discriminator, Generator
+from gan_lightning.regularizers import DRAGAN, R1, R2, WGANGP, LeCam, WeightClipping, _deviation
+from gan_lightning.training import distributed
+from gan_lightning.training.trainer import make_trainer
+from tests.helpers import TensorData
+
+SHAPE = (1, 16, 16)
+STEPS = 3
+
+
+def generator(**arguments: Any) -> MLPGenerator:
+    return MLPGenerator(SHAPE, 10, latent_dim=4, hidden=[16], batch_norm=False, **arguments)
+
+
+def discriminator(**arguments: Any) -> MLPDiscriminator:
+    return MLPDiscriminator(SHAPE, 10, hidden=[16], **arguments)
+
+
+def make_gan(generator: Generator, discriminator: Discriminator, loss: AdversarialLoss, **arguments: Any) -> GAN:
+    def sgd(parameters: Any) -> SGD:
+        return SGD(parameters, lr=0.02)
+
+    return GAN(generator, discriminator, loss, sgd, sgd, ema_halflife=100, **arguments)
+
+
+GANS: dict[str, Callable[[], GAN]] = {
+    "R1 and R2, dropout": lambda: make_gan(
+        generator(), DropoutConvDiscriminator(SHAPE, width=4), NonSaturatingLoss(), penalty=[R1(), R2()]
+    ),
+    "WGANGP, five updates of D": lambda: make_gan(
+        generator(), discriminator(), WassersteinLoss(), penalty=WGANGP(), discriminator_steps=5
+    ),
+    "clipping": lambda: make_gan(
+        generator(), discriminator(), WassersteinLoss(), constraint=WeightClipping(0.1), discriminator_steps=2
+    ),
+    "conditional, DRAGAN": lambda: make_gan(
+        generator(conditioning="concatenation"), discriminator(conditioning="projection"), HingeLoss(), penalty=DRAGAN()
+    ),
+    "auxiliary classifier": lambda: make_gan(
+        generator(conditioning="concatenation"), discriminator(conditioning="classifier"), NonSaturatingLoss()
+    ),
+    "relativistic average, LeCam, ADA": lambda: make_gan(
+        generator(),
+        discriminator(),
+        RelativisticAverageLoss(),
+        penalty=LeCam(),
+        augmentation=AdaptiveAugment(images=100, every=2, target=0.5),
+    ),
+    "R3GAN, DiffAugment": lambda: make_gan(
+        R3GANGenerator(SHAPE, latent_dim=4, widths=[8, 8, 8], blocks=1, group_width=4),
+        R3GANDiscriminator(SHAPE, widths=[8, 8, 8], blocks=1, group_width=4),
+        RelativisticPairingLoss(),
+        penalty=[R1(gamma=0.1), R2(gamma=0.1)],
+        augmentation=DiffAugment(),
+    ),
+}
+
+
+class GlobalDraws(TorchFunctionMode):
+    """Every random number is drawn for the images of all processes, and each takes those of its own images.
+
+    Image i of process r is image i * count + r of the global batch, as the loader deals them out; so are the generated images
+    behind the real ones where both are in one pass.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        super().__init__()
+        self.batch_sizes = (batch_size, 2 * batch_size)
+        self.random = torch.Generator().manual_seed(0)
+        self.draws = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (torch.rand, torch.randn):
+            return self._draw(func, args, kwargs)
+        if func is torch.randint:
+            low, high, shape = args
+            return self._draw(lambda *sizes, **given: torch.randint(low, high, sizes, **given), shape, kwargs)
+        if func is torch.rand_like:
+            return self._draw(torch.rand, args[0].shape, {})
+        if func is torch.nn.functional.dropout:
+            (images,) = args
+            keep = self._draw(torch.rand, images.shape, {}) >= kwargs["p"]
+            return images * keep / (1 - kwargs["p"]) if kwargs["training"] else images
+        return func(*args, **kwargs)
+
+    def _draw(self, draw: Callable[..., Tensor], shape: Any, given: dict[str, Any]) -> Tensor:
+        count, rank = distributed.world_size(), distributed.rank()
+        (dim,) = [dim for dim, size in enumerate(shape) if size in self.batch_sizes][:1]
+        sizes = [size * count if i == dim else size for i, size in enumerate(shape)]
+        self.draws += 1
+        mine: Tensor = draw(*sizes, generator=self.random, **given).movedim(dim, 0)[rank::count].movedim(0, dim)
+        return mine
+
+
+class Sent(Callback):
+    """Counts the numbers that are sent from the first step to the last."""
+
+    def __init__(self) -> None:
+        self.numbers = 0
+        self.before: dict[str, Any] = {}
+
+    def on_train_start(self, *_: Any) -> None:
+        self.before = {name: getattr(dist, name) for name in ("all_reduce", "broadcast", "all_gather", "barrier")}
+        for name, function in self.before.items():
+            setattr(dist, name, self._counting(function))
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == STEPS:
+            for name, function in self.before.items():
+                setattr(dist, name, function)
+
+    def _counting(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self.numbers += sum(value.numel() for value in args if isinstance(value, Tensor)) or 1
+            return function(*args, **kwargs)
+
+        return counted
+
+
+def train(name: str, batch_size: int, world_size: int) -> dict[str, Any]:
+    """The weights, gradients and averages after a few steps, and the values that were logged."""
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (400, *SHAPE), dtype=torch.uint8) // torch.randint(1, 9, (400, 1, 1, 1))
+    data = TensorData(images.byte(), torch.arange(400) % 10, batch_size=batch_size)
+    model, log, sent = GANS[name](), TrainingLog(), Sent()
+    trainer: Trainer = make_trainer(
+        Path.cwd(),
+        False,
+        accelerator="cpu",
+        devices=world_size,
+        max_steps=STEPS,
+        callbacks=[StopSignals(), log, sent],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with GlobalDraws(batch_size) as draws:
+        trainer.fit(model, datamodule=data)
+    share = images.float()[trainer.global_rank :: world_size] / 255
+    deviation = _deviation(share)  # which the gradient of a network of pieces of planes hardly shows
+    gradients = {f"gradient of {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
+    logged = {name: torch.tensor(value) for name, value in log.latest.items() if name != "images_per_second"}
+    counts = {"draws": torch.tensor(draws.draws), "sent": torch.tensor(sent.numbers)}
+    return {**model.state_dict(), **gradients, **logged, **counts, "deviation": deviation}
+
+
+def main() -> None:
+    output, batch_size = sys.argv[1], int(sys.argv[2])
+    torch.set_num_threads(1)
+    results = {name: train(name, batch_size, 2) for name in GANS}
+    if distributed.rank() == 1:
+        torch.save(results, output)
+
+
+if __name__ == "__main__":
+    main()
