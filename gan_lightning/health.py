@@ -143,7 +143,7 @@ SYMPTOMS = (
     Symptom(
         "memorising",
         ("nearest_training", "pixel_diversity"),
-        lambda v: v["nearest_training"] < 0.5 and v["pixel_diversity"] > 0.5,  # one grey image is near to every image, but is no copy
+        lambda v: v["nearest_training"] < 0.5 and v["pixel_diversity"] > 0.5,  # one grey image is near to all, but no copy
         lambda v: (
             f"samples lie {v['nearest_training']:.2f} times as far from training images as held-out images do: they are copies"
         ),

@@ -198,7 +198,7 @@ class Sampler(ModelHubMixin):
     def generate_model_card(
         self, formats: Collection[str] = ("safetensors",), dtype: str = "float32", picture: bool = True
     ) -> ModelCard:
-        """Write the model card for ``save_pretrained`` and ``push_to_hub``.
+        """Make the model card for ``save_pretrained`` and ``push_to_hub``.
 
         Args:
             formats: formats of the files in the folder (see :func:`gan_lightning.model_card.model_card`).

@@ -25,7 +25,7 @@ class Inversion:
     Attributes:
         latent: float32 (N, latent_dim).
         label: int64 (N,); None if the generator is unconditional.
-        image: generator's images of them, float32 (N, C, H, W), nominally in [-1, 1].
+        image: images that the generator draws for the latents, float32 (N, C, H, W), nominally in [-1, 1].
         loss: mean squared error over the known values of each target, (N,).
     """
 
