@@ -139,9 +139,7 @@ def load_network() -> EfficientNetLite0:
     weights = iter(load(weights_file(), legacy=True).values())  # in the order of the layers
     for conv in network.modules():
         if isinstance(conv, nn.Conv2d):
-            kernel, scale, shift, mean, variance, _ = (
-                next(weights) for _ in range(6)
-            )  # the last is the number of batches seen
+            kernel, scale, shift, mean, variance, _ = (next(weights) for _ in range(6))  # the last: batches seen
             kernel, bias = fuse_conv_bn_weights(kernel, None, mean, variance, EPSILON, scale, shift)
             conv.load_state_dict({"weight": kernel.flip(2, 3), "bias": bias})
     network.classes.load_state_dict({"weight": next(weights), "bias": next(weights)})

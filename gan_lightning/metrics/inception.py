@@ -121,7 +121,9 @@ def _taps(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def find_weights(path: Path | None = None) -> Path:
-    """Find the weights file: ``path``, else the one in $TORCH_HOME/hub/checkpoints, torch's hub folder; if missing, download it there.
+    """Find the weights file: ``path``, else the file in torch's hub folder ($TORCH_HOME/hub/checkpoints).
+
+    If the file is not in the hub folder, it is downloaded there.
 
     Raises:
         InputError: the file is missing and cannot be downloaded; the message lists the alternatives.
