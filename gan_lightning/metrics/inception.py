@@ -25,7 +25,7 @@ class Inception(Extractor):
     """Pooled features (N, 2048) and unbiased logits (N, 1008), in one pass and in float32.
 
     Grey images become three equal channels. Every batch norm is folded into its convolution and memory is channels_last,
-    which changes the last digits alone, and is faster (``scripts/benchmark.py metrics``).
+    which changes the last digits alone, and is faster (``scripts/benchmark/metrics.py``).
 
     Args:
         weights: torch-fidelity's weights file, see :func:`find_weights`.

@@ -1,4 +1,4 @@
-"""The compare and benchmark commands."""
+"""The compare command."""
 
 import inspect
 import json
@@ -11,7 +11,6 @@ from PIL import Image
 
 from gan_lightning import losses, regularizers
 from gan_lightning.checkpoint import load_gan
-from gan_lightning.commands.benchmark import main as benchmark_main
 from gan_lightning.commands.compare.run import LOSSES, PENALTIES, make_rows
 from gan_lightning.commands.train.run import train
 from gan_lightning.commands.verbs import Verb
@@ -245,16 +244,3 @@ def test_bad_input_gets_one_line(
     assert part in error
     assert error.count("error:") == 1
     assert not list(Path().rglob("trained.json"))
-
-
-@pytest.mark.parametrize(
-    ("args", "part"),
-    [
-        (["training"], "there is no benchmark 'training'"),
-        (["metrics", "--num_images", "10"], "--num_images 10"),
-        (["metrics", "--rounds", "0"], "--rounds 0"),
-    ],
-)
-def test_a_bad_benchmark(args: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark_main(args) == 2
-    assert part in capsys.readouterr().err

@@ -18,7 +18,6 @@ from torchvision.transforms.functional import to_pil_image
 
 import gan_lightning
 from gan_lightning import files
-from gan_lightning.commands.benchmark_metrics import write_random_weights
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits
 from gan_lightning.data.folder import first_image_shape, read_folder
@@ -26,6 +25,7 @@ from gan_lightning.lookup import bundled
 from gan_lightning.measure import cache_folder
 from gan_lightning.metrics import classifier
 from gan_lightning.metrics.evaluator import collect
+from random_inception import write_random_weights
 from tests.helpers import write_mnist
 from tests.metrics.extractors import images
 
