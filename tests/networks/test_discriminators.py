@@ -23,8 +23,8 @@ from tests.networks.test_networks import DISCRIMINATORS, HEADS, make, stirred, w
 
 COUNT = 12
 NARROW: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("sngan_cifar10", "sngan_cifar10_conditional", "wgan_gp_cifar10"), {"widths": [32] * 4}),
-    **dict.fromkeys(("r3gan_cifar10", "r3gan_cifar10_slim"), {"widths": [32] * 4}),
+    name: {"widths": [32] * 4}
+    for name in ("sngan_cifar10", "sngan_cifar10_conditional", "wgan_gp_cifar10", "r3gan_cifar10", "r3gan_cifar10_slim")
 }
 """The widest networks would take minutes."""
 UNLIKE_HE: dict[type[Discriminator], str] = {
