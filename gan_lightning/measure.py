@@ -20,7 +20,7 @@ from gan_lightning.metrics.statistics import Statistics, read_cache, write_cache
 from gan_lightning.training.distributed import on_first_process
 
 FEW = 2048
-"""Real images that a training measures with a slow extractor. Metrics and health monitor share the same ones."""
+"""Real images that training compares with if the extractor is slow. Metrics and health monitor use the same ones."""
 
 
 def cache_folder() -> Path:
@@ -117,7 +117,7 @@ class RealImages:
 
 
 def choose_real(size: int, num_real: int | None) -> Tensor | None:
-    """Choose the indices of ``num_real`` of ``size`` real images, int64, sorted, at random with a fixed seed; None is all.
+    """Choose ``num_real`` of ``size`` real images with a fixed seed: indices int64, sorted, or None for all.
 
     Raises:
         InputError: there are fewer images.
@@ -175,7 +175,7 @@ def reference(
 
 
 def say_estimate(extractor: Extractor, image_shape: tuple[int, int, int], count: int, what: str) -> None:
-    """Print an estimate of the duration before a large network runs on a CPU."""
+    """Print how long a large network will take on a CPU."""
     if not isinstance(extractor, Inception | ImageNet) or extractor.device.type != "cpu":
         return
     each = seconds_per_image(extractor, image_shape)

@@ -1,6 +1,7 @@
 """What the README and the pages of docs/ say: commands have the flags they are shown with, links lead somewhere, code runs."""
 
 import ast
+import importlib
 import json
 import os
 import re
@@ -43,7 +44,7 @@ def commands(page: Path) -> Iterator[list[str]]:
     lines = [line for block in blocks(page, "") for line in block.replace("\\\n", " ").splitlines()]
     spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", FENCED.sub("", text))]
     for line in [*lines, *spans]:
-        if found := re.search(r"(?:^|\s)scripts/\w+\.py .*", line):
+        if found := re.search(r"(?:^|\s)scripts/(?:benchmark/)?\w+\.py .*", line):
             yield shlex.split(found[0], comments=True)
 
 
@@ -81,22 +82,24 @@ def test_every_command_has_the_flags_that_it_is_shown_with() -> None:
     wrong = []
     for page, (script, *args) in SHOWN:
         try:
-            read(Path(script).stem, args)
+            read(script, args)
         except (Exception, SystemExit) as error:
             if isinstance(error, SystemExit) and error.code == 0:  # a command that asks for help
                 continue
             wrong.append(f"{page.name}: {' '.join([script, *args])}: {error}")
     assert not wrong, "\n".join(wrong)
     assert len(SHOWN) > 60
-    assert {Path(script).stem for _, (script, *_) in SHOWN} == {path.stem for path in (ROOT / "scripts").glob("*.py")}
+    programs = [path for path in (ROOT / "scripts").rglob("*.py") if re.search(r"\bmain\(\)\)?$", path.read_text().rstrip())]
+    assert {script for _, (script, *_) in SHOWN} == {str(path.relative_to(ROOT)) for path in programs}
 
 
-def read(command: str, args: list[str]) -> None:
+def read(script: str, args: list[str]) -> None:
     """Parse what is typed after a script, without a look at the files that it names."""
-    if command not in Verb.__members__:  # a script by itself
+    if script == "scripts/minimal.py":  # has no flags
         return
-    parser = Verb[command].make_parser()
-    if command == "train":
+    name, benchmark = Path(script).stem, "benchmark" in script
+    parser = importlib.import_module(name).make_parser() if benchmark else Verb[name].make_parser()
+    if script == "scripts/train.py":
         short = [action.dest.removeprefix("trainer.") for action in parser._actions if action.dest.startswith("trainer.")]
         there = [DEFAULT_RECIPE if word.endswith("/config.yaml") else word for word in args]
         groups = arrange(there, "trainer", short)
@@ -113,9 +116,14 @@ def read(command: str, args: list[str]) -> None:
 
 
 def test_the_check_of_commands_finds_a_wrong_flag() -> None:
-    for command, args in (("train", "--max_stesp 3"), ("evaluate", "last.ckpt --raww"), ("sample", "last.ckpt --seed x")):
+    for script, args in (
+        ("scripts/train.py", "--max_stesp 3"),
+        ("scripts/evaluate.py", "last.ckpt --raww"),
+        ("scripts/sample.py", "last.ckpt --seed x"),
+        ("scripts/benchmark/train.py", "--max_steps 3"),
+    ):
         with pytest.raises(gan_lightning.errors.InputError):
-            read(command, args.split())
+            read(script, args.split())
 
 
 def test_every_link_of_the_readme_leads_to_a_file() -> None:

@@ -94,7 +94,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return len(self.images(split)[0])
 
     def images_at(self, split: Split, indices: Tensor) -> Images:
-        """Return the images of a split at ``indices``, int64 (N,). If the split is not in memory, read only these."""
+        """Images of a split at ``indices``, int64 (N,). Only these are read if the split is not in memory."""
         images, labels = self.images(split)
         return images[indices], None if labels is None else labels[indices]
 

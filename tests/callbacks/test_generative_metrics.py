@@ -19,7 +19,6 @@ from torchvision.transforms.functional import to_pil_image
 
 from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, StopSignals
-from gan_lightning.commands.benchmark_metrics import write_random_weights
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import CIFAR10, MNIST, Digits, ImageDataModule, ImageFolder, StackedMNIST
 from gan_lightning.errors import InputError
@@ -27,6 +26,7 @@ from gan_lightning.gan import GAN
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.metrics.evaluator import collect
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
+from random_inception import write_random_weights
 from tests.helpers import TensorData, fit, same_state, small_gan
 from tests.metrics.extractors import images
 

@@ -243,8 +243,8 @@ def test_with_inception_it_is_torch_fidelity(tmp_path: Path) -> None:
     As it was run: FID 6.7346963 and torch-fidelity's 6.7346952, IS 2.5592449 and 2.5592442, KID -6.87732e-4 and -6.87752e-4
     (theirs in float32), precision and recall the same.
     """
-    from gan_lightning.commands.benchmark_metrics import varied_images, write_random_weights
     from gan_lightning.metrics.inception import Inception
+    from random_inception import varied_images, write_random_weights
 
     torch.set_num_threads(2)
     weights = tmp_path / "weights.pth"

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.models import EfficientNet_B0_Weights
 
-from gan_lightning.commands.benchmark_metrics import varied_images
 from gan_lightning.errors import InputError
 from gan_lightning.metrics import imagenet
 from gan_lightning.metrics.evaluator import collect, evaluate
 from gan_lightning.metrics.imagenet import ImageNet, load_network, prepare, weights_file
+from random_inception import varied_images
 
 STRIDED = (1, 3, 5, 11)
 """Blocks that halve the size."""

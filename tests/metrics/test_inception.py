@@ -14,9 +14,9 @@ from torch_fidelity import feature_extractor_inceptionv3
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
-from gan_lightning.commands.benchmark_metrics import varied_images, write_random_weights
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.inception import Inception, find_weights, resize
+from random_inception import varied_images, write_random_weights
 
 NAME = "weights-inception-2015-12-05-6726825d.pth"
 

@@ -1,7 +1,7 @@
-"""Training speed: the loop of a tutorial, the barest loop of the same mathematics, and the real command, by turns.
+"""Time training loops on noise, each in a process of its own: a tutorial's, the bare one, and scripts/train.py.
 
-Each runs in a process of its own, which this file is the program of:
-python -m gan_lightning.commands.benchmark_training LOOP RECIPE BATCH_SIZE STEPS ACCELERATOR [FLAG ...]
+This file is also the program of those processes:
+python scripts/benchmark/timing.py LOOP RECIPE BATCH_SIZE STEPS ACCELERATOR [FLAG ...]
 """
 
 import json
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,33 +20,31 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.profilers import Profiler
 from tqdm import tqdm
 
-from gan_lightning.commands.benchmark_loops import bare_loop, require_comparable, tutorial_loop
+from gan_lightning import data
 from gan_lightning.commands.common.arguments import instantiate
 from gan_lightning.commands.common.cost import now, peak_bytes
 from gan_lightning.commands.common.exit_codes import run_command
-from gan_lightning.commands.train.settings import settings as read_settings
+from gan_lightning.commands.common.recipes import config_path, read_settings
+from gan_lightning.commands.train.settings import settings as train_settings
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import ImageDataModule, Split
 from gan_lightning.data.base import Images
 from gan_lightning.errors import InputError
+from loops import bare_loop, require_comparable, tutorial_loop
 
-MOST_WARM_UP = 20  # steps before the clock starts, or as many as are measured where those are fewer
-RESULT = "RESULT"  # begins the line that a process's figures stand in
+MOST_WARM_UP = 20
+"""Steps before the clock starts; as many as are timed if those are fewer."""
+RESULT = "RESULT"
+"""The first word of the line on which a process prints its figures."""
 Loop = Literal["tutorial", "bare", "ours", "two", "variant", "parts"]
 NAMES: dict[Loop, str] = {
-    "tutorial": "the loop of a tutorial",
-    "bare": "the bare loop",
+    "tutorial": "tutorial's loop",
+    "bare": "bare loop",
     "ours": "scripts/train.py",
-    "two": "two processes of it",
-    "variant": "the variant",
+    "two": "two processes",
+    "variant": "variant",
 }
-TRAIN: tuple[Loop, ...] = ("tutorial", "bare", "ours", "parts")
-VARY: tuple[Loop, ...] = ("variant", "ours")  # first what may be refused
-SCALE: tuple[Loop, ...] = ("tutorial", "bare", "ours", "two")
-SIZES = (16, 32, 64, 128, 256)  # images a step, of all processes together
 PARTS = {
-    # what stands in the profiler's name of an action -> the part that it belongs to, the first that fits; others belong to
-    # what they are in
     "train_dataloader_next": "data",
     "batch_to_device": "data",
     "batch_transfer": "data",
@@ -56,39 +55,43 @@ PARTS = {
     "average": "EMA",
     "save_checkpoint": "logging",
 }
+"""Part of a profiler's action name -> part of a step; the first match counts, other actions belong to the one around them."""
 
 
 class SyntheticImages(ImageDataModule):
-    """Noise of the shape and number of MNIST's or CIFAR-10's images: speed does not depend on what is in them.
+    """Noise of a data set's shape, classes and size: the speed of training does not depend on the pixels.
 
     Args:
-        like: whose shape and number.
-        batch_size: images that one update looks at.
-        horizontal_flip: as of any data.
-        seed: of the order.
+        image_shape: (C, H, W).
+        classes: number of classes; labels go round.
+        count: number of images.
+        batch_size: images in one update of a network.
+        horizontal_flip: flip every image with probability 1/2.
+        seed: seed of the order.
     """
 
     def __init__(
         self,
-        like: Literal["mnist", "cifar10"] = "mnist",
+        image_shape: tuple[int, int, int] = (1, 28, 28),
+        classes: int = 10,
+        count: int = 60_000,
         batch_size: int = 64,
         horizontal_flip: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__(None, batch_size, horizontal_flip, seed)
-        self.image_shape = (1, 28, 28) if like == "mnist" else (3, 32, 32)
-        self.class_names = tuple(str(c) for c in range(10))
-        count = 60_000 if like == "mnist" else 50_000
+        self.image_shape = image_shape
+        self.class_names = tuple(str(c) for c in range(classes))
         random = torch.Generator().manual_seed(0)
-        self._images = torch.randint(0, 256, (count, *self.image_shape), dtype=torch.uint8, generator=random)
-        self._labels = torch.arange(count) % 10
+        self._images = torch.randint(0, 256, (count, *image_shape), dtype=torch.uint8, generator=random)
+        self._labels = torch.arange(count) % classes if classes else None
 
     def images(self, split: Split) -> Images:
         return self._images, self._labels
 
 
 class Parts(Profiler):
-    """How long each of :data:`PARTS` takes, without what is nested in it; the rest is Lightning's loops."""
+    """Seconds in each of :data:`PARTS`, without nested parts; the rest belongs to Lightning's loops."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +99,7 @@ class Parts(Profiler):
         self._within = ["Lightning"]
 
     def begin(self) -> None:
-        """Count from now on."""
+        """Start counting at zero."""
         self.seconds = dict.fromkeys(["data", "D", "G", "optimizers", "EMA", "logging", "Lightning"], 0.0)
         self._since = now()
 
@@ -117,12 +120,12 @@ class Parts(Profiler):
 
 
 class Stopwatch(Callback):
-    """Seconds from the end of the warm-up to the last step, with all that is done in between; not what is done at the end.
+    """Time the steps after the warm-up, with everything between them and nothing after the last one.
 
     Args:
         warm_up: steps before the clock starts.
-        steps: after which it stops.
-        parts: whether the parts of a step are told apart, which takes time itself.
+        steps: timed steps.
+        parts: time the parts of a step too, which slows it down.
     """
 
     def __init__(self, warm_up: int, steps: int, parts: bool = False) -> None:
@@ -146,12 +149,28 @@ class Stopwatch(Callback):
             report(seconds / self.steps, images, self.first, pl_module.device, self.parts)
 
 
-def flags(recipe: str, batch_size: int | None, steps: int) -> list[str]:
-    """Of the train command: the recipe on synthetic images, logging as it does, with a grid and a checkpoint an epoch."""
-    like = "cifar10" if "cifar10" in recipe else "mnist"
+def synthetic_data(recipe: str, count: int | None = None) -> list[str]:
+    """Flags that replace a recipe's images by noise of their shape and classes, without horizontal flips.
+
+    Args:
+        recipe: name of the recipe.
+        count: number of images; None is as many as MNIST or CIFAR-10 has, the size of the other data sets' noise too.
+    """
+    settings = read_settings(config_path(recipe))["data"]
+    source = getattr(data, settings["class_path"])
+    size = settings.get("init_args", {}).get("image_size")  # a folder has no shape of its own
+    channels, height, width = (3, size, size) if size else source.image_shape
     return [
-        *("--config", recipe, "--data", f"{SyntheticImages.__module__}.SyntheticImages", "--data.like", like),
-        *("--data.horizontal_flip", "false"),  # which the loops written by hand do without
+        *("--data", f"{SyntheticImages.__module__}.SyntheticImages", "--data.image_shape", f"[{channels},{height},{width}]"),
+        *("--data.classes", str(len(getattr(source, "class_names", ()))), "--data.horizontal_flip", "false"),
+        *("--data.count", str(count or (50_000 if source is data.CIFAR10 else 60_000))),
+    ]
+
+
+def flags(recipe: str, batch_size: int | None, steps: int) -> list[str]:
+    """Flags of scripts/train.py for a recipe on noise, with its usual logs, grids and checkpoints but without metrics."""
+    return [
+        *("--config", recipe, *synthetic_data(recipe)),
         *([] if batch_size is None else ["--data.batch_size", str(batch_size)]),
         *("--max_steps", str(steps), "--metrics.extractor", "none", "--enable_model_summary", "false"),
     ]
@@ -160,7 +179,7 @@ def flags(recipe: str, batch_size: int | None, steps: int) -> list[str]:
 def run_loop(
     loop: Loop, recipe: str, batch_size: int | None, steps: int, accelerator: str, variant: Sequence[str] = ()
 ) -> None:
-    """Run one loop in this process, and print its figures; ``variant`` are the flags of the one of this name."""
+    """Run one loop in this process and print its figures; ``variant`` are further flags of the loop ``variant``."""
     warm_up = min(MOST_WARM_UP, steps)
     processes = 2 if loop == "two" else 1
     each = batch_size // processes if batch_size else None
@@ -171,13 +190,13 @@ def run_loop(
         settings = ["--trainer.callbacks.warm_up", str(warm_up), "--trainer.callbacks.steps", str(steps)]
         settings += ["--trainer.callbacks.parts", str(loop == "parts").lower()]
         sys.exit(Verb.train.main([*args, watch, *settings]))
-    args += ["--model.channels_last", "false"] if loop == "tutorial" else []  # no tutorial has that
+    args += ["--model.channels_last", "false"] if loop == "tutorial" else []  # no tutorial sets it
     parser = Verb.train.make_parser()
-    objects = instantiate(parser, read_settings(parser, args)[0])
+    objects = instantiate(parser, train_settings(parser, args)[0])
     require_comparable(objects.model, objects.data)
     device = torch.device("cuda" if accelerator == "gpu" else "cpu")
     torch.manual_seed(0)
-    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"  # as it is for who does not import Lightning
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"  # Lightning sets it; a hand-written loop would not
     loops = {"tutorial": tutorial_loop, "bare": bare_loop}
     steps_of = loops[loop](objects.model, objects.data, device)
     next(steps_of)
@@ -193,14 +212,14 @@ def run_loop(
 def report(
     seconds_per_step: float, images_per_step: int, first: float, device: torch.device, parts: Parts | None = None
 ) -> None:
-    """Print the line that :func:`benchmark_training` reads; ``first`` is when the first step had been made."""
+    """Print the line that :func:`time_loops` reads; ``first`` is the time after the first step."""
     figures = {"seconds_per_step": seconds_per_step, "images_per_step": images_per_step}
     figures |= {"first_step_at": first, "peak_bytes": peak_bytes(device)}
     line = json.dumps(figures | ({"parts": parts.seconds} if parts else {}))
     print(f"\n{RESULT} {line}", flush=True)  # the progress bar has not ended its line
 
 
-def benchmark_training(
+def time_loops(
     recipes: Sequence[str],
     batch_sizes: Sequence[int | None],
     loops: Sequence[Loop],
@@ -209,20 +228,20 @@ def benchmark_training(
     accelerator: str,
     variant: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Steps of each loop, by turns.
+    """Time each loop, alternately.
 
     Args:
-        recipes: their names.
-        batch_sizes: each recipe is trained with each of them; None is the recipe's own.
-        loops: which of :data:`NAMES`, and ``parts``, which runs once, to tell the parts of a step.
-        steps: of each run.
-        rounds: how often each loop runs.
+        recipes: names of recipes.
+        batch_sizes: sizes to train each recipe with; None is the recipe's own.
+        loops: some of :data:`NAMES`, and ``parts``, which runs once to time the parts of a step.
+        steps: timed steps of each run.
+        rounds: runs of each loop.
         accelerator: ``cpu`` or ``gpu``.
-        variant: further flags of the real command, where ``loops`` has ``variant``.
+        variant: further flags of the real command for the loop ``variant``.
 
     Returns:
         For each recipe and batch size {"recipe", "batch_size", "loops": {loop: {"images_per_second": [of each round],
-        "first_step_seconds": [from the command on], "peak_bytes": the largest}}, "parts": {part: its share of the time}}.
+        "first_step_seconds": [since the command], "peak_bytes": the largest}}, "parts": {part: share of the time}}.
     """
     found = []
     turns = [loop for _ in range(rounds) for loop in loops if loop != "parts"] + [loop for loop in loops if loop == "parts"]
@@ -250,19 +269,23 @@ def benchmark_training(
 
 
 def _run(folder: str, *words: str) -> dict[str, Any]:
-    """The figures of one loop, from a process of its own, which is given these words."""
-    command = [sys.executable, "-m", __spec__.name, *words]
+    """The figures of one loop, run in a process of its own with these arguments."""
+    command = [sys.executable, str(Path(__file__).resolve()), *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
     if not lines:
-        reason = (done.stderr.strip().splitlines() or ["no reason"])[-1].removeprefix("benchmark: error: ")[:300]
+        reason = (done.stderr.strip().splitlines() or ["no reason"])[-1].removeprefix("timing: error: ")[:300]
         raise InputError(f"{words[0]} of {words[1]} failed: {reason}")
     figures: dict[str, Any] = json.loads(lines[0].removeprefix(RESULT))
     return figures
 
 
 def table(cases: Iterable[dict[str, Any]]) -> str:
-    """Real images a second, and the ratios within each round: medians, least and most; and the rest, as Markdown."""
+    """Two Markdown tables: speeds, ratios and memory of each loop; shares of the parts of a step.
+
+    A speed is in real images a second. Speeds and ratios are medians over the rounds, with minimum and maximum; a ratio is of
+    two speeds of the same round.
+    """
     lines: list[str] = []
     parts: list[str] = []
     for case in cases:
@@ -280,8 +303,8 @@ def table(cases: Iterable[dict[str, Any]]) -> str:
         cells += [" / ".join(f"{row['peak_bytes'] / 2**20:,.0f}" for row in loops.values()) + " MiB"]
         if not lines:
             head = ["images a second", *(NAMES[loop] for loop in loops), "ms a step of scripts/train.py"]
-            head += [f"it against {NAMES[loop]}" for loop in others]
-            head += ["from command to first step", "peak memory"]
+            head += [f"against {NAMES[loop]}" for loop in others]
+            head += ["command to first step", "peak memory"]
             lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
         lines.append("| " + " | ".join([name, *cells]) + " |")
         if "parts" in case:
@@ -298,4 +321,4 @@ def table(cases: Iterable[dict[str, Any]]) -> str:
 if __name__ == "__main__":
     _, _loop, _recipe, _batch_size, _steps, _accelerator, *_variant = sys.argv
     _settings: Any = (_loop, _recipe, int(_batch_size) or None, int(_steps), _accelerator, _variant)
-    sys.exit(run_command("benchmark", lambda: run_loop(*_settings)))
+    sys.exit(run_command("timing", lambda: run_loop(*_settings)))

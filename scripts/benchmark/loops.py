@@ -1,4 +1,4 @@
-"""The loops that training is measured beside: one as tutorials write it, and the barest one of the same mathematics."""
+"""Training loops to compare scripts/train.py with: a tutorial's, and the bare mathematics without anything around it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,9 +20,9 @@ from gan_lightning.training.allocator import keep_freed_memory
 
 
 def torchvision_dataset(images: Tensor, labels: Tensor) -> Dataset[tuple[Tensor, int]]:
-    """torchvision's own MNIST or CIFAR10 with these images, and with ToTensor and Normalize, as its tutorials have it."""
+    """torchvision's MNIST or CIFAR10 with these images, ToTensor and Normalize, as in its tutorials."""
     channels = images.shape[1]
-    dataset: Any = MNIST.__new__(MNIST) if channels == 1 else CIFAR10.__new__(CIFAR10)  # without the files of the real one
+    dataset: Any = MNIST.__new__(MNIST) if channels == 1 else CIFAR10.__new__(CIFAR10)  # needs no files
     dataset.data = images[:, 0] if channels == 1 else images.movedim(1, 3).numpy()
     dataset.targets = labels if channels == 1 else labels.tolist()
     normalize = transforms.Normalize([0.5] * channels, [0.5] * channels)
@@ -32,11 +32,14 @@ def torchvision_dataset(images: Tensor, labels: Tensor) -> Dataset[tuple[Tensor,
 
 
 def tutorial_loop(model: GAN, data: ImageDataModule, device: torch.device) -> Iterator[None]:
-    """The recipe's networks, loss and penalties as PyTorch's own DCGAN tutorial trains them; one step at a time.
+    """Train a recipe's networks, loss and penalties as PyTorch's DCGAN tutorial does; yield after each step.
 
-    A DataLoader of torchvision's PIL images, one pass of D over real and one over generated images, the same fakes for G,
-    gradients of all weights in both updates, Adam as it comes, the losses printed once an epoch. It keeps no average,
-    whatever the recipe.
+    - a DataLoader of torchvision's PIL images
+    - one pass of D over real images, one over generated images; G's update uses the same fakes
+    - gradients of all weights in both updates
+    - Adam with its defaults
+    - losses printed once an epoch
+    - no average of the generator, even if the recipe has one
     """
     generator, discriminator, loss = model.generator.to(device), model.discriminator.to(device), model.loss
     g_optimizer = Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
@@ -71,10 +74,10 @@ def tutorial_loop(model: GAN, data: ImageDataModule, device: torch.device) -> It
 
 
 def bare_loop(model: GAN, data: ImageDataModule, device: torch.device) -> Iterator[None]:
-    """The mathematics of :class:`GAN`, with nothing around it: images on the device, fused optimizers, nothing logged.
+    """Train with the mathematics of :class:`GAN` and nothing around it; yield after each step.
 
-    It has no option and no branch that the recipe does not use, and so is what the real command could come to at best. What a
-    schedule changes stays as it is at first, which costs the same.
+    Images are on the device, optimizers are fused, nothing is logged. It has no branch that the recipe does not need, so it is
+    the most that the real command can reach. Schedules stay at their first value, which costs the same.
     """
     if device.type == "cpu":
         keep_freed_memory()
@@ -132,15 +135,15 @@ def bare_loop(model: GAN, data: ImageDataModule, device: torch.device) -> Iterat
 
 
 def require_comparable(model: GAN, data: ImageDataModule) -> None:
-    """Refuse what the loops written by hand would leave out.
+    """Refuse recipes with parts that the hand-written loops leave out.
 
     Raises:
         InputError: an augmentation, a constraint, an auxiliary classifier, or a step that takes more images than there are.
     """
     if model.augmentation is not None or model.constraint is not None or model.discriminator.conditioning == "classifier":
-        raise InputError(
-            "the loops written by hand know no augmentation, constraint or auxiliary classifier; take another recipe"
-        )
+        raise InputError("the hand-written loops have no augmentation, constraint or auxiliary classifier: use another recipe")
     images = len(data.images("train")[0])
     if data.batch_size * model.real_batches_per_step > images:
-        raise InputError(f"a step takes {model.real_batches_per_step} x {data.batch_size} images, and there are {images:,}")
+        raise InputError(
+            f"a step takes {model.real_batches_per_step} x {data.batch_size} images of {images:,}: use smaller batches"
+        )

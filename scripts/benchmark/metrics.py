@@ -1,18 +1,24 @@
-"""FID, IS and KID on the CPU, beside torch-fidelity: speed and values; and the extractors beside one another."""
+"""Compare FID, IS and KID on the CPU with torch-fidelity's: speed and values.
+
+python scripts/benchmark/metrics.py
+python scripts/benchmark/metrics.py --num_images 1000 --rounds 3 --inception_weights weights-inception-2015-12-05-6726825d.pth
+"""
 
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from jsonargparse import ArgumentParser
+from jsonargparse.typing import PositiveInt
+from torch import Tensor
 from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
@@ -20,24 +26,50 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
 
-from gan_lightning import files
+import command_line
+from gan_lightning.commands.common.arguments import arrange, parse
+from gan_lightning.commands.common.exit_codes import run_command
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.evaluator import compute
-from gan_lightning.metrics.imagenet import ImageNet
-from gan_lightning.metrics.inception import Inception, inception_v3
+from gan_lightning.metrics.inception import Inception
+from gan_lightning.metrics.request import check_request
 from gan_lightning.metrics.statistics import Sums
+from random_inception import varied_images, write_random_weights
 
 METRICS = ("fid", "is", "kid")
 
 
-def benchmark_metrics(folder: Path, num_images: int, rounds: int, weights: str | None) -> dict[str, Any]:
-    """FID, IS and KID of the same PNG files with the same weights: whole commands, and their parts, in seconds.
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the benchmark; return 0, or 2 for bad input."""
+    return run_command("benchmark/metrics.py", lambda: benchmark(list(sys.argv[1:] if args is None else args)))
 
-    Both commands find the statistics of the real images in their caches: a first run of each, which is not counted, puts
-    them there.
+
+def make_parser() -> ArgumentParser:
+    """Make the parser of all flags."""
+    parser = command_line.make_parser("benchmark/metrics.py", "Compare FID, IS and KID on the CPU with torch-fidelity's.")
+    parser.add_argument("--num_images", type=PositiveInt, default=1000, help="images in the generated and in the real set")
+    command_line.add_inception(parser)
+    command_line.add_rounds(parser)
+    return parser
+
+
+def benchmark(args: Sequence[str]) -> None:
+    """Check the flags, time both projects, and print their table."""
+    config = parse(make_parser(), arrange(args))
+    check_request(METRICS, config.num_images, config.num_images, real_features=True)
+    command_line.check_output(config)
+    with tempfile.TemporaryDirectory() as folder:
+        figures = compare(Path(folder), config.num_images, config.rounds, config.inception_weights)
+    command_line.finish(config, figures, table(figures, config.num_images))
+
+
+def compare(folder: Path, num_images: int, rounds: int, weights: str | None) -> dict[str, Any]:
+    """Time FID, IS and KID of the same PNG files with the same weights: whole commands, and their parts.
+
+    Both commands find the statistics of the real images in their caches: an untimed first run of each fills them.
 
     Returns:
-        {"ours" and "torch-fidelity": {part: [seconds of each round]}, "values": {who: {metric: value}}}
+        {"ours" and "torch-fidelity": {part: [seconds of each round]}, "values": {project: {metric: value}}}
     """
     path = Path(weights) if weights else folder / "weights.pth"
     if not weights:
@@ -47,15 +79,14 @@ def benchmark_metrics(folder: Path, num_images: int, rounds: int, weights: str |
         (folder / name).mkdir()
         for number, image in enumerate(images):
             to_pil_image(image).save(folder / name / f"{number:06d}.png")
-    scripts = Path(sys.executable).parent
     record, cache = folder / "record.json", folder / "torch_fidelity"
     ours = [
-        *(sys.executable, "-c", "import sys; from gan_lightning.commands.verbs import Verb; sys.exit(Verb.evaluate.main())"),
-        *(str(folder / "generated"), "--real", str(folder / "real"), "--metrics", ",".join(METRICS)),
+        *(sys.executable, str(Path(__file__).resolve().parents[1] / "evaluate.py"), str(folder / "generated")),
+        *("--real", str(folder / "real"), "--metrics", ",".join(METRICS)),
         *("--extractor", "inception", "--inception_weights", str(path), "--accelerator", "cpu", "--output", str(record)),
     ]
     theirs = [
-        *(str(scripts / "fidelity"), "--cpu", "--isc", "--fid", "--kid", "--json", "--silent"),
+        *(str(Path(sys.executable).with_name("fidelity")), "--cpu", "--isc", "--fid", "--kid", "--json", "--silent"),
         *("--input1", str(folder / "generated"), "--input2", str(folder / "real")),
         *("--feature-extractor-weights-path", str(path), "--cache-root", str(cache), "--input2-cache-name", "real"),
     ]
@@ -64,7 +95,7 @@ def benchmark_metrics(folder: Path, num_images: int, rounds: int, weights: str |
     seconds: dict[str, dict[str, list[float]]] = {who: {} for who in commands}
     values: dict[str, dict[str, float]] = {}
     parts = _parts(path, sets["generated"])
-    for number in tqdm(range(rounds + 1), desc="Rounds, the first to fill the caches"):
+    for number in tqdm(range(rounds + 1), desc="Rounds, the first untimed"):
         for who, command in commands.items():
             begun = time.perf_counter()
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -86,37 +117,8 @@ def benchmark_metrics(folder: Path, num_images: int, rounds: int, weights: str |
     return {**seconds, "values": values}
 
 
-def benchmark_extractors(folder: Path, rounds: int, weights: str | None, batch_size: int = 50) -> dict[str, list[float]]:
-    """Seconds of a core that an image of 32x32 pixels takes each large network, alternately, so that neighbours matter little.
-
-    Returns:
-        {name of the extractor: [seconds of each round]}
-    """
-    path = Path(weights) if weights else folder / "weights.pth"
-    if not weights:
-        write_random_weights(path)
-    extractors = {"inception": Inception(path), "imagenet": ImageNet()}
-    images = varied_images(batch_size, seed=1)
-    seconds: dict[str, list[float]] = {name: [] for name in extractors}
-    for number in tqdm(range(rounds + 1), desc="Rounds, the first to warm up"):
-        for name, extractor in extractors.items():
-            begun = time.process_time()
-            extractor(images)
-            if number:
-                seconds[name].append((time.process_time() - begun) / batch_size)
-    return seconds
-
-
-def table_of_extractors(seconds: dict[str, list[float]]) -> str:
-    """Medians and spread, and the ratio of the medians, as Markdown."""
-    ratio = statistics.median(seconds["imagenet"]) / statistics.median(seconds["inception"])
-    lines = ["| seconds of a core, an image | median (least to most) |", "|---|---|"]
-    lines += [f"| {name} | {statistics.median(t):.4f} ({min(t):.4f} to {max(t):.4f}) |" for name, t in seconds.items()]
-    return "\n".join([*lines, "", f"imagenet takes {ratio:.2f} times the time of inception"])
-
-
 def _parts(weights: Path, images: Tensor) -> dict[str, Callable[[], dict[str, float]]]:
-    """For each of the two, what times its parts on images that are in memory: extraction of one batch, and the rest."""
+    """For each project a function that times its parts on images in memory: extraction of one batch, and the rest."""
     inception = Inception(weights)
     theirs = fidelity.FeatureExtractorInceptionV3("", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(weights))
     batch, count = images[:50], len(images)
@@ -152,7 +154,7 @@ def _parts(weights: Path, images: Tensor) -> dict[str, Callable[[], dict[str, fl
 
 
 def table(figures: dict[str, Any], num_images: int) -> str:
-    """Medians and spread in seconds, and the ratio of the medians, as Markdown."""
+    """A Markdown table: medians in seconds with minimum and maximum, and the ratio of the medians."""
     ours, theirs = figures["ours"], figures["torch-fidelity"]
     lines = [f"| FID + IS + KID, {num_images:,} images, seconds | ours | torch-fidelity | ratio |", "|---|---|---|---|"]
     for part in ours:
@@ -166,42 +168,5 @@ def table(figures: dict[str, Any], num_images: int) -> str:
     return "\n".join(lines)
 
 
-def varied_images(count: int, seed: int, size: int = 32) -> Tensor:
-    """Random smooth colour patterns of many scales and contrasts, uint8 (count, 3, size, size): as unlike as photographs."""
-    random = torch.Generator().manual_seed(seed)
-    images = torch.rand(count, 3, 1, 1, generator=random)
-    for scale in (2, 4, 8, 16, 32):
-        pattern = torch.randn(count, 3, scale, scale, generator=random)
-        contrast = torch.rand(count, 1, 1, 1, generator=random) / 4
-        images = images + contrast * interpolate(pattern, size=size, mode="bilinear", align_corners=False)
-    return (images.clamp(0, 1) * 255).round().to(torch.uint8)
-
-
-@torch.no_grad()
-def write_random_weights(path: Path, seed: int = 0) -> None:
-    """Write random weights in the layout of torch-fidelity's Inception file, with which the whole pipeline runs offline.
-
-    Batch norms are calibrated on :func:`varied_images` and shifted by one, so that most units are active and rounding is
-    not amplified from layer to layer; logits are scaled to a spread over images of 2, so that scores are not trivial.
-    Default initialisation gives a FID of 1e-15 and a score of 1: it tests nothing.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = inception_v3()
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight)
-            elif isinstance(module, nn.BatchNorm2d):
-                module.momentum = 1.0
-                module.bias.fill_(1.0)
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=0.02)
-                nn.init.normal_(module.bias, std=0.02)
-    images = interpolate(varied_images(32, seed).float(), size=299, mode="bilinear").sub(128).div(128)
-    network.train()(images)
-    network.eval()
-    logits = network(images)  # (32, 1008)
-    for name, parameter in network.named_parameters():
-        if name == "fc.weight":
-            parameter.mul_(2 / logits.std(0).mean())
-    files.save(network.state_dict(), path)
+if __name__ == "__main__":
+    sys.exit(main())

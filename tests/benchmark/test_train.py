@@ -1,4 +1,4 @@
-"""The benchmark command: what it compares does the same work, and its table says so."""
+"""Training speed: the loops that are compared do the same work, and the table is right."""
 
 import json
 import re
@@ -8,15 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from gan_lightning.commands.benchmark import main
-from gan_lightning.commands.benchmark_loops import bare_loop, require_comparable, tutorial_loop
-from gan_lightning.commands.benchmark_training import Parts, flags, table
+import scale
+import train as benchmark
 from gan_lightning.commands.common.arguments import instantiate
+from gan_lightning.commands.common.recipes import recipes
 from gan_lightning.commands.train.settings import settings
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
+from gan_lightning.regularizers import DiscriminatorBatch
+from loops import bare_loop, require_comparable, tutorial_loop
+from timing import Parts, flags, synthetic_data, table
 
 Loop = Callable[[GAN, ImageDataModule, torch.device], Iterator[None]]
 
@@ -51,7 +54,7 @@ def test_every_weight_moves(loop: Loop, recipe: str) -> None:
 
 
 def test_the_bare_loop_is_the_mathematics_of_the_real_one() -> None:
-    """From the same weights and with the same numbers: the losses' gradients of the first update of D, to rounding."""
+    """From the same weights, images and latents the gradients of D's first update are equal, to rounding; with R1."""
     model, data = made("mlp_mnist")
     twin, _ = made("mlp_mnist")
     twin.load_state_dict(model.state_dict())
@@ -59,25 +62,27 @@ def test_the_bare_loop_is_the_mathematics_of_the_real_one() -> None:
     chosen = torch.randperm(len(data.images("train")[0]))[:16]  # the bare loop's first batch
     fake = twin.generator(torch.randn(16, twin.generator.latent_dim)).detach()
     real = data.images("train")[0][chosen].float() / 127.5 - 1
-    outputs = [logits for logits, _ in twin._discriminate_both(real, fake, None)]
-    twin.loss.discriminator(*outputs).backward()
+    (real_logits, _), (fake_logits, _) = twin._discriminate_both(real, fake, None)
+    batch = DiscriminatorBatch(real, fake, None, real_logits, fake_logits, 0)
+    penalties = [penalty(twin.discriminator, batch) for penalty in twin.penalties]
+    (twin.loss.discriminator(real_logits, fake_logits) + torch.stack(penalties).sum()).backward()
     expected = [parameter.grad for parameter in twin.discriminator.parameters()]
     torch.manual_seed(3)
     next(bare_loop(model, data, torch.device("cpu")))
     for mine, theirs in zip(model.discriminator.parameters(), expected, strict=True):
         assert mine.grad is not None
         assert theirs is not None
-        assert torch.allclose(mine.grad, theirs, atol=1e-7)  # usually within 1e-9
+        assert torch.allclose(mine.grad, theirs, rtol=1e-4, atol=1e-7)
 
 
-def test_what_the_loops_would_leave_out_is_refused() -> None:
+def test_recipes_with_parts_that_the_loops_lack_are_refused() -> None:
     for recipe in ("wgan_clip_mnist", "acgan_mnist"):
-        with pytest.raises(InputError, match="the loops written by hand know no"):
+        with pytest.raises(InputError, match="no augmentation, constraint or auxiliary classifier"):
             require_comparable(*made(recipe))
     model, data = made("mlp_mnist")
     require_comparable(model, data)
     data.batch_size = 60_001
-    with pytest.raises(InputError, match="a step takes 1 x 60001 images, and there are 60,000"):
+    with pytest.raises(InputError, match="1 x 60001 images of 60,000"):
         require_comparable(model, data)
 
 
@@ -85,7 +90,7 @@ def test_a_profile_of_the_real_command_has_both_optimizers(monkeypatch: pytest.M
     seen: list[str] = []
     monkeypatch.setattr(Parts, "start", lambda self, action_name: seen.append(action_name))
     monkeypatch.setattr(Parts, "stop", lambda self, action_name: None)
-    watch = ["--trainer.callbacks+=gan_lightning.commands.benchmark_training.Stopwatch", "--trainer.callbacks.parts", "true"]
+    watch = ["--trainer.callbacks+=timing.Stopwatch", "--trainer.callbacks.parts", "true"]
     watch += ["--trainer.callbacks.warm_up", "1", "--trainer.callbacks.steps", "2", "--model.discriminator_steps", "3"]
     assert Verb.train.main([*flags("small_mlp_mnist", 8, 3), "--accelerator", "cpu", *watch]) == 0
     assert seen.count("optimizer_step") == 3 * (1 + 3)
@@ -107,9 +112,9 @@ def test_the_table_has_medians_and_their_ratios() -> None:
     assert lines[-1] == "| mlp_mnist, batch 64 | 25.0% | 75.0% |"
 
 
-def test_a_part_is_the_time_without_what_is_nested_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_is_timed_without_nested_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("gan_lightning.commands.benchmark_training.now", lambda: clock[0])
+    monkeypatch.setattr("timing.now", lambda: clock[0])
     parts = Parts()
 
     def spend(seconds: float) -> None:
@@ -119,7 +124,7 @@ def test_a_part_is_the_time_without_what_is_nested_in_it(monkeypatch: pytest.Mon
         spend(1)
         with parts.profile("discriminator"):
             spend(2)
-            with parts.profile("[Strategy]SingleDeviceStrategy.backward"):  # belongs to what it is in
+            with parts.profile("[Strategy]SingleDeviceStrategy.backward"):  # belongs to D
                 spend(4)
             with parts.profile("optimizer_step"):
                 spend(8)
@@ -130,9 +135,22 @@ def test_a_part_is_the_time_without_what_is_nested_in_it(monkeypatch: pytest.Mon
     assert parts.seconds == {"data": 0, "D": 6, "G": 0, "optimizers": 8, "EMA": 0, "logging": 16, "Lightning": 1}
 
 
+def test_noise_has_the_shape_and_classes_of_a_recipes_images() -> None:
+    """Every recipe that ships has images of a known shape."""
+    shapes = {}
+    for recipe in recipes():
+        found = dict(zip(*[iter(synthetic_data(recipe))] * 2, strict=True))
+        shapes[recipe] = found["--data.image_shape"], found["--data.classes"]
+    assert shapes["mlp_mnist"] == ("[1,28,28]", "10")
+    assert shapes["sngan_cifar10"] == ("[3,32,32]", "10")
+    assert shapes["digits"] == ("[1,8,8]", "10")
+    assert shapes["dcgan_stacked_mnist"] == ("[3,28,28]", "1000")
+    assert shapes["folder_64"] == ("[3,64,64]", "0")
+
+
 def test_train(capsys: pytest.CaptureFixture[str]) -> None:
-    args = ["train", "--recipes", "small_dcgan_mnist", "--steps", "3", "--rounds", "1", "--batch_sizes", "8"]
-    assert main([*args, "--output", "figures.json"]) == 0
+    args = ["--recipes", "small_dcgan_mnist", "--steps", "3", "--rounds", "1", "--batch_sizes", "8"]
+    assert benchmark.main([*args, "--output", "figures.json"]) == 0
     assert "| small_dcgan_mnist, batch 8 | " in capsys.readouterr().out
     (case,) = json.loads(Path("figures.json").read_text())
     assert set(case["loops"]) == {"tutorial", "bare", "ours"}
@@ -142,41 +160,47 @@ def test_train(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_scale(capsys: pytest.CaptureFixture[str]) -> None:
-    args = ["scale", "--recipes", "small_mlp_mnist", "--steps", "2", "--rounds", "1", "--batch_sizes", "4"]
-    assert main(args) == 0
+    args = ["--recipes", "small_mlp_mnist", "--steps", "2", "--rounds", "1", "--batch_sizes", "4"]
+    assert scale.main(args) == 0
     assert re.findall("batch [0-9]+", capsys.readouterr().out) == ["batch 4"]
 
 
-def test_a_variant(capsys: pytest.CaptureFixture[str]) -> None:
-    """With flags that the parser refuses, the child's own word reaches the user; with others, two columns."""
-    args = ["train", "--recipes", "small_mlp_mnist", "--steps", "2", "--rounds", "1", "--batch_sizes", "4"]
-    assert main([*args, "--variant=--model.compil true"]) == 2
-    assert "variant of small_mlp_mnist failed: train: error: " in capsys.readouterr().err
-    assert main([*args, "--variant=--model.reuse_fakes true --log_every_n_steps 1"]) == 0
-    head = capsys.readouterr().out.splitlines()[0]
-    assert head.startswith("| images a second | scripts/train.py | the variant | ms a step")
+def test_variant(capsys: pytest.CaptureFixture[str]) -> None:
+    """Flags that the parser refuses are reported in the child's words; others give two columns."""
+    args = ["--recipes", "small_mlp_mnist", "--steps", "2", "--rounds", "1", "--batch_sizes", "4"]
+    assert benchmark.main([*args, "--variant=--model.compil true"]) == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "error" in line)
+    assert "--model.compil" in line
+    assert "small_mlp_mnist" in line
+    assert benchmark.main([*args, "--variant=--model.reuse_fakes true --log_every_n_steps 1"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith("| images a second | scripts/train.py | variant | ms a step")
 
 
-@pytest.mark.slow
-def test_extractors(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["extractors", "--rounds", "2", "--output", "figures.json"]) == 0
-    assert "| imagenet | " in capsys.readouterr().out
-    seconds = json.loads(Path("figures.json").read_text())
-    assert [len(seconds[name]) for name in ("inception", "imagenet")] == [2, 2]
-    assert 2 * min(seconds["imagenet"]) < min(seconds["inception"])
+def test_a_recipe_that_the_loops_lack_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main(["--recipes", "acgan_mnist", "--steps", "1"]) == 2
+    assert "acgan_mnist" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
-    ("args", "part"),
+    ("main", "args", "part"),
     [
-        (
-            ["train", "--recipes", "acgan_mnist", "--steps", "1"],
-            "tutorial of acgan_mnist failed: the loops written by hand know no",
-        ),
-        (["metrics", "--weights", "nowhere.pth"], "nowhere.pth"),
-        (["extractors", "--weights", "nowhere.pth"], "nowhere.pth"),
+        (benchmark.main, "--step 3", "--step; did you mean --steps?"),
+        (benchmark.main, "--steps 0", "--steps"),
+        (benchmark.main, "--rounds x", "--rounds"),
+        (benchmark.main, "--recipes ,", "--recipes"),
+        (benchmark.main, "--recipes mlp_mnits", "did you mean mlp_mnist?"),
+        (benchmark.main, "--batch_sizes 8,x", "--batch_sizes 8,x"),
+        (benchmark.main, "--batch_sizes 0", "--batch_sizes 0"),
+        (benchmark.main, "--output nowhere.json/figures.json", "--output nowhere.json/figures.json"),
+        (benchmark.main, "--variant='oops", "--variant 'oops"),
+        (benchmark.main, "--variant=--max_steps=3", "--max_steps=3"),
+        (benchmark.main, "--variant=--data.batch_size=3", "--data.batch_size=3"),
+        (scale.main, "--batch_sizes 8,9", "--batch_sizes 8,9"),
+        (scale.main, "--variant --precision=bf16-mixed", "--variant"),
     ],
 )
-def test_bad_input_is_one_line(args: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(args) == 2
-    assert part in capsys.readouterr().err.splitlines()[-1]
+def test_bad_flags(main: Callable[[list[str]], int], args: str, part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("nowhere.json").touch()
+    assert main(args.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert part in line
