@@ -1,8 +1,8 @@
-# make train: a generator that draws digits, from nothing.   make test: every check.   make test-faults: everything broken on
-# purpose, as often as docs/reliability.md says.   make docs: site/index.html.   PYTHON=python3.12 make ... picks another.
+# make train: install, and train a generator of digits.   make test: every check.   make test-faults: inject faults, as often as
+# docs/reliability.md says.   make docs: build site/index.html.   PYTHON=python3.12 make ...: use another Python.
 PYTHON ?= python3
 BIN := .venv/bin
-# MkDocs says nothing of another release then; --quiet, which would do that, too, lets broken links pass
+# Silence MkDocs' notice of another release; --quiet would also hide broken links
 export NO_MKDOCS_2_WARNING := 1
 
 .PHONY: train test test-faults docs clean

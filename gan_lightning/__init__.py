@@ -12,7 +12,7 @@ __all__ = ["Sampler", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is exported when it is first asked for: a command's ``--help`` should not wait for torch."""
+    """Import an exported name on its first use, so that a command's ``--help`` does not wait for torch."""
     if name in __all__:
         return getattr(import_module("gan_lightning.inference"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

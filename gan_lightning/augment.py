@@ -1,8 +1,8 @@
 """Differentiable augmentation of all that the discriminator sees, real and generated images alike.
 
-It lets a discriminator train on few images without learning them by heart. The generator's gradient flows through it, and
-so do the gradients of gradients that penalties need. The generator does not learn to draw augmented images as long as an
-augmentation leaves some images as they are, or its effect can be undone on average (Karras et al. 2020, ADA, section 2.2).
+It lets a discriminator train on few images without memorising them. The generator's gradient flows through it, and so do the
+gradients of gradients that penalties need. The generator does not learn to draw augmented images as long as an augmentation
+leaves some images unchanged, or its effect can be undone on average (Karras et al. 2020, ADA, section 2.2).
 """
 
 import math
@@ -19,38 +19,38 @@ from gan_lightning.training import distributed
 
 
 class Augmentation(nn.Module, ABC):
-    """Changes images (B, C, H, W) at random, each on its own. A module, so that what it adapts is saved in checkpoints.
+    """Changes images (B, C, H, W) at random, independently of each other. A module, so that checkpoints save its state.
 
     Attributes:
-        strength: what the probabilities are multiplied with; moved by ``Schedules``.
+        strength: factor on the probabilities; ``Schedules`` sets it.
     """
 
     strength: float = 1.0
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W), nominally in [-1, 1], to such images."""
+        """Augment images (B, C, H, W), nominally in [-1, 1]. The result has the same shape and range."""
 
     def observe(self, real_logits: Tensor) -> None:
-        """Told the discriminator's logits (B,) for augmented real images at each of its updates, where it adapts to them."""
+        """Adapt to the discriminator's logits (B,) for augmented real images. Called at each of its updates."""
 
 
 def color(images: Tensor) -> Tensor:
-    """Brightness by up to +-0.5, saturation by 0 to 2, contrast by 0.5 to 1.5 times (Zhao et al. 2020)."""
+    """Change brightness by up to +-0.5, saturation 0 to 2 times and contrast 0.5 to 1.5 times (Zhao et al. 2020)."""
     wide = images + _uniform(images, -0.5, 0.5)
-    grey = wide.mean(dim=1, keepdim=True)  # (B, 1, H, W); of a grey-scale image, itself
+    grey = wide.mean(dim=1, keepdim=True)  # (B, 1, H, W); the image itself if it is grey-scale
     wide = grey + _uniform(images, 0.0, 2.0) * (wide - grey)
     mean = wide.mean(dim=(1, 2, 3), keepdim=True)
     return (mean + _uniform(images, 0.5, 1.5) * (wide - mean)).to(images.dtype)
 
 
 def translation(images: Tensor) -> Tensor:
-    """A shift by whole pixels, up to about an eighth of the size each way; zeros move in (Zhao et al. 2020)."""
+    """Shift by whole pixels, up to about an eighth of the size each way. Zeros fill the gap (Zhao et al. 2020)."""
     count, _, height, width = images.shape
     most_down, most_across = int(height / 8 + 0.5), int(width / 8 + 0.5)
     down = torch.randint(0, 2 * most_down + 1, (count, 1, 1), device=images.device)
     across = torch.randint(0, 2 * most_across + 1, (count, 1, 1), device=images.device)
-    rows = torch.arange(height, device=images.device)[:, None] + down  # (B, H, 1), of the padded image
+    rows = torch.arange(height, device=images.device)[:, None] + down  # (B, H, 1), in the padded image
     columns = torch.arange(width, device=images.device) + across  # (B, 1, W)
     padded = pad(images, (most_across, most_across, most_down, most_down))
     index = torch.arange(count, device=images.device)[:, None, None]
@@ -58,7 +58,7 @@ def translation(images: Tensor) -> Tensor:
 
 
 def cutout(images: Tensor) -> Tensor:
-    """A square of half the size, its centre anywhere, becomes zero (Zhao et al. 2020)."""
+    """Set a square of half the size, with its centre anywhere, to zero (Zhao et al. 2020)."""
     count, _, height, width = images.shape
     rows, columns = (torch.arange(size, device=images.device) for size in (height, width))
     top, left = (
@@ -72,12 +72,12 @@ def cutout(images: Tensor) -> Tensor:
 
 
 def flip(images: Tensor) -> Tensor:
-    """Left to right, for one image in two."""
+    """Flip each image left to right with probability 1/2."""
     return torch.where(_uniform(images, 0.0, 1.0) < 0.5, images.flip(3), images)
 
 
 def rotate90(images: Tensor) -> Tensor:
-    """A turn by 0, 90, 180 or 270 degrees; of images that are not square, by 0 or 180."""
+    """Rotate by 0, 90, 180 or 270 degrees; images that are not square by 0 or 180."""
     images = torch.where(_uniform(images, 0.0, 1.0) < 0.5, images.flip((2, 3)), images)
     if images.shape[2] != images.shape[3]:
         return images
@@ -85,10 +85,11 @@ def rotate90(images: Tensor) -> Tensor:
 
 
 def geometry(images: Tensor) -> Tensor:
-    """Scale, turn by any angle, stretch and shift at once, as ADA draws them (Karras et al. 2020, appendix B).
+    """Scale, rotate by any angle, stretch and shift at once, with ADA's distributions (Karras et al. 2020, appendix B).
 
-    The scale is 2^s with s normal of deviation 0.2, the stretch likewise, the angle uniform, the shift normal of deviation
-    an eighth of the size. Interpolation is bilinear, without the paper's wavelet filters; the edge is mirrored.
+    The scale is 2^s with s normal of standard deviation 0.2, and so is the stretch. The angle is uniform. The shift is normal
+    with a standard deviation of an eighth of the size. Interpolation is bilinear, without the paper's wavelet filters. The
+    edge is mirrored.
     """
     matrix = _affine(len(images), images.device)[:, :, :, None, None]  # (B, 2, 3, 1, 1)
     y, x = (((2 * torch.arange(size, device=images.device) + 1) / size - 1) for size in images.shape[2:])
@@ -97,7 +98,7 @@ def geometry(images: Tensor) -> Tensor:
 
 
 def _affine(count: int, device: torch.device) -> Tensor:
-    """Matrices (B, 2, 3) from a place (x, y, 1) of the result to that of the image; the edges are at -1 and 1."""
+    """Draw matrices (B, 2, 3) that map a point (x, y, 1) of the result to a point of the image. The edges are at -1 and 1."""
     angle = (torch.rand(count, device=device) * 2 - 1) * math.pi
     scale, stretch, across, down = torch.randn(4, count, device=device)
     wide, tall = (0.2 * (scale + stretch)).exp2(), (0.2 * (scale - stretch)).exp2()
@@ -117,14 +118,14 @@ TRANSFORMS: dict[Transform, Callable[[Tensor], Tensor]] = {
 
 
 class DiffAugment(Augmentation):
-    """The given transforms, one after the other, each for every image (Zhao et al. 2020), or for some of them.
+    """Transforms in sequence, each applied to all images (Zhao et al. 2020) or to a random part of them.
 
     Args:
-        transforms: of color, translation, cutout (the paper's), flip, rotate90 and geometry.
-        probability: of each transform for each image, in (0, 1]. Below about 0.8 nothing of it shows in samples.
+        transforms: one or several of color, translation, cutout (the paper's), flip, rotate90 and geometry.
+        probability: probability of each transform for each image, in (0, 1]. Below about 0.8 samples show no trace of it.
 
     Raises:
-        InputError: no transform, or a probability out of range.
+        InputError: there is no transform, or the probability is out of range.
     """
 
     def __init__(self, transforms: Sequence[Transform] = ("color", "translation", "cutout"), probability: float = 1.0) -> None:
@@ -149,18 +150,18 @@ class DiffAugment(Augmentation):
 class AdaptiveAugment(DiffAugment):
     """As much augmentation as the discriminator needs not to overfit (ADA, Karras et al. 2020, section 3).
 
-    The sign of the logits of augmented real images, averaged, is 1 where the discriminator is sure of all of them and 0
-    where it has no idea. The probability of the transforms goes up while the average lies above ``target``, else down. It
-    means something where the logits' zero does: not for the relativistic losses, whose logits may move together.
+    The mean sign of the logits of augmented real images is 1 if the discriminator is sure of all of them, and 0 if it is
+    guessing. The probability of the transforms rises while this mean is above ``target`` and falls otherwise. This needs a loss
+    that gives a logit of zero a meaning. The relativistic losses do not: they leave a common offset of the logits free.
 
     Args:
-        transforms: of color, translation, cutout, flip, rotate90 and geometry.
-        target: of the average sign, between 0 and 1.
+        transforms: one or several of color, translation, cutout, flip, rotate90 and geometry.
+        target: target of the mean sign, between 0 and 1.
         images: real images seen by the discriminator in which the probability could go from 0 to 1.
-        every: adapt at every so many updates of the discriminator.
+        every: discriminator updates from one adaptation to the next.
 
     Raises:
-        InputError: a number out of range.
+        InputError: a number is out of range.
     """
 
     probability: Tensor
@@ -181,7 +182,7 @@ class AdaptiveAugment(DiffAugment):
         self.target, self.images, self.every = target, images, every
         del self.probability
         self.register_buffer("probability", torch.tensor(0.0))
-        self.register_buffer("signs", torch.zeros(3))  # sum of signs, images, updates since the probability was moved
+        self.register_buffer("signs", torch.zeros(3))  # sum of signs, images, updates since the last adaptation
 
     @torch.no_grad()
     def observe(self, real_logits: Tensor) -> None:
@@ -190,19 +191,19 @@ class AdaptiveAugment(DiffAugment):
         self.signs[2] += 1
         total, seen, updates = self.signs
         step = (total / seen - self.target).sign() * seen / self.images
-        due = updates >= self.every  # on the device, which nothing waits for
+        due = updates >= self.every  # on the device: nothing waits for it
         self.probability.copy_(torch.where(due, (self.probability + step).clamp(0, 1), self.probability))
         self.signs.copy_(torch.where(due, 0, self.signs))
 
 
 def _bilinear(images: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
-    """Images (B, C, H, W) at places (B, H, W), from edge to edge -1 to 1, beyond which they are mirrored.
+    """Sample images (B, C, H, W) at points (B, H, W). The edges are at -1 and 1; beyond them images are mirrored.
 
-    It is torch's grid_sample, which has no second derivative before torch 2.15; penalties need one.
+    This replaces torch's grid_sample, because penalties need a second derivative: grid_sample has none before torch 2.15.
     """
     sides = []
     for places, size in ((columns, images.shape[3]), (rows, images.shape[2])):
-        pixel = ((places + 1) * size / 2).remainder(2 * size)  # 0 is the edge of the first one
+        pixel = ((places + 1) * size / 2).remainder(2 * size)  # 0 is the edge of the first pixel
         pixel = torch.minimum(pixel, 2 * size - pixel) - 0.5  # 0 is its middle
         before = pixel.floor()
         share = pixel - before
@@ -217,6 +218,6 @@ def _bilinear(images: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
 
 
 def _uniform(images: Tensor, low: float, high: float) -> Tensor:
-    """(B, 1, 1, 1), uniform in [low, high), one number an image; float32 at least, since bfloat16 would be 0 too often."""
+    """Draw one number per image, (B, 1, 1, 1), uniform in [low, high). At least float32: bfloat16 would be 0 too often."""
     dtype = torch.promote_types(images.dtype, torch.float32)
     return torch.rand(len(images), 1, 1, 1, dtype=dtype, device=images.device) * (high - low) + low

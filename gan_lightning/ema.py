@@ -1,7 +1,7 @@
-"""The exponential moving average of the generator, and of nothing else.
+"""Exponential moving average of the generator, and of nothing else.
 
 Samples of an averaged generator are better than those of the generator itself (Yazici et al. 2019; Karras et al. 2018,
-section 4.1). The average is a module of its own, outside every optimizer, so it is saved, resumed and loaded by itself.
+section 4.1). The average is a separate module outside every optimizer, so it is saved, resumed and loaded by itself.
 """
 
 import copy
@@ -15,12 +15,12 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def averaged_copy(module: M) -> M:
-    """A copy of ``module`` to average into: in eval mode, taking no gradient."""
+    """Copy ``module`` to average into: in eval mode, without gradients."""
     return copy.deepcopy(module).eval().requires_grad_(False)
 
 
 def decay(images: int, halflife: float) -> float:
-    """The weight of the old average after ``images`` images, where ``halflife`` images halve it; 0 keeps nothing of it."""
+    """Weight of the old average after ``images`` images: ``halflife`` images halve it. A half-life of 0 keeps none of it."""
     return math.pow(0.5, images / halflife) if halflife else 0.0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 USER_ERRNOS = (errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
-"""Error numbers of the system whose cause is a file's name or a disk, and no bug of this project."""
+"""Error numbers of the system that are caused by a file's name or a disk, not by a bug of this project."""
 
 
 class InputError(ValueError):

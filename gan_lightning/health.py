@@ -1,4 +1,4 @@
-"""What can be read off a few images about how a training goes, and what it means, in words."""
+"""Measures of a training's health from a few images, and their symptoms and remedies."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from torch.nn.functional import adaptive_avg_pool2d
 from gan_lightning.losses import NonSaturatingLoss
 
 Values = Mapping[str, float]
-"""Measured values by name; one that could not be measured is not there."""
+"""Measured values by name. A value that could not be measured is missing."""
 
 
 def spread(values: Tensor, groups: Tensor | None = None) -> float:
-    """Root mean square distance of vectors from their mean, or from that of their own group.
+    """Root mean square distance of vectors from their mean, or from the mean of their group.
 
     Args:
-        values: (N, ...), each taken as one vector.
+        values: (N, ...), N vectors of any shape.
         groups: int64 (N,), such as labels; None is one group.
     """
     flat = values.flatten(1).double()
@@ -31,10 +31,10 @@ def spread(values: Tensor, groups: Tensor | None = None) -> float:
 
 
 def overfitting(train_logits: Tensor, held_out_logits: Tensor, fake_logits: Tensor) -> float:
-    """How far a discriminator takes real images that it was not trained on, any number of each, for generated ones.
+    """Degree to which a discriminator takes held-out real images for generated ones, from any number of logits of each kind.
 
-    r_v of Karras et al. 2020 (ADA), equation 1: 0 where it judges them as those it was trained on, 1 where it judges them as
-    generated ones. 0 where it does not tell generated images from those it was trained on.
+    This is r_v of Karras et al. 2020 (ADA), equation 1: 0 if the discriminator rates held-out images like training images, 1 if
+    like generated ones. It is also 0 if the discriminator cannot tell generated images from training images.
     """
     gap = train_logits.double().mean() - fake_logits.double().mean()
     if gap <= 0:
@@ -43,16 +43,16 @@ def overfitting(train_logits: Tensor, held_out_logits: Tensor, fake_logits: Tens
 
 
 def separation(real_logits: Tensor, fake_logits: Tensor) -> float:
-    """How many standard deviations lie between the logits of real and of generated images, whatever the scale of the logits."""
+    """Standard deviations between the logits of real and of generated images. Independent of the logits' scale."""
     real, fake = real_logits.double(), fake_logits.double()
     deviation = ((real.var() + fake.var()) / 2).sqrt()
     return float((real.mean() - fake.mean()) / deviation.clamp(min=1e-12))
 
 
 def saturation(images: Tensor, real: Tensor) -> float:
-    """How many of the grey values of real images are black or white in generated ones: 0 none, 1 all, so that no grey is left.
+    """Share of the grey in real images that is black or white in generated ones: 0 is none, 1 is all, with no grey left.
 
-    Black and white is what lies within half a grey level of -1 or 1, or beyond.
+    A value counts as black or white if it is within half a grey level of -1 or 1, or beyond.
 
     Args:
         images: in [-1, 1], of any shape.
@@ -63,18 +63,18 @@ def saturation(images: Tensor, real: Tensor) -> float:
 
 
 def coarse(images: Tensor) -> Tensor:
-    """Images (N, C, H, W) as vectors (N, D) of at most 16x16 pixels, float, to look for copies by."""
+    """Reduce images (N, C, H, W) to float vectors (N, D) of at most 16x16 pixels, to search for copies."""
     height, width = images.shape[2:]
     return adaptive_avg_pool2d(images.float(), (min(height, 16), min(width, 16))).flatten(1)
 
 
 @dataclass(frozen=True)
 class Remedy:
-    """Something that may help.
+    """A change of a setting that may help against a symptom.
 
     Attributes:
-        text: the flag, or what it is.
-        is_taken: whether a GAN (gan.py) has it already.
+        text: the flag, or a description.
+        is_taken: function that returns True for a GAN (gan.py) that has it already.
     """
 
     text: str
@@ -95,14 +95,14 @@ MORE_IMAGES = Remedy("more images")
 
 @dataclass(frozen=True)
 class Symptom:
-    """Something that goes wrong.
+    """A failure of training, as measured values show it.
 
     Attributes:
-        name: what it is called.
-        needs: the values that it looks at.
-        bad: whether they show it.
-        text: what to say of the values.
-        remedies: what may help, the likeliest first; one at least is never taken.
+        name: name of the symptom.
+        needs: names of the values that it depends on.
+        bad: function that returns True if the values show the symptom.
+        text: function that describes the values in a message.
+        remedies: changes that may help, the most promising first. At least one of them is never taken already.
     """
 
     name: str
@@ -112,7 +112,7 @@ class Symptom:
     remedies: tuple[Remedy, ...]
 
     def is_there(self, values: Values) -> bool:
-        """Whether measured values show it; not where one that it needs is missing."""
+        """Tell if measured values show the symptom. False if a value that it needs is missing."""
         return all(name in values for name in self.needs) and self.bad(values)
 
 
@@ -120,7 +120,7 @@ SYMPTOMS = (
     Symptom(
         "mode collapse",
         ("pixel_diversity", "feature_diversity"),
-        # a discriminator that knows few images by heart spreads those far in its features, so that these alone say nothing
+        # a discriminator that has memorised few images spreads them far apart in its features, so these alone are no sign
         lambda v: v["pixel_diversity"] < (0.5 if v["feature_diversity"] < 0.2 else 0.2) or v.get("classes", 1.0) <= 0.3,
         lambda v: (
             f"samples have {v['pixel_diversity']:.0%} of the diversity of real images in pixels and "
@@ -143,7 +143,7 @@ SYMPTOMS = (
     Symptom(
         "memorising",
         ("nearest_training", "pixel_diversity"),
-        lambda v: v["nearest_training"] < 0.5 and v["pixel_diversity"] > 0.5,  # one grey image is near to all, and no copy
+        lambda v: v["nearest_training"] < 0.5 and v["pixel_diversity"] > 0.5,  # one grey image is near to all, but no copy
         lambda v: (
             f"samples lie {v['nearest_training']:.2f} times as far from training images as held-out images do: they are copies"
         ),

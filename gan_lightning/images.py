@@ -1,7 +1,7 @@
-"""The two ways an image is written down, the only conversions between them, and the layout of a grid.
+"""The two number formats of images, the only conversions between them, and the layout of a grid.
 
-At rest, in a loader's batch, in metrics and on disk an image is uint8, 0 to 255. Inside the model it is float, nominally
-in [-1, 1].
+In memory, in a loader's batch, in metrics and on disk an image is uint8, 0 to 255. Inside the model it is float, nominally in
+[-1, 1].
 """
 
 from collections.abc import Iterable
@@ -16,15 +16,15 @@ MOST_COLUMNS = 20
 
 
 def class_rows(rows: int, columns: int, num_classes: int) -> Tensor:
-    """The labels int64 (rows * columns,) of a grid in which every row is one class, the classes in order.
+    """Labels int64 (rows * columns,) of a grid in which every row is one class, the classes in order.
 
-    Where there are more rows than classes, a class has several; where there are fewer, they are evenly spread classes.
+    If there are more rows than classes, a class has several rows. If there are fewer, the rows show evenly spread classes.
     """
     return (torch.arange(rows) * num_classes // rows).repeat_interleave(columns)
 
 
 def class_columns(num_classes: int) -> int | None:
-    """Choose the columns of a grid whose images have the classes in turn: one a class; None for none or too many classes."""
+    """Choose the columns of a grid of images that cycle through the classes: one per class; None for no or too many classes."""
     return num_classes if 1 < num_classes <= MOST_COLUMNS else None
 
 
@@ -34,10 +34,10 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Map float images (any shape, nominally in [-1, 1]) to uint8, to the nearest grey level; what lies outside is clamped.
+    """Map float images (any shape, nominally in [-1, 1]) to uint8, to the nearest grey level. Values outside are clamped.
 
     Raises:
-        Diverged: some values are NaN, of which no picture can be made.
+        Diverged: some values are NaN, which no grey level can show.
     """
     if bool(images.isnan().any()):
         raise Diverged(

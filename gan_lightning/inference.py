@@ -1,4 +1,4 @@
-"""From a checkpoint to pictures."""
+"""Sampling of images from a trained generator."""
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 class Sampler(ModelHubMixin):
-    """A trained generator, ready to draw; ``save_pretrained``, ``push_to_hub`` and ``from_pretrained`` are huggingface_hub's.
+    """A trained generator, ready to draw. ``save_pretrained``, ``push_to_hub`` and ``from_pretrained`` are huggingface_hub's.
 
     Args:
-        generator: the generator; it is put in eval mode and takes no gradient.
-        origin: where it is from, for records: checkpoint, global_step, and weights, ``ema`` or ``raw``; from an exported
-            folder also its recipe and metrics.
+        generator: the generator; the sampler puts it in eval mode and turns off its gradients.
+        origin: source of the generator, for records: checkpoint, global_step, and weights (``ema`` or ``raw``). An exported
+            folder adds its recipe and metrics.
     """
 
     def __init__(self, generator: Generator, origin: dict[str, Any] | None = None) -> None:
@@ -48,16 +48,16 @@ class Sampler(ModelHubMixin):
         """Draw images, uint8 (num_images, C, H, W), on the CPU.
 
         Args:
-            num_images: how many.
-            labels: the class of all, or one class an image; only for a conditional generator, which without them draws
+            num_images: number of images.
+            labels: class of all images, or one class per image. Only for a conditional generator; without labels it draws
                 every class in turn.
-            seed: the same seed draws the same images, whatever the batch size (within rounding).
-            truncation: beyond this no value of a latent lies (see :func:`gan_lightning.latents.truncated`): 2 is mild, 0.7
-                gives typical images that differ less; None truncates nothing.
-            batch_size: how many are made at a time.
+            seed: seed of the latents. The same seed draws the same images at any batch size (within rounding).
+            truncation: limit of the latents' absolute values (see :func:`gan_lightning.latents.truncated`): 2 is mild, 0.7
+                gives more typical and less diverse images; None does not truncate.
+            batch_size: number of images drawn at once.
 
         Raises:
-            InputError: a count below 1, a truncation of 0 or less, or labels that the generator has not.
+            InputError: a count is below 1, the truncation is 0 or less, or the generator does not have these labels.
         """
         if num_images < 1 or batch_size < 1:
             raise InputError(f"num_images is {num_images} and batch_size {batch_size}: both must be at least 1")
@@ -66,23 +66,23 @@ class Sampler(ModelHubMixin):
         return torch.cat([self.at(part, None if chosen is None else chosen[part], seed, truncation).cpu() for part in parts])
 
     def at(self, indices: Tensor, labels: Tensor | None = None, seed: int = 0, truncation: float | None = None) -> Tensor:
-        """The images of global indices int64 (B,), uint8 (B, C, H, W), on the generator's device.
+        """Draw the images of global indices int64 (B,), uint8 (B, C, H, W), on the generator's device.
 
-        Image i is the i-th that :meth:`sample` draws, whatever the batch it is drawn in.
+        Image i is the i-th image of :meth:`sample`, in any batch.
 
         Args:
-            indices: which images, each at least 0.
-            labels: int64 (B,), where the generator is conditional.
-            seed: of the latents.
-            truncation: of the latents, as in :meth:`sample`.
+            indices: indices of the images, each at least 0.
+            labels: int64 (B,), if the generator is conditional.
+            seed: seed of the latents.
+            truncation: truncation of the latents, as in :meth:`sample`.
         """
         return self.draw(self.latents(indices, seed, truncation), labels)
 
     def latents(self, indices: Tensor, seed: int = 0, truncation: float | None = None) -> Tensor:
-        """The latents float32 (B, latent_dim) of global indices int64 (B,), on the CPU.
+        """Latents float32 (B, latent_dim) of global indices int64 (B,), on the CPU.
 
         Raises:
-            InputError: a seed below 0, or a truncation of 0 or less.
+            InputError: the seed is below 0, or the truncation is 0 or less.
         """
         if seed < 0:
             raise InputError(f"seed is {seed}: it must be at least 0")
@@ -91,7 +91,7 @@ class Sampler(ModelHubMixin):
 
     @torch.inference_mode()
     def draw(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """The images of latents (B, latent_dim) and labels int64 (B,), uint8 (B, C, H, W), on the generator's device."""
+        """Draw images uint8 (B, C, H, W) for latents (B, latent_dim) and labels int64 (B,), on the generator's device."""
         device = self.device
         return to_uint8(self.generator(z.to(device), None if labels is None else labels.to(device)))
 
@@ -105,22 +105,23 @@ class Sampler(ModelHubMixin):
         truncation: float | None = None,
         batch_size: int = 64,
     ) -> Tensor:
-        """Walk from point to point, each the first image of a seed: uint8 (N, C, H, W), on the CPU.
+        """Walk from point to point, each the first image of a seed. Returns uint8 (N, C, H, W), on the CPU.
 
-        Latents go along great circles (see :func:`gan_lightning.latents.spherical`), classes by blending their embeddings.
-        There are ``frames`` images from each point to the next, that point excluded, and at the end the last point; where the
-        walk is closed, it goes back to the first one instead.
+        Latents move along great circles (see :func:`gan_lightning.latents.spherical`); classes change by blending their
+        embeddings. There are ``frames`` images from each point up to the next one, that point excluded. An open walk ends with
+        an image of the last point; a closed walk returns to the first point instead.
 
         Args:
-            seeds: of the points, two or more; or one, where there are several classes.
-            labels: the class of all points, or one class each; by default every class in turn, as :meth:`sample` has it.
-            frames: from one point to the next.
-            closed: whether the walk ends where it began, so that it can be shown in a loop.
-            truncation: of the latents, as in :meth:`sample`.
-            batch_size: how many are made at a time.
+            seeds: seeds of the points, two or more; one is enough if there are several classes.
+            labels: class of all points, or one class per point; by default every class in turn, as in :meth:`sample`.
+            frames: images from one point to the next.
+            closed: end at the first point, so that the walk can be shown in a loop.
+            truncation: truncation of the latents, as in :meth:`sample`.
+            batch_size: number of images drawn at once.
 
         Raises:
-            InputError: fewer than two points, as many seeds as does not fit the classes, or labels that the generator has not.
+            InputError: there are fewer than two points, the numbers of seeds and classes do not fit together, or the generator
+                does not have these labels.
         """
         if frames < 1 or batch_size < 1:
             raise InputError(f"frames is {frames} and batch_size {batch_size}: both must be at least 1")
@@ -135,7 +136,7 @@ class Sampler(ModelHubMixin):
     def walk(
         self, z: Tensor, labels: Tensor | None = None, frames: int = 16, closed: bool = False, batch_size: int = 64
     ) -> Tensor:
-        """What :meth:`interpolate` does, between latents (K, latent_dim) with labels int64 (K,)."""
+        """Walk like :meth:`interpolate`, between latents (K, latent_dim) with labels int64 (K,)."""
         starts = torch.arange(len(z) if closed else len(z) - 1)
         first, weights = starts.repeat_interleave(frames), (torch.arange(frames) / frames).repeat(len(starts))
         second = (first + 1) % len(z)
@@ -155,21 +156,21 @@ class Sampler(ModelHubMixin):
         return torch.cat(images)
 
     def by_index(self, class_counts: Sequence[int] | None = None, seed: int = 0) -> Callable[[Tensor], Tensor]:
-        """What maps global indices int64 (B,) to images, as :meth:`at`; for metrics.
+        """Make a function that maps global indices int64 (B,) to images by :meth:`at`, for metrics.
 
         Args:
-            class_counts: how many images each class of the data has, in proportion to which a conditional generator is
-                asked for its classes; None asks for all alike.
-            seed: of the latents.
+            class_counts: number of images of each class of the data. A conditional generator draws its classes in these
+                proportions; None draws all equally often.
+            seed: seed of the latents.
         """
         frequencies = class_frequencies(class_counts, self.generator.num_classes) if self.generator.conditional else None
         return lambda indices: self.at(indices, None if frequencies is None else class_labels(indices, frequencies), seed)
 
     def config(self, dtype: str = "float32") -> dict[str, Any]:
-        """What the config.json of this generator says, with the recipe and the record that lie beside its checkpoint.
+        """Content of this generator's config.json, with the recipe and the record found next to its checkpoint.
 
         Args:
-            dtype: the type of the stored weights, float32 or float16.
+            dtype: type of the stored weights, float32 or float16.
         """
         about, path = dict(self.origin), Path(self.origin.get("checkpoint", ""))
         if path.is_file():
@@ -180,29 +181,29 @@ class Sampler(ModelHubMixin):
         """Write config.json, model.safetensors and samples.png into a folder.
 
         Args:
-            folder: the folder, which exists.
-            dtype: the type of the stored weights, float32 or float16.
-            picture: whether to write samples.png.
+            folder: an existing folder.
+            dtype: type of the stored weights, float32 or float16.
+            picture: write samples.png.
         """
-        from gan_lightning.pictures import grid, write_png  # torchvision, which takes a second to import
+        from gan_lightning.pictures import grid, write_png  # imports torchvision, which takes a second
 
         pretrained.save(self.generator, self.config(dtype), folder)
         if picture:
             write_png(grid(self.sample(64), 8), folder / "samples.png")
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Write what ``save_pretrained`` and ``push_to_hub`` add the model card to."""
+        """Write all files except the model card: ``save_pretrained`` and ``push_to_hub`` add it."""
         self.write(save_directory)
 
     def generate_model_card(
         self, formats: Collection[str] = ("safetensors",), dtype: str = "float32", picture: bool = True
     ) -> ModelCard:
-        """The model card, for ``save_pretrained`` and ``push_to_hub``.
+        """Make the model card for ``save_pretrained`` and ``push_to_hub``.
 
         Args:
-            formats: what there are files of (see :func:`gan_lightning.model_card.model_card`).
-            dtype: the type of the stored weights, float32 or float16.
-            picture: whether samples.png is in the folder.
+            formats: formats of the files in the folder (see :func:`gan_lightning.model_card.model_card`).
+            dtype: type of the stored weights, float32 or float16.
+            picture: True if samples.png is in the folder.
         """
         return ModelCard(model_card(self.config(dtype), formats, picture))
 
@@ -218,21 +219,21 @@ class Sampler(ModelHubMixin):
         revision: str | None = None,
         **options: Any,
     ) -> "Self":
-        """The generator of a folder, or of a repository of the Hugging Face Hub, which is downloaded.
+        """Load the generator of a folder, or download it from a repository of the Hugging Face Hub.
 
         Args:
             pretrained_model_name_or_path: a folder, or a name such as ``me/my-gan``.
-            force_download: even where the cache has it.
-            token: for what is not public.
-            cache_dir: where downloads are kept; by default huggingface_hub's cache.
-            local_files_only: take what the cache has, without asking the Hub.
+            force_download: download even if the cache has the files.
+            token: access token for a private repository.
+            cache_dir: folder of the downloads; by default huggingface_hub's cache.
+            local_files_only: use the cache without asking the Hub.
             revision: a branch, a tag or a commit.
-            options: device and trust, as :func:`load` has them.
+            options: device and trust, as for :func:`load`.
 
         Raises:
-            InputError: it cannot be had, or what is there is damaged, foreign or untrusted.
+            InputError: the generator cannot be found or downloaded, or it is damaged, foreign or untrusted.
         """
-        # The mixin's own would read config.json unchecked, and hand its entries on as arguments.
+        # The mixin's method would read config.json unchecked, and pass its entries on as arguments.
         folder = Path(pretrained_model_name_or_path)
         if not folder.is_dir():
             folder = _download(
@@ -247,14 +248,14 @@ class Sampler(ModelHubMixin):
 
     @property
     def device(self) -> torch.device:
-        """Where the generator is."""
+        """Device of the generator."""
         return next(self.generator.parameters()).device
 
     def labels(self, num_images: int, labels: int | Sequence[int] | Tensor | None = None) -> Tensor | None:
-        """The labels int64 (num_images,) that ``labels`` means, as in :meth:`sample`; None for an unconditional generator.
+        """Convert ``labels``, as in :meth:`sample`, to int64 (num_images,); None for an unconditional generator.
 
         Raises:
-            InputError: labels that the generator has not.
+            InputError: the generator does not have these labels.
         """
         if not self.generator.conditional:
             if labels is not None:
@@ -276,15 +277,15 @@ class Sampler(ModelHubMixin):
 
 @contextmanager
 def _blended(generator: Generator, labels: Tensor, weights: Tensor) -> Iterator[None]:
-    """Within the block the generator, called with other labels, sees their embeddings blended with those of ``labels``.
+    """Blend the embeddings of other labels with those of ``labels`` within the block, when the generator is called with them.
 
     Args:
-        generator: a conditional one.
+        generator: a conditional generator.
         labels: int64 (B,).
-        weights: (B,), of theirs, from 0 to 1.
+        weights: weights (B,) of these labels' embeddings, from 0 to 1.
 
     Raises:
-        InputError: it does not embed its labels, so that there is nothing between two classes.
+        InputError: the generator does not embed its labels, so there is nothing between two classes.
     """
     embeddings = [m for m in generator.modules() if isinstance(m, nn.Embedding) and m.num_embeddings == generator.num_classes]
     if not embeddings:
@@ -314,33 +315,33 @@ def load(
         digits = gan_lightning.load("digits").sample(16)  # ships with this package
 
     Args:
-        path: a checkpoint that training wrote, nothing else is needed; a folder that export.py or ``save_pretrained`` wrote;
+        path: a checkpoint of a training run, without any other file; a folder that export.py or ``save_pretrained`` wrote;
             the name of a bundled generator (:func:`gan_lightning.lookup.bundled`); or ``owner/name`` on the Hugging Face Hub,
-            which is downloaded. An existing path wins. ``origin["checkpoint"]`` of the sampler says which file or folder it is.
-        raw: the generator's own weights, instead of their moving average where there is one.
-        device: where to put it.
-        trust: top-level modules of your own whose networks may be imported; this package's always are.
+            to download. An existing path wins. ``origin["checkpoint"]`` of the sampler is the file or folder that was found.
+        raw: use the generator's own weights, even if there is a moving average of them.
+        device: device of the generator.
+        trust: custom top-level modules from which networks may be imported. This package is always allowed.
 
     Raises:
-        InputError: no such file, folder or name, or a damaged, foreign or untrusted one.
+        InputError: there is no such file, folder or name, or it is damaged, foreign or untrusted.
     """
     return Sampler(*_load(path, raw, device, trust))
 
 
 def locate(name: str | os.PathLike[str]) -> Path:
-    """The file or folder that a name means: an existing path, a bundled generator, or what is downloaded from the Hub.
+    """Find the file or folder of a name: an existing path, a bundled generator, or a download from the Hub.
 
     Raises:
-        InputError: it is none of them.
+        InputError: the name is none of these.
     """
     return find(name) or _download(os.fspath(name))
 
 
 def _download(name: str, **options: Any) -> Path:
-    """The folder with the config.json and the weights of a repository of the Hugging Face Hub, in huggingface_hub's cache."""
+    """Download config.json and the weights of a repository of the Hugging Face Hub. Returns their folder in the Hub's cache."""
     try:
         return Path(snapshot_download(name, allow_patterns=[pretrained.CONFIG, pretrained.WEIGHTS], **options))
-    except Exception as error:  # of a network, anything
+    except Exception as error:  # a network can raise anything
         raise InputError(
             f"{name}: no such folder, and it cannot be had from the Hugging Face Hub ({one_line(error)[:200]}); name another"
         ) from error
@@ -349,7 +350,7 @@ def _download(name: str, **options: Any) -> Path:
 def _load(
     path: str | os.PathLike[str], raw: bool = False, device: str | torch.device = "cpu", trust: Collection[str] = ()
 ) -> tuple[Generator, dict[str, Any]]:
-    """What :func:`load` makes a sampler of: the generator, and where it is from."""
+    """Load the generator and its origin, from which :func:`load` makes a sampler."""
     found = locate(path)
     read = _read_folder if found.is_dir() else _read_checkpoint
     generator, origin = read(found, raw, trust)

@@ -1,7 +1,7 @@
-"""The latent of a given image, by optimisation (Zhu et al. 2016): also of one with a hole, or of low resolution.
+"""Latent of a given image, by optimisation (Zhu et al. 2016). The image may have a hole or a low resolution.
 
-A trained generator draws the images it was trained on, so that the latent whose image fits what is known of one says what
-the rest is likely to be: inpainting (Yeh et al. 2017) and super-resolution (Menon et al. 2020).
+A trained generator draws images like its training data. A latent that fits the known part of an image therefore gives a
+likely rest: inpainting (Yeh et al. 2017) and super-resolution (Menon et al. 2020).
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from gan_lightning.inference import Sampler
 
 @dataclass(frozen=True)
 class Inversion:
-    """The best fit to each of N targets.
+    """Best fit to each of N targets.
 
     Attributes:
         latent: float32 (N, latent_dim).
-        label: int64 (N,); None where the generator is unconditional.
-        image: what the generator makes of them, float32 (N, C, H, W), nominally in [-1, 1].
-        loss: the mean squared error over the known values of each target, (N,).
+        label: int64 (N,); None if the generator is unconditional.
+        image: images that the generator draws for the latents, float32 (N, C, H, W), nominally in [-1, 1].
+        loss: mean squared error over the known values of each target, (N,).
     """
 
     latent: Tensor
@@ -48,30 +48,31 @@ def invert(
     seed: int = 0,
     progress: bool = False,
 ) -> Inversion:
-    """Find the latents whose images fit the targets best.
+    """Find latents with the images that fit the targets best.
 
         minimise over z:  mean over known values of (downscaled G(z) - target)^2  +  prior * mean(z^2)
 
-    The second term is the negative logarithm of the latents' normal density, up to scale: it keeps z where the generator
-    has learned to draw. Every target has ``restarts`` latents, which Adam moves side by side, with a learning rate that falls
-    along a cosine; the best one at the end is returned. A conditional generator is started in every class equally often.
+    The second term is the negative logarithm of the latents' normal density, up to scale. It keeps z in the region that the
+    generator was trained on. Every target starts from ``restarts`` latents. Adam moves them in parallel, with a learning rate
+    that falls along a cosine. The best one at the end is returned. With a conditional generator, every class gets equally many
+    starts.
 
     Args:
-        sampler: of the generator.
+        sampler: sampler of the generator.
         target: float (N, C, H / downscale, W / downscale), nominally in [-1, 1].
-        mask: bool, (H, W) of the target or what broadcasts against it: True where it is known; None where it is everywhere.
-        downscale: how many pixels of the generator's image, in height and width, are averaged to one of the target.
-        labels: the class of all targets, or one each; None tries all of a conditional generator.
-        restarts: latents to start from, for each target; raised to a multiple of the classes that are tried.
+        mask: bool, (H, W) of the target or a shape that broadcasts against it: True for known pixels; None if all are known.
+        downscale: pixels of the generator's image, in height and width, that are averaged to one pixel of the target.
+        labels: class of all targets, or one per target; None tries all classes of a conditional generator.
+        restarts: latents to start from, per target; raised to a multiple of the number of classes tried.
         steps: updates of each latent.
-        lr: the first learning rate.
-        prior: the weight of the second term.
-        seed: of the latents to start from.
-        progress: whether to draw a progress bar.
+        lr: initial learning rate.
+        prior: weight of the second term.
+        seed: seed of the latents to start from.
+        progress: draw a progress bar.
 
     Raises:
-        InputError: a target that does not fit the generator's images, a mask under which nothing is known, a number out of
-            range, or labels that the generator has not.
+        InputError: a target does not fit the generator's images, a mask leaves nothing known, a number is out of range, or the
+            generator does not have these labels.
     """
     generator = sampler.generator
     channels, height, width = generator.image_shape
@@ -106,7 +107,7 @@ def invert(
     with torch.enable_grad():
         for _ in tqdm(range(steps), desc="Searching", unit=" steps", delay=1, disable=not progress, leave=False):
             loss = errors(generator(z, own)) + prior * z.square().mean(1)
-            (z.grad,) = torch.autograd.grad(loss.sum(), [z])  # a latent's loss is no other's
+            (z.grad,) = torch.autograd.grad(loss.sum(), [z])  # each latent has its own term of the sum
             optimizer.step()
             schedule.step()
     with torch.no_grad():
@@ -120,7 +121,7 @@ def invert(
 
 
 def _classes(sampler: Sampler, count: int, labels: int | Sequence[int] | Tensor | None) -> Tensor | None:
-    """The classes to try for each target, int64 (count, K); None for an unconditional generator."""
+    """Classes to try for each target, int64 (count, K); None for an unconditional generator."""
     if labels is None and sampler.generator.conditional:
         return torch.arange(sampler.generator.num_classes).expand(count, -1)
     chosen = sampler.labels(count, labels)

@@ -1,4 +1,4 @@
-"""From the name of a generator to its file or folder: a path, or a trained generator that ships with this package."""
+"""Lookup of a generator's file or folder by name: a path, or a trained generator that ships with this package."""
 
 import os
 import re
@@ -11,27 +11,27 @@ REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def bundled() -> dict[str, Path]:
-    """The trained generators that ship with this package: name -> folder."""
+    """Trained generators that ship with this package: name -> folder."""
     return {config.parent.name: config.parent for config in sorted(Path(__file__).parent.glob("generators/*/config.json"))}
 
 
 def expected() -> str:
-    """All that can name a generator, for help texts and errors."""
+    """Description of all valid names of a generator, for help texts and errors."""
     others = "a checkpoint of train.py, a folder of export.py, owner/name on the Hub"
     return f"{others}, or a bundled generator: {', '.join(bundled())}"
 
 
 def find(name: str | os.PathLike[str]) -> Path | None:
-    """Find what a name means on this machine: an existing path wins over a bundled generator.
+    """Find the file or folder of a name on this machine. An existing path wins over a bundled generator.
 
     Args:
-        name: a path, the name of a bundled generator, or ``owner/name`` on the Hugging Face Hub, which is not asked here.
+        name: a path, the name of a bundled generator, or ``owner/name`` on the Hugging Face Hub. Does not ask the Hub.
 
     Returns:
         the path; None if only the Hub may know the name.
 
     Raises:
-        InputError: it is none of these.
+        InputError: the name is none of these.
     """
     path, text, shipped = Path(name), os.fspath(name), bundled()
     if path.exists():

@@ -1,12 +1,12 @@
 """Adversarial losses on logits.
 
-A loss says what the discriminator and the generator minimise, given the discriminator's logits for real and for
-generated images. With the logit l, the probability that the discriminator gives to "real" is D = sigmoid(l), so
+A loss defines what the discriminator and the generator minimise, given the discriminator's logits for real and for generated
+images. With the logit l, the probability that the discriminator gives to "real" is D = sigmoid(l), so
 
     log D = -softplus(-l)        log(1 - D) = -softplus(l)
 
-which is exact and finite for any finite logit: no log of a probability that was rounded to 0 is ever taken. Logits in
-half precision are taken to float32 first. The losses after Goodfellow's take the logit as it is, as a score.
+Both are exact and finite for any finite logit, because no probability is rounded to 0 before the logarithm. Logits in half
+precision are converted to float32 first. The losses after Goodfellow's use the logit itself as a score.
 """
 
 from abc import ABC, abstractmethod
@@ -19,29 +19,29 @@ from gan_lightning.training import distributed
 
 
 class AdversarialLoss(ABC):
-    """What the two players minimise. Both methods take logits of shape (B,) and return a scalar.
+    """Loss functions of the two players. Both methods take logits of shape (B,) and return a scalar.
 
     Attributes:
-        generator_sees_real: whether :meth:`generator` looks at the logits of real images; where it does, the
-            generator's step is handed fresh real images of its own.
+        generator_sees_real: True if :meth:`generator` uses the logits of real images. The generator's update then gets its
+            own fresh real images.
     """
 
     generator_sees_real: bool = False
 
     @abstractmethod
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        """The discriminator's loss."""
+        """Compute the discriminator's loss."""
 
     @abstractmethod
     def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
-        """The generator's loss. ``real_logits`` is None unless :attr:`generator_sees_real`."""
+        """Compute the generator's loss. ``real_logits`` is None unless :attr:`generator_sees_real`."""
 
 
 class MinimaxLoss(AdversarialLoss):
-    """The two-player game as it was first stated (Goodfellow et al. 2014, equation 1).
+    """The original two-player game (Goodfellow et al. 2014, equation 1).
 
     The discriminator minimises -(E log D(x) + E log(1 - D(G(z)))), the generator E log(1 - D(G(z))). The generator's
-    gradient vanishes where the discriminator is sure, which it soon is: see :class:`NonSaturatingLoss`.
+    gradient vanishes when the discriminator is sure, and it soon is: see :class:`NonSaturatingLoss`.
     """
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -52,9 +52,9 @@ class MinimaxLoss(AdversarialLoss):
 
 
 class NonSaturatingLoss(MinimaxLoss):
-    """The form that trains (Goodfellow et al. 2014, section 3): the generator minimises -E log D(G(z)).
+    """The form that trains well (Goodfellow et al. 2014, section 3): the generator minimises -E log D(G(z)).
 
-    The same discriminator and the same fixed point as :class:`MinimaxLoss`, with a strong gradient early on.
+    The discriminator's loss and the fixed point are those of :class:`MinimaxLoss`, but the gradient is strong early on.
     """
 
     def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class NonSaturatingLoss(MinimaxLoss):
 
 
 class LeastSquaresLoss(AdversarialLoss):
-    """LSGAN (Mao et al. 2017, equation 9): the logits are drawn to 1 for real images and to 0 for generated ones.
+    """LSGAN (Mao et al. 2017, equation 9): pulls the logits to 1 for real images and to 0 for generated ones.
 
     The discriminator minimises 1/2 E (D(x) - 1)^2 + 1/2 E D(G(z))^2, the generator 1/2 E (D(G(z)) - 1)^2.
     """
@@ -77,8 +77,8 @@ class LeastSquaresLoss(AdversarialLoss):
 class WassersteinLoss(AdversarialLoss):
     """The difference of mean scores, an estimate of the earth mover's distance (Arjovsky et al. 2017, equations 2 and 3).
 
-    The discriminator minimises E D(G(z)) - E D(x), the generator -E D(G(z)). It means something only where the
-    discriminator's slope is bounded: by ``WeightClipping``, ``WGANGP`` or spectral norm. Nothing here bounds it.
+    The discriminator minimises E D(G(z)) - E D(x), the generator -E D(G(z)). The loss is meaningful only if the
+    discriminator's slope is bounded: by ``WeightClipping``, ``WGANGP`` or spectral norm. The loss itself does not bound it.
     """
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -99,10 +99,10 @@ class HingeLoss(WassersteinLoss):
 
 
 class RelativisticPairingLoss(AdversarialLoss):
-    """Is a real image more real than a generated one? (RSGAN, Jolicoeur-Martineau 2019; Huang et al. 2024).
+    """Comparison of each real image with one generated image (RSGAN, Jolicoeur-Martineau 2019; Huang et al. 2024).
 
-    The discriminator minimises E log(1 + exp(-(D(x) - D(G(z))))), the generator the same with the two exchanged: each real
-    image is paired with one generated image of its batch. With R1 and R2 it is the loss of R3GAN.
+    The discriminator minimises E log(1 + exp(-(D(x) - D(G(z))))), the generator the same with the two exchanged. Each real
+    image is paired with one generated image of its batch. With R1 and R2 this is the loss of R3GAN.
     """
 
     generator_sees_real = True
@@ -115,10 +115,10 @@ class RelativisticPairingLoss(AdversarialLoss):
 
 
 class RelativisticAverageLoss(AdversarialLoss):
-    """Is an image more real than the other kind on average? (RaSGAN, Jolicoeur-Martineau 2019).
+    """Comparison of each image with the mean of the other kind (RaSGAN, Jolicoeur-Martineau 2019).
 
     The discriminator minimises E softplus(-(D(x) - E D(G(z)))) + E softplus(D(G(z)) - E D(x)), the generator the same with
-    real and generated exchanged. The means are those of the batch, over all processes.
+    real and generated exchanged. The inner means are over the batch of all processes.
     """
 
     generator_sees_real = True
@@ -133,7 +133,7 @@ class RelativisticAverageLoss(AdversarialLoss):
 
 
 def _full(logits: Tensor) -> Tensor:
-    """Logits in float32 at least."""
+    """Convert logits to at least float32."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 

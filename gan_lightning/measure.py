@@ -1,4 +1,4 @@
-"""Between data and metrics: which extractor a data set is measured with, and the cached statistics of its real images."""
+"""Link between data and metrics: the extractor of a data set, and cached statistics of its real images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,31 +20,31 @@ from gan_lightning.metrics.statistics import Statistics, read_cache, write_cache
 from gan_lightning.training.distributed import on_first_process
 
 FEW = 2048
-"""Real images that a training looks at where an extractor takes long: metrics and health monitor the same ones, once."""
+"""Real images that training compares with if the extractor is slow. Metrics and health monitor use the same ones."""
 
 
 def cache_folder() -> Path:
-    """Where reference statistics and classifiers are kept: ``metrics_cache`` below the data folder."""
+    """Folder of reference statistics and classifiers: ``metrics_cache`` below the data folder."""
     return default_root() / "metrics_cache"
 
 
 def make_extractor(
     name: str, data: ImageDataModule | None, weights: str | None, device: torch.device, progress: bool = True
 ) -> Extractor:
-    """The extractor that a flag names, on ``device``.
+    """Make the extractor that a flag names, on ``device``.
 
-    In several processes the first one downloads or trains what is missing, and the others read it.
+    If there are several processes, the first one downloads or trains what is missing, and the others read it.
 
     Args:
         name: ``imagenet``, ``inception``, ``classifier`` (of the data set, trained on first use), or the class path of a
             module.
         data: the data set, for its classifier.
-        weights: of Inception; None looks where torch keeps such files, and downloads them.
-        device: where it is to work.
-        progress: show a progress bar of the training.
+        weights: file of Inception's weights; None looks in torch's folder for such files, and downloads them if necessary.
+        device: device of the extractor.
+        progress: show a progress bar of the classifier's training.
 
     Raises:
-        InputError: weights that are not there or of something else, a data set without labels, no such class.
+        InputError: the weights are missing or of another network, the data set has no labels, or the class does not exist.
     """
     if weights and name != "inception":
         raise InputError(f"inception_weights {weights}: only extractor inception takes them, and this is {name}")
@@ -59,7 +59,7 @@ def make_extractor(
 def _inception_weights(weights: str | None) -> Path:
     path = Path(weights).expanduser() if weights else None
     found: Path = on_first_process(lambda: find_weights(path))
-    return find_weights(path) if path is None else found  # on another machine it is downloaded there
+    return find_weights(path) if path is None else found  # each machine downloads its own copy
 
 
 def _classifier(data: ImageDataModule | None, device: torch.device, progress: bool) -> Extractor:
@@ -84,13 +84,13 @@ def _classifier(data: ImageDataModule | None, device: torch.device, progress: bo
 
 @dataclass(frozen=True)
 class RealImages:
-    """The real images that generated ones are compared with.
+    """Real images to compare generated ones with.
 
     Attributes:
         images: uint8 (N, C, H, W).
         labels: int64 (N,) or None.
-        about: where they are from, for the record: data set or folder, and split.
-        subset: which of the images there they are.
+        about: source of the images, for the record: data set or folder, and split.
+        subset: description of the images chosen from that source.
     """
 
     images: Tensor
@@ -100,10 +100,10 @@ class RealImages:
 
     @classmethod
     def of(cls, data: ImageDataModule, split: Split, num_real: int | None = None) -> "RealImages":
-        """``num_real`` images of a split, a random choice with a fixed seed; None is all.
+        """Choose ``num_real`` images of a split at random with a fixed seed; None chooses all.
 
         Raises:
-            InputError: there are not so many.
+            InputError: the split has fewer images.
         """
         about = {"real": data.name, "split": split}
         chosen = choose_real(data.num_images(split), num_real)
@@ -112,15 +112,15 @@ class RealImages:
         return cls(*data.images_at(split, chosen), about, "random, seed 0")
 
     def class_counts(self) -> list[int] | None:
-        """How many images each class has; None where there are no labels."""
+        """Number of images of each class; None if there are no labels."""
         return None if self.labels is None else torch.bincount(self.labels).tolist()
 
 
 def choose_real(size: int, num_real: int | None) -> Tensor | None:
-    """Which ``num_real`` of ``size`` real images to look at, int64, sorted: a random choice with a fixed seed; None is all.
+    """Choose ``num_real`` of ``size`` real images with a fixed seed: indices int64, sorted, or None for all.
 
     Raises:
-        InputError: there are not so many.
+        InputError: there are fewer images.
     """
     if num_real is not None and not 0 < num_real <= size:
         raise InputError(f"num_real is {num_real}: give from 1 to the {size:,} real images that there are")
@@ -134,17 +134,17 @@ def reference(
     batch_size: int = 50,
     progress: bool = True,
 ) -> tuple[Statistics | None, dict[str, Any]]:
-    """The statistics of real images, from the cache where they are there, and all that they depend on, for the record.
+    """Read the statistics of real images from the cache, or compute and cache them. Also return their protocol for the record.
 
     Args:
         real: the images.
-        extractor: of the features.
-        with_features: whether to keep the features, not their moments alone.
-        batch_size: images at a time.
-        progress: whether to say how long it takes, and to draw a progress bar.
+        extractor: extractor of the features.
+        with_features: keep the features besides their moments.
+        batch_size: number of images processed at once.
+        progress: print an estimate of the duration, and draw a progress bar.
 
     Returns:
-        the statistics, None in all processes but the first; and what they depend on.
+        the statistics (None in all processes except the first), and everything that they depend on.
     """
     count = len(real.images)
     shape = (real.images.shape[1], real.images.shape[2], real.images.shape[3])
@@ -175,7 +175,7 @@ def reference(
 
 
 def say_estimate(extractor: Extractor, image_shape: tuple[int, int, int], count: int, what: str) -> None:
-    """Before a large network is run on a CPU, say how long it will take there."""
+    """Print how long a large network will take on a CPU."""
     if not isinstance(extractor, Inception | ImageNet) or extractor.device.type != "cpu":
         return
     each = seconds_per_image(extractor, image_shape)

@@ -1,4 +1,4 @@
-"""The model card of a generator: a README.md for people, under a header for the Hugging Face Hub."""
+"""Model card of a generator: a README.md for people, with a header for the Hugging Face Hub."""
 
 import json
 from collections.abc import Collection
@@ -8,20 +8,20 @@ from typing import Any
 import yaml
 
 RECIPE = {"seed_everything", "data", "model", "schedules", "trainer", "run_length"}
-"""Sections of a run's config.yaml that decide what comes out of it."""
+"""Sections of a run's config.yaml that determine its result."""
 TRAINER = {"precision", "max_epochs", "max_steps", "max_time", "devices", "num_nodes", "gradient_clip_val"}
-"""Settings of Lightning's Trainer that do."""
-LARGEST = 2**20  # bytes of a config.yaml or a record; they have some thousand
-DEEPEST = 50  # lists and dicts of a config.yaml within one another; runs have about six
+"""Settings of Lightning's Trainer that determine a run's result."""
+LARGEST = 2**20  # bytes of a config.yaml or a record; usual ones have a few thousand
+DEEPEST = 50  # nested lists and dicts of a config.yaml; usual ones have about six levels
 PROTOCOL = ("num_images", "weights", "real", "split", "num_real", "extractor")
-"""What a record says of how it was measured, in the order of the table."""
+"""Entries of a record that describe the measurement, in the order of the table."""
 
 
 def recipe(checkpoint: Path) -> dict[str, Any] | None:
-    """The recipe of the run which a checkpoint is of, from the config.yaml of its folder; None where there is none.
+    """Read the recipe of a checkpoint's run from the config.yaml of its folder; None if there is none.
 
-    It is read as data: nothing that it names is imported. What is not set is left out, and of paths, which say where
-    somebody keeps their files, all but the last part.
+    The file is read as data: nothing that it names is imported. Settings without a value are left out. Only the last part of a
+    path is kept, because the folders are private.
     """
     try:
         text = _text(checkpoint.parent.parent / "config.yaml")
@@ -37,7 +37,7 @@ def recipe(checkpoint: Path) -> dict[str, Any] | None:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether YAML has no aliases, a few of which can mean any number of values, and is not so deep that it takes hours."""
+    """Tell if YAML is safe to load: no aliases, because a few can expand without limit, and not so deep that it takes hours."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -47,7 +47,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _public(value: Any) -> Any:
-    """Primitives alone, without what is null or empty, and without the folders of a path."""
+    """Reduce a value to primitives, without null or empty entries, and without the folders of paths."""
     if isinstance(value, dict):
         public = {str(name): _public(item) for name, item in value.items()}
         return {name: item for name, item in public.items() if item not in (None, {}, [])}
@@ -55,15 +55,15 @@ def _public(value: Any) -> Any:
         return [_public(item) for item in value]
     if value is None or type(value) in (bool, int, float):
         return value
-    return PureWindowsPath(str(value)).name  # of a path of any system
+    return PureWindowsPath(str(value)).name  # splits paths of any system
 
 
 def metrics(checkpoint: Path, global_step: int | None, weights: str | None) -> dict[str, Any] | None:
-    """The newest record beside a checkpoint that evaluate.py wrote of these weights; None where there is none.
+    """Read the newest record of these weights that evaluate.py wrote next to a checkpoint; None if there is none.
 
     Args:
-        checkpoint: the checkpoint, which may have been written over since it was measured.
-        global_step: of the weights.
+        checkpoint: the checkpoint. It may have been overwritten since it was measured.
+        global_step: step of the weights.
         weights: ``ema`` or ``raw``.
 
     Returns:
@@ -83,7 +83,7 @@ def metrics(checkpoint: Path, global_step: int | None, weights: str | None) -> d
 
 
 def _of_type(entries: Any, *types: type) -> dict[str, Any]:
-    """The entries of a dict that are of these types; none of what is no dict."""
+    """Select the entries of a dict that have one of these types. Anything but a dict has none."""
     return {name: value for name, value in entries.items() if type(value) in types} if isinstance(entries, dict) else {}
 
 
@@ -94,18 +94,18 @@ def _text(path: Path) -> str:
 
 
 def model_card(config: dict[str, Any], formats: Collection[str] = ("safetensors",), picture: bool = True) -> str:
-    """The model card: what the generator is, how to use each file beside it, what was measured, and how it was trained.
+    """Write the text of a model card: description, use of each file, metrics, and training.
 
     Args:
-        config: as :func:`gan_lightning.pretrained.configuration` has it.
-        formats: those that there are files of, of safetensors, torch and onnx.
-        picture: whether samples.png lies beside it.
+        config: description of the generator by :func:`gan_lightning.pretrained.configuration`.
+        formats: formats of the files in the folder, of safetensors, torch and onnx.
+        picture: True if samples.png is in the folder.
     """
     conditional = config["num_classes"] > 0
     header: dict[str, Any] = {"library_name": "gan_lightning", "tags": ["gan", "image-generation"]}
     header["tags"] += [name for name in formats if name == "onnx"]
     if not conditional:
-        header["pipeline_tag"] = "unconditional-image-generation"  # the Hub has none for images of a class
+        header["pipeline_tag"] = "unconditional-image-generation"  # the Hub has no tag for class-conditional images
     parts = [_summary(config, picture), "## Use", *(USES[name](config) for name in USES if name in formats)]
     if config["metrics"]:
         parts += ["## Metrics", _metrics_table(config["metrics"])]
@@ -145,7 +145,7 @@ def _summary(config: dict[str, Any], picture: bool) -> str:
 
 
 def _class_name(described: Any) -> str:
-    """The name of a class without its modules, of a description or a name; nothing where there is none."""
+    """Name of a class without its modules, from a description or a class path; empty if there is none."""
     path = described.get("class_path") if isinstance(described, dict) else described
     return str(path or "").rpartition(".")[2]
 
@@ -197,7 +197,7 @@ pictures = ((images + 1) * 127.5).round().clip(0, 255).astype(numpy.uint8)
 
 QUANTISATION = "values are nominally in [-1, 1], and what lies outside is clamped"
 USES = {"safetensors": _use_safetensors, "torch": _use_torch, "onnx": _use_onnx}
-"""Format -> how its file is used."""
+"""Format -> function that describes the use of its file."""
 
 
 def _metrics_table(measured: dict[str, Any]) -> str:

@@ -18,10 +18,10 @@ from gan_lightning.training.randomness import derived_seed, seed_device
 
 F = TypeVar("F", bound=Callable[..., Any])
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
-"""Makes an optimizer of a network's parameters."""
+"""Function that makes an optimizer from a network's parameters."""
 
 ADAM: dict[str, Any] = {"lr": 2e-4, "betas": (0.5, 0.999)}
-"""The default settings of both optimizers, those of Radford et al. 2016."""
+"""Default settings of both optimizers: those of Radford et al. 2016."""
 
 
 def adam(parameters: Iterable[nn.Parameter]) -> Optimizer:

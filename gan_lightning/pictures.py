@@ -1,4 +1,4 @@
-"""Images as a person looks at them: a grid, a PNG, an animation."""
+"""Images for viewing: a grid, a PNG, an animation."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,39 +12,41 @@ from torchvision.utils import make_grid
 from gan_lightning.errors import InputError
 from gan_lightning.files import write_aside
 
-MIN_TILE = 48  # pixels: smaller images are enlarged by a whole number, so that a person can see them
-FRAMES_A_SECOND = 10  # of which a GIF, whose unit is a hundredth of a second, can be exact
+MIN_TILE = 48  # pixels; smaller images are enlarged by a whole number to be visible
+FRAMES_A_SECOND = 10  # exact in a GIF: its unit is a hundredth of a second
 
 
 def enlarged(images: Tensor, least: int = MIN_TILE) -> Tensor:
-    """Images uint8 (N, C, H, W), those of fewer pixels than ``least`` on their longer side enlarged by a whole number."""
+    """Enlarge images uint8 (N, C, H, W) by a whole number if their longer side has fewer pixels than ``least``."""
     scale = -(-least // max(images.shape[2:]))
     return images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)  # (N, C, H * scale, W * scale)
 
 
 def grid(images: Tensor, columns: int) -> Tensor:
-    """Images uint8 (N, C, H, W), row by row, as one uint8 (3, height, width)."""
+    """Arrange images uint8 (N, C, H, W), row by row, in one image uint8 (3, height, width)."""
     picture: Tensor = make_grid(enlarged(images), nrow=columns, padding=2, pad_value=128)
     return picture
 
 
 def write_png(image: Tensor, path: Path, durable: bool = True) -> None:
-    """Write an image uint8 (C, H, W), grey or colour, aside and renamed.
+    """Write an image uint8 (C, H, W), grey or colour, to a temporary file and rename it.
 
     Args:
         image: the image.
-        path: of the file.
-        durable: whether to wait until the disk has it.
+        path: path of the file.
+        durable: wait for the disk, so that the file survives a power failure.
     """
     with write_aside(path, durable) as aside:
         to_pil_image(image).save(aside, format="png")
 
 
 def write_animation(images: Tensor, path: Path) -> None:
-    """Write images uint8 (N, C, H, W) as a GIF or an MP4, by the ending of the name, 10 a second; aside and renamed.
+    """Write images uint8 (N, C, H, W) as a GIF or an MP4, by the ending of the name, at 10 images a second.
+
+    Writes to a temporary file and renames it.
 
     Raises:
-        InputError: as :func:`require_animation`.
+        InputError: see :func:`require_animation`.
     """
     require_animation(path)
     frames = [to_pil_image(image) for image in enlarged(images, 256)]
@@ -56,7 +58,7 @@ def require_animation(path: Path) -> None:
     """Refuse an animation that cannot be written, before its images are drawn.
 
     Raises:
-        InputError: another ending than .gif and .mp4, or an MP4 where the package ``av`` is not installed.
+        InputError: the ending is neither .gif nor .mp4, or it is .mp4 and the package ``av`` is not installed.
     """
     if path.suffix not in WRITERS:
         raise InputError(f"{path}: an animation's name ends in {' or '.join(WRITERS)}")
@@ -72,10 +74,10 @@ def _write_gif(frames: list[Image.Image], path: Path) -> None:
 def _write_mp4(frames: list[Image.Image], path: Path) -> None:
     import av
 
-    width, height = (side // 2 * 2 for side in frames[0].size)  # even, which the pixel format asks for
+    width, height = (side // 2 * 2 for side in frames[0].size)  # the pixel format needs even sides
     with av.open(str(path), "w", format="mp4") as file:
         stream = file.add_stream("libx264", rate=FRAMES_A_SECOND, options={"crf": "18"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"  # what every player shows
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"  # every player supports it
         for frame in frames:
             pixels = numpy.asarray(frame.convert("RGB").crop((0, 0, width, height)))
             file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
@@ -83,4 +85,4 @@ def _write_mp4(frames: list[Image.Image], path: Path) -> None:
 
 
 WRITERS = {".gif": _write_gif, ".mp4": _write_mp4}
-"""The ending of an animation's name -> what writes it."""
+"""Ending of an animation's name -> function that writes it."""

@@ -1,4 +1,4 @@
-"""A generator as a folder, as the Hugging Face Hub has them: what it is in config.json, its weights in model.safetensors."""
+"""A generator as a folder in the Hugging Face Hub's layout: a description in config.json, weights in model.safetensors."""
 
 import json
 import os
@@ -18,18 +18,18 @@ from gan_lightning.networks.base import Generator, build, describe
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT_VERSION = 1
-LARGEST_CONFIG = 2**20  # bytes; what is written here has some thousand
+LARGEST_CONFIG = 2**20  # bytes; those that this project writes have a few thousand
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
-"""Types in which weights are stored; whatever the type, they are loaded as float32."""
+"""Types in which weights are stored. All of them are loaded as float32."""
 
 
 def configuration(generator: Generator, about: dict[str, Any], dtype: str = "float32") -> dict[str, Any]:
-    """All that config.json says of a generator; primitives only.
+    """Content of a generator's config.json, primitives only.
 
     Args:
         generator: the generator.
-        about: what is known of it beside: global_step, weights (``ema`` or ``raw``), recipe and metrics.
-        dtype: the type in which :func:`save` stores the weights, one of :data:`DTYPES`.
+        about: further facts about it: global_step, weights (``ema`` or ``raw``), recipe and metrics.
+        dtype: type in which :func:`save` stores the weights, one of :data:`DTYPES`.
 
     Raises:
         InputError: an argument of the generator is no primitive, or a weight is too large for ``dtype``.
@@ -49,29 +49,29 @@ def configuration(generator: Generator, about: dict[str, Any], dtype: str = "flo
 
 
 def save(generator: Generator, config: dict[str, Any], folder: Path) -> None:
-    """Write a generator and its :func:`configuration`, each file aside and renamed.
+    """Write a generator and its :func:`configuration`, each to a temporary file that is then renamed.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: the system cannot write them.
     """
     weights = _stored(generator, config["dtype"])
     with write_aside(folder / WEIGHTS) as aside:
-        aside.write_bytes(serialize(weights, metadata={"format": "pt"}))  # save_file would let nobody else read it
+        aside.write_bytes(serialize(weights, metadata={"format": "pt"}))  # save_file would make it unreadable for others
     with write_aside(folder / CONFIG) as aside:
         aside.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def load(folder: str | os.PathLike[str], trust: Collection[str] = ()) -> tuple[Generator, dict[str, Any]]:
-    """The generator of a folder that :func:`save` wrote, and its config.json. No code of the folder is run.
+    """Load the generator of a folder that :func:`save` wrote, and its config.json. Runs no code of the folder.
 
-    Before memory is asked for, the shapes of the network that config.json describes are compared with those of the weights.
+    Compares the shapes of the network in config.json with those of the weights before it allocates memory.
 
     Args:
         folder: the folder, possibly of unknown origin.
-        trust: top-level modules of your own whose networks may be imported; this package's always are.
+        trust: custom top-level modules from which networks may be imported. This package is always allowed.
 
     Raises:
-        InputError: a file is not there, damaged, or not what it should be, or the class is not trusted.
+        InputError: a file is missing, damaged or of the wrong kind, or the class is not trusted.
     """
     config = read_config(folder)
     path = Path(folder, WEIGHTS)
@@ -96,10 +96,10 @@ def load(folder: str | os.PathLike[str], trust: Collection[str] = ()) -> tuple[G
 
 
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a folder's config.json says, of which every entry is of the right kind.
+    """Read a folder's config.json and check the type of every entry.
 
     Raises:
-        InputError: it is not there, no JSON, of another format, or lacks an entry.
+        InputError: the file is missing, is no JSON, has another format, or lacks an entry.
     """
     path = Path(folder, CONFIG)
     if not path.is_file():
@@ -139,10 +139,10 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _stored(generator: Generator, dtype: str) -> dict[str, Tensor]:
-    """The weights of a generator as they are written: floating-point ones in ``dtype``, counters as they are.
+    """Weights of a generator as they are stored: floating-point ones in ``dtype``, counters unchanged.
 
     Raises:
-        InputError: ``dtype`` cannot hold one of them.
+        InputError: a weight is too large for ``dtype``.
     """
     weights = {name: value.detach().cpu().contiguous() for name, value in generator.state_dict().items()}
     stored = {name: value.to(DTYPES[dtype]) if value.is_floating_point() else value for name, value in weights.items()}
@@ -157,7 +157,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: no such file; give a folder that has it")
     try:
         return load_file(path)
-    except Exception as error:  # of a file that was made to fail, anything
+    except Exception as error:  # a malicious file can raise anything
         raise InputError(f"{path}: damaged, or no weights ({one_line(error)[:150]}); use another") from error
 
 
@@ -166,5 +166,5 @@ def _shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def _fingerprint(weights: dict[str, Tensor]) -> str:
-    """The SHA-256 of weights in the order of their names: files keep them in one of their own."""
+    """SHA-256 of weights in the order of their names, because a file may store them in another order."""
     return fingerprint(*(value for _, value in sorted(weights.items())))

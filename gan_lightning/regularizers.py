@@ -1,9 +1,11 @@
-"""What holds the discriminator back: penalties, which are added to its loss, and constraints, applied after its update.
+"""Regularizers of the discriminator: penalties are added to its loss, constraints are applied after its update.
 
-A penalty is called in the discriminator's step with the discriminator and with what it was shown. Gradients are taken with
-respect to the images before any augmentation, in float32 whatever the precision of the run, because loss scaling does not
-cover ``torch.autograd.grad``. A pass of its own counts in the running moments of a discriminator with batch norm; and with
-batch norm "the gradient at an image" depends on the rest of its batch, which no penalty's paper means.
+The discriminator's update calls a penalty with the discriminator and the images that it has just seen. Gradients are taken
+with respect to the images before any augmentation. They are float32 at any precision of the run, because loss scaling does not
+cover ``torch.autograd.grad``.
+
+Penalties do not go well with batch norm in the discriminator. A penalty's own pass changes the running moments, and "the
+gradient at an image" depends on the rest of its batch, contrary to the papers.
 """
 
 from abc import ABC, abstractmethod
@@ -32,26 +34,26 @@ class DiscriminatorBatch(NamedTuple):
 
 
 class Penalty(nn.Module, ABC):
-    """What is added to the discriminator's loss. A module, so that what it remembers is saved in checkpoints."""
+    """A term added to the discriminator's loss. A module, so that checkpoints save its state."""
 
     @abstractmethod
     def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
-        """The penalty, a scalar in float32."""
+        """Compute the penalty, a scalar in float32."""
 
 
 class GradientPenalty(Penalty):
-    """A penalty on |grad_x D(x)|, at points that a subclass names.
+    """A penalty on |grad_x D(x)|, at points that a subclass chooses.
 
     Args:
-        weight: what it is multiplied with, above 0.
-        every: apply it at every so many updates of the discriminator only, with so many times the weight, which has the
-            same mean and costs less (lazy regularization; Karras et al. 2020, StyleGAN2).
+        weight: factor on the penalty, above 0.
+        every: discriminator updates from one penalty to the next. Each is multiplied by this number, so that the mean stays
+            the same at a lower cost (lazy regularization; Karras et al. 2020, StyleGAN2).
 
     Attributes:
-        symbol: what a subclass calls the weight.
+        symbol: name of the weight in a subclass.
 
     Raises:
-        InputError: a number out of range.
+        InputError: a number is out of range.
     """
 
     symbol = "weight"
@@ -75,19 +77,19 @@ class GradientPenalty(Penalty):
 
     @abstractmethod
     def points(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Where the gradient is taken, (B, C, H, W), given real and generated images of that shape."""
+        """Choose the points (B, C, H, W) of the gradient, given real and generated images of that shape."""
 
     @abstractmethod
     def penalty(self, gradients: Tensor) -> Tensor:
-        """The penalty (B,) on gradients (B, D)."""
+        """Compute the penalty (B,) on gradients (B, D)."""
 
 
 class R1(GradientPenalty):
     """gamma / 2 E |grad_x D(x)|^2 over real images x (Mescheder et al. 2018, equation 9).
 
     Args:
-        gamma: the weight, above 0. It grows with the area of the images.
-        every: apply it lazily, at every so many updates with so many times the weight.
+        gamma: weight, above 0. A suitable value grows with the area of the images.
+        every: discriminator updates from one penalty to the next, each with so many times the weight.
     """
 
     symbol = "gamma"
@@ -116,7 +118,7 @@ class WGANGP(GradientPenalty):
 
     Args:
         weight: the paper's lambda, above 0.
-        every: apply it lazily, at every so many updates with so many times the weight.
+        every: discriminator updates from one penalty to the next, each with so many times the weight.
     """
 
     def __init__(self, weight: float = 10.0, every: int = 1) -> None:
@@ -126,15 +128,15 @@ class WGANGP(GradientPenalty):
         return torch.lerp(fake, real, _uniform_per_image(real))
 
     def penalty(self, gradients: Tensor) -> Tensor:
-        norms: Tensor = torch.linalg.vector_norm(gradients, dim=1)  # whose own gradient at 0 is 0, not NaN
+        norms: Tensor = torch.linalg.vector_norm(gradients, dim=1)  # its own gradient at 0 is 0, not NaN
         return (norms - 1).square()
 
 
 class DRAGAN(WGANGP):
     """lambda E (|grad_x D(x + d)| - 1)^2 around real images (Kodali et al. 2017), with noise d.
 
-    The noise is that of the paper's experiments, not the normal one of its formula: uniform in [0, 1) times half the
-    standard deviation of the batch, and each point uniformly on the way from the image to the noisy one.
+    The noise is that of the paper's experiments, not the normal noise of its formula: uniform in [0, 1) times half the standard
+    deviation of the batch. Each point is uniform on the line from the image to the noisy one.
     """
 
     def points(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -144,15 +146,15 @@ class DRAGAN(WGANGP):
 class LeCam(Penalty):
     """lambda (E (D(x) - a_F)^2 + E (D(G(z)) - a_R)^2), Tseng et al. 2021; for training on few images.
 
-    a_R and a_F are moving averages of the logits of real and of generated images, over all processes, and begin at those of
-    the first batch.
+    a_R and a_F are moving averages, over all processes, of the logits of real and of generated images. They start at the means
+    of the first batch.
 
     Args:
         weight: the paper's lambda, above 0.
-        decay: of the averages, from 0 to below 1.
+        decay: decay of the averages, from 0 to below 1.
 
     Raises:
-        InputError: a number out of range.
+        InputError: a number is out of range.
     """
 
     real_average: Tensor
@@ -165,7 +167,7 @@ class LeCam(Penalty):
         if not 0 <= decay < 1:
             raise InputError(f"LeCam's decay is {decay}: give a number from 0 to below 1")
         self.weight, self.decay = weight, decay
-        self.register_buffer("real_average", torch.tensor(torch.nan))  # NaN until there was a batch
+        self.register_buffer("real_average", torch.tensor(torch.nan))  # NaN before the first batch
         self.register_buffer("fake_average", torch.tensor(torch.nan))
 
     def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
@@ -181,7 +183,7 @@ class LeCam(Penalty):
 
 
 class Constraint(ABC):
-    """What is done to the discriminator's weights after each of its updates."""
+    """A change to the discriminator's weights after each of its updates."""
 
     @abstractmethod
     def __call__(self, discriminator: nn.Module) -> None:
@@ -189,13 +191,13 @@ class Constraint(ABC):
 
 
 class WeightClipping(Constraint):
-    """Clamps every weight to [-limit, limit], which bounds the discriminator's slope (Arjovsky et al. 2017, algorithm 1).
+    """Clamps every weight to [-limit, limit] to bound the discriminator's slope (Arjovsky et al. 2017, algorithm 1).
 
     Args:
         limit: the paper's c, above 0.
 
     Raises:
-        InputError: it is not above 0.
+        InputError: the limit is not above 0.
     """
 
     def __init__(self, limit: float = 0.01) -> None:
@@ -216,7 +218,7 @@ def _full(values: Tensor) -> Tensor:
 
 
 def _deviation(images: Tensor) -> Tensor:
-    """The standard deviation of all pixels of the batch, over all processes."""
+    """Standard deviation of all pixels of the batch, over all processes."""
     centred = images - distributed.mean(images.mean())
     pixels = images.numel() * distributed.world_size()
     return (distributed.mean(centred.square().mean()) * pixels / (pixels - 1)).sqrt()

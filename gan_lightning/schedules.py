@@ -1,4 +1,4 @@
-"""How a quantity changes over a run, as a function of the generator updates that are done."""
+"""Schedules: a quantity as a function of the generator updates made so far."""
 
 import copy
 import math
@@ -11,16 +11,16 @@ S = TypeVar("S", bound="Schedule")
 
 
 class Schedule(ABC):
-    """Maps the number of generator updates done so far to a value.
+    """Maps the number of generator updates made so far to a value.
 
     Args:
         steps: generator updates after which the value is ``end`` and stays; null ends with the run. If a paper counts
             images, divide by the global batch size.
-        start: the value at first.
-        end: the value at last.
+        start: value at the beginning.
+        end: value at the end.
 
     Raises:
-        InputError: a number out of range.
+        InputError: a number is out of range.
     """
 
     def __init__(self, steps: int | None = None, start: float = 1.0, end: float = 0.0) -> None:
@@ -32,21 +32,21 @@ class Schedule(ABC):
 
     @abstractmethod
     def __call__(self, step: int) -> float:
-        """The value after ``step`` generator updates."""
+        """Compute the value after ``step`` generator updates."""
 
     @property
     def length(self) -> int:
         """Generator updates after which the value is ``end``.
 
         Raises:
-            ValueError: the schedule ends with a run and does not know the run's length; :meth:`over` tells it.
+            ValueError: the schedule ends with a run of unknown length; :meth:`over` sets it.
         """
         if self.steps is None:
             raise ValueError("this schedule ends with the run: call schedule.over(length) and use what it returns")
         return self.steps
 
     def over(self: S, length: int) -> S:
-        """This schedule for a run of ``length`` generator updates: a copy that ends there, or itself if it has ``steps``."""
+        """Adapt to a run of ``length`` generator updates: a copy that ends there, or this schedule if it has ``steps``."""
         if self.steps is not None:
             return self
         resolved = copy.copy(self)
@@ -66,8 +66,8 @@ class CosineSchedule(Schedule):
 
     Args:
         steps: generator updates, the warm-up included, after which the value is ``end`` and stays; null ends with the run.
-        start: the value after the warm-up.
-        end: the value at last.
+        start: value after the warm-up.
+        end: value at the end.
         warmup: generator updates over which the value first rises to ``start`` in a straight line, from 1 / ``warmup`` of it.
             A shorter run ends within the warm-up.
 

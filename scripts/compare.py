@@ -1,4 +1,4 @@
-"""Train recipes for the same time and compare them: python scripts/compare.py --help"""
+"""Train recipes under the same conditions and compare them: python scripts/compare.py --help"""
 
 import sys
 

@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.datasets import MNIST
 from torchvision.utils import save_image
 
-UPDATES = 10_000  # of the generator
+UPDATES = 10_000  # generator updates
 BATCH = 64
 LATENT = 64
-LEARNING_RATE, END = 1e-3, 0.02  # falls along a cosine to END times its value
-GAMMA, EVERY = 2.0, 8  # of R1, applied at every EVERY-th update with EVERY times the weight
-HALFLIFE, RAMP = 20_000, 0.05  # of the average, in images; at most RAMP of the images seen so far
+LEARNING_RATE, END = 1e-3, 0.02  # the rate falls along a cosine to END times its value
+GAMMA, EVERY = 2.0, 8  # weight of R1, applied at every EVERY-th update with EVERY times the weight
+HALFLIFE, RAMP = 20_000, 0.05  # half-life of the average in images, at most RAMP times the images seen so far
 
 
 class Generator(nn.Module):
@@ -122,7 +122,7 @@ class GAN(LightningModule):
         self.log("discriminator_loss", loss)
 
     def generator_step(self, optimizer: LightningOptimizer, fake: Tensor) -> None:
-        """Descend -log D(G(z)), on the fakes that the discriminator has just seen."""
+        """Descend -log D(G(z)) on the fakes of the discriminator's step."""
         loss = softplus(-self.discriminator(fake)).mean()
         optimizer.zero_grad()
         self.manual_backward(loss)
@@ -157,7 +157,7 @@ class Digits(LightningDataModule):
 
 
 class Grid(Callback):
-    """Write 64 samples of the average, always of the same latents, every 1,000 updates."""
+    """Write 64 samples of the average every 1,000 updates, always from the same latents."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -175,7 +175,7 @@ class Grid(Callback):
 def main(max_steps: int = UPDATES) -> None:
     """Train and write grids."""
     seed_everything(0)
-    # Lightning counts a step of either optimizer as one
+    # Lightning counts the steps of both optimizers
     trainer = Trainer(max_epochs=-1, max_steps=2 * max_steps, callbacks=[Grid(Path("minimal_logs"))], logger=False)
     trainer.fit(GAN(), Digits())
 

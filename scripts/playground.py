@@ -1,4 +1,4 @@
-"""Open a page to play with a checkpoint on: python scripts/playground.py --help"""
+"""Open a page to explore a generator: python scripts/playground.py --help"""
 
 import sys
 

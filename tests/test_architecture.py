@@ -1,4 +1,4 @@
-"""Doors: which room may import which. The map stands in the README."""
+"""Rules of imports: which module may import which. docs/architecture.md has the map."""
 
 import ast
 import sys

@@ -1,6 +1,6 @@
-"""A hook of MkDocs: links from a page to files of the repository, which the site does not hold, become their names.
+"""A hook of MkDocs: replace links to files of the repository by the names of the files, because the site does not have them.
 
-On a page of the repository such a link works as it stands. What leads nowhere is left as it is, and ends the build.
+On a page of the repository such a link works. A broken one stays as it is, and ends the build.
 """
 
 import re
@@ -12,7 +12,7 @@ LINK = re.compile(r"\[([^\]]*)\]\(\.\./([^)#]+)\)")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Called by MkDocs with the text of each page."""
+    """Replace the links of a page. MkDocs calls this with the text of each page."""
     return LINK.sub(_name, markdown)
 
 

@@ -1,4 +1,4 @@
-"""What happens around training: one callback a file."""
+"""Callbacks of training, one per file."""
 
 from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.callbacks.generative_metrics import GenerativeMetrics

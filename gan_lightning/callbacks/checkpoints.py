@@ -1,4 +1,4 @@
-"""What a run can be resumed from, and sampled from."""
+"""Checkpoints, to resume a run and to sample from it."""
 
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,22 @@ from gan_lightning.files import remove_parts
 
 
 class Checkpoints(Checkpoint):
-    """``checkpoints/last.ckpt`` at the beginning, at the end of each epoch and of the run, and every so often between.
+    """Saves ``checkpoints/last.ckpt`` at the start, at the end of each epoch and of the run, and at regular steps between.
 
-    Lightning's ModelCheckpoint warns, with two optimizers, of states it does not have; all it would be used for is this.
+    It replaces Lightning's ModelCheckpoint. With two optimizers that one warns of missing states, and the project needs no
+    more than this.
 
     Args:
-        every_n_steps: renew ``last.ckpt`` every so many generator updates, too; 0 does not.
-        every_n_epochs: keep ``epoch_003.ckpt`` and so on every so many epochs (the number is of epochs that are
-            complete); 0 keeps none.
-        keep: how many numbered ones are kept, the newest; 0 keeps all.
+        every_n_steps: generator updates between two saves of ``last.ckpt`` within an epoch; 0 saves only at its end.
+        every_n_epochs: epochs between two numbered checkpoints, such as ``epoch_003.ckpt`` after three complete epochs; 0
+            keeps none.
+        keep: number of numbered checkpoints to keep, the newest; 0 keeps all.
 
     Attributes:
-        saved_at: the step of ``last.ckpt``; -1 where this process has not saved any.
+        saved_at: step of ``last.ckpt``; -1 if this process has not saved any.
 
     Raises:
-        InputError: a number below 0.
+        InputError: a number is below 0.
     """
 
     def __init__(self, every_n_steps: int = 1000, every_n_epochs: int = 0, keep: int = 5) -> None:
@@ -43,11 +44,11 @@ class Checkpoints(Checkpoint):
             remove_parts(self._folder)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save at once, so that there is something to resume whenever the process dies."""
+        """Save at once, so that a run can be resumed whenever its process dies."""
         epochs = trainer.fit_loop.epoch_progress.current
-        if epochs.ready == trainer.current_epoch:  # the number of epochs that are complete
-            # Resumed from an epoch's last step, Lightning goes on with the next epoch as if in the middle of one and does not
-            # count its beginning; what is then saved within it would resume at its first image again
+        if epochs.ready == trainer.current_epoch:  # the number of complete epochs
+            # After a resume from an epoch's last step, Lightning treats the next epoch as one already under way and does not
+            # count its start. A checkpoint saved within that epoch would then resume at its first image.
             trainer.fit_loop.reset_restart_stage()
         self.saved_at = -1
         if trainer.global_step == 0 and not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -56,10 +57,10 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save at a step's end, that of the last step of an epoch or of the run included.
+        """Save at the end of a step, including the last one of an epoch or of the run.
 
-        Not in ``on_train_epoch_end``: where a run stops within an epoch, Lightning's loops call it too, with their epoch
-        counted as complete, and a checkpoint of then resumes with the next epoch's images.
+        Not in ``on_train_epoch_end``: Lightning calls it also if a run stops within an epoch, and counts that epoch as
+        complete. A checkpoint saved there would resume with the next epoch's images.
         """
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
@@ -77,7 +78,7 @@ class Checkpoints(Checkpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if isinstance(exception, Diverged) and (path := self._folder / "last.ckpt").is_file():
-            exception.last_checkpoint = path  # which every process knows in this way
+            exception.last_checkpoint = path  # so that every process knows it
 
     def _is_due(self, step: int) -> bool:
         return bool(self.every_n_steps) and step % self.every_n_steps == 0

@@ -1,4 +1,4 @@
-"""How good the samples are, measured as the run goes on."""
+"""Sample quality, measured during training."""
 
 from pathlib import Path
 from typing import Any
@@ -23,43 +23,43 @@ from gan_lightning.training.randomness import preserved_random_state
 from gan_lightning.training.trainer import is_out_of_time
 
 SAMPLES, SAMPLES_OF_IMAGENET = 5000, 1000
-"""Samples of a measurement by default; few where each takes long."""
+"""Default number of samples of a measurement: fewer for imagenet, which is slower than a classifier."""
 
 LARGER_IS_BETTER = {"fid": False, "kid": False, "kl": False} | dict.fromkeys(
     ("is", "precision", "recall", "density", "coverage", "modes"), True
 )
 
 FAMILY = dict.fromkeys(("precision", "recall", "density", "coverage"), "prdc") | {"kl": "modes"}
-"""The values of a metric that has several -> its name in the flag."""
+"""Value -> the name in the flag of the metric that computes it, for metrics with several values."""
 
 
 class GenerativeMetrics(Callback):
-    """Metrics of the samples, as ``metrics/*`` in the logs, and ``checkpoints/best.ckpt`` by one of them.
+    """Measures the samples, logs the metrics as ``metrics/*``, and keeps the best checkpoint as ``checkpoints/best.ckpt``.
 
-    They are measured on the moving average of the generator where there is one, and at the run's end once more. Latents and
-    labels depend on the seed and the image's number alone, so that figures of one run compare, and the random numbers of
-    the training stay as they are. The values can be monitored by callbacks of Lightning too.
+    Samples come from the moving average of the generator if there is one. The last measurement is at the end of the run.
+    Latents and labels depend only on the seed and the image's number, so that measurements of one run are comparable.
+    Measuring leaves the random numbers of the training unchanged. Lightning's callbacks can monitor the values, too.
 
     Args:
-        extractor: what images are measured with: ``imagenet`` (``imagenet_fd``, ``imagenet_score``), ``inception`` (FID,
-            IS), ``classifier``, one of the data set itself that is trained on first use (``mnist_fd``, ``mnist_score``), the
-            class path of a module of one's own, or ``none``. ``auto`` is the classifier for digits and the like, and
-            ``imagenet`` for photographs.
-        metrics: which, of fid, is, kid, prdc (precision, recall, density, coverage) and modes (classes covered).
-        every_n_steps: how often, in generator updates; 0 does not count them.
-        every_n_epochs: how often, in epochs; 0 does not count them.
-        num_images: how many samples; it stands in the names, as in ``fid_5k``. None is 5,000, with imagenet 1,000.
-        num_real: how many real images they are compared with. None is all of the split, with imagenet 2,048 at most.
-        split: of the real images.
-        inception_weights: the file of Inception's weights; None looks where torch keeps such files, and downloads it.
-        best: the value that chooses ``best.ckpt``: fid, is, kid, precision, recall, density, coverage, modes or kl; None is
-            the first of the metrics.
-        patience: stop the run after so many measurements without a better one; 0 never does.
-        batch_size: images at a time.
-        seed: of the latents.
+        extractor: features to measure with: ``imagenet`` (``imagenet_fd``, ``imagenet_score``), ``inception`` (FID, IS),
+            ``classifier`` (of the data set, trained on first use: ``mnist_fd``, ``mnist_score``), the class path of a custom
+            module, or ``none``. ``auto`` is ``classifier`` for digits and the like, and ``imagenet`` for photographs.
+        metrics: one or several of fid, is, kid, prdc (precision, recall, density, coverage) and modes (classes covered).
+        every_n_steps: generator updates between two measurements; 0 ignores updates.
+        every_n_epochs: epochs between two measurements; 0 ignores epochs.
+        num_images: number of samples; the metrics' names contain it, as in ``fid_5k``. None is 5,000, with imagenet 1,000.
+        num_real: number of real images to compare with. None is the whole split, with imagenet at most 2,048.
+        split: split of the real images.
+        inception_weights: file of Inception's weights; None looks in torch's folder for such files, and downloads it if it is
+            missing.
+        best: value that selects ``best.ckpt``: fid, is, kid, precision, recall, density, coverage, modes or kl; None is the
+            first of the metrics.
+        patience: measurements without an improvement after which the run stops; 0 never stops it.
+        batch_size: number of images processed at once.
+        seed: seed of the latents.
 
     Raises:
-        InputError: a number out of range, or metrics that are not there.
+        InputError: a number is out of range, or a metric does not exist.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class GenerativeMetrics(Callback):
         self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make ready all that may be missing: weights, a classifier, statistics of the real images."""
+        """Prepare all that may be missing: weights, a classifier, statistics of the real images."""
         assert isinstance(pl_module, GAN)
         data = getattr(trainer, "datamodule", None)
         device = trainer.strategy.root_device
@@ -133,13 +133,13 @@ class GenerativeMetrics(Callback):
         self.extractor = extractor
         self._frequencies = class_frequencies(real.class_counts(), pl_module.generator.num_classes)
         name = metric_names(extractor.prefix, self.num_images)[self.best]
-        if self.best_name != name:  # also of a run that is resumed and measures something else now
+        if self.best_name != name:  # also if a resumed run measures something else now
             self.best_name, self.best_value, self.best_step, self.misses = name, float("nan"), -1, 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """At a step's end, as checkpoints are (see ``Checkpoints``), and before them."""
+        """Measure at the end of a step, for the reason in ``Checkpoints``, and before checkpoints are saved."""
         if self.extractor is not None and self._is_due(trainer):
             self._measure(trainer, pl_module, self.extractor)
 
@@ -153,8 +153,8 @@ class GenerativeMetrics(Callback):
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, extractor: Extractor) -> None:
         assert isinstance(pl_module, GAN)
-        distributed.broadcast_(list(pl_module.sampler.buffers()))  # running moments are each process's own
-        with preserved_random_state(pl_module.device):  # a generator may draw noise of its own
+        distributed.broadcast_(list(pl_module.sampler.buffers()))  # each process has its own running moments
+        with preserved_random_state(pl_module.device):  # a generator may draw noise
             values = self._evaluate(pl_module, extractor, progress=trainer.progress_bar_callback is not None)
         grouped = {f"metrics/{name}": value for name, value in values.items()}
         pl_module.log_dict(grouped, logger=False, on_step=True, on_epoch=False)  # for callbacks that monitor
@@ -180,7 +180,7 @@ class GenerativeMetrics(Callback):
             trainer.should_stop = True
 
     def _evaluate(self, model: GAN, extractor: Extractor, progress: bool) -> dict[str, float]:
-        """The metrics of the generator as it is now."""
+        """Compute the metrics of the generator in its present state."""
         assert self.num_images is not None
 
         def sample(indices: Tensor) -> Tensor:
@@ -190,7 +190,7 @@ class GenerativeMetrics(Callback):
         return evaluate(sample, self._reference, extractor, self.metrics, self.num_images, self.batch_size, progress)
 
     def _chosen(self, data: Any) -> str:
-        """What ``auto`` means here."""
+        """Name of the extractor; ``auto`` is resolved for this data set."""
         if self.extractor_name != "auto":
             if not isinstance(data, ImageDataModule) and self.extractor_name != "none":
                 raise InputError("metrics need an ImageDataModule, whose real images samples are compared with")

@@ -1,4 +1,4 @@
-"""Whether a training goes well, told as it goes on: what fails quietly is said aloud."""
+"""Monitor of a training's health: reports failures that the losses do not show."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,49 +28,51 @@ from gan_lightning.training import distributed
 from gan_lightning.training.randomness import preserved_random_state
 
 ROWS, COLUMNS = 16, 8
-"""Of the images that are looked at: 128 of each kind, in rows of one class where there are labels."""
+"""Grid of the monitored images: 128 of each kind. If there are labels, a row is one class."""
 REFERENCES = (32, 64)
-"""Rows and columns of the training images among which the nearest is looked for: all of a small data set."""
+"""Rows and columns of the training images searched for the nearest one: all of a small data set."""
 
 EXTRACTORS = ("auto", "none", "classifier", "imagenet", "inception")
 
 BEGINNING = 3
-"""Measurements that are not judged: a generator begins with one grey image."""
+"""Measurements at the start that are not judged: an untrained generator draws one grey image."""
 CONFIRMED = 2
-"""Measurements in a row that must have a symptom before it is told, and be without it before it is over."""
+"""Consecutive measurements needed to report or to clear a symptom."""
 
 
 class HealthMonitor(Callback):
-    """Measures how the training goes, as ``health/*`` in the logs, and says in one line when something has gone wrong.
+    """Measures the health of a training, logs it as ``health/*``, and prints one line when something has gone wrong.
 
-    The same 128 training images, 128 held-out ones and 128 latents are looked at each time, as the training looks at them:
-    by the discriminator as it is, through its augmentation, with the generator's own weights. Neither its random numbers nor
-    its running moments are touched.
+    Each measurement looks at the same 128 training images, 128 held-out images and 128 latents. It uses the networks as they
+    train: the present discriminator, its augmentation, and the generator's own weights instead of their average. It leaves
+    the training's random numbers and running moments unchanged.
 
-    - ``pixel_diversity``, ``feature_diversity``: the spread of the samples over that of real images, in pixels and in the
-      discriminator's last features, within classes where the generator is conditional: 1 is as diverse as the data,
-      0 one image for every latent.
-    - ``real_logits``, ``held_out_logits``, ``fake_logits``: means. ``separation``: standard deviations between real and
-      generated ones. ``overfitting``: 0 where held-out images are judged as training images, 1 where as generated ones
-      (Karras et al. 2020, equation 1).
-    - ``saturation``: how much of what is grey in real images is black or white in the samples, 0 to 1.
-    - ``nearest_training``: the median distance of a sample to the nearest of 2,048 training images, over that of held-out
-      images, in pixels: near 0 where samples are copies of a small data set.
-    - ``classes``, ``nearest_training_features``, where there is an extractor: the share of the data's classes that the
-      samples cover (of the data's classifier), and the same distance in its features.
+    - ``pixel_diversity``, ``feature_diversity``: the spread of the samples divided by that of real images, in pixels and in
+      the discriminator's last features; within classes if the generator is conditional. 1 is as diverse as the data, 0 is one
+      image for every latent.
+    - ``real_logits``, ``held_out_logits``, ``fake_logits``: mean logits.
+    - ``separation``: standard deviations between the logits of real and of generated images.
+    - ``overfitting``: 0 if the discriminator rates held-out images like training images, 1 if like generated ones (Karras et
+      al. 2020, equation 1).
+    - ``saturation``: the share of the grey in real images that is black or white in the samples, 0 to 1.
+    - ``nearest_training``: the median distance, in pixels, of a sample to the nearest of 2,048 training images, divided by
+      that of held-out images. It is near 0 if samples are copies of a small data set.
+    - ``classes``: the share of the data's classes that the samples cover; needs the data's classifier.
+    - ``nearest_training_features``: ``nearest_training`` in the features of an extractor.
 
-    The first measurements, which see a beginning, are not judged. A symptom counts when two in a row have it. The last
-    checkpoint of before a symptom is kept as ``checkpoints/healthy.ckpt``.
+    The first measurements are not judged, because training has only begun. A symptom counts if two measurements in a row show
+    it. The last checkpoint before a symptom is kept as ``checkpoints/healthy.ckpt``.
 
     Args:
-        every_n_steps: how often, in generator updates; 0 measures nothing. Each time costs about as much as two updates.
-        stop: whether to end the run where a symptom is found.
-        extractor: what ``classes`` and ``nearest_training_features`` are measured with: ``classifier`` of the data set
-            (trained on first use), ``imagenet``, ``inception``, or ``none``. ``auto`` is what metrics are measured with, if
-            that is a classifier or imagenet.
+        every_n_steps: generator updates between two measurements; 0 measures nothing. A measurement costs about as much as
+            two updates.
+        stop: end the run when a symptom is found.
+        extractor: features for ``classes`` and ``nearest_training_features``: ``classifier`` of the data set (trained on
+            first use), ``imagenet``, ``inception``, or ``none``. ``auto`` is the extractor of the metrics if that is a
+            classifier or imagenet.
 
     Raises:
-        InputError: a number below 0, or no such extractor.
+        InputError: a number is below 0, or the extractor does not exist.
     """
 
     def __init__(self, every_n_steps: int = 250, stop: bool = False, extractor: str = "auto") -> None:
@@ -80,22 +82,22 @@ class HealthMonitor(Callback):
             raise InputError(f"health.extractor is {extractor!r}: there is {', '.join(EXTRACTORS)}")
         self.every_n_steps, self.stop, self.extractor_name = every_n_steps, stop, extractor
         self.latest: dict[str, float] = {}
-        """The values that were measured last, by name."""
+        """Values of the last measurement, by name."""
         self.found: dict[str, int] = {}
-        """Symptom -> how sure it is, from 0 to CONFIRMED: each measurement that has it adds one, each other takes one."""
+        """Symptom -> a count from 0 to CONFIRMED: a measurement with the symptom adds one, any other subtracts one."""
         self.told: list[str] = []
-        """Symptoms that were told, in this run or since it was resumed, and are not over."""
+        """Symptoms that were reported, since the run began or was resumed, and are not cleared yet."""
         self.ill_step = 0
-        """The step of the last measurement with a symptom; 0 where there was none."""
+        """Step of the last measurement with a symptom; 0 if there was none."""
         self.measured = 0
-        """How many measurements there were."""
+        """Number of measurements so far."""
         self._batch_size = 0
         self._train: Images | None = None
         self._held_out: Images | None = None
         self._extractor: Extractor | None = None
         self._references = torch.empty(0)  # coarse pixels (N, D) of training images
         self._reference_features = torch.empty(0)  # (N, F)
-        self._usual = self._usual_features = float("nan")  # the distance of held-out images to them
+        self._usual = self._usual_features = float("nan")  # median distance of held-out images to them
         self._kept_at = -1  # the step of healthy.ckpt
         self._folder = Path()
 
@@ -110,7 +112,7 @@ class HealthMonitor(Callback):
         self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Choose the images to look at."""
+        """Choose the images to monitor."""
         data = getattr(trainer, "datamodule", None)
         if not self.every_n_steps or trainer.fast_dev_run or not isinstance(data, ImageDataModule):  # type: ignore[attr-defined]
             return
@@ -120,7 +122,7 @@ class HealthMonitor(Callback):
             self._train = _mixed(data.examples(ROWS, COLUMNS), device)
             try:
                 self._held_out = _mixed(data.examples(ROWS, COLUMNS, "test"), device)
-            except InputError:  # there are too few images to hold any out
+            except InputError:  # too few images to hold any out
                 self._held_out = None
             self._extractor = self._choose(trainer, data, device)
             references, _ = data.examples(*REFERENCES)
@@ -128,7 +130,7 @@ class HealthMonitor(Callback):
             if self._extractor is not None:
                 real = RealImages.of(data, "train", min(FEW, data.num_images("train")))
                 statistics, _ = reference(real, self._extractor, True, progress=trainer.progress_bar_callback is not None)
-                features = None if statistics is None else statistics.features  # of the first process alone
+                features = None if statistics is None else statistics.features  # None in later processes
                 self._reference_features = distributed.on_first_process(lambda: features)
             if self._held_out is not None:
                 self._usual = _distance(coarse(self._held_out[0].cpu()), self._references)
@@ -136,7 +138,7 @@ class HealthMonitor(Callback):
                     self._usual_features = _distance(self._extractor(self._held_out[0])[0].cpu(), self._reference_features)
 
     def _choose(self, trainer: Trainer, data: ImageDataModule, device: torch.device) -> Extractor | None:
-        """The extractor that the settings mean."""
+        """Make the extractor that the settings name."""
         if self.extractor_name == "auto":
             metrics = (callback for callback in trainer.callbacks if isinstance(callback, GenerativeMetrics))  # type: ignore[attr-defined]
             extractors = (callback.extractor for callback in metrics)
@@ -155,7 +157,7 @@ class HealthMonitor(Callback):
         names, values = zip(*self._measure(pl_module, *self._train).items(), strict=True)
         averaged = distributed.mean(
             torch.tensor(values, device=pl_module.device)
-        ).tolist()  # so that all come to one conclusion
+        ).tolist()  # so that all processes reach the same conclusion
         self.latest = dict(zip(names, averaged, strict=True))
         for logger in trainer.loggers:
             logger.log_metrics({f"health/{name}": value for name, value in self.latest.items()}, step=trainer.global_step)
@@ -165,7 +167,7 @@ class HealthMonitor(Callback):
 
     @torch.no_grad()
     def _measure(self, model: GAN, real: Tensor, labels: Tensor | None) -> dict[str, float]:
-        """Every value that can be had of the model as it is now."""
+        """Measure every value of the model that needs no extractor."""
         labels = labels if model.generator.conditional else None
         z = latents(torch.arange(len(real)), model.generator.latent_dim, seed=0).to(model.device)
         held_out = None
@@ -198,10 +200,10 @@ class HealthMonitor(Callback):
         return values
 
     def _compare(self, extractor: Extractor, fake: Tensor) -> dict[str, float]:
-        """What the extractor says of samples uint8."""
+        """Compute the values that need an extractor, for uint8 samples."""
         values = {}
         features, logits = extractor(fake)
-        if logits is not None and 4 * logits.shape[1] <= len(fake):  # else chance alone leaves classes out
+        if logits is not None and 4 * logits.shape[1] <= len(fake):  # with fewer samples, chance alone misses classes
             values["classes"] = float((logits.argmax(1).bincount(minlength=logits.shape[1]) >= 2).double().mean())
         if self._held_out is not None:
             distance = _distance(features.cpu(), self._reference_features)
@@ -209,7 +211,7 @@ class HealthMonitor(Callback):
         return values
 
     def _conclude(self, trainer: Trainer) -> None:
-        """Say what has come and what has gone."""
+        """Report the symptoms that have appeared and those that have cleared."""
         step = trainer.global_step
         now = {symptom.name for symptom in SYMPTOMS if symptom.is_there(self.latest)}
         for symptom in SYMPTOMS:
@@ -235,7 +237,7 @@ class HealthMonitor(Callback):
             print(f"\nstep {trainer.global_step:,}: {text}", flush=True)
 
     def _keep_healthy(self, trainer: Trainer) -> None:
-        """Keep the last checkpoint under a second name, where it was saved between two measurements without a symptom."""
+        """Keep the last checkpoint under a second name if it was saved between two measurements without a symptom."""
         checkpoints = (callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
         saved_at = next((callback.saved_at for callback in checkpoints), -1)
         if trainer.is_global_zero and saved_at >= max(self.ill_step + self.every_n_steps, self._kept_at + 1):
@@ -248,25 +250,25 @@ class HealthMonitor(Callback):
 
 
 def _mixed(images: Images, device: torch.device) -> Images:
-    """Images and labels on the device, in an order that mixes classes as batches of the training do."""
+    """Move images and labels to the device, in an order that mixes the classes like batches of the training."""
     order = torch.randperm(len(images[0]), generator=torch.Generator().manual_seed(0))
     return images[0][order].to(device), None if images[1] is None else images[1][order].to(device)
 
 
 def _parts(tensor: Tensor, labels: Tensor | None, count: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Split (N, ...) and labels (N,) into ``count`` batches that differ by one at most."""
+    """Split (N, ...) and labels (N,) into ``count`` batches, the sizes of which differ by at most one."""
     own = [None] * count if labels is None else labels.tensor_split(count)
     return zip(tensor.tensor_split(count), own, strict=True)
 
 
 def _judged(model: GAN, images: Tensor, labels: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
-    """The discriminator's features (N, F) and logits (N,), on the CPU; in batches no larger than the training's."""
+    """Compute the discriminator's features (N, F) and logits (N,), on the CPU, in batches no larger than the training's."""
     features, logits = zip(*(model.features_and_logits(*part) for part in _parts(images, labels, count)), strict=True)
     return torch.cat(features).float().cpu(), torch.cat(logits).float().cpu()
 
 
 def _distance(vectors: Tensor, references: Tensor) -> float:
-    """The median distance of vectors (N, D) to the nearest of the references (M, D)."""
+    """Median distance of vectors (N, D) to the nearest of the references (M, D)."""
     return float(nearest(vectors, references, 1)[0].median())
 
 
@@ -276,7 +278,7 @@ def _ratio(one: float, other: float) -> float:
 
 @contextmanager
 def _untouched_buffers(model: nn.Module) -> Iterator[None]:
-    """Within the block running moments and the like may move; after it they are as before."""
+    """Restore running moments and other buffers after the block."""
     before = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         yield

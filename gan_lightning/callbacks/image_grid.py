@@ -75,7 +75,7 @@ class ImageGrid(Callback):
         assert isinstance(pl_module, GAN)
         if self._drawn_at == trainer.global_step:
             return
-        pl_module.require_finite()  # in every process, so that all of them stop, and not only the one that draws
+        pl_module.require_finite()  # in every process, so that all of them stop
         if self._latents is None:
             return
         self._drawn_at = trainer.global_step

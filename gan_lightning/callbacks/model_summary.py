@@ -5,7 +5,7 @@ from lightning.pytorch.callbacks import ModelSummary as LightningModelSummary
 
 
 class ModelSummary(LightningModelSummary):
-    """Print the networks and their numbers of parameters, in place of Lightning's table with its FLOPs, which are zero."""
+    """Prints the networks and their numbers of parameters, without the FLOPs of Lightning's table, which are all zero."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:

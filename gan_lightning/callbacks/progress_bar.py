@@ -16,10 +16,10 @@ SHOWN = {
 
 
 class ProgressBar(TQDMProgressBar):
-    """Generator updates of the run, the time left of it, and the losses and images/s that were logged last.
+    """A bar with the run's generator updates, the time left, and the losses and images/s that were logged last.
 
     Args:
-        refresh_rate: draw every so many steps; each drawing costs about a millisecond. 0 draws nothing.
+        refresh_rate: steps from one drawing to the next; a drawing costs about a millisecond. 0 draws nothing.
     """
 
     BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
@@ -31,11 +31,11 @@ class ProgressBar(TQDMProgressBar):
         super().on_train_start(trainer, pl_module)
         bar = self.train_progress_bar
         bar.total = total_steps(trainer)
-        bar.initial = bar.n = trainer.global_step  # after a resume the speed is that of this run alone
+        bar.initial = bar.n = trainer.global_step  # after a resume, the speed counts this run's steps only
         bar.set_description("Training")
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Nothing: the bar goes on from epoch to epoch."""
+        """Do nothing: the bar continues from epoch to epoch."""
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -45,7 +45,7 @@ class ProgressBar(TQDMProgressBar):
             self._draw(trainer, step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Nothing: see :meth:`on_train_epoch_start`."""
+        """Do nothing: see :meth:`on_train_epoch_start`."""
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.is_enabled:

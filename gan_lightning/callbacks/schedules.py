@@ -1,4 +1,4 @@
-"""What changes as the run goes on: learning rates, beta2, and the weights of penalty, average and augmentation."""
+"""Schedules of the learning rates, of beta2, of the penalties, of the average and of the augmentation."""
 
 from typing import Any
 
@@ -11,23 +11,24 @@ from gan_lightning.training.trainer import total_steps
 
 
 class Schedules(Callback):
-    """Sets, before each training step, what the schedules say for it. Each is a function of the generator updates done, so
-    that a run which is resumed goes on where it was. A schedule without ``steps`` ends with the run; if a run is resumed with
-    another length, one line reports it.
+    """Sets each scheduled quantity before each training step.
+
+    A schedule is a function of the generator updates made so far, so that a resumed run continues it. A schedule without
+    ``steps`` ends with the run; if a run is resumed with another length, one line reports it.
 
     Args:
-        learning_rate: a factor on the learning rates of both optimizers, which may differ (two time-scale update rule;
+        learning_rate: factor on the learning rates of both optimizers. The two rates may differ (two time-scale update rule;
             Heusel et al. 2017).
-        beta2: the second beta of both optimizers itself.
-        penalty: a factor on the penalties.
-        ema_halflife: a factor on the half-life of the generator's average.
-        augmentation: a factor on the probability of the augmentation, at most 1.
+        beta2: value of the second beta of both optimizers.
+        penalty: factor on the penalties.
+        ema_halflife: factor on the half-life of the generator's average.
+        augmentation: factor on the probability of the augmentation, at most 1.
 
     Attributes:
-        given: the schedules by the names of these arguments.
+        given: schedules that are set, by argument name.
 
     Raises:
-        InputError: a schedule for what is not there, or one without ``steps`` in a run that only a time ends.
+        InputError: a schedule has nothing to change, or it has no ``steps`` and only a time ends the run.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Schedules(Callback):
 
     @property
     def without_steps(self) -> list[str]:
-        """The schedules that end with the run, by name."""
+        """Names of the schedules that end with the run."""
         return [name for name, schedule in self.given.items() if schedule.steps is None]
 
     def require_length(self, length: int | None, fits: str = "N (--dry_run reports how many updates fit)") -> None:
@@ -95,7 +96,7 @@ class Schedules(Callback):
                 raise InputError(f"schedules.{name} has nothing to change: {missing}; set it, or leave the schedule out")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the schedules without ``steps`` end with the run, whose length is known by now."""
+        """Let the schedules without ``steps`` end with the run: its length is known by now."""
         length, before = total_steps(trainer), self._length_before
         self.require_length(length)
         self._in_this_run = self.given if length is None else {name: s.over(length) for name, s in self.given.items()}

@@ -1,4 +1,4 @@
-"""How a run ends on Ctrl-C, and when a cluster takes its machine back."""
+"""Clean end of a run on Ctrl-C, and when a cluster takes its machine back."""
 
 import signal
 import sys
@@ -17,14 +17,14 @@ ECHO = 1.0
 
 
 class StopSignals(Callback):
-    """SIGINT (Ctrl-C) or SIGTERM ends the run after its step, as the last step would, with a checkpoint; a second one at once.
+    """Ends the run with a checkpoint after the present step on SIGINT (Ctrl-C) or SIGTERM; a second signal ends it at once.
 
-    Several processes end after the same step, whichever of them was told. Before the first step there is nothing to save, and
-    one signal ends the process. The exit code is 128 + the signal's number. A second signal within :data:`ECHO` seconds is
-    taken for the first one, which launchers hand on to processes that had it from the terminal.
+    Several processes end after the same step, whichever of them receives the signal. Before the first step there is nothing
+    to save, so one signal ends the process. The exit code is 128 + the signal's number. A second signal within :data:`ECHO`
+    seconds is ignored: launchers forward a signal to processes that have already received it from the terminal.
 
     Attributes:
-        received: the number of the signal that ends the run; 0 while there is none.
+        received: number of the signal that ends the run; 0 while there is none.
     """
 
     def __init__(self) -> None:
@@ -35,13 +35,13 @@ class StopSignals(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.received = self._told = 0
-        if threading.current_thread() is threading.main_thread():  # no other one may handle signals
+        if threading.current_thread() is threading.main_thread():  # no other thread may handle signals
             self._before = {number: signal.signal(number, _end_at_once) for number in SIGNALS}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for number in self._before:
-            signal.signal(number, self._tell)  # in the place of Lightning's, which ends the run with exit code 0
-        # Lightning's processes ask one another at each step, waiting for the device; they do so here without it
+            signal.signal(number, self._tell)  # instead of Lightning's handler: it ends the run with exit code 0
+        # Lightning's processes ask each other at each step and wait for the device; on_train_batch_end asks without it
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
 
     def on_train_batch_end(
@@ -70,7 +70,7 @@ class StopSignals(Callback):
 
 
 def is_told_to_stop(trainer: Trainer) -> bool:
-    """Whether a signal ends the run after this step."""
+    """Tell if a signal ends the run after this step."""
     return any(isinstance(callback, StopSignals) and callback.received for callback in trainer.callbacks)  # type: ignore[attr-defined]
 
 
@@ -81,4 +81,4 @@ def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _nothing() -> None:
-    """Instead of a message."""
+    """Send nothing, in place of Lightning's message."""

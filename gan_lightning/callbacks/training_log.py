@@ -1,4 +1,4 @@
-"""The curves: losses, probabilities, gradient norms, speed and learning rates; and the end of a run whose losses are NaN."""
+"""Curves of losses, probabilities, gradient norms, speed and learning rates. Ends a run if one of its values is NaN."""
 
 import time
 from collections.abc import Mapping
@@ -14,24 +14,26 @@ from gan_lightning.module import AdversarialModule
 from gan_lightning.training import distributed
 
 UNLOGGED = 50
-"""Steps after which the values are looked at where ``log_every_n_steps`` is 0."""
+"""Steps between two checks of the values if ``log_every_n_steps`` is 0."""
 
 
 class TrainingLog(Callback):
-    """Writes what the model's ``training_step`` returns, averaged over ``log_every_n_steps`` steps, as ``train/*``.
+    """Logs the outputs of the model's ``training_step``, averaged over ``log_every_n_steps`` steps, as ``train/*``.
 
-    Between two writes the outputs are kept on the device: nothing waits for it, and ``self.log``, which costs half a
-    millisecond a value and step whatever the interval, is never called. Beside the outputs stand the gradient norms of
-    both networks at the step that is written, the learning rates, and real images per second (generator updates times the
-    global batch size, over the time since the last write, whatever was done in it).
+    Between two writes the outputs stay on the device, and nothing waits for it. ``self.log`` is never called: it costs half a
+    millisecond per value and step, whatever the interval. Three more kinds of values are logged:
 
-    A value that is NaN or infinite ends the run, within one interval and before any checkpoint of then is written.
+    - the gradient norms of both networks at the step of the write;
+    - the learning rates;
+    - real images per second: generator updates times the global batch size, divided by all the time since the last write.
+
+    A value that is NaN or infinite ends the run within one interval, before a checkpoint with it is written.
 
     Attributes:
-        latest: the values that were written last, by name, for the progress bar.
+        latest: values of the last write, by name, for the progress bar.
 
     Raises:
-        Diverged: a value is NaN or infinite; it says at which step, and where that came from.
+        Diverged: a value is NaN or infinite; the message names the step and the cause.
     """
 
     def __init__(self) -> None:
@@ -43,7 +45,7 @@ class TrainingLog(Callback):
         self._since = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """The steps since the last write, so that a run that is resumed writes the means that it would have written."""
+        """Values of the steps since the last write, so that a resumed run writes the same means as an uninterrupted one."""
         return {"names": self._names, "rows": self._average().cpu()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -72,7 +74,7 @@ class TrainingLog(Callback):
             self._write(trainer)
 
     def _average(self) -> Tensor:
-        """The values of each step since the last write, (N, K), averaged over the processes."""
+        """Average the values of each step since the last write, (N, K), over the processes."""
         if self._rows:
             rows = distributed.mean(torch.stack(self._rows).float())
             self._averaged = torch.cat([self._averaged, rows]) if len(self._averaged) else rows
@@ -104,11 +106,11 @@ class TrainingLog(Callback):
 
 
 def _what_diverged(step: int, named: list[str], value: float) -> str:
-    """The step and the term that is not finite, and where the values that are say that it came from.
+    """Describe the step, the term that is not finite, and the cause, as far as the finite values show it.
 
-    An update that is not finite, because its gradient is not or because it is too large, makes weights NaN, and the next
-    logits with them: those of generated images alone where it was the generator's, and the generator's loss alone, which
-    comes after the discriminator's update, where it was the discriminator's.
+    An update that is not finite, because its gradient is not or because it is too large, makes weights NaN, and then logits.
+    If it was the generator's update, only the logits of generated images are NaN. If it was the discriminator's, only the
+    generator's loss is, because it is computed after that update.
     """
     if named == ["generator_loss"]:
         return f"step {step:,}: the discriminator's gradient or update, or the generator_loss, is not finite (it is {value})"
@@ -118,6 +120,6 @@ def _what_diverged(step: int, named: list[str], value: float) -> str:
 
 
 def gradient_norm(optimizer: Optimizer) -> Tensor:
-    """The Euclidean norm of the gradients that the optimizer used last."""
+    """Euclidean norm of the gradients that the optimizer used last."""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     return torch.nn.utils.get_total_norm(gradients).float()

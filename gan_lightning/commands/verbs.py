@@ -1,7 +1,7 @@
-"""The table of commands: a row for each, and the one ``main`` that runs them.
+"""The table of commands, and the ``main`` that runs them.
 
-A command is a folder ``VERB/`` with two files. ``cli.py`` imports no torch. It has ``add_flags(parser)``, which adds all flags,
-and ``run(args)``, which refuses flags that cannot be right and hands the others to ``run.py``. ``run.py`` does the work.
+A command is a folder ``VERB/`` with two files. ``cli.py`` imports no torch. Its ``add_flags(parser)`` adds all
+flags. Its ``run(args)`` refuses invalid flags and passes the others to ``run.py``. ``run.py`` does the work.
 """
 
 import importlib
@@ -18,7 +18,7 @@ from gan_lightning.commands.common.exit_codes import run_command
 
 @unique
 class Verb(Enum):
-    """The commands: the name of the folder, and the description in its help."""
+    """The commands: name of the folder, and description for ``--help``."""
 
     train = "Train a GAN. Every --trainer.X is also --X. Flags override files, files override defaults."
     evaluate = "Measure a trained generator, or a folder of images, against real images."
@@ -28,15 +28,15 @@ class Verb(Enum):
     export = "Export the generator of a checkpoint, with a model card; each file is checked against the original."
     playground = "Open a page in the browser to explore a generator; Ctrl-C ends it."
     compare = (
-        "Train several recipes alike and measure them next to real images. Runs that are in --output already are kept, so the "
+        "Train several recipes under the same conditions and compare them with real images. Runs in --output are kept, so the "
         "command resumes where it stopped. Several processes may share one folder if their seeds differ. Flags --data.X, such "
         "as --data.root, are passed on to the training of each row."
     )
-    compute_reference = "Compute the statistics of real images; evaluate.py and training then find them in the cache."
+    compute_reference = "Compute the statistics of real images and cache them for evaluate.py and training."
 
     @property
     def cli(self) -> ModuleType:
-        """The module of the command's flags."""
+        """The module with the command's flags."""
         return importlib.import_module(f"gan_lightning.commands.{self.name}.cli")
 
     def make_parser(self) -> ArgumentParser:
@@ -49,11 +49,11 @@ class Verb(Enum):
         """Run the command.
 
         Args:
-            args: the words after the command's name; by default those of the command line.
+            args: the words after the command's name; by default those of the actual command line.
 
         Returns:
             the exit code: 0, 2 for bad input, 130 after Ctrl-C.
         """
-        sys.path.append(str(Path.cwd()))  # custom classes are named by module and class
+        sys.path.append(str(Path.cwd()))  # so that custom modules here can be imported
         words = list(sys.argv[1:] if args is None else args)
         return run_command(self.name, lambda: self.cli.run(words))

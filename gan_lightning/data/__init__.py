@@ -1,4 +1,4 @@
-"""Image data modules: one kind of source a file."""
+"""Image data modules, one kind of source per file."""
 
 from gan_lightning.data.base import ImageDataModule, Split
 from gan_lightning.data.cifar10 import CIFAR10

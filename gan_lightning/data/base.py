@@ -18,11 +18,11 @@ from gan_lightning.training.randomness import derived_seed
 
 Split = Literal["train", "test"]
 Images = tuple[Tensor, Tensor | None]
-"""Images uint8 (N, C, H, W), and labels int64 (N,) or None where there are none."""
+"""Images uint8 (N, C, H, W), and labels int64 (N,), or None if there are no labels."""
 
 
 def default_root() -> Path:
-    """Where data sets lie unless ``data.root`` says otherwise: $GAN_LIGHTNING_DATA, else ~/.cache/gan_lightning/data."""
+    """Default folder of data sets: $GAN_LIGHTNING_DATA, else ~/.cache/gan_lightning/data. ``data.root`` overrides it."""
     named = os.environ.get("GAN_LIGHTNING_DATA")
     return Path(named) if named else Path.home() / ".cache" / "gan_lightning" / "data"
 
@@ -30,26 +30,25 @@ def default_root() -> Path:
 class ImageDataModule(LightningDataModule, ABC):
     """Images for a GAN, with their shape and classes known from the start.
 
-    A batch is (images uint8 (B, C, H, W), labels int64 (B,) or None); once it is on the device, it is converted to floats
-    in [-1, 1] and flipped. One batch holds the real images of one whole training step (see
-    ``GAN.real_batches_per_step``). Training batches come from :meth:`images` of the train split; the test split is for
-    metrics and is never trained on.
+    A batch is (images uint8 (B, C, H, W), labels int64 (B,) or None). On the device it is converted to floats in [-1, 1] and
+    flipped. One batch holds the real images of one whole training step (see ``GAN.real_batches_per_step``). Training batches
+    come from :meth:`images` of the train split. The test split is for metrics and is never trained on.
 
     Args:
-        root: the folder of the data; None is $GAN_LIGHTNING_DATA, else ~/.cache/gan_lightning/data.
-        batch_size: images that one update of a network looks at, for each process.
+        root: folder of the data; None is $GAN_LIGHTNING_DATA, else ~/.cache/gan_lightning/data.
+        batch_size: images per update of a network, for each process.
         horizontal_flip: flip every training image left to right with probability 1/2.
-        seed: of the order of the images, which is a function of the seed and the epoch, and of the flips.
+        seed: seed of the flips and of the order of the images. The order is a function of the seed and the epoch.
 
     Attributes:
         image_shape: (C, H, W).
-        class_names: the name of every label; empty where there are no labels.
-        name: of the data set in metrics and files, made of the class's: ``fashion_mnist`` of FashionMNIST.
-        extractor: what samples are measured with in training unless something else is asked for: ``imagenet`` for
-            photographs, ``classifier``, the data set's own, for digits and the like, of which ImageNet has none.
+        class_names: name of every label; empty if there are no labels.
+        name: name of the data set in metrics and files, derived from the class: ``fashion_mnist`` for FashionMNIST.
+        extractor: default features to measure samples with in training: ``imagenet`` for photographs; ``classifier``, trained
+            on the data set itself, for digits and the like, because ImageNet has none.
 
     Raises:
-        InputError: a batch size below 1.
+        InputError: the batch size is below 1.
     """
 
     image_shape: tuple[int, int, int]
@@ -74,38 +73,38 @@ class ImageDataModule(LightningDataModule, ABC):
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are; 0 where there are no labels."""
+        """Number of classes; 0 if there are no labels."""
         return len(self.class_names)
 
     @property
     def classifier_source(self) -> "ImageDataModule":
-        """The data that the classifier for its metrics is trained on: this."""
+        """Data that the classifier for the metrics is trained on: the same data."""
         return self
 
     @abstractmethod
     def images(self, split: Split) -> Images:
-        """Every image of a split, in a fixed order.
+        """Return every image of a split, in a fixed order.
 
         Raises:
-            InputError: the data is not there, or damaged.
+            InputError: the data is missing or damaged.
         """
 
     def num_images(self, split: Split) -> int:
-        """How many images a split has."""
+        """Number of images of a split."""
         return len(self.images(split)[0])
 
     def images_at(self, split: Split, indices: Tensor) -> Images:
-        """The images of a split at ``indices``, int64 (N,), and nothing else of it where it is not in memory."""
+        """Images of a split at ``indices``, int64 (N,). Only these are read if the split is not in memory."""
         images, labels = self.images(split)
         return images[indices], None if labels is None else labels[indices]
 
     def examples(self, rows: int, columns: int, split: Split = "train") -> Images:
-        """Images of a split (rows * columns of them) to look at, a class a row where there are labels."""
+        """Choose rows * columns images of a split for a picture. If there are labels, each row is one class."""
         images, labels = self.images(split)
         return self.images_at(split, example_indices(labels, len(images), rows, columns))
 
     def setup(self, stage: str) -> None:
-        """Read the images now, so that what is wrong with them is said before anything else is set up."""
+        """Read the images now, so that an error in them is raised before anything else is set up."""
         self.images("train")
 
     def train_dataloader(self) -> ImageLoader:
@@ -135,7 +134,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return EpochShuffle(size, self.seed, self.trainer.global_rank, self.trainer.world_size)
 
     def _batch_images(self, size: int) -> int:
-        """How many images a batch holds: those of every update of one training step."""
+        """Number of images of a batch: those of every update of one training step."""
         assert self.trainer is not None
         updates = int(getattr(self.trainer.lightning_module, "real_batches_per_step", 1))
         share = size // self.trainer.world_size
@@ -148,10 +147,10 @@ class ImageDataModule(LightningDataModule, ABC):
 
 
 def example_indices(labels: Tensor | None, size: int, rows: int, columns: int) -> Tensor:
-    """Which of ``size`` images to show in a grid: a class a row where there are labels, else evenly spread."""
+    """Choose which of ``size`` images to show in a grid: one class per row if there are labels, else evenly spread."""
     if labels is None:
         return torch.arange(rows * columns) * size // (rows * columns)
-    present = torch.unique(labels)  # a class may have been held out whole
+    present = torch.unique(labels)  # a class may be in the other split only
     members = [(labels == label).nonzero().flatten() for label in present]
     wanted = class_rows(rows, columns, len(present)).tolist()
     return torch.stack([members[c][i % len(members[c])] for i, c in enumerate(wanted)])

@@ -8,7 +8,7 @@ from gan_lightning.data.base import ImageDataModule, Images, Split
 
 
 class Digits(ImageDataModule):
-    """1,797 handwritten digits of 8x8 pixels in 17 grey levels (Alpaydin and Kaynak 1998), by ``sklearn.datasets.load_digits``.
+    """1,797 handwritten digits of 8x8 pixels in 17 grey levels (Alpaydin and Kaynak 1998), ``sklearn.datasets.load_digits``.
 
     A fixed, stratified fifth is the test split. The arguments are those of :class:`ImageDataModule`; ``root`` is not used.
     """
@@ -23,7 +23,7 @@ class Digits(ImageDataModule):
 
 @functools.cache
 def _split(split: Split) -> Images:
-    from sklearn.datasets import load_digits  # takes half a second, which other data sets need not wait for
+    from sklearn.datasets import load_digits  # takes half a second: other data sets need not wait for it
     from sklearn.model_selection import train_test_split
 
     levels, targets = load_digits(return_X_y=True)  # (1797, 64), 0 to 16

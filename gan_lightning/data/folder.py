@@ -1,4 +1,4 @@
-"""Any folder of images: mixed sizes and modes, one subfolder a class or flat."""
+"""Any folder of images: mixed sizes and modes, one subfolder per class or flat."""
 
 import hashlib
 import os
@@ -24,47 +24,49 @@ from gan_lightning.files import load, save
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What files of these endings hold, one another's too; nothing else is tried, such as PostScript, which is a program."""
+"""Pillow's formats of these files, each allowed under any of the endings. No other is tried: a PostScript file is a program."""
 CACHE_VERSION = 2
-HELD_OUT = 10  # one image in so many is the test split where the folder has none
+HELD_OUT = 10  # one image in so many is the test split if the folder has none
 
 
 @dataclass(frozen=True)
 class Files:
-    """The images of a split: paths relative to ``folder``, and the label of each, or None."""
+    """Images of a split: paths relative to ``folder``, and the label of each, or None."""
 
     folder: Path
     paths: tuple[str, ...]
     labels: tuple[int, ...] | None
 
     def only(self, chosen: Iterable[int]) -> "Files":
-        """The files at the positions ``chosen``."""
+        """Return the files at the positions ``chosen``."""
         kept = list(chosen)
         labels = None if self.labels is None else tuple(self.labels[i] for i in kept)
         return Files(self.folder, tuple(self.paths[i] for i in kept), labels)
 
 
 class ImageFolder(ImageDataModule):
-    """The images below a folder, resized and centre-cropped to one size.
+    """Images below a folder, resized and centre-cropped to one size.
 
-    ``root/train`` and ``root/test`` are the splits where ``root`` holds exactly these two; elsewhere a tenth is held out
-    for the test split, by a hash of the path below ``root``. Below a split, every subfolder is a class; where images lie
-    directly in it, there are no labels. Images are decoded once, by several processes, and cached below the default data
-    folder; a folder whose images take more than ``max_bytes_on_device`` is checked once and then decoded as it is read.
+    If ``root`` holds exactly the subfolders ``train`` and ``test``, these are the splits. Otherwise a tenth of the images is
+    held out for the test split, by a hash of the path below ``root``. Every subfolder of a split is a class; a split that
+    directly contains images has no labels.
+
+    Several processes decode the images once and cache them below the default data folder. If the images take more than
+    ``max_bytes_on_device``, they are checked once and then decoded whenever they are read.
 
     Args:
-        root: the folder.
-        image_size: height and width of the images, in pixels: the shorter side is resized to it, the rest cropped.
-        channels: 1 for grey, 3 for colour. Transparent images are laid on white; 16-bit ones are brought to 8.
-        batch_size: images that one update of a network looks at, for each process.
+        root: folder of the images.
+        image_size: height and width of the images, in pixels: the shorter side is resized to it, the longer one cropped.
+        channels: 1 for grey, 3 for colour. Transparent images are put on white; 16-bit ones are reduced to 8 bits.
+        batch_size: images per update of a network, for each process.
         horizontal_flip: flip every training image left to right with probability 1/2.
         skip_corrupt: leave out files that cannot be read, instead of refusing the folder.
-        num_workers: processes that decode; None is one a core, at most 8.
-        max_bytes_on_device: what the images of the train split may take of the device's memory.
-        seed: of the order of the images.
+        num_workers: number of processes that decode; None is one per core, at most 8.
+        max_bytes_on_device: upper limit of the device memory for the images of the train split, in bytes.
+        seed: seed of the order of the images and of the flips.
 
     Attributes:
-        files: those of each split.
+        files: files of each split.
 
     Raises:
         InputError: the folder is missing, unreadable or empty, a file is corrupt, or a number is out of range.
@@ -140,7 +142,7 @@ class ImageFolder(ImageDataModule):
         )
 
     def corrupt(self, split: Split) -> dict[Path, str]:
-        """The files of a split that cannot be read, and why; every file is decoded for it, where none has been yet."""
+        """Find the files of a split that cannot be read, and the reasons. The first call decodes every file."""
         files = self.files[split]
         if not files.paths:
             return {}
@@ -148,18 +150,18 @@ class ImageFolder(ImageDataModule):
 
     @property
     def image_bytes(self) -> int:
-        """What an image takes of the memory."""
+        """Memory of one image, in bytes."""
         return int(numpy.prod(self.image_shape))
 
     def keeps_images(self, split: Split) -> bool:
-        """Whether the images of a split fit in ``max_bytes_on_device``, so that they are decoded only once."""
+        """Tell if the images of a split fit in ``max_bytes_on_device``, so that they are decoded only once."""
         return len(self.files[split].paths) * self.image_bytes <= self.max_bytes_on_device
 
     def _prepare(self, split: Split) -> tuple[Files, Tensor | None]:
-        """The files of a split that can be read, and their images where they fit in ``max_bytes_on_device``."""
+        """Return the files of a split that can be read, and their images if they fit in ``max_bytes_on_device``."""
         if split not in self._prepared:
             files = self.files[split]
-            if not files.paths:  # only the test split can be: _find refuses an empty train split
+            if not files.paths:  # only the test split can be empty: _find refuses an empty train split
                 raise InputError(
                     f"{self.root}: too few images to hold any out for the {split} split; put some in {self.root / split}"
                 )
@@ -178,7 +180,7 @@ class ImageFolder(ImageDataModule):
         return self._prepared[split]
 
     def _read_once(self, split: Split) -> tuple[Tensor | None, dict[int, str]]:
-        """The images of a split where they are kept, and why others cannot be read, from the cache or into it."""
+        """Read the images of a split, if they are kept, and the reasons why others cannot be read; use the cache."""
         if split not in self._read:
             files, keep = self.files[split], self.keeps_images(split)
             cache = default_root() / "image_folder_cache" / f"{self._fingerprint(files, keep)}.pt"
@@ -193,7 +195,7 @@ class ImageFolder(ImageDataModule):
         return self._read[split]
 
     def _decode(self, files: Files, keep: bool) -> dict[str, Any]:
-        """Read every file once: the images of those that can be read (where ``keep``), and why the others cannot."""
+        """Read every file once: the images of the readable ones (if ``keep``), and the reasons why the others are not."""
         images: list[Tensor] = []
         corrupt: dict[int, str] = {}
         dataset = DecodedFiles(files, self.image_shape)
@@ -212,13 +214,13 @@ class ImageFolder(ImageDataModule):
             try:
                 stat = (files.folder / path).stat()
                 digest.update(repr((str(files.folder.resolve()), path, stat.st_size, stat.st_mtime_ns)).encode())
-            except OSError:  # a link that leads nowhere: reading it will say so
+            except OSError:  # a broken link: reading it will raise the error
                 digest.update(repr(path).encode())
         return digest.hexdigest()[:32]
 
 
 def read_folder(folder: Path, image_shape: tuple[int, int, int], num_workers: int = 2) -> Tensor:
-    """Every image below a folder, uint8 (N, C, H, W), in the order of the paths; resized and cropped where the size differs.
+    """Read every image below a folder, uint8 (N, C, H, W), in the order of the paths. Other sizes are resized and cropped.
 
     Raises:
         InputError: the folder is missing or empty, or a file cannot be read.
@@ -231,7 +233,7 @@ def read_folder(folder: Path, image_shape: tuple[int, int, int], num_workers: in
 
 
 def count_other_sizes(folder: Path, image_shape: tuple[int, int, int]) -> int:
-    """How many images below a folder :func:`read_folder` has to resize or crop to bring them to (C, H, W)."""
+    """Count the images below a folder that :func:`read_folder` has to resize or crop to (C, H, W)."""
     _, files = _scan(folder)
     count = 0
     for path in files.paths:
@@ -241,7 +243,7 @@ def count_other_sizes(folder: Path, image_shape: tuple[int, int, int]) -> int:
 
 
 def first_image_shape(folder: Path) -> tuple[int, int, int]:
-    """(C, H, W) of the first image below a folder; one channel where it is grey.
+    """Shape (C, H, W) of the first image below a folder; one channel if it is grey.
 
     Raises:
         InputError: the folder is missing or empty, or its first file cannot be read.
@@ -251,7 +253,7 @@ def first_image_shape(folder: Path) -> tuple[int, int, int]:
 
 
 def file_shape(path: Path) -> tuple[int, int, int]:
-    """(C, H, W) of an image file; one channel where it is grey.
+    """Shape (C, H, W) of an image file; one channel if it is grey.
 
     Raises:
         InputError: it cannot be read.
@@ -264,7 +266,7 @@ def file_shape(path: Path) -> tuple[int, int, int]:
 
 
 def read_file(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
-    """One image file, uint8 (C, H, W), as :func:`decode` reads it.
+    """Read one image file, uint8 (C, H, W), by :func:`decode`.
 
     Raises:
         InputError: it cannot be read.
@@ -280,7 +282,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 
 class DecodedFiles(Dataset[tuple[Tensor, int]]):
-    """Image files, decoded as they are read: index -> (uint8 (C, H, W), label, -1 where there are none)."""
+    """Image files, decoded on access: index -> (uint8 (C, H, W), label). The label is -1 if there are none."""
 
     def __init__(self, files: Files, image_shape: tuple[int, int, int]) -> None:
         self.files, self.image_shape = files, image_shape
@@ -294,17 +296,17 @@ class DecodedFiles(Dataset[tuple[Tensor, int]]):
 
 
 def open_image(path: Path) -> Image.Image:
-    """An image whose size is known and whose pixels are not read yet; a pipe or a device is not waited for."""
+    """Open an image and read its size, but not its pixels yet. Refuses pipes and devices, which may block."""
     if not path.is_file():
         raise ValueError("not a file" if path.exists() else "a link that leads nowhere, or in a circle")
     return Image.open(path, formats=FORMATS)
 
 
 def decode(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
-    """Read an image file as uint8 (C, H, W): upright, on white where transparent, resized and centre-cropped if need be.
+    """Read an image file as uint8 (C, H, W): upright, on white if transparent, resized and centre-cropped if necessary.
 
     Raises:
-        Exception: whatever Pillow says of a file that is no image, or a part of one.
+        Exception: any error of Pillow, if the file is no image or is incomplete.
     """
     with open_image(path) as opened:
         image: Image.Image = ImageOps.exif_transpose(opened)
@@ -323,7 +325,7 @@ def decode(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
 
 
 class _Attempts(Dataset[tuple[int, Tensor | str]]):
-    """The same files, where one that cannot be read yields the reason."""
+    """The same files, but an unreadable one yields the reason instead of raising."""
 
     def __init__(self, dataset: DecodedFiles) -> None:
         self.dataset = dataset
@@ -339,13 +341,13 @@ class _Attempts(Dataset[tuple[int, Tensor | str]]):
 
 
 def _decoded(dataset: DecodedFiles, num_workers: int) -> Iterator[tuple[int, Tensor, dict[int, str]]]:
-    """Read every file in order, in parts: (count, images that could be read, {index: why not})."""
-    workers = num_workers if len(dataset) > 500 else 0  # to start a process costs more than to read a few files
+    """Read every file in order, in parts: (count, images that could be read, {index of an unreadable file: reason})."""
+    workers = num_workers if len(dataset) > 500 else 0  # starting a process costs more than reading a few files
     yield from DataLoader(_Attempts(dataset), 64, num_workers=workers, collate_fn=_Packed(dataset.image_shape))
 
 
 class _Packed:
-    """Packs attempts in the worker: one tensor crosses to this process, not 64."""
+    """Packs attempts in the worker, so that one tensor crosses to this process instead of 64."""
 
     def __init__(self, image_shape: tuple[int, int, int]) -> None:
         self.image_shape = image_shape
@@ -357,7 +359,7 @@ class _Packed:
 
 
 def _cached(path: Path) -> dict[str, Any] | None:
-    """A cache file's content; None where there is none, or a damaged one, which is then made anew."""
+    """Content of a cache file; None if it is missing or damaged, so that it is made again."""
     try:
         content: dict[str, Any] = load(path, keys=("images", "corrupt"))
     except InputError:
@@ -370,7 +372,7 @@ def _tensor(labels: tuple[int, ...] | None) -> Tensor | None:
 
 
 def _find(root: Path) -> tuple[tuple[str, ...], dict[Split, Files]]:
-    """The names of the classes, and the files of both splits."""
+    """Find the names of the classes, and the files of both splits."""
     _require_folder(root)
     if sorted(entry.name for entry in root.iterdir() if not entry.name.startswith(".")) == ["test", "train"]:
         class_names, train = _scan(root / "train")
@@ -410,7 +412,7 @@ def _is_held_out(path: str) -> bool:
 
 
 def _scan(folder: Path) -> tuple[tuple[str, ...], Files]:
-    """The classes and the images of one folder, sorted by path."""
+    """Find the classes and the images of one folder, sorted by path."""
     _require_folder(folder)
     paths = sorted(path.relative_to(folder) for path in _walk(folder))
     if not paths:
@@ -426,7 +428,7 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], Files]:
 
 
 def other_files(folder: Path) -> list[Path]:
-    """Files below a folder that are not taken for images, by their endings; hidden ones are left out."""
+    """Files below a folder that do not count as images by their endings, without hidden ones."""
     return sorted(path for path in _files_below(folder) if path.suffix.lower() not in SUFFIXES)
 
 
@@ -436,7 +438,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """All files but hidden ones, through links, each real folder once."""
+    """All files below a folder except hidden ones. Follows links and visits each real folder once."""
     seen: set[str] = set()
     for here, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)

@@ -1,7 +1,7 @@
-"""Loaders of batches: from a tensor that is on the device already, or through workers from the disk.
+"""Loaders of batches: from a tensor on the device, or through workers from the disk.
 
-Both have what Lightning asks of a loader that is no DataLoader: ``__len__``, ``state_dict``, ``load_state_dict`` (a run
-can stop and go on within an epoch), and a ``sampler`` whose epoch it sets.
+Both have what Lightning requires of a loader that is no DataLoader: ``__len__``, ``state_dict`` and ``load_state_dict`` (to
+resume within an epoch), and a ``sampler``, because Lightning sets its epoch.
 """
 
 from abc import ABC, abstractmethod
@@ -19,16 +19,16 @@ Batch = tuple[Tensor, Tensor | None]
 
 
 class EpochShuffle(Sampler[int]):
-    """The order of one process's images, a function of (seed, epoch).
+    """Order of one process's images, a function of (seed, epoch).
 
-    All processes share one permutation; its tail is dropped where it does not divide, and process ``rank`` of
-    ``world_size`` takes every ``world_size``-th of it, so that all have equally many.
+    All processes share one permutation, and process ``rank`` of ``world_size`` takes every ``world_size``-th image of it. If
+    the number of images is not a multiple of ``world_size``, the tail is dropped, so that all processes have equally many.
 
     Args:
-        size: how many images there are.
-        seed: of the permutation, at least 0.
-        rank: which process this is.
-        world_size: how many there are.
+        size: number of images.
+        seed: seed of the permutation, at least 0.
+        rank: number of this process, from 0.
+        world_size: number of processes.
     """
 
     def __init__(self, size: int, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
@@ -43,34 +43,34 @@ class EpochShuffle(Sampler[int]):
         return self.size // self.world_size
 
     def indices(self) -> Tensor:
-        """The order of this epoch, int64 (len(self),)."""
+        """Order of this epoch, int64 (len(self),)."""
         generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
         permutation = torch.randperm(self.size, generator=generator)
         return permutation[: len(self) * self.world_size][self.rank :: self.world_size]
 
     def __iter__(self) -> Iterator[int]:
-        """The order from the image :attr:`start` on."""
+        """Iterate over the order of this epoch, from position :attr:`start` on."""
         return iter(self.indices()[self.start :].tolist())
 
 
 class ImageLoader(ABC):
-    """An epoch of whole batches in the order of ``sampler``; the last images, too few for a batch, are dropped.
+    """An epoch of whole batches in the order of ``sampler``. If the last images are too few for a batch, they are dropped.
 
     Args:
-        batch_images: how many images a batch holds.
-        sampler: their order.
+        batch_images: number of images of a batch.
+        sampler: order of the images.
     """
 
     def __init__(self, batch_images: int, sampler: EpochShuffle) -> None:
         self.batch_images, self.sampler = batch_images, sampler
-        self._next = 0  # batches of this epoch that were handed over, where to go on after load_state_dict
+        self._next = 0  # batches yielded in this epoch; after load_state_dict, the batch to continue with
 
     def __len__(self) -> int:
         return len(self.sampler) // self.batch_images
 
     def __iter__(self) -> Iterator[Batch]:
-        """A generator: Lightning makes an iterator before it sets the epoch, so nothing is permuted until the first batch."""
-        start = self._next % len(self)  # a state saved at an epoch's end goes on with a whole epoch
+        """Yield the batches. A generator: Lightning makes the iterator before it sets the epoch, so permuting must wait."""
+        start = self._next % len(self)  # a state saved at an epoch's end continues with a whole epoch
         for number, batch in enumerate(self.batches(start), start):
             self._next = number + 1
             yield batch
@@ -78,10 +78,10 @@ class ImageLoader(ABC):
 
     @abstractmethod
     def batches(self, start: int) -> Iterator[Batch]:
-        """The batches of this epoch from number ``start`` on."""
+        """Yield the batches of this epoch from number ``start`` on."""
 
     def state_dict(self) -> dict[str, Any]:
-        """How many images of this epoch all processes together have been given."""
+        """Number of images of this epoch that all processes together have received."""
         return {"images": self._next * self._global_batch_images}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -93,13 +93,13 @@ class ImageLoader(ABC):
 
 
 class DeviceLoader(ImageLoader):
-    """Batches indexed from one uint8 tensor where it lies: 100 times faster than PIL images through a DataLoader.
+    """Batches indexed from one uint8 tensor on the device: 100 times faster than PIL images through a DataLoader.
 
     Args:
         images: uint8 (N, C, H, W), on the training device.
-        labels: int64 (N,) there, or None.
-        batch_images: how many images a batch holds.
-        sampler: their order.
+        labels: int64 (N,) on that device, or None.
+        batch_images: number of images of a batch.
+        sampler: order of the images.
     """
 
     def __init__(self, images: Tensor, labels: Tensor | None, batch_images: int, sampler: EpochShuffle) -> None:
@@ -117,12 +117,12 @@ class WorkerLoader(ImageLoader):
     """The same batches from a data set that is too large for the device, decoded by worker processes.
 
     Args:
-        dataset: index -> (image uint8 (C, H, W), label); the label is -1 where there are none.
-        labelled: whether there are labels.
-        batch_images: how many images a batch holds.
-        sampler: their order.
-        num_workers: processes that decode; 0 decodes in this one.
-        pin_memory: for faster copies to a CUDA device.
+        dataset: index -> (image uint8 (C, H, W), label); the label is -1 if there are none.
+        labelled: True if there are labels.
+        batch_images: number of images of a batch.
+        sampler: order of the images.
+        num_workers: number of processes that decode; 0 decodes in this one.
+        pin_memory: pin the batches in host memory, for faster copies to a CUDA device.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class WorkerLoader(ImageLoader):
             num_workers=num_workers,
             pin_memory=pin_memory,
             drop_last=True,
-            generator=torch.Generator(),  # of the workers' seeds, which nothing here draws with: the run's own stays as it is
+            generator=torch.Generator(),  # for the workers' unused seeds: the run's random state stays unchanged
         )
 
     def batches(self, start: int) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""MNIST (LeCun et al. 1998) and Fashion-MNIST (Xiao et al. 2017), which has its format."""
+"""MNIST (LeCun et al. 1998), and Fashion-MNIST (Xiao et al. 2017) in the same format."""
 
 from torchvision import datasets
 

@@ -9,10 +9,10 @@ from gan_lightning.data.mnist import MNIST
 
 
 class StackedMNIST(MNIST):
-    """Images (3, 28, 28) whose channels are random digits of MNIST: 1000 modes, all alike often.
+    """Images (3, 28, 28) with a random digit of MNIST in each channel: 1000 modes, all equally frequent.
 
-    The digits of an image are drawn with replacement from the same split of MNIST, with a fixed seed: 128,000 images for
-    training and 26,000 for testing, the numbers of Lin et al. 2018. Labels are the three digits as one number, red first.
+    The digits of an image are drawn with replacement from the same split of MNIST, with a fixed seed. There are 128,000 images
+    for training and 26,000 for testing, the numbers of Lin et al. 2018. Labels are the three digits as one number, red first.
     Arguments as :class:`ImageDataModule`.
     """
 

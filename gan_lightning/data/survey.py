@@ -1,4 +1,4 @@
-"""What lies in a folder of images, to be looked at before anything is trained on it."""
+"""Survey of a folder of images before anything is trained on it."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -17,14 +17,14 @@ GREY = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"})
 
 @dataclass(frozen=True)
 class Survey:
-    """What the headers of image files say; files whose header cannot be read are left out.
+    """Contents of the headers of image files. Files with an unreadable header are left out.
 
     Attributes:
-        sizes: (width, height) of each in pixels, as stored, the smallest area first.
-        modes: how many files there are of each of Pillow's modes, such as RGB, L (grey), P (palette) or I;16 (16 bits).
-        formats: how many there are of each format, by what is in the file and not by its name.
-        transparent: how many may be seen through in places.
-        copies: how many hold the same bytes as another one before them.
+        sizes: (width, height) of each file in pixels, as stored, the smallest area first.
+        modes: number of files of each of Pillow's modes, such as RGB, L (grey), P (palette) or I;16 (16 bits).
+        formats: number of files of each format, by the file's content and not by its name.
+        transparent: number of files with transparency data.
+        copies: number of files with the same bytes as an earlier one.
     """
 
     sizes: Sequence[tuple[int, int]]
@@ -34,18 +34,18 @@ class Survey:
     copies: int
 
     def smaller_than(self, pixels: int) -> int:
-        """How many images have a shorter side of less than so many pixels."""
+        """Count the images with a shorter side of less than so many pixels."""
         return sum(min(size) < pixels for size in self.sizes)
 
     @property
     def cropped(self) -> float:
-        """The share of an image that a square from its centre leaves out, from 0 to 1, on average."""
+        """Mean share of an image outside its central square, from 0 to 1."""
         shares = [1 - min(size) / max(size) for size in self.sizes]
         return sum(shares) / max(1, len(shares))
 
 
 def survey(paths: Sequence[Path]) -> Survey:
-    """Look at the header of each file, and for copies at the bytes of those that are equally long."""
+    """Read the header of each file. To find copies, compare the bytes of files of equal length."""
     sizes, modes, formats, transparent = [], Counter[str](), Counter[str](), 0
     for path in tqdm(paths, desc="Looking at the files", unit=" files", delay=1):
         with suppress(Exception), open_image(path) as image:  # Pillow raises all sorts for a damaged file
@@ -59,7 +59,7 @@ def survey(paths: Sequence[Path]) -> Survey:
 def _copies(paths: Sequence[Path]) -> int:
     by_length: dict[int, list[Path]] = defaultdict(list)
     for path in paths:
-        with suppress(OSError):  # a link that leads nowhere
+        with suppress(OSError):  # a broken link
             if path.is_file() and (length := path.stat().st_size):
                 by_length[length].append(path)
     groups = [group for group in by_length.values() if len(group) > 1]
@@ -69,5 +69,5 @@ def _copies(paths: Sequence[Path]) -> int:
 def _digest(path: Path) -> bytes:
     try:
         return hashlib.sha256(path.read_bytes()).digest()
-    except OSError:  # cannot be read: like no other
+    except OSError:  # unreadable: counts as no copy
         return bytes(path)

@@ -1,4 +1,4 @@
-"""What the data sets that torchvision reads and downloads have in common."""
+"""Base of the data sets that torchvision reads and downloads."""
 
 from abc import abstractmethod
 from typing import Any
@@ -11,11 +11,11 @@ from gan_lightning.errors import InputError, one_line
 
 
 class TorchvisionSource(ImageDataModule):
-    """A data set of torchvision, downloaded only where its files are missing. Arguments as :class:`ImageDataModule`.
+    """A data set of torchvision, downloaded only if its files are missing. Arguments as :class:`ImageDataModule`.
 
     Attributes:
         dataset_class: torchvision's class.
-        files: what has to lie below ``root`` where there is no network, for the error that says so.
+        files: files to put below ``root`` if there is no network, for the error message.
     """
 
     dataset_class: Any
@@ -27,7 +27,7 @@ class TorchvisionSource(ImageDataModule):
 
     @abstractmethod
     def _convert(self, split: Split) -> Images:
-        """Read a split, with :meth:`_open`."""
+        """Read a split by :meth:`_open`."""
 
     def images(self, split: Split) -> Images:
         if split not in self._splits:
@@ -35,10 +35,10 @@ class TorchvisionSource(ImageDataModule):
         return self._splits[split]
 
     def prepare_data(self) -> None:
-        """Download, in one process of each machine, what is missing.
+        """Download missing files, in one process of each machine.
 
         Raises:
-            InputError: it is missing and cannot be downloaded.
+            InputError: files are missing and cannot be downloaded.
         """
         if self._found():
             return
@@ -60,11 +60,11 @@ class TorchvisionSource(ImageDataModule):
         return True
 
     def _open(self, split: Split) -> Any:
-        """torchvision's data set.
+        """Open torchvision's data set.
 
         Raises:
-            FileNotFoundError: its files are not there (or, for CIFAR-10, of another checksum).
-            InputError: they are damaged.
+            FileNotFoundError: its files are missing or, for CIFAR-10, have another checksum.
+            InputError: its files are damaged.
         """
         try:
             return self.dataset_class(str(self.root), train=split == "train")

@@ -1,1 +1,1 @@
-"""How good samples are: formulas, what turns images into features, and the one pass that computes them all."""
+"""Metrics of sample quality: feature extractors, formulas, and one pass over the images that computes them all."""

@@ -1,7 +1,7 @@
-"""A classifier of the data set itself as the extractor: for digits it tells more than a network of photographs.
+"""A classifier of the data set itself as the extractor: more informative for digits than a network trained on photographs.
 
-As TFGAN's ``mnist_score`` and ``mnist_frechet_distance``: penultimate features for the distance, logits for the score.
-Figures compare only where they were made with the same classifier, whose hash stands in every record.
+As in TFGAN's ``mnist_score`` and ``mnist_frechet_distance``, penultimate features give the distance and logits the score.
+Values are comparable only if they come from the same classifier. Every record contains its hash.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ from gan_lightning.training.randomness import preserved_random_state
 NUM_FEATURES = 128
 BATCH_SIZE = 128
 LEARNING_RATE = 3e-3  # the peak of one cycle (Smith and Topin 2018)
-FEWEST_IMAGES_SEEN = 60_000  # in training: a small data set is gone through more often
-EPOCHS = 3  # of a large one
-VERSION = 1  # of all that a trained classifier depends on here
+FEWEST_IMAGES_SEEN = 60_000  # in training: a small data set is repeated more often
+EPOCHS = 3  # of a large data set
+VERSION = 1  # raise it when a change here affects the trained classifier
 
 Images = tuple[Tensor, Tensor]
 """Images uint8 (N, C, H, W), and labels int64 (N,)."""
@@ -36,10 +36,10 @@ class Classifier(Extractor):
     """The features (N, 128) before the last layer of a classifier, and its logits (N, K).
 
     Args:
-        network: as :func:`make_network` makes it, trained.
+        network: a trained network of :func:`make_network`.
         image_shape: (C, H, W).
-        name: of the data set: what its metrics' names begin with.
-        accuracy: on the test split, 0 to 1.
+        name: name of the data set; the names of the metrics begin with it.
+        accuracy: accuracy on the test split, 0 to 1.
     """
 
     def __init__(self, network: nn.Sequential, image_shape: tuple[int, int, int], name: str, accuracy: float) -> None:
@@ -69,15 +69,15 @@ class Classifier(Extractor):
 
 
 class StackedClassifier(Extractor):
-    """A classifier of grey images, looking at each channel of colour ones by itself; for Stacked MNIST.
+    """A classifier of grey images, applied to each channel of a colour image separately; for Stacked MNIST.
 
-    The features of the channels stand side by side, (N, C * 128), and a class is a combination of theirs: with three
-    channels and ten digits the logits are (N, 1000), those of class 123 the sum of the channels' log-probabilities of 1,
-    2 and 3.
+    The features of the channels are concatenated, (N, C * 128). A class is a combination of the channels' classes: with
+    three channels and ten digits the logits are (N, 1000). The logit of class 123 is the sum of the channels'
+    log-probabilities of 1, 2 and 3.
 
     Args:
-        classifier: of one channel.
-        name: of the data set: what its metrics' names begin with.
+        classifier: classifier of one channel.
+        name: name of the data set; the names of the metrics begin with it.
     """
 
     def __init__(self, classifier: Classifier, name: str) -> None:
@@ -100,7 +100,7 @@ class StackedClassifier(Extractor):
 
 
 def make_network(image_shape: tuple[int, int, int], num_classes: int) -> nn.Sequential:
-    """A small convolutional classifier, uint8 images to logits; its last layer is linear on (N, 128) features.
+    """Make a small convolutional classifier from uint8 images to logits; its last layer is linear on (N, 128) features.
 
     Each block halves height and width, until at most 4 pixels are left.
     """
@@ -124,18 +124,18 @@ class _Normalize(nn.Module):
 def load_or_train(
     name: str, train: Images, test: Images, num_classes: int, folder: Path, device: torch.device, progress: bool = True
 ) -> Classifier:
-    """The classifier of a data set: from the cache, else trained and put there.
+    """Load the classifier of a data set from the cache; if it is not there, train it and cache it.
 
-    Its file is named by a hash of the images and labels; one that is cut, damaged or does not fit is made anew. Training is
-    seeded and leaves the random numbers outside as they are.
+    The name of its file contains a hash of the images and labels. If the file is truncated, damaged or does not fit, the
+    classifier is trained again. Training is seeded and does not change the random state outside.
 
     Args:
-        name: of the data set.
-        train: what it is trained on.
-        test: what its accuracy is measured on.
+        name: name of the data set.
+        train: images and labels to train on.
+        test: images and labels to measure the accuracy on.
         num_classes: K, at least 2.
-        folder: of the cache.
-        device: where to train and to use it.
+        folder: the cache folder.
+        device: device to train on and to return the classifier on.
         progress: show a progress bar of the training, and print the accuracy.
 
     Raises:
@@ -164,7 +164,7 @@ def load_or_train(
 
 
 def train_classifier(network: nn.Sequential, train: Images, test: Images, progress: bool = True) -> float:
-    """Train a network of :func:`make_network` where it is; its accuracy on the test images, 0 to 1."""
+    """Train a network of :func:`make_network` on its device, and return its accuracy on the test images, 0 to 1."""
     device = next(network.parameters()).device
     images, labels = (tensor.to(device) for tensor in train)
     batch_size = min(BATCH_SIZE, max(2, len(images) // 2))  # batch norm needs two
@@ -196,7 +196,7 @@ def train_classifier(network: nn.Sequential, train: Images, test: Images, progre
 
 
 def _load(path: Path, key: dict[str, Any], network: nn.Sequential) -> float | None:
-    """Fill the network from the cache; its accuracy, or None where there is no such file, or it is not whole."""
+    """Load the network's weights from the cache and return its accuracy; None if the file is missing or damaged."""
     try:
         content = files.load(path, keys=("key", "accuracy", "digest", "weights"))
         if content["key"] != key or content["digest"] != fingerprint(*content["weights"].values()):

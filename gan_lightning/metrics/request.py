@@ -1,31 +1,31 @@
-"""What can be asked for: which metrics there are, and what each needs. No torch: a command refuses a bad request at once."""
+"""The available metrics and their requirements. This imports no torch, so that a command refuses a bad request at once."""
 
 from collections.abc import Sequence
 
 from gan_lightning.errors import InputError
 
 FEWEST = {"fid": 2, "is": 10, "kid": 1000, "prdc": 6, "modes": 1}
-"""The metrics that can be asked for -> the fewest images they take: one for each split of the score, one subset of KID's."""
+"""Metric -> the fewest images that it takes: one for each split of the Inception Score, one subset of KID's."""
 NEED_REFERENCE = {"fid", "kid", "prdc"}
 NEED_REAL_FEATURES = {"kid", "prdc"}
 
 
 def split_names(metrics: str) -> list[str]:
-    """The metrics of a flag such as ``fid,is``, each once."""
+    """Split a flag such as ``fid,is`` into the names of metrics, each once."""
     return list(dict.fromkeys(name.strip().lower() for name in metrics.split(",") if name.strip()))
 
 
 def check_request(metrics: Sequence[str], num_images: int | None, num_real: int | None, real_features: bool) -> None:
-    """Refuse what cannot be computed, before anything is.
+    """Refuse metrics that cannot be computed, before the measurement begins.
 
     Args:
         metrics: names from :data:`FEWEST`.
-        num_images: of the generated set; None where it is not known yet.
-        num_real: of the real one; None likewise.
-        real_features: whether there are real images, and not their moments alone.
+        num_images: number of generated images; None if it is not known yet.
+        num_real: number of real images; None if it is not known yet.
+        real_features: True if there are real images, False if there are only their moments.
 
     Raises:
-        InputError: a metric that is not there, too few images, or no real features.
+        InputError: a metric does not exist, needs more images, or needs real features.
     """
     if not metrics:
         raise InputError(f"metrics is empty: name some of {', '.join(FEWEST)}")

@@ -1,4 +1,4 @@
-"""What is kept of a set of images: sums that stream, and reference statistics that are cached on disk."""
+"""Statistics of a set of images: sums that stream, and reference statistics that are cached on disk."""
 
 import hashlib
 import json
@@ -16,22 +16,22 @@ from gan_lightning.files import fingerprint
 from gan_lightning.metrics.functional import SEED
 
 SPLITS = 10
-"""Of the Inception Score."""
+"""Number of splits of the Inception Score."""
 CACHE_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What metrics need of a set of images.
+    """The statistics of a set of images that metrics need.
 
     Attributes:
-        count: how many images; None where a file does not say.
-        mean: of the features, float64 (D,).
-        covariance: of the features, float64 (D, D), with N - 1 in the denominator.
-        score_sums: counts (S,), sums of p (S, K) and of p log p (S,), what ``functional.inception_score`` takes; None where
-            the extractor gives no logits or nobody asked.
-        class_counts: how many images each class is the likeliest of, (K,); None likewise.
-        features: float32 (N, D) in order, or None where only moments were kept.
+        count: number of images; None if it comes from a file without it.
+        mean: mean of the features, float64 (D,).
+        covariance: covariance of the features, float64 (D, D), with N - 1 in the denominator.
+        score_sums: the arguments of ``functional.inception_score``: counts (S,), sums of p (S, K) and of p log p (S,). None
+            if they were not computed, for example because there are no logits.
+        class_counts: number of images for which each class is the likeliest, (K,). None if it was not computed.
+        features: float32 (N, D) in order; None if only moments were kept.
     """
 
     count: int | None
@@ -43,15 +43,15 @@ class Statistics:
 
 
 class Sums:
-    """Sums over images, in float64, of all that FID, the Inception Score and class coverage need.
+    """Sums over images, in float64, for FID, the Inception Score and class coverage.
 
-    They add up over batches, and over processes: :meth:`state` is a list of tensors, those of several processes are added.
+    They add up over batches and over processes: the tensors that :meth:`state` lists are added across processes.
 
     Args:
-        num_images: of the whole set, so that each image's split of the score is known from its index.
+        num_images: size of the whole set; with it an image's index determines its split of the score.
         num_features: D.
-        num_logits: K, or 0 where there are none.
-        device: where to sum.
+        num_logits: K, or 0 if there are no logits.
+        device: device of the sums.
     """
 
     def __init__(self, num_images: int, num_features: int, num_logits: int, device: torch.device) -> None:
@@ -83,7 +83,7 @@ class Sums:
             self.class_counts.index_add_(0, logits.argmax(1).to(split.device), torch.ones_like(split, dtype=torch.float64))
 
     def state(self) -> list[Tensor]:
-        """The sums themselves; what is written into them is what :meth:`statistics` reads."""
+        """List the sums themselves, not copies: :meth:`statistics` reads them after they were reduced in place."""
         return [
             self.count,
             self.features,
@@ -95,7 +95,7 @@ class Sums:
         ]
 
     def statistics(self, features: Tensor | None = None) -> Statistics:
-        """The statistics of all images that were added; ``features`` are kept in them."""
+        """Compute the statistics of all images added so far, and keep ``features`` in them."""
         count = int(self.count)
         mean = self.features / count
         covariance = (self.products - count * torch.outer(mean, mean)) / max(1, count - 1)
@@ -111,19 +111,19 @@ class Sums:
 
 
 def _splits(num_images: int) -> Tensor:
-    """Which split of the score each image belongs to, int64 (num_images,): torch-fidelity's permutation, inverted."""
+    """Assign each image to a split of the score, int64 (num_images,): torch-fidelity's permutation, inverted."""
     position = numpy.argsort(numpy.random.RandomState(SEED).permutation(num_images))
     ends = [(split + 1) * num_images // SPLITS for split in range(SPLITS)]
     return torch.from_numpy(numpy.searchsorted(ends, position, side="right"))
 
 
 def read_cache(folder: Path, key: dict[str, Any], with_features: bool) -> Statistics | None:
-    """What :func:`write_cache` wrote for ``key``; None where there is none, or a file is cut, damaged or of another key.
+    """Read what :func:`write_cache` wrote for ``key``; None if a file is missing, truncated, damaged or of another key.
 
     Args:
-        folder: of the cache.
-        key: all that the statistics depend on, of primitives; it is hashed into the files' names and stands in them.
-        with_features: whether the features are needed. They lie in a file of their own, so that FID does not read them.
+        folder: the cache folder.
+        key: all that the statistics depend on, as primitives. Its hash is in the names of the files, and the key in the files.
+        with_features: read the features too. They are in a separate file, so that FID does not read them.
     """
     moments = _read(_file(folder, key, "moments"), key, {"count", "mean", "covariance"})
     if moments is None:
@@ -141,9 +141,9 @@ def read_cache(folder: Path, key: dict[str, Any], with_features: bool) -> Statis
 
 
 def write_cache(folder: Path, key: dict[str, Any], statistics: Statistics) -> None:
-    """Keep moments, and features where there are any, for :func:`read_cache`.
+    """Write moments, and features if there are any, for :func:`read_cache`.
 
-    A folder that cannot be written to is said to be so, and is no error.
+    An unwritable cache only prints a warning.
     """
     parts: dict[str, dict[str, Tensor]] = {
         "moments": {
@@ -185,12 +185,13 @@ def _file(folder: Path, key: dict[str, Any], part: str) -> Path:
 
 
 def read_npz(path: Path) -> tuple[Statistics, dict[str, Any]]:
-    """The statistics of an ``.npz`` with ``mu`` and ``sigma``, as pytorch-fid, TTUR and :func:`write_npz` write it.
+    """Read the statistics in an ``.npz`` with ``mu`` and ``sigma``, as pytorch-fid, TTUR and :func:`write_npz` write it.
 
-    The second value is the protocol that :func:`write_npz` put beside them; it is empty in files of other programs.
+    Returns:
+        the statistics, and the protocol that :func:`write_npz` stored next to them; it is empty for files of other programs.
 
     Raises:
-        InputError: no such file, or it is damaged, or holds something else.
+        InputError: the file is missing or damaged, or holds something else.
     """
     content = files.load_arrays(path, keys=("mu", "sigma"), optional=("protocol",))
     try:
@@ -214,7 +215,7 @@ def read_npz(path: Path) -> tuple[Statistics, dict[str, Any]]:
 
 
 def write_npz(path: Path, statistics: Statistics, protocol: dict[str, Any]) -> None:
-    """Write ``mu`` and ``sigma``, which other programs read, and how they were made."""
+    """Write ``mu`` and ``sigma``, as other programs read them, and the protocol of their computation."""
     with files.write_aside(path) as aside, aside.open("wb") as file:
         numpy.savez(
             file, mu=statistics.mean.numpy(), sigma=statistics.covariance.numpy(), protocol=numpy.array(json.dumps(protocol))

@@ -1,4 +1,4 @@
-"""Generators and discriminators: one family a file."""
+"""Generators and discriminators, one family per file."""
 
 from gan_lightning.networks.base import Discriminator, Generator
 from gan_lightning.networks.dcgan import DCGANDiscriminator, DCGANGenerator

@@ -1,4 +1,4 @@
-"""The two contracts that every network keeps; how a network is written down in a checkpoint, and built and filled again."""
+"""Base classes of all networks, and their description in checkpoints: how to write it and how to rebuild a network from it."""
 
 import importlib
 import inspect
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class Network(nn.Module, ABC):
-    """A module that remembers the arguments it was made with, so that a checkpoint can rebuild it.
+    """A module that remembers its arguments, so that a checkpoint can rebuild it.
 
     Args:
         image_shape: (C, H, W) of the images.
-        num_classes: how many classes the data has; 0 where it has no labels.
-        conditioning: how the network takes the labels in; None where it does not look at them.
+        num_classes: number of classes of the data; 0 if it has no labels.
+        conditioning: way in which the network uses the labels; None ignores them.
 
     Attributes:
-        conditionings: those that there are.
+        conditionings: all conditionings of the class.
 
     Raises:
-        InputError: a conditioning that there is not, one where the data has fewer than two classes, or a shape that cannot be.
+        InputError: the conditioning does not exist, the data has fewer than two classes for it, or the shape is impossible.
     """
 
     arguments: dict[str, Any]
@@ -65,7 +65,7 @@ class Network(nn.Module, ABC):
 
     @property
     def conditional(self) -> bool:
-        """Whether the network looks at the labels."""
+        """True if the network uses the labels."""
         return self.conditioning is not None
 
 
@@ -73,9 +73,9 @@ class Generator(Network):
     """Maps latents (B, latent_dim), drawn from a standard normal, to images (B, C, H, W), nominally in [-1, 1].
 
     Args:
-        latent_dim: the dimension of the latent z.
-        conditioning: ``concatenation`` of an embedding of the label to z (Mirza and Osindero 2014), or, in networks with
-            batch norm, ``batch_norm`` whose scale and shift belong to the class (de Vries et al. 2017).
+        latent_dim: dimension of the latent z.
+        conditioning: ``concatenation`` of an embedding of the label to z (Mirza and Osindero 2014); or ``batch_norm`` with a
+            scale and a shift for each class (de Vries et al. 2017), in networks with batch norm.
     """
 
     conditionings: tuple[str, ...] = ("concatenation", "batch_norm")
@@ -94,18 +94,18 @@ class Generator(Network):
 
     @abstractmethod
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images (B, C, H, W) for latents (B, latent_dim) and labels (B,), None where unconditional."""
+        """Draw images (B, C, H, W) for latents (B, latent_dim) and labels (B,); None if unconditional."""
 
 
 class Discriminator(Network):
-    """Maps images (B, C, H, W) in [-1, 1] to logits (B,): large where the image looks real. No sigmoid.
+    """Maps images (B, C, H, W) in [-1, 1] to logits (B,): large if the image looks real. No sigmoid.
 
-    It is made of :meth:`features` and of a ``head`` on them, which is the one part that looks at labels: one of those in
-    ``layers.py``, or a module that is called with features (B, F) and labels, and returns logits (B,).
+    It consists of :meth:`features` and a ``head``. Only the head uses the labels. It is one of the heads in ``layers.py``, or a
+    module that takes features (B, F) and labels, and returns logits (B,).
 
     Attributes:
-        samples_are_independent: whether an image's logit is untouched by the other images of its batch (no batch norm).
-            Only then may real and generated images share one pass, which is faster.
+        samples_are_independent: True if an image's logit does not depend on the other images of its batch (no batch norm).
+            Only then may real and generated images share one pass. That is faster.
     """
 
     conditionings: tuple[str, ...] = ("concatenation", "projection", "classifier")
@@ -114,25 +114,25 @@ class Discriminator(Network):
 
     @abstractmethod
     def features(self, images: Tensor) -> Tensor:
-        """The last features (B, F) of images (B, C, H, W)."""
+        """Compute the last features (B, F) of images (B, C, H, W)."""
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Logits (B,) for images (B, C, H, W) and labels (B,), None where unconditional."""
+        """Compute logits (B,) for images (B, C, H, W) and labels (B,); None if unconditional."""
         logits: Tensor = self.head(self.features(images), labels)
         return logits
 
     def judge(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Logits (B,) as :meth:`forward` has them, and class logits (B, num_classes) where the head has a ``classify``."""
+        """Compute logits (B,) like :meth:`forward`, and class logits (B, num_classes) if the head has a ``classify``."""
         features = self.features(images)
         classify: Callable[[Tensor], Tensor] | None = getattr(self.head, "classify", None)
         return self.head(features, labels), None if classify is None else classify(features)
 
 
 def describe(network: Network) -> dict[str, Any]:
-    """The class path and the arguments of a network: all that :func:`build` needs, primitives only.
+    """Describe a network by its class path and arguments: all that :func:`build` needs, primitives only.
 
     Raises:
-        InputError: an argument is no primitive, so that a checkpoint could not be loaded safely.
+        InputError: an argument is no primitive, so a checkpoint with it could not be loaded safely.
     """
     cls = type(network)
     for name, value in network.arguments.items():
@@ -153,14 +153,14 @@ def _is_primitive(value: Any) -> bool:
 
 
 def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
-    """Make the network that :func:`describe` wrote down, with fresh weights.
+    """Make the network that :func:`describe` described, with fresh weights.
 
     Args:
         description: {"class_path", "arguments"}, possibly from a file of unknown origin.
-        trust: further top-level modules, besides this package, whose classes may be imported.
+        trust: top-level modules, besides this package, from which classes may be imported.
 
     Raises:
-        InputError: the class lies outside the trusted modules, is not there, is no network, or refuses the arguments.
+        InputError: the class is outside the trusted modules, does not exist, is no network, or refuses the arguments.
     """
     class_path, arguments = description["class_path"], description["arguments"]
     module_name, _, class_name = str(class_path).rpartition(".")
@@ -179,12 +179,12 @@ def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
         return cls(**arguments)
     except InputError:
         raise
-    except Exception as error:  # of arguments that were made up, anything
+    except Exception as error:  # invented arguments can raise anything
         raise InputError(f"the checkpoint's arguments do not fit {class_path}: {one_line(error)[:200]}") from error
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], prefix: str, path: str | os.PathLike[str]) -> None:
-    """Copy the entries of ``weights`` under ``prefix`` into ``network``, all of them and nothing else.
+    """Copy exactly the entries of ``weights`` under ``prefix`` into ``network``.
 
     Raises:
         InputError: names or shapes differ.
@@ -193,5 +193,5 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], prefix: str, pa
     try:
         network.load_state_dict(own)
     except (RuntimeError, TypeError, AttributeError) as error:
-        first = [*str(error).splitlines(), ""][1].strip()  # after a line of introduction, one for each that differs
+        first = [*str(error).splitlines(), ""][1].strip()  # after an introduction, one line per difference
         raise InputError(f"{path}: its weights {prefix}* do not fit {type(network).__name__}: {first[:150]}") from error

@@ -20,7 +20,7 @@ SIZES = {28: (7, 2), 8: (4, 1), 16: (4, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}
 HALVINGS = {8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 128: 5}
 """Image size -> halvings of the discriminator."""
 HIDDEN = {16: 256, 28: 256}
-"""Image size -> default units of the discriminator's dense layer, at sizes where no window of its last map reaches across."""
+"""Image size -> default units of the discriminator's dense layer, if no window of its last map spans the image."""
 SLOPE = 0.2
 """Negative slope of the discriminator's LeakyReLU."""
 
@@ -60,8 +60,8 @@ class DCGANGenerator(Generator):
 
     Args:
         image_shape: (C, H, W), square, 28 pixels or a power of two from 8 to 128.
-        num_classes: how many classes the data has.
-        latent_dim: the dimension of the latent.
+        num_classes: number of classes of the data.
+        latent_dim: dimension of the latent.
         width: channels at half the full size, doubled at each smaller scale.
         hidden: units of a dense layer between the latent and the smallest map; 0 is none, as in the paper.
         conditioning: ``concatenation`` of an embedding of the label to z, or class-conditional ``batch_norm``.
@@ -118,18 +118,19 @@ class DCGANDiscriminator(Discriminator):
     """Image -> halved by strided convolutions, even sizes by 4x4 and odd ones by 3x3 kernels -> logit.
 
     28 pixels become 14, 7 and 4, and a dense layer follows. Without it the logit would be a sum of functions of 18x18 windows,
-    to which a digit's top and bottom are unrelated. Without batch norm, weights start with He's initialisation (He et al.
-    2015, equation 14): Radford's normal(0, 0.02) would leave the images a hundredth of the gradient.
+    and would not relate a digit's top and bottom. Radford's normal(0, 0.02) belongs to convolutions with batch norm. Layers
+    without it start with He's initialisation (He et al. 2015, equation 14): 0.02 would leave a hundredth of the gradient at the
+    images.
 
     Args:
         image_shape: (C, H, W), square, 28 pixels or a power of two from 8 to 128.
-        num_classes: how many classes the data has.
+        num_classes: number of classes of the data.
         width: channels at half the full size, doubled at each smaller scale.
-        hidden: units of a dense layer between the last map and what ends it; 0 is none, as in the paper. By default 256 at 16
-            and 28 pixels, and none at the other sizes, whose windows reach across the image.
-        batch_norm: batch norm after each convolution but the first, as in the paper. Penalties on gradients, and weight
-            clipping, do without.
-        conditioning: what ends it: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
+        hidden: units of a dense layer between the last map and the head; 0 is none, as in the paper. The default is 256 at 16
+            and 28 pixels, and none at the other sizes, because their windows span the image.
+        batch_norm: batch norm after each convolution except the first, as in the paper. Turn it off with penalties on
+            gradients and with weight clipping.
+        conditioning: head for labels: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
     """
 
     def __init__(
@@ -154,6 +155,7 @@ class DCGANDiscriminator(Discriminator):
                 layers.append(nn.BatchNorm2d(channels))
             layers.append(nn.LeakyReLU(SLOPE, inplace=True))
             inputs, channels, size = channels, 2 * channels, (size + 1) // 2
+        convolutions = nn.Sequential(*layers)
         layers.append(nn.Flatten())
         features = inputs * size * size
         if hidden:
@@ -161,10 +163,9 @@ class DCGANDiscriminator(Discriminator):
             features = hidden
         self.layers = nn.Sequential(*layers)
         self.head = HEADS[conditioning](features, num_classes)
+        initialise_he(self, SLOPE)
         if batch_norm:
-            _initialise(self)
-        else:
-            initialise_he(self, SLOPE)
+            _initialise(convolutions)
 
     def features(self, images: Tensor) -> Tensor:
         features: Tensor = self.layers(images)  # (B, F)

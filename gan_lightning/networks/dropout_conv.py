@@ -13,16 +13,16 @@ SLOPE = 0.2
 class DropoutConvDiscriminator(Discriminator):
     """Three 3x3 convolutions of stride 2 (64, 128 and 256 channels) and a dense layer, each with LeakyReLU 0.2 and dropout.
 
-    The convolutions see windows of 15 pixels, and the dense layer ties them together. Weights start with He's initialisation,
+    The convolutions see windows of 15 pixels, and the dense layer combines them. Weights start with He's initialisation,
     because there is no batch norm.
 
     Args:
         image_shape: (C, H, W) of the images, any size.
-        num_classes: how many classes the data has.
+        num_classes: number of classes of the data.
         width: channels of the first convolution, doubled by each of the others.
         hidden: units of the dense layer.
         dropout: probability of dropping a feature, in [0, 1).
-        conditioning: what ends it: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
+        conditioning: head for labels: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
     """
 
     samples_are_independent = True

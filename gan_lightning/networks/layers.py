@@ -1,4 +1,4 @@
-"""Blocks that several families share: how labels come in, and what ends a discriminator."""
+"""Layers that several families share: conditioning on labels, and heads of discriminators."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -13,29 +13,29 @@ from gan_lightning.errors import InputError
 GeneratorConditioning = Literal["concatenation", "batch_norm"]
 DiscriminatorConditioning = Literal["concatenation", "projection", "classifier"]
 Wrap = Callable[[nn.Module], nn.Module]
-"""Makes of a layer with weights the layer that is used."""
+"""Function that wraps a layer with weights before it is used."""
 
 
 def as_is(layer: nn.Module) -> nn.Module:
-    """The layer."""
+    """Return the layer unchanged."""
     return layer
 
 
 def spectrally_normalized(layer: nn.Module) -> nn.Module:
-    """The layer with its weight divided by its largest singular value (Miyato et al. 2018), one power iteration a pass."""
+    """Divide a layer's weight by its largest singular value (Miyato et al. 2018), with one power iteration per pass."""
     return spectral_norm(layer)
 
 
-# How labels come into a generator
+# Conditioning of generators
 
 
 class LabelEmbedding(nn.Module):
     """Concatenates an embedding of the labels to features: the conditioning of Mirza and Osindero 2014.
 
     Args:
-        num_classes: how many classes there are.
-        dim: the dimension of the embedding; it is at most ``num_classes``, beyond which it adds nothing. As wide as z, it made
-            generators on MNIST draw one picture a class, whatever z.
+        num_classes: number of classes.
+        dim: dimension of the embedding, capped at ``num_classes``, because more adds nothing. With an embedding as wide as z,
+            generators on MNIST drew one picture per class for every z.
     """
 
     def __init__(self, num_classes: int, dim: int = 64) -> None:
@@ -44,7 +44,7 @@ class LabelEmbedding(nn.Module):
         self.embedding = nn.Embedding(num_classes, self.dim)
 
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
-        """Features (B, F) and labels (B,) to (B, F + dim).
+        """Map features (B, F) and labels (B,) to (B, F + dim).
 
         Raises:
             ValueError: a conditional network was called without labels.
@@ -53,11 +53,11 @@ class LabelEmbedding(nn.Module):
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch norm whose scale and shift belong to the class (de Vries et al. 2017; Dumoulin et al. 2017).
+    """Batch norm with a scale and a shift for each class (de Vries et al. 2017; Dumoulin et al. 2017).
 
     Args:
-        norm: a batch norm without scale and shift of its own.
-        num_classes: how many classes there are.
+        norm: a batch norm without its own scale and shift.
+        num_classes: number of classes.
     """
 
     def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, num_classes: int) -> None:
@@ -69,14 +69,14 @@ class ConditionalBatchNorm(nn.Module):
         nn.init.zeros_(self.shift.weight)
 
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
-        """Features (B, C) or (B, C, H, W) and labels (B,) to features of the same shape."""
+        """Map features (B, C) or (B, C, H, W) and labels (B,) to features of the same shape."""
         shape = *features.shape[:2], *[1] * (features.dim() - 2)
         scale, shift = self.scale(_given(labels)).view(shape), self.shift(labels).view(shape)
         return torch.addcmul(shift, self.norm(features), scale)
 
 
 class LabelledSequential(nn.Sequential):
-    """A sequence of layers, of which those that look at labels are given them."""
+    """A sequence of layers that passes the labels to the layers that use them."""
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         for layer in self:
@@ -85,23 +85,23 @@ class LabelledSequential(nn.Sequential):
 
 
 def batch_norm(channels: int, dims: Literal[1, 2], num_classes: int, conditioning: str | None) -> nn.Module:
-    """Batch norm of (B, C) or (B, C, H, W), for ``dims`` 1 or 2, conditional where the conditioning is by batch norm."""
+    """Make batch norm for (B, C) or (B, C, H, W), for ``dims`` 1 or 2. Conditional if ``conditioning`` is ``batch_norm``."""
     make: type[nn.BatchNorm1d] | type[nn.BatchNorm2d] = nn.BatchNorm1d if dims == 1 else nn.BatchNorm2d
     if conditioning == "batch_norm":
         return ConditionalBatchNorm(make(channels, affine=False), num_classes)
     return make(channels)
 
 
-# What ends a discriminator
+# Heads of discriminators
 
 
 class LogitHead(nn.Module):
-    """The last features of a discriminator to logits: one linear layer, without a look at labels.
+    """One linear layer from the last features of a discriminator to logits. Ignores the labels.
 
     Args:
-        features: the dimension of the features.
-        num_classes: how many classes there are.
-        wrap: applied to each layer with weights, such as :func:`spectrally_normalized`.
+        features: dimension of the features.
+        num_classes: number of classes.
+        wrap: function applied to each layer with weights, such as :func:`spectrally_normalized`.
     """
 
     def __init__(self, features: int, num_classes: int = 0, wrap: Wrap = as_is) -> None:
@@ -109,23 +109,27 @@ class LogitHead(nn.Module):
         self.layers = nn.Sequential(wrap(nn.Linear(features, 1)))
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Features (B, F) and labels (B,) to logits (B,)."""
+        """Map features (B, F) and labels (B,) to logits (B,)."""
         logits: Tensor = self.layers(features).squeeze(1)
         return logits
 
 
 class ConcatenationHead(LogitHead):
-    """The label is concatenated to the features, and a hidden layer follows (Mirza and Osindero 2014, section 4.1).
+    """Concatenation of the label to the features, followed by a hidden layer (Mirza and Osindero 2014, section 4.1).
 
-    A linear layer alone would add a term of the label to one of the image, and could not tell whether the two belong
-    together. A linear layer on features beside a one-hot label is a linear layer on the features plus a vector of the label,
-    and so it is written here: with vectors from normal(0, 1) a label weighs as much as an image from the first step on.
+    A linear layer alone would add a term of the label to a term of the image, and could not decide if the two belong together.
+    A linear layer on features next to a one-hot label equals a linear layer on the features plus a vector for each label. This
+    is the form used here.
+
+    The vectors start as normal(0, 1). :func:`initialise_he` makes the term of the image as large if the mean square of the
+    features is near 1. Labels and images then move the logits about equally at first. The features of an MLP with torch's
+    default initialisation are some fifty times smaller, so there the label weighs more at first.
     """
 
     def __init__(self, features: int, num_classes: int, wrap: Wrap = as_is, hidden: int = 256) -> None:
         super().__init__(hidden, num_classes, wrap)
         self.hidden = wrap(nn.Linear(features, hidden))
-        self.label_embedding = nn.Embedding(num_classes, hidden)  # not wrapped: it is no layer between image and logit
+        self.label_embedding = nn.Embedding(num_classes, hidden)  # not wrapped: not on the path from image to logit
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         joint = self.hidden(features) + self.label_embedding(_given(labels))
@@ -138,7 +142,7 @@ class ProjectionHead(LogitHead):
     def __init__(self, features: int, num_classes: int, wrap: Wrap = as_is) -> None:
         super().__init__(features, num_classes, wrap)
         embedding = nn.Embedding(num_classes, features)
-        nn.init.normal_(embedding.weight, 0.0, features**-0.5)  # logits of the size that a linear layer's have
+        nn.init.normal_(embedding.weight, 0.0, features**-0.5)  # logits as large as those of a linear layer
         self.embedding = wrap(embedding)
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -147,14 +151,14 @@ class ProjectionHead(LogitHead):
 
 
 class ClassifierHead(LogitHead):
-    """Logits that do not depend on the label, and class logits beside them (AC-GAN, Odena et al. 2017)."""
+    """Logits that do not depend on the label, and additional class logits (AC-GAN, Odena et al. 2017)."""
 
     def __init__(self, features: int, num_classes: int, wrap: Wrap = as_is) -> None:
         super().__init__(features, num_classes, wrap)
         self.classes = wrap(nn.Linear(features, num_classes))
 
     def classify(self, features: Tensor) -> Tensor:
-        """Features (B, F) to class logits (B, num_classes)."""
+        """Map features (B, F) to class logits (B, num_classes)."""
         logits: Tensor = self.classes(features)
         return logits
 
@@ -165,10 +169,10 @@ HEADS: dict[DiscriminatorConditioning | None, type[LogitHead]] = {
     "projection": ProjectionHead,
     "classifier": ClassifierHead,
 }
-"""How a discriminator takes labels in -> what ends it."""
+"""Conditioning of a discriminator -> its head."""
 
 
-# The rest
+# Initialisation and dropout
 
 
 def initialise_he(network: nn.Module, negative_slope: float) -> None:
@@ -190,10 +194,10 @@ def _given(labels: Tensor | None) -> Tensor:
 
 
 def dropout(probability: float) -> nn.Dropout:
-    """Dropout with a probability in [0, 1).
+    """Make dropout with a probability in [0, 1).
 
     Raises:
-        InputError: it lies elsewhere.
+        InputError: the probability is out of range.
     """
     if not 0.0 <= probability < 1.0:
         raise InputError(f"dropout is {probability}: give a probability from 0 to below 1")

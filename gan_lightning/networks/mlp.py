@@ -22,15 +22,15 @@ class MLPGenerator(Generator):
 
     Args:
         image_shape: (C, H, W) of the images, any size.
-        num_classes: how many classes the data has.
-        latent_dim: the dimension of the latent.
+        num_classes: number of classes of the data.
+        latent_dim: dimension of the latent.
         hidden: widths of the hidden layers.
         batch_norm: batch norm after each hidden layer. Without it the MLP recipes that tutorials print collapse.
         negative_slope: slope of LeakyReLU; 0 is ReLU.
         conditioning: ``concatenation`` of an embedding of the label to z, or class-conditional ``batch_norm``.
 
     Raises:
-        InputError: a width below 1, or conditioning by batch norm without batch norm.
+        InputError: a width is below 1, or the conditioning is by batch norm without batch norm.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class MLPGenerator(Generator):
         layers: list[nn.Module] = []
         width = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
         for next_width in _widths(hidden):
-            layers.append(nn.Linear(width, next_width, bias=not batch_norm))  # batch norm has a bias of its own
+            layers.append(nn.Linear(width, next_width, bias=not batch_norm))  # batch norm has its own bias
             if batch_norm:
                 layers.append(shared.batch_norm(next_width, 1, num_classes, conditioning))
             layers.append(nn.LeakyReLU(negative_slope, inplace=True))
@@ -69,11 +69,11 @@ class MLPDiscriminator(Discriminator):
 
     Args:
         image_shape: (C, H, W) of the images, any size.
-        num_classes: how many classes the data has.
+        num_classes: number of classes of the data.
         hidden: widths of the hidden layers.
         negative_slope: slope of LeakyReLU.
         dropout: probability of dropping a hidden unit, in [0, 1).
-        conditioning: what ends it: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
+        conditioning: head for labels: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
     """
 
     samples_are_independent = True

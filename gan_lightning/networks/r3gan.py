@@ -15,13 +15,13 @@ SIZES = {16: (4, 3), 28: (7, 3), 32: (4, 4), 64: (4, 5), 128: (4, 6)}
 """Image size -> (size of the smallest feature map, number of scales)."""
 
 GAIN = (2 / (1 + 0.2**2)) ** 0.5
-"""Keeps the variance through LeakyReLU 0.2 (He et al. 2015)."""
+"""Gain that keeps the variance through LeakyReLU 0.2 (He et al. 2015)."""
 
 
 def _scales(
     image_shape: tuple[int, int, int], widths: Sequence[int] | None, blocks: int | Sequence[int], group_width: int
 ) -> tuple[int, list[int], list[int]]:
-    """The size of the smallest feature map, and at each scale from there the channels and the number of blocks."""
+    """Return the size of the smallest feature map, and the channels and the number of blocks at each scale from there."""
     _, height, across = image_shape
     if height != across or height not in SIZES:
         raise InputError(f"R3GAN makes square images of {', '.join(map(str, SIZES))} pixels, not {height} x {across}")
@@ -40,12 +40,13 @@ def _scales(
 
 
 class Block(nn.Module):
-    """x + 1x1 to twice the channels, LeakyReLU, grouped 3x3, LeakyReLU, 1x1 back, which is zero at first.
+    """x + a branch: 1x1 to twice the channels, LeakyReLU, grouped 3x3, LeakyReLU, 1x1 back. The last 1x1 starts at zero.
 
     Args:
-        channels: that come in and go out.
+        channels: input and output channels.
         group_width: channels of each group of the 3x3 convolution.
-        depth: blocks of the whole network, by which the first two convolutions are scaled (Zhang et al. 2019, Fixup).
+        depth: number of blocks of the whole network. The scale of the first two convolutions depends on it (Zhang et al. 2019,
+            Fixup).
     """
 
     def __init__(self, channels: int, group_width: int, depth: int) -> None:
@@ -63,22 +64,22 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same."""
+        """Map (B, C, H, W) to the same shape."""
         result: Tensor = x + self.layers(x)
         return result
 
 
 class Resample(nn.Module):
-    """Doubles or halves height and width by the filter [1, 3, 3, 1], after or before a 1x1 convolution where widths differ.
+    """Doubles or halves height and width by the filter [1, 3, 3, 1]. If the channels change, a 1x1 convolution changes them.
 
-    The filter is applied as a matrix along each side, which is faster than a convolution of single channels, forward and in
-    both derivatives.
+    The 1x1 convolution comes before doubling and after halving. The filter is applied as a matrix along each side: this is
+    faster than a convolution of single channels, forward and in both derivatives.
 
     Args:
-        inputs: channels that come in.
-        outputs: channels that go out.
-        size: height and width of what comes in.
-        up: whether to double, or to halve.
+        inputs: input channels.
+        outputs: output channels.
+        size: height and width of the input.
+        up: True to double, False to halve.
     """
 
     matrix: Tensor
@@ -91,7 +92,7 @@ class Resample(nn.Module):
         self.change = None if inputs == outputs else _initialise(nn.Conv2d(inputs, outputs, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, 2 H, 2 W) or (B, outputs, H / 2, W / 2)."""
+        """Map (B, inputs, H, W) to (B, outputs, 2 H, 2 W) or (B, outputs, H / 2, W / 2)."""
         if self.up:
             return self._filter(x if self.change is None else self.change(x))
         x = self._filter(x)
@@ -103,9 +104,9 @@ class Resample(nn.Module):
 
 
 def filter_matrix(size: int) -> Tensor:
-    """The matrix (size / 2, size) that halves a signal by the filter [1, 3, 3, 1] / 8, with zeros beyond its ends.
+    """Matrix (size / 2, size) that halves a signal by the filter [1, 3, 3, 1] / 8, with zeros beyond its ends.
 
-    Twice its transpose doubles one.
+    Twice its transpose doubles a signal.
     """
     matrix = torch.zeros(size // 2, size)
     for row in range(size // 2):
@@ -118,19 +119,19 @@ def filter_matrix(size: int) -> Tensor:
 class R3GANGenerator(Generator):
     """Latent -> a learned 4x4 (7x7 for 28 pixels) basis, scaled by it -> blocks at each scale -> 1x1 -> image, no tanh.
 
-    The paper's for 32 pixels has 768 channels and two blocks at each of the four scales, 21 million parameters.
+    The paper's network for 32 pixels has 768 channels and two blocks at each of the four scales, 21 million parameters.
 
     Args:
         image_shape: (C, H, W), square, of 16, 28, 32, 64 or 128 pixels.
-        num_classes: how many classes the data has.
-        latent_dim: the dimension of the latent.
-        widths: channels at each scale, the smallest first; None is 768 at each.
-        blocks: how many at each scale, one number or as many as there are scales.
+        num_classes: number of classes of the data.
+        latent_dim: dimension of the latent.
+        widths: channels at each scale, the smallest scale first; None is 768 at each.
+        blocks: number of blocks at each scale, one number for all or one per scale.
         group_width: channels of each group of the 3x3 convolutions.
-        conditioning: ``concatenation`` of an embedding of the label to z; there is no norm that could be conditional.
+        conditioning: ``concatenation`` of an embedding of the label to z. There is no norm that could be conditional.
 
     Raises:
-        InputError: a size that it does not make, or widths, blocks or groups that do not fit it.
+        InputError: the image size is not supported, or widths, blocks or groups do not fit it.
     """
 
     conditionings = ("concatenation",)
@@ -170,14 +171,14 @@ class R3GANDiscriminator(Discriminator):
 
     Args:
         image_shape: (C, H, W), square, of 16, 28, 32, 64 or 128 pixels.
-        num_classes: how many classes the data has.
-        widths: channels at each scale, the smallest first; None is 768 at each.
-        blocks: how many at each scale, one number or as many as there are scales.
+        num_classes: number of classes of the data.
+        widths: channels at each scale, the smallest scale first; None is 768 at each.
+        blocks: number of blocks at each scale, one number for all or one per scale.
         group_width: channels of each group of the 3x3 convolutions.
-        conditioning: what ends it: ``concatenation``, ``projection`` (the paper's) or an auxiliary ``classifier``.
+        conditioning: head for labels: ``concatenation``, ``projection`` (the paper's) or an auxiliary ``classifier``.
 
     Raises:
-        InputError: a size that it does not take, or widths, blocks or groups that do not fit it.
+        InputError: the image size is not supported, or widths, blocks or groups do not fit it.
     """
 
     samples_are_independent = True
@@ -210,10 +211,10 @@ class R3GANDiscriminator(Discriminator):
 
 
 def _initialise(layer: nn.Module, gain: float = 1.0) -> nn.Module:
-    """Weights from normal(0, gain / sqrt(fan in)), biases zero."""
+    """Draw weights from normal(0, gain / sqrt(fan in)), and set biases to zero."""
     weight, bias = layer.weight, getattr(layer, "bias", None)
     assert isinstance(weight, Tensor)
-    fan_in = weight[0].numel()  # of a convolution or a linear layer; of an embedding, its dimension
+    fan_in = weight[0].numel()  # for an embedding, its dimension
     nn.init.normal_(weight, 0.0, gain * fan_in**-0.5)
     if isinstance(bias, Tensor):
         nn.init.zeros_(bias)

@@ -1,4 +1,4 @@
-"""The residual networks of SNGAN (Miyato et al. 2018, appendix B.4; with projection: Miyato and Koyama 2018) and WGAN-GP."""
+"""Residual networks of SNGAN (Miyato et al. 2018, appendix B.4; with projection: Miyato and Koyama 2018) and WGAN-GP."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -40,7 +40,7 @@ DISCRIMINATOR_WIDTHS = {
 """Image size -> channels after each block."""
 
 HALVINGS = {16: 2, 28: 2, 32: 2, 64: 4, 128: 5}
-"""Image size -> how many of the discriminator's blocks, the first ones, halve it."""
+"""Image size -> number of the discriminator's first blocks that halve it."""
 
 
 def _size(image_shape: tuple[int, int, int]) -> int:
@@ -52,11 +52,11 @@ def _size(image_shape: tuple[int, int, int]) -> int:
 
 
 class SelfAttention(nn.Module):
-    """Every place looks at every other one (SAGAN, Zhang et al. 2019, section 3): x + scale * attention(x), scale 0 at first.
+    """Self-attention between all positions (SAGAN, Zhang et al. 2019, section 3): x + scale * attention(x), scale 0 at first.
 
     Args:
-        channels: of the feature map; queries and keys have an eighth of them, values half.
-        wrap: applied to each layer with weights.
+        channels: channels of the feature map. Queries and keys have an eighth of them, values half.
+        wrap: function applied to each layer with weights.
     """
 
     def __init__(self, channels: int, wrap: Wrap = as_is) -> None:
@@ -67,7 +67,7 @@ class SelfAttention(nn.Module):
         self.scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same."""
+        """Map (B, C, H, W) to the same shape."""
         query, key, value = (layer(x).flatten(2) for layer in (self.query, self.key, self.value))  # (B, C', H * W)
         weights = (query.transpose(1, 2) @ key).softmax(dim=2)  # (B, from, to)
         attended = (value @ weights.transpose(1, 2)).unflatten(2, x.shape[2:])
@@ -76,7 +76,7 @@ class SelfAttention(nn.Module):
 
 
 class GeneratorBlock(nn.Module):
-    """Norm, ReLU, doubling, 3x3, norm, ReLU, 3x3; beside it doubling and 1x1."""
+    """Norm, ReLU, doubling, 3x3, norm, ReLU, 3x3, with a shortcut of doubling and 1x1."""
 
     def __init__(self, inputs: int, outputs: int, num_classes: int, conditioning: str | None) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class GeneratorBlock(nn.Module):
         self.shortcut = _xavier(nn.Conv2d(inputs, outputs, 1))
 
     def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, 2 H, 2 W)."""
+        """Map (B, inputs, H, W) to (B, outputs, 2 H, 2 W)."""
         h = self.conv1(_doubled(self.norm1(x, labels)))
         h = self.conv2(self.norm2(h, labels))
         result: Tensor = h + _doubled(self.shortcut(x))  # a 1x1 convolution may as well come before the doubling
@@ -94,14 +94,14 @@ class GeneratorBlock(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    """ReLU, 3x3, ReLU, 3x3, halving; beside it 1x1 and halving.
+    """ReLU, 3x3, ReLU, 3x3, halving, with a shortcut of 1x1 and halving.
 
     Args:
-        inputs: channels that come in.
-        outputs: channels that go out.
-        halve: whether height and width are halved.
-        first: no ReLU comes before the first convolution, which looks at pixels.
-        wrap: applied to each layer with weights.
+        inputs: input channels.
+        outputs: output channels.
+        halve: halve height and width.
+        first: leave out the ReLU before the first convolution, because its input is pixels.
+        wrap: function applied to each layer with weights.
     """
 
     def __init__(self, inputs: int, outputs: int, halve: bool, first: bool, wrap: Wrap) -> None:
@@ -114,7 +114,7 @@ class DiscriminatorBlock(nn.Module):
             self.shortcut = wrap(_xavier(nn.Conv2d(inputs, outputs, 1)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) to (B, outputs, H, W), or half as high and wide."""
+        """Map (B, inputs, H, W) to (B, outputs, H, W), or half as high and wide."""
         h = self.conv2(relu(self.conv1(x if self.first else relu(x))))
         if self.halve:  # pooling and a 1x1 convolution commute, and pixels first is the cheaper order
             x, h = avg_pool2d(x, 2), avg_pool2d(h, 2)
@@ -127,15 +127,15 @@ class ResNetGenerator(Generator):
 
     Args:
         image_shape: (C, H, W), square, of 16, 28, 32, 64 or 128 pixels.
-        num_classes: how many classes the data has.
-        latent_dim: the dimension of the latent.
-        widths: channels of the smallest feature map and after each doubling; None is the paper's for 32 and 128
-            pixels, and the like of it for the others.
-        attention_at: a feature map of this size gets self-attention; 0 for none.
+        num_classes: number of classes of the data.
+        latent_dim: dimension of the latent.
+        widths: channels of the smallest feature map and after each doubling; None is the paper's widths for 32 and 128 pixels,
+            and similar ones for the other sizes.
+        attention_at: size of the feature map that gets self-attention; 0 is none.
         conditioning: ``concatenation`` of an embedding of the label to z, or class-conditional ``batch_norm`` in the blocks.
 
     Raises:
-        InputError: a size that it does not make, widths that do not fit it, or attention where no feature map has the size.
+        InputError: the image size is not supported, widths do not fit it, or no feature map has the size ``attention_at``.
     """
 
     def __init__(
@@ -180,21 +180,21 @@ class ResNetGenerator(Generator):
 
 
 class ResNetDiscriminator(Discriminator):
-    """Image -> residual blocks, the first ones halving -> ReLU -> pooled over the places -> logit. No norm but spectral norm.
+    """Image -> residual blocks, the first ones halving -> ReLU -> pooling over positions -> logit. Its only norm is spectral.
 
     Args:
         image_shape: (C, H, W), square, of 16, 28, 32, 64 or 128 pixels.
-        num_classes: how many classes the data has.
-        widths: channels after each block; None is the paper's for 32 and 128
-            pixels, and the like of it for the others.
-        spectral_norm: the weight of every layer between image and logit is divided by its largest singular value (Miyato et al.
-            2018). WGAN-GP does without.
-        pool: ``sum`` over the places (SNGAN) or ``mean`` (WGAN-GP).
-        attention_at: a feature map of this size gets self-attention; 0 for none.
-        conditioning: what ends it: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
+        num_classes: number of classes of the data.
+        widths: channels after each block; None is the paper's widths for 32 and 128 pixels, and similar ones for the other
+            sizes.
+        spectral_norm: divide the weight of every layer between image and logit by its largest singular value (Miyato et al.
+            2018). WGAN-GP has none.
+        pool: ``sum`` over positions (SNGAN) or ``mean`` (WGAN-GP).
+        attention_at: size of the feature map that gets self-attention; 0 is none.
+        conditioning: head for labels: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
 
     Raises:
-        InputError: a size that it does not take, widths that do not fit it, or attention where no feature map has the size.
+        InputError: the image size is not supported, widths do not fit it, or no feature map has the size ``attention_at``.
     """
 
     samples_are_independent = True
@@ -240,7 +240,7 @@ class ResNetDiscriminator(Discriminator):
 
 
 def _attention(size: int, sizes: Sequence[int], channels: Sequence[int], wrap: Wrap) -> SelfAttention | None:
-    """Self-attention for the first feature map of this size."""
+    """Make self-attention for the first feature map of this size."""
     if size == 0:
         return None
     if size not in sizes:
@@ -253,7 +253,7 @@ def _conv3(inputs: int, outputs: int) -> nn.Module:
 
 
 def _xavier(layer: nn.Module, gain: float = 1.0) -> nn.Module:
-    """Weights uniform after Glorot and Bengio 2010, biases zero, as the authors' code has it."""
+    """Draw uniform weights after Glorot and Bengio 2010, and set biases to zero, like the authors' code."""
     weight, bias = layer.weight, getattr(layer, "bias", None)
     assert isinstance(weight, Tensor)
     nn.init.xavier_uniform_(weight, gain)

@@ -62,10 +62,10 @@ def test_the_bare_loop_is_the_mathematics_of_the_real_one() -> None:
     chosen = torch.randperm(len(data.images("train")[0]))[:16]  # the bare loop's first batch
     fake = twin.generator(torch.randn(16, twin.generator.latent_dim)).detach()
     real = data.images("train")[0][chosen].float() / 127.5 - 1
-    outputs = [logits for logits, _ in twin._discriminate_both(real, fake, None)]
-    batch = DiscriminatorBatch(real, fake, None, *outputs, 0)
+    (real_logits, _), (fake_logits, _) = twin._discriminate_both(real, fake, None)
+    batch = DiscriminatorBatch(real, fake, None, real_logits, fake_logits, 0)
     penalties = [penalty(twin.discriminator, batch) for penalty in twin.penalties]
-    (twin.loss.discriminator(*outputs) + torch.stack(penalties).sum()).backward()
+    (twin.loss.discriminator(real_logits, fake_logits) + torch.stack(penalties).sum()).backward()
     expected = [parameter.grad for parameter in twin.discriminator.parameters()]
     torch.manual_seed(3)
     next(bare_loop(model, data, torch.device("cpu")))

@@ -98,7 +98,7 @@ def test_the_folder_is_a_checkpoint_for_other_commands(path: Path) -> None:
 def test_half_precision_without_a_picture(path: Path) -> None:
     """Weights, config and model card alone, the weights in half the bytes, and the card says so."""
     assert Verb.export.main([str(path), "--formats", "safetensors", "--output", "single"]) == 0
-    half = ["--precision", "float16", "--picture", "false"]
+    half = ["--precision", "float16", "--no_picture"]
     assert Verb.export.main([str(path), "--formats", "safetensors", "--output", "half", *half]) == 0
     assert {file.name for file in Path("half").iterdir()} == {"README.md", "config.json", "model.safetensors"}
     assert "(samples.png)" in Path("single/README.md").read_text()
@@ -200,7 +200,7 @@ def test_a_file_that_draws_another_picture_is_refused(
     before = sorted(Path().rglob("*"))
     assert Verb.export.main([str(path), "--formats", "torch"]) == 2
     said = capsys.readouterr()
-    assert re.search(r"generator\.pt2 draws differs from the original by up to [2-7] grey levels, and at most one", said.err)
+    assert re.search(r"generator\.pt2 draws images that differ by up to [2-7] grey levels, and at most one", said.err)
     assert said.out == ""
     assert sorted(Path().rglob("*")) == before
 
@@ -235,7 +235,7 @@ def test_formats_that_cannot_be_had(path: Path, monkeypatch: pytest.MonkeyPatch,
     assert "--formats has 'tensorflow': there are safetensors, torch, onnx" in capsys.readouterr().err
     monkeypatch.setattr(export_cli, "find_spec", lambda name: None if name == "onnxruntime" else object())
     assert Verb.export.main([str(path)]) == 2
-    line = "--formats onnx needs other packages: run pip install onnxruntime, or take --formats safetensors,torch"
+    line = "--formats onnx needs other packages: run pip install onnxruntime, or use --formats safetensors,torch"
     assert line in capsys.readouterr().err
     assert not Path("exported").exists()
     assert Verb.export.main([str(path), "--formats", "safetensors,torch"]) == 0

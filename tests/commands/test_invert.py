@@ -142,7 +142,7 @@ def test_what_cannot_be(plain: str, labelled: str, capsys: pytest.CaptureFixture
         ([plain, "text.png"], "text.png: cannot be read as an image"),
         ([plain, "text.png", "--super_resolution", "2"], "text.png: cannot be read as an image"),
         ([plain, "target.png", "--mask", "text.png"], "text.png: cannot be read as an image"),
-        ([plain, "target.png", "--mask", "white.png"], "--mask white.png: it covers everything of 8x8 pixels"),
+        ([plain, "target.png", "--mask", "white.png"], "--mask white.png: covers everything of 8x8 pixels"),
         ([plain, "target.png", "--mask", "black.png"], "--mask black.png: it covers nothing of 8x8 pixels"),
         ([plain, "target.png", "--hole", "8,8,2,2"], "--hole 8,8,2,2: it covers nothing of 8x8 pixels"),
         ([plain, "target.png", "--super_resolution", "3"], "--super_resolution 3: give a divisor of the generator's 8x8"),
@@ -162,4 +162,4 @@ def test_a_full_disk_is_one_line(plain: str, capsys: pytest.CaptureFixture[str],
     write_target(plain)
     monkeypatch.setattr("gan_lightning.commands.invert.run.write_png", full)
     line = refused([plain, "target.png", "--steps", "1", "--output", "out.png"], capsys, main, "invert")
-    assert "out.png: No space left on device; give another, or mend this" in line
+    assert "out.png: No space left on device; " in line

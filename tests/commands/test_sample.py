@@ -96,7 +96,7 @@ def test_a_folder_that_was_cut_short_is_gone_on_with(plain: str, capsys: pytest.
     Path("part", ".000003.png.1234abcd.part.png").write_bytes(b"cut")
     capsys.readouterr()
     assert main([*args, "part"]) == 0
-    assert "30 images as PNG, 24 of them from before: part" in capsys.readouterr().out
+    assert "30 images as PNG, 24 of them from an earlier call: part" in capsys.readouterr().out
     assert folder("part") == folder("whole")
     kept = [name for name in times if Path("part", name).stat().st_mtime_ns == times[name]]
     assert len(kept) == 25  # with sample.json
@@ -122,13 +122,14 @@ MEMORY = """
 import re, sys
 from pathlib import Path
 import gan_lightning
+from gan_lightning.commands.verbs import Verb
 
 def measure(draw):
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     drawn = draw()
     print("peak", re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 for count in (50, 2000, 20000):
-    measure(lambda: main([sys.argv[1], "--num_images", str(count), "--output", sys.argv[2].format(count)]))
+    measure(lambda: Verb.sample.main([sys.argv[1], "--num_images", str(count), "--output", sys.argv[2].format(count)]))
 measure(lambda: gan_lightning.load(sys.argv[1]).sample(20000))
 """
 
@@ -150,9 +151,7 @@ def test_what_is_there_is_never_overwritten(plain: str, capsys: pytest.CaptureFi
     Path("photos", "cat.png").write_bytes(b"mine too")
     Path("photos", ".cat.png.part").write_bytes(b"of another program")
     assert "--output a.png: " in refused([plain, "--output", "a.png"], capsys, main, "sample")
-    assert "--output photos: there are files in it that sample.py did not draw" in refused(
-        [plain, "--output", "photos"], capsys, main, "sample"
-    )
+    assert "--output photos: " in refused([plain, "--output", "photos"], capsys, main, "sample")
     assert "--output a.png/samples: cannot be written there" in refused(
         [plain, "--output", "a.png/samples"], capsys, main, "sample"
     )
@@ -175,7 +174,7 @@ def test_a_folder_of_other_settings_is_refused(plain: str, labelled: str, capsys
         (["--raw", "--seed", "2"], "weights_sha256 and seed"),
     ):
         line = refused([*args, *other], capsys, main, "sample")
-        assert f"--output samples: what is there was drawn with another {what}; name another folder" in line
+        assert f"--output samples: its images were drawn with another {what};" in line
     assert "another weights_sha256" in refused([plain, *args[1:]], capsys, main, "sample")
     assert folder("samples") == before
     for damaged in ("{", "[]", json.dumps({"seed": 0})):

@@ -85,7 +85,7 @@ def test_a_config_that_nobody_named_imports_nothing(text: str, flag: str, capsys
 )
 def test_no_function_of_other_modules_is_named(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_config(f"data: Digits\nmodel: {{{NETWORKS}, generator_optimizer: {name}}}")
-    assert f"names {name}, which is of" in refused(Verb.train.main, ["--ckpt_path", CHECKPOINT], capsys)
+    assert f"names {name}, which is in" in refused(Verb.train.main, ["--ckpt_path", CHECKPOINT], capsys)
 
 
 def test_no_module_is_reached_through_one_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,9 +164,7 @@ def test_evaluate_asks_for_trust_likewise(capsys: pytest.CaptureFixture[str], mo
     torch.save({}, CHECKPOINT)
     write_config("data: {class_path: side_effect.Own}\ntrainer: {callbacks: elsewhere.Own}")
     line = refused(Verb.evaluate.main, [CHECKPOINT], capsys)
-    assert (
-        "run/config.yaml: names side_effect.Own, which is of 'side_effect'; to run code of it, add --trust side_effect" in line
-    )
+    assert "run/config.yaml: names side_effect.Own, which is in 'side_effect'; to run its code, add --trust side_effect" in line
     assert not Path("ran").exists()
     assert "last.ckpt: not a gan_lightning checkpoint" in refused(
         Verb.evaluate.main, [CHECKPOINT, "--trust", "side_effect"], capsys

@@ -93,12 +93,12 @@ def test_a_signal_saves_and_ends_the_run(number: signal.Signals, devices: int, r
     """The exit code is the shell's; what is resumed then ends as a run that was left alone. Only one process is told."""
     args = [*DIGITS, "--devices", str(devices)]
     if (number, devices) == (signal.SIGINT, 1):  # measuring, too
-        args += ["--metrics.extractor", "classifier", "--metrics.num_images", "100", "--metrics.every_n_steps", "80"]
-    end = 500  # within an epoch
+        args += ["--metrics.extractor", "classifier", "--metrics.num_images", "100", "--metrics.every_n_steps", "40"]
+    end = 150  # within an epoch
     args += ["--max_steps", str(end)]
     running = start(*args)
     assert wait_for(lambda: LAST.is_file(), running), finish(running)
-    time.sleep(0.2)
+    time.sleep(0.05)
     told = running.pid if (number, devices) != (signal.SIGTERM, 2) else other_process(running)
     os.kill(told, number)
     code, out, error = finish(running, 60)

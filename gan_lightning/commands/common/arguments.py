@@ -1,4 +1,4 @@
-"""The words of a command line: short flags, the order they are read in, their values as objects."""
+"""The words of a command line: short flags, their reading order, and their values as objects."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -14,11 +14,10 @@ set_parsing_settings(import_path_denylist=["os"])  # refuse it; by default jsona
 
 
 def arrange(args: Sequence[str], short_for: str = "", short: Collection[str] = ()) -> list[list[str]]:
-    """Group each flag with its values, in the order in which they can be read.
+    """Group each flag with its values, in reading order.
 
-    ``--X`` becomes ``--short_for.X`` for every X in ``short``. Files come first, so that a flag overrides a file from any
-    position. Then a flag that names a class of the data or the model comes before those of its arguments. Otherwise the order
-    is kept.
+    ``--X`` becomes ``--short_for.X`` for every X in ``short``. Files come first, so that flags override them in any position.
+    A flag that names a class of the data or the model comes before the flags of its arguments. Otherwise the order is kept.
     """
     groups: list[list[str]] = []
     for word in args:
@@ -39,7 +38,7 @@ def arrange(args: Sequence[str], short_for: str = "", short: Collection[str] = (
 
 
 def _reading_order(name: str, appended: Collection[str]) -> int:
-    """Rank a flag: smaller is read first; an argument of an appended item is read at its place, after that item."""
+    """Rank a flag, the smallest first; an argument of an appended item keeps its place after that item."""
     if name == "config":
         return -1
     for item in appended:
@@ -49,19 +48,19 @@ def _reading_order(name: str, appended: Collection[str]) -> int:
 
 
 def name_of(flag: str) -> str:
-    """Strip a flag of its dashes, its value and the plus of an appended item."""
+    """Return the name of a flag, without dashes, value and the plus of an appended item."""
     return flag.removeprefix("--").partition("=")[0].rstrip("+")
 
 
 def split_section(groups: Sequence[list[str]], section: str) -> tuple[list[str], list[list[str]]]:
-    """Split what :func:`arrange` returned: the words of ``--section`` and each ``--section.X``, and the other groups."""
+    """Split the groups of :func:`arrange` into the words of ``--section`` and ``--section.X``, and the other groups."""
     belongs = [name_of(group[0]).split(".")[0] == section for group in groups]
     words = [word for group, inside in zip(groups, belongs, strict=True) if inside for word in group]
     return words, [group for group, inside in zip(groups, belongs, strict=True) if not inside]
 
 
 def given(groups: Sequence[Sequence[str]], name: str) -> str | None:
-    """Return the value of the flag ``--name`` in what :func:`arrange` returned, or None; the last one counts."""
+    """Return the value of the flag ``--name`` in the groups of :func:`arrange`, or None; the last one counts."""
     for flag, *values in reversed(groups):
         if name_of(flag) == name:
             return flag.partition("=")[2] if "=" in flag else " ".join(values)
@@ -69,15 +68,16 @@ def given(groups: Sequence[Sequence[str]], name: str) -> str | None:
 
 
 def parse(parser: ArgumentParser, groups: Sequence[Sequence[str]], short_for: str = "") -> Namespace:
-    """Parse what :func:`arrange` returned.
+    """Parse the groups of :func:`arrange`.
 
     Raises:
-        InputError: in one line, with the nearest right name for a misspelt one.
+        InputError: a flag or a value is wrong; the message is one line and suggests the nearest name for a misspelt one.
     """
     try:
         config = parser.parse_args([word for group in groups for word in group])
     except ArgumentError as error:
-        raise InputError(as_one_line(str(error), parser, short_for)) from error
+        files = ", ".join(word for flag, *values in groups if name_of(flag) == "config" for word in values)
+        raise InputError(as_one_line(str(error), parser, short_for, files)) from error
     if short_for and not isinstance(config[short_for], Namespace):
         raise InputError(f"{short_for} is {config[short_for]!r} in the file: give its settings (name: value)")
     return config
@@ -87,8 +87,8 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
     """Make the objects that the settings describe.
 
     Raises:
-        InputError: one of their arguments is refused or null, or a network is too large. For an argument that may also be
-            None, jsonargparse hides the reason in a ValueError with an item for each type that it may have.
+        InputError: one of their arguments is invalid or null, or a network is too large. If the argument may also be None,
+            jsonargparse hides the reason in a ValueError with an item for each possible type.
     """
     _refuse_nulls("", config)
     try:
@@ -107,7 +107,7 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
 
 
 def _refuse_nulls(name: str, settings: Any) -> None:
-    """Refuse null for an argument of a class that may not be None; jsonargparse would pass it on."""
+    """Refuse null for an argument that may not be None; jsonargparse would pass it on to the class."""
     if isinstance(settings, list):
         for item in settings:
             _refuse_nulls(name, item)

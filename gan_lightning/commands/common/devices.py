@@ -11,7 +11,7 @@ from gan_lightning.errors import InputError
 
 
 def find_device(accelerator: str) -> torch.device:
-    """Find the device that ``--accelerator`` means: ``gpu`` is CUDA or MPS, ``auto`` is CUDA if there is one, else the CPU.
+    """Find the device of ``--accelerator``: ``gpu`` is CUDA or MPS; ``auto`` is CUDA if there is one, else the CPU.
 
     Raises:
         InputError: this machine does not have it.

@@ -1,4 +1,4 @@
-"""Exit codes: bad input is one line on the standard error and 2, Ctrl-C is 130."""
+"""Exit codes: bad input prints one line on the standard error and exits with 2, Ctrl-C exits with 130."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def run_command(name: str, command: Callable[[], None]) -> int:
         what = "the output" if error.filename is None else os.fsdecode(error.filename)
         message, code = f"error: {what}: {error.strerror}; name another path, or fix this one", 2
     except ProcessLost as error:
-        from gan_lightning.training.watchdog import end_process  # imports torch, which a refused flag must not wait for
+        from gan_lightning.training.watchdog import end_process  # imports torch; a refused flag must not wait for that
 
         end_process(f"{name}: error: {error}")
     except KeyboardInterrupt:
@@ -40,7 +40,7 @@ def run_command(name: str, command: Callable[[], None]) -> int:
 
 
 def _in_joint_run() -> bool:
-    """Tell if this process works together with others, which it cannot before it imports torch."""
+    """Check if this process works together with others; before torch is imported it cannot."""
     if "torch" not in sys.modules:
         return False
     from gan_lightning.training.distributed import world_size

@@ -1,4 +1,4 @@
-"""Flags that several commands have; they are alike everywhere."""
+"""Flags that several commands share, with the same meaning in each."""
 
 import os
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from gan_lightning.errors import InputError
 from gan_lightning.lookup import expected, find
 
 Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
-"""The names of Lightning's accelerators that the commands work on."""
+"""The accelerators that the commands support, by Lightning's names."""
 
 
 def add_checkpoint(parser: ArgumentParser) -> None:
-    """Add the generator, and which of its weights to use."""
+    """Add the generator and the choice of its weights."""
     parser.add_argument("checkpoint", type=str, help=expected())
     add_weights(parser)
 
 
 def add_weights(parser: ArgumentParser) -> None:
     """Add ``--raw`` and ``--trust``."""
-    parser.add_argument("--raw", action="store_true", help="use the raw weights, not their moving average")
+    parser.add_argument("--raw", action="store_true", help="use the raw weights instead of their moving average")
     add_trust(parser)
 
 
@@ -37,12 +37,12 @@ def add_trust(parser: ArgumentParser) -> None:
 
 
 def add_accelerator(parser: ArgumentParser) -> None:
-    """Add the device to work on."""
+    """Add ``--accelerator``."""
     parser.add_argument(
         "--accelerator",
         type=Accelerator,
         default="auto",
-        help="where to compute, as for training; auto is a GPU if there is one",
+        help="device to compute on, as for training; auto is a GPU if there is one",
     )
 
 
@@ -60,10 +60,10 @@ def add_drawing(parser: ArgumentParser) -> None:
 
 
 def parse_drawing(parser: ArgumentParser, groups: Sequence[Sequence[str]]) -> Namespace:
-    """Parse what ``arrange`` returned; ``trust`` becomes a list of names.
+    """Parse the groups of ``arrange``; ``trust`` becomes a list of names.
 
     Raises:
-        InputError: a flag is misspelt, of the wrong type or out of range, there is no such generator, or torchrun started
+        InputError: a flag is misspelt, of the wrong type or out of range; the generator does not exist; or torchrun started
             several processes.
     """
     config = parse(parser, groups)

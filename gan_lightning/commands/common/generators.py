@@ -11,12 +11,12 @@ from gan_lightning.training.distributed import is_first_process
 
 
 def load_sampler(name: str, config: Namespace, device: str | torch.device = "cpu") -> Sampler:
-    """Load the generator that a flag names; print which one it is, unless the name is its path.
+    """Load the generator that a flag names; unless the name is its path, print its class, step and path.
 
     Args:
-        name: as :func:`gan_lightning.inference.load` takes it.
-        config: the flags, of which ``raw`` and ``trust`` are used.
-        device: where to put it.
+        name: a name for :func:`gan_lightning.inference.load`.
+        config: the flags; ``raw`` and ``trust`` are used.
+        device: device of the generator.
     """
     sampler = inference.load(name, raw=config.raw, device=device, trust=config.trust)
     found = Path(sampler.origin["checkpoint"])
@@ -26,7 +26,7 @@ def load_sampler(name: str, config: Namespace, device: str | torch.device = "cpu
 
 
 def facts(sampler: Sampler) -> list[str]:
-    """Name the class of a generator and, as far as they are known, its step and which of its weights these are."""
+    """Describe a generator: its class and, if known, its step and the kind of its weights."""
     step, weights = sampler.origin["global_step"], sampler.origin["weights"]
     named = [] if step is None else [f"step {step:,}"]
     return [type(sampler.generator).__name__, *named, *([] if weights is None else [f"{weights} weights"])]

@@ -1,7 +1,7 @@
 """Flags of real images and of measurements.
 
-The classes of ``--data`` take torch, so their arguments, ``--data.X``, are left to
-:func:`gan_lightning.commands.common.real_images.make_data`.
+The classes of ``--data`` import torch, so :func:`gan_lightning.commands.common.real_images.make_data` parses their arguments,
+``--data.X``.
 """
 
 from argparse import SUPPRESS, Action
@@ -17,26 +17,28 @@ from gan_lightning.commands.common.flags import add_accelerator
 from gan_lightning.errors import InputError
 
 DATA_SETS = ("CIFAR10", "MNIST", "FashionMNIST", "StackedMNIST", "Digits", "ImageFolder")
-"""The classes that ship, for ``--help``."""
+"""The bundled data classes, for ``--help``."""
 
 
 def add_real_images(parser: ArgumentParser) -> None:
     """Add the flags of the real images and the extractor."""
-    parser.add_argument("--extractor", type=str | None, help="inception, imagenet, classifier, or the class path of a module")
-    parser.add_argument("--inception_weights", type=str | None, help="the file of Inception's weights")
-    parser.add_argument("--real", type=str | None, help="a folder of real images, all of it")
+    parser.add_argument(
+        "--extractor", type=str | None, help="feature extractor: inception, imagenet, classifier, or the class path of a module"
+    )
+    parser.add_argument("--inception_weights", type=str | None, help="file of Inception's weights")
+    parser.add_argument("--real", type=str | None, help="folder of real images; it has no splits")
     parser.add_argument(
         "--data.help",
         action=_DataHelp,
         nargs="?",
         default=SUPPRESS,
         metavar="CLASS",
-        help="show the arguments --data.X of a class of data, and exit",
+        help="show the arguments --data.X of the data class CLASS, and exit",
     )
     parser.add_argument(
         "--data",
         type=str | None,
-        help=f"the real data, by default the training data of the run: {', '.join(DATA_SETS)}, or a class path",
+        help=f"real data: {', '.join(DATA_SETS)}, or a class path; by default the training data of the run",
     )
     parser.add_argument("--split", type=Literal["train", "test"], default="train", help="split of the real data")
     parser.add_argument("--num_real", type=PositiveInt | None, help="number of real images; by default all")
@@ -45,7 +47,9 @@ def add_real_images(parser: ArgumentParser) -> None:
 def add_measuring(parser: ArgumentParser) -> None:
     """Add the flags of a measurement: real images, extractor, image size, batch size and device."""
     add_real_images(parser)
-    parser.add_argument("--image_size", type=PositiveInt | None, help="size of a folder's images; by default its first one's")
+    parser.add_argument(
+        "--image_size", type=PositiveInt | None, help="size of a folder's images, in pixels; by default that of the first image"
+    )
     parser.add_argument("--batch_size", type=PositiveInt, default=50, help="images per batch")
     add_accelerator(parser)
 
@@ -54,13 +58,13 @@ class _DataHelp(Action):
     """Print the help of ``--data.help``."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        from gan_lightning.commands.common.real_images import make_data  # imports torch: the classes take it
+        from gan_lightning.commands.common.real_images import make_data  # imports torch, as the classes do
 
         make_data([[f"--{self.dest}", *([values] if values else [])]])
 
 
 def parse_flags(parser: ArgumentParser, groups: Sequence[Sequence[str]]) -> Namespace:
-    """Parse what ``arrange`` returned, except the arguments ``--data.X``; ``data`` is the text of ``--data``.
+    """Parse the groups of ``arrange``, except the arguments ``--data.X``; ``data`` is the text of ``--data``.
 
     Raises:
         InputError: a flag is misspelt, of the wrong type, or out of range.
@@ -69,10 +73,11 @@ def parse_flags(parser: ArgumentParser, groups: Sequence[Sequence[str]]) -> Name
 
 
 def check_real_images(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
-    """Refuse several sources of real images, and ``--split`` for one that has no splits.
+    """Refuse several sources of real images, and ``--split`` for a source without splits.
 
     Raises:
-        InputError: more than one of ``--real``, ``--reference`` and ``--data`` is given, or a split of the first two.
+        InputError: more than one of ``--real``, ``--reference`` and ``--data`` is given, or ``--split`` with one of the first
+            two.
     """
     named = [f"--{flag} {config[flag]}" for flag in ("real", "reference", "data") if config.get(flag) is not None]
     if len(named) > 1 and not (config.data is not None and config.extractor == "classifier"):
@@ -91,15 +96,15 @@ def without_data_arguments(groups: Sequence[Sequence[str]]) -> list[Sequence[str
 
 
 def is_image_folder(source: Path) -> bool:
-    """Tell a folder of images from a generator: a checkpoint, or a folder of export.py."""
+    """Check if a source is a folder of images; otherwise it is a generator: a checkpoint, or a folder of export.py."""
     return source.is_dir() and not (source / "config.json").is_file()
 
 
 def data_flags(groups: Sequence[Sequence[str]]) -> list[Sequence[str]]:
-    """Keep ``--data`` and ``--data.X`` alone, each with its value."""
+    """Keep only ``--data`` and ``--data.X``, each with its value."""
     return [group[: _length(group)] for group in groups if group[0].partition("=")[0].partition(".")[0] == "--data"]
 
 
 def _length(group: Sequence[str]) -> int:
-    """Count the words of a flag with one value, and that value."""
+    """Count the words of a flag and its one value."""
     return 1 if "=" in group[0] else 2

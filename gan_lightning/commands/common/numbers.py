@@ -1,10 +1,10 @@
-"""Ranges of numbers as types at the flag, and lists of numbers."""
+"""Number types with ranges, for flags, and lists of numbers."""
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt, restricted_number_type
 
 from gan_lightning.errors import InputError
 
-LARGEST_SEED = 2**32 - 1  # of torch and numpy
+LARGEST_SEED = 2**32 - 1  # the limit of torch and numpy
 LARGEST_PORT = 2**16 - 1
 
 AtLeastTwo = restricted_number_type("AtLeastTwo", int, (">=", 2))
@@ -19,7 +19,7 @@ RANGES = {
     PositiveInt: "a whole number of at least 1",
     Seed: f"a whole number from 0 to {LARGEST_SEED}",
 }
-"""The types of numbers in words, for errors."""
+"""Descriptions of the number types, for errors."""
 
 
 def whole_numbers(flag: str, text: str, least: int = 0) -> list[int]:

@@ -1,4 +1,4 @@
-"""Refuse an ``--output`` that cannot be written, before there is anything to write."""
+"""Early checks that ``--output`` can be written."""
 
 import os
 import tempfile
@@ -11,7 +11,7 @@ def require_writable(path: Path, flag: str = "--output") -> None:
     """Refuse a file that cannot be written; an earlier record may be replaced.
 
     Raises:
-        InputError: a folder, a device or another kind of file is there, or its folder cannot be made or written to.
+        InputError: the path is a folder, a device or another special file, or its folder cannot be made or written to.
     """
     if path.exists() and not path.is_file():
         raise InputError(f"{flag} {path}: not a file that can be replaced; name another")
@@ -26,16 +26,16 @@ def require_new(path: Path, flag: str = "--output") -> None:
     Raises:
         InputError: the file exists, or its folder cannot be made or written to.
     """
-    if os.path.lexists(path):  # a link to nothing counts as well
+    if os.path.lexists(path):  # a broken link counts as well
         raise InputError(f"{flag} {path}: exists already, and nothing is overwritten; name another, or remove it")
     require_writable(path, flag)
 
 
 def require_new_folder(path: Path) -> None:
-    """Refuse a folder that holds something, or that cannot be made.
+    """Refuse a folder that is not empty, or that cannot be made.
 
     Raises:
-        InputError: something is there, or the folder above cannot be made or written to.
+        InputError: the folder is not empty or is a file, or its parent cannot be made or written to.
     """
     if path.name in ("", ".."):
         raise InputError(f"--output {path}: name a new folder, such as exported")

@@ -1,4 +1,4 @@
-"""Errors of jsonargparse as one line: the flag, its value, and the value it should have."""
+"""Errors of jsonargparse as one line: the flag, its value, and the expected value."""
 
 import importlib
 import inspect
@@ -17,20 +17,21 @@ REPLACED = {
     "image_grid.seed": "",
     "health.seed": "",
 }
-"""Old names of flags and settings -> their new names, or nothing if they are gone."""
+"""Old names of flags and settings -> their new names, or an empty text if they were removed."""
 KINDS: dict[str, str] = {"int": "a whole number", "float": "a number", "bool": "true or false"} | {
     kind.__name__: words for kind, words in RANGES.items()
 }
-"""Types -> their names for people."""
+"""Types -> their readable names."""
 
 
-def as_one_line(message: str, parser: ArgumentParser, short_for: str = "") -> str:
-    """Turn the message of jsonargparse, several lines that end in the reason, into one line that begins with it.
+def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str) -> str:
+    """Turn a message of jsonargparse, several lines that end with the reason, into one line that begins with it.
 
     Args:
-        message: of an ArgumentError.
+        message: the message of an ArgumentError.
         parser: the parser that raised it; the nearest of its names is suggested.
-        short_for: the section whose settings are also flags by themselves.
+        short_for: the section whose settings are also flags without its name.
+        files: the files whose settings were read.
     """
     key = re.sub(r"(\.\w+)\1$", r"\1", ".".join(re.findall(r'Parser key "([^"]+)"', message)))
     owner = re.search(r"class_path '([\w.]+)'", message)
@@ -47,7 +48,8 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str = "") -> st
         group = re.search(r"Group '([^']+)'", message)
         prefix = f"{group[1]}." if group else ""
         names = [dest.removeprefix(prefix) for dest in dests if dest.startswith(prefix)]
-        return f"there is no setting {prefix}{unknown}{_replacement(f'{prefix}{unknown}', dests) or nearest(unknown, names)}"
+        setting = f"{prefix}{unknown}"
+        return f"{files}: there is no setting {setting}{_replacement(setting, dests) or nearest(unknown, names)}"
     if found := re.search(r"following arguments are required: (.+)", message):
         if not owner:
             return f"{found[1]} is missing: name it (see --help)"
@@ -78,12 +80,13 @@ def unknown_flag(word: str, known: Collection[str]) -> str:
         return f"{word!r} is not a flag, nor the value of the one before it; flags begin with --"
     flag = word.partition("=")[0]
     name = flag.removeprefix("--").rstrip("+")
-    return f"there is no flag {flag}{_replacement(name, known) or nearest(name, known, '--')}"
+    return f"there is no flag {flag}{_replacement(name, known, '--') or nearest(name, known, '--')}"
 
 
-def _replacement(name: str, known: Collection[str]) -> str:
+def _replacement(name: str, known: Collection[str], prefix: str = "") -> str:
+    """Name the replacement of an old flag or setting; an empty text if it is not an old one."""
     new = REPLACED.get(name)
-    return " any more; leave it out" if new == "" else f"; use --{new}" if new in known else ""
+    return " any more; remove it" if new == "" else f"; use {prefix}{new}" if new in known else ""
 
 
 def _given_value(text: str) -> str:

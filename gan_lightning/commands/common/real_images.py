@@ -23,11 +23,11 @@ def make_data(groups: Sequence[Sequence[str]], default: Any = None) -> ImageData
     """Make the data set that ``--data`` and ``--data.X`` describe.
 
     Args:
-        groups: what ``arrange`` returned; other flags are ignored.
-        default: its settings if ``--data`` is not given.
+        groups: the groups of ``arrange``; other flags are ignored.
+        default: settings of the data set if ``--data`` is not given.
 
     Raises:
-        InputError: there is no such class, or an argument of it is refused.
+        InputError: the class does not exist, or one of its arguments is invalid.
     """
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--data", type=ImageDataModule | None)
@@ -39,7 +39,7 @@ def make_data(groups: Sequence[Sequence[str]], default: Any = None) -> ImageData
 def data_of_the_run(checkpoint: Path, trust: Collection[str]) -> Any:
     """Read the settings of the data that a generator was trained on; None if they are unknown.
 
-    For a checkpoint they are in the config.yaml of its run, for an exported folder in its config.json.
+    The settings of a checkpoint are in the config.yaml of its run, those of an exported folder in its config.json.
 
     Args:
         checkpoint: ``checkpoints/last.ckpt`` of a run, or an exported folder.
@@ -68,7 +68,7 @@ def data_of_the_run(checkpoint: Path, trust: Collection[str]) -> Any:
 
 
 def _exported_data(folder: Path) -> Any:
-    """Read the data of an exported folder's recipe, without ``root``, a folder of the machine of the run."""
+    """Read the data settings of an exported folder, without ``root``: it is a path on the machine of the run."""
     settings = (read_config(folder)["recipe"] or {}).get("data")
     if not isinstance(settings, dict) or not isinstance(settings.get("init_args"), dict):
         return settings
@@ -76,10 +76,10 @@ def _exported_data(folder: Path) -> Any:
 
 
 def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) -> RealImages | None:
-    """``--num_real`` images of what ``--real`` or ``--data`` names, brought to ``shape`` where it is a folder.
+    """Read ``--num_real`` images from ``--real`` or ``--data``; those of a folder are resized to ``shape``.
 
     Raises:
-        InputError: neither is named, and one is needed; or there are not so many.
+        InputError: neither flag is given although real images are needed, or there are fewer than ``--num_real``.
     """
     if config.real is not None:
         about = {"real": str(config.real), "split": "all", **resized("real", config.real, shape)}
@@ -95,10 +95,10 @@ def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) ->
 
 
 def check_shape(real: RealImages, source: str, shape: tuple[int, ...]) -> None:
-    """Refuse real images of another shape than those of ``source``, (C, H, W).
+    """Refuse real images that do not have the shape (C, H, W) of the images of ``source``.
 
     Raises:
-        InputError: they have another.
+        InputError: the shapes differ.
     """
     if tuple(real.images.shape[1:]) != tuple(shape):
         raise InputError(
@@ -108,7 +108,7 @@ def check_shape(real: RealImages, source: str, shape: tuple[int, ...]) -> None:
 
 
 def extractor_name(config: Namespace, photographs: str = "inception") -> str:
-    """``--extractor``, else the classifier of a data set that is measured with its own, else that of ``photographs``."""
+    """Choose the extractor: ``--extractor``, else the classifier if the data set is measured with one, else ``photographs``."""
     if config.extractor is not None:
         return str(config.extractor)
     is_classified = config.data is not None and config.real is None and config.data.extractor == "classifier"
@@ -116,17 +116,17 @@ def extractor_name(config: Namespace, photographs: str = "inception") -> str:
 
 
 def folder_shape(folder: str, image_size: int | None) -> tuple[int, int, int]:
-    """The shape that a folder's images are read in: that of the first one, or a square of ``image_size`` pixels.
+    """Choose the shape of a folder's images, (C, H, W): that of the first image, or a square of ``image_size`` pixels.
 
     Raises:
-        InputError: the folder is not there, or empty.
+        InputError: the folder is missing or empty.
     """
     channels, height, width = first_image_shape(Path(folder))
     return (channels, height, width) if image_size is None else (channels, image_size, image_size)
 
 
 def resized(what: str, folder: str, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """For the record, how many images of a folder are not of the size they are measured in; said aloud where there are any."""
+    """Count the images of a folder that must be resized to ``shape``, for the record; print the count if it is not 0."""
     count = count_other_sizes(Path(folder), shape)
     if count and is_first_process():
         print(f"{folder}: {count:,} images are resized (Lanczos) and centre-cropped to {shape[1]}x{shape[2]} (height, width)")

@@ -1,4 +1,4 @@
-"""The recipes that ship, and the YAML files that ``--config`` names."""
+"""The bundled recipes, and the YAML files that ``--config`` names."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -10,12 +10,12 @@ from gan_lightning.errors import InputError, nearest, one_line
 
 
 def recipes() -> dict[str, Path]:
-    """List the recipes that ship: name -> YAML file."""
+    """List the bundled recipes: name -> YAML file."""
     return {path.stem: path for path in sorted(Path(str(files("gan_lightning") / "recipes")).glob("*.yaml"))}
 
 
 def config_path(config: str) -> str:
-    """Find the file that ``--config`` means: a path if it ends in .yaml or .yml, else the name of a recipe.
+    """Find the file of ``--config``: a path if it ends in .yaml or .yml, else the name of a recipe.
 
     Raises:
         InputError: there is no such file or recipe.
@@ -34,7 +34,7 @@ def read_settings(config: str) -> dict[str, Any]:
     """Read the settings in a YAML file.
 
     Raises:
-        InputError: there is no such file, or it holds something else.
+        InputError: the file does not exist, or holds no settings.
     """
     try:
         found = Path(config).is_file()

@@ -15,7 +15,7 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write a record as JSON, atomically.
 
     Raises:
-        InputError: it cannot be written there.
+        InputError: the file cannot be written.
     """
     try:
         with write_aside(path) as aside:

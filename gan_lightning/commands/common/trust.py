@@ -15,10 +15,10 @@ from gan_lightning.errors import InputError
 TRUSTED = ("gan_lightning", "torch.optim", "lightning.pytorch")
 """Modules that every config.yaml may import from."""
 FILE_SETTINGS = frozenset({"ckpt_path", "default_root_dir", "inception_weights", "init_from", "root"})
-"""Settings whose value is always the name of a file or folder."""
+"""Settings whose value is always a path of a file or folder."""
 TEXT_SETTINGS = frozenset({"ckpt_path", "data", "init_from", "trust"})
-"""Top-level settings that are text; the text of any other one names a file with its settings."""
-MOST_VALUES = 10_000  # of a config.yaml; runs have some hundred
+"""Top-level settings that are text; for any other top-level setting, text names a file with its settings."""
+MOST_VALUES = 10_000  # of a config.yaml; a run has a few hundred
 
 
 def trusted_modules(text: str) -> list[str]:
@@ -35,10 +35,10 @@ def trusted_modules(text: str) -> list[str]:
 
 
 def check_imports(path: Path, settings: dict[str, Any], trust: Collection[str]) -> None:
-    """Refuse settings that would import what is not trusted; nothing is imported here.
+    """Refuse settings that would import untrusted modules; this imports nothing itself.
 
-    A checkpoint is often another person's, and so is the config.yaml next to it. Any text in it may name something to import:
-    a class, a function, or further settings written as text.
+    A checkpoint often comes from another person, and so does the config.yaml next to it. Any text in the file may name
+    something to import: a class, a function, or further settings written as text.
 
     Args:
         path: the file, for the message.
@@ -46,7 +46,7 @@ def check_imports(path: Path, settings: dict[str, Any], trust: Collection[str]) 
         trust: top-level modules that it may import from, in addition to :data:`TRUSTED`.
 
     Raises:
-        InputError: it names another importable module, or a further file of settings.
+        InputError: the settings name another importable module, or another file of settings.
     """
     for name, value in settings.items():
         if name == "config" or (isinstance(value, str) and str(name).partition(".")[0] not in TEXT_SETTINGS):
@@ -81,5 +81,5 @@ def _is_trusted(name: str, trust: Collection[str]) -> bool:
 def _is_importable(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ValueError:  # it is imported, and has no spec
+    except ValueError:  # the module is already imported and has no spec
         return True

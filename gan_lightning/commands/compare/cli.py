@@ -1,4 +1,6 @@
-"""Train recipes, or every loss and penalty, alike, and measure them next to real images: a table, a record, a picture.
+"""Train recipes, or every loss and penalty, under the same conditions, and measure them next to real images.
+
+The results are a table, a record and a picture.
 
 python scripts/compare.py
 python scripts/compare.py --recipes mlp_mnist,dcgan_mnist --max_time 00:00:30:00 --accelerator gpu
@@ -24,35 +26,50 @@ from gan_lightning.metrics.request import check_request, split_names
 def add_flags(parser: ArgumentParser) -> None:
     """Add all flags of the command."""
     parser.add_argument(
-        "--recipes", type=str, default="dcgan_mnist,mlp_mnist,mlp_mnist_textbook", help="comma-separated, for one data set"
+        "--recipes",
+        type=str,
+        default="dcgan_mnist,mlp_mnist,mlp_mnist_textbook",
+        help="comma-separated recipes for one data set",
     )
     parser.add_argument(
         "--vary",
         type=Literal["nothing", "losses_and_penalties", "product"],
         default="nothing",
-        help="each recipe as it is; or with every loss, then every penalty with the non-saturating loss; or all of both",
+        help="variants of each recipe: none; every loss, then every penalty with the non-saturating loss; or all combinations",
     )
     parser.add_argument(
         "--max_time",
         type=str,
         default="00:00:06:00",
-        help="training time of each row, as days:hours:minutes:seconds; 50 updates are timed first, to see how many fit",
+        help="training time of each row, as days:hours:minutes:seconds; a timed trial of 50 updates finds how many fit",
     )
-    parser.add_argument("--max_steps", type=NonNegativeInt, default=0, help="generator updates of each row, instead of a time")
     parser.add_argument(
-        "--num_images", type=PositiveInt, default=10_000, help="samples of each row; fewer if there are not as many test images"
+        "--max_steps", type=NonNegativeInt, default=0, help="generator updates of each row, instead of --max_time"
     )
-    parser.add_argument("--metrics", type=str, default="fid,is,prdc,modes", help="as for evaluate.py")
-    parser.add_argument("--extractor", type=str | None, help="as for evaluate.py; by default that of training")
     parser.add_argument(
-        "--seeds", type=str, default="0", help="seeds of training and latents, 0,1,2: the table shows mean and deviation"
+        "--num_images",
+        type=PositiveInt,
+        default=10_000,
+        help="number of samples of each row; at most the number of test images",
+    )
+    parser.add_argument("--metrics", type=str, default="fid,is,prdc,modes", help="comma-separated metrics, as for evaluate.py")
+    parser.add_argument(
+        "--extractor", type=str | None, help="feature extractor, as for evaluate.py; by default that of training"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=str,
+        default="0",
+        help="comma-separated seeds of training and latents; the table shows mean and standard deviation",
     )
     add_accelerator(parser)
-    parser.add_argument("--output", type=str, default="lightning_logs/compare", help="a folder; runs that are in it are kept")
+    parser.add_argument(
+        "--output", type=str, default="lightning_logs/compare", help="output folder; runs already in it are kept"
+    )
 
 
 def run(args: Sequence[str]) -> None:
-    """Refuse flags that cannot be right; then import torch, train and measure."""
+    """Refuse invalid flags; then import torch, train and measure."""
     config = _settings(args)
     from gan_lightning.commands.compare.run import compare_runs
 
@@ -60,7 +77,7 @@ def run(args: Sequence[str]) -> None:
 
 
 def _settings(args: Sequence[str]) -> Namespace:
-    """Read the flags: ``recipes``, ``metrics`` and ``seeds`` as lists; ``data`` is the words passed on to the training."""
+    """Read the flags: ``recipes``, ``metrics`` and ``seeds`` as lists, ``data`` as the words to pass on to the training."""
     data, groups = split_section(arrange(args), "data")
     config = parse(Verb.compare.make_parser(), groups)
     require_one_process("compare")

@@ -1,4 +1,4 @@
-"""Train and measure rows, and write them as a table, a record and a picture."""
+"""Train and measure rows; write a table, a record and a picture."""
 
 import hashlib
 import json
@@ -30,9 +30,9 @@ from gan_lightning.pictures import grid, write_png
 from gan_lightning.training.runs import last_checkpoint
 
 SHOWN = 20
-"""Samples of each row in the picture."""
+"""Number of samples of each row in the picture."""
 TIMED = 50
-"""Generator updates that are timed, to compute how many fit into ``--max_time``."""
+"""Number of timed generator updates, to compute how many fit into ``--max_time``."""
 REAL = "real test images"
 
 Flags = dict[str, str]
@@ -43,11 +43,11 @@ LOSSES: dict[str, Flags] = {
     "NonSaturatingLoss": {},
     "LeastSquaresLoss": {},
     "HingeLoss": {},
-    "WassersteinLoss": {"model.constraint": "WeightClipping"},  # it needs a bound
+    "WassersteinLoss": {"model.constraint": "WeightClipping"},  # without a penalty it needs a bound on the weights
     "RelativisticPairingLoss": {},
     "RelativisticAverageLoss": {},
 }
-"""Every loss, and the flags that it needs without a penalty."""
+"""Every loss -> the flags that it needs without a penalty."""
 
 
 def _penalties(*names: str, **arguments: Any) -> Flags:
@@ -64,7 +64,7 @@ PENALTIES: dict[str, Flags] = {
     "LeCam": _penalties("LeCam"),
     "LeCam and R1": _penalties("LeCam", "R1"),
 }
-"""Every penalty with its default weight, and some combinations."""
+"""Every penalty with its default weight, and some combinations -> the flags."""
 
 
 class Row(NamedTuple):
@@ -76,7 +76,7 @@ class Row(NamedTuple):
 
 
 def compare_runs(config: Namespace) -> None:
-    """Train and measure the rows that are not in the folder yet; write table, record and picture."""
+    """Train and measure the rows that are not in the folder yet; write the table, the record and the picture."""
     names, seeds, output = config.recipes, config.seeds, Path(config.output)
     data = _data(names, config.vary, config.data)
     measurement = Measurement(
@@ -111,21 +111,21 @@ def compare_runs(config: Namespace) -> None:
 
 
 class Measurement:
-    """The measurement that is the same for all samples.
+    """A measurement with the same settings for all samples.
 
     Args:
         data: the real images.
-        extractor: its name.
-        metrics: which; fid among them.
-        num_images: samples of each checkpoint.
-        device: to measure on.
+        extractor: name of the extractor.
+        metrics: names of the metrics, including fid.
+        num_images: number of samples of each checkpoint.
+        device: device to measure on.
 
     Attributes:
         settings: all that the values depend on.
-        distance: the name of the value that rows are sorted by.
+        distance: name of the value that rows are sorted by.
 
     Raises:
-        InputError: a request that cannot be met.
+        InputError: a metric cannot be computed.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Measurement:
         self.statistics, about = reference(self.real, self.extractor, with_features=with_features)
         constants = protocol(metrics, num_images, len(self.real.images))
         settings = {**about, "num_images": num_images, "constants": constants, "versions": versions()}
-        self.settings = json.loads(json.dumps(settings))  # as it will be read back
+        self.settings = json.loads(json.dumps(settings))  # as JSON gives it back, to compare with records
         self.distance = metric_names(self.extractor.prefix, num_images)["fid"]
 
     def sample(self, checkpoint: Path, seed: int) -> Sample:
@@ -151,7 +151,7 @@ class Measurement:
 
         Args:
             sample: maps indices to images.
-            there_are: number of images, if that is limited; metrics that need more are left out.
+            there_are: number of available images, if limited; metrics that need more are omitted.
 
         Raises:
             Diverged: the samples are NaN.
@@ -179,7 +179,7 @@ def make_rows(names: Sequence[str], vary: str) -> list[Row]:
 
 
 def make_table(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Write the values as a Markdown table, a row for each source, mean and standard deviation over its runs.
+    """Write the values as a Markdown table: for each source, the mean and standard deviation over its runs.
 
     A value of fewer images than in the other rows shows its number of images in brackets.
     """
@@ -197,7 +197,7 @@ def make_table(results: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def _metric(name: str) -> str:
-    """Strip the name of a value of its number of images."""
+    """Remove the number of images from the name of a value."""
     return re.sub(r"_\d+k?$", "", name)
 
 
@@ -212,7 +212,7 @@ def _cell(runs: list[dict[str, Any]], column: str) -> str:
 
 
 def _mean_and_deviation(runs: list[dict[str, Any]], column: str) -> tuple[float, float]:
-    """Average over the runs that have the value; infinite if none has it."""
+    """Compute mean and standard deviation over the runs that have the value; infinite if none has it."""
     values = [run[column] for run in runs if column in run]
     if not values:
         return float("inf"), 0.0
@@ -220,10 +220,10 @@ def _mean_and_deviation(runs: list[dict[str, Any]], column: str) -> tuple[float,
 
 
 def _run(row: Row, seed: int, config: Namespace, measurement: Measurement, folder: Path) -> dict[str, Any]:
-    """Return the record of one run, after training and measuring what is missing.
+    """Train and measure what is missing of one run, and return its record.
 
     Raises:
-        InputError: training was refused, or the run in the folder was trained with other settings.
+        InputError: training fails, or the run in the folder was trained with other settings.
     """
     path = folder / "trained.json"
     request = _request(row, config)
@@ -250,12 +250,12 @@ def _run(row: Row, seed: int, config: Namespace, measurement: Measurement, folde
 
 
 def _is_whole(record: dict[str, Any]) -> bool:
-    """Tell if a run ended with finite samples."""
+    """Check if a run ended with finite samples."""
     return "diverged" not in record["values"]
 
 
 def _request(row: Row, config: Namespace) -> dict[str, Any]:
-    """Describe what all runs of a row share: the flags of train.py, the budget, and a hash of the recipe.
+    """Describe the shared settings of a row's runs: the flags of train.py, the budget, and a hash of the recipe.
 
     Raises:
         InputError: a flag is wrong.
@@ -276,7 +276,7 @@ def _request(row: Row, config: Namespace) -> dict[str, Any]:
 
 
 def _difference(record: dict[str, Any], request: dict[str, Any]) -> str:
-    """Describe how a record's run was trained, if that differs from the request; else nothing."""
+    """Describe the training of a record's run if it differs from the request; otherwise return an empty text."""
     theirs = {name: record.get(name) for name in request}
     if theirs == request:
         return ""
@@ -311,12 +311,12 @@ def _train(row: Row, seed: int, request: dict[str, Any], folder: Path) -> dict[s
 
 
 def _steps_that_fit(row: Row, request: dict[str, Any], folder: Path) -> int:
-    """Compute how many updates fit into the time: :data:`TIMED` are made, once for all seeds, and the folder keeps the result.
+    """Time :data:`TIMED` updates, once for all seeds, and compute how many fit into ``--max_time``.
 
-    So schedules that end with the run end within the time.
+    The folder keeps the result. With a number of steps instead of a time, schedules that end with the run finish.
 
     Raises:
-        InputError: training would be refused.
+        InputError: training would fail.
     """
     path = folder / "timed.json"
     if path.is_file() and not _difference(record := json.loads(path.read_text(encoding="utf-8")), request):
@@ -334,15 +334,15 @@ def _steps_that_fit(row: Row, request: dict[str, Any], folder: Path) -> int:
 
 
 def _folder(name: str) -> str:
-    """Turn the name of a row into that of a folder."""
+    """Turn the name of a row into the name of a folder."""
     return name.replace(", ", "+").replace(" ", "_")
 
 
 def _data(names: Sequence[str], vary: str, flags: Sequence[str]) -> ImageDataModule:
-    """Make the data set of all the recipes, as the flags ``--data.X`` change it.
+    """Make the data set of all the recipes, with the changes of the flags ``--data.X``.
 
     Raises:
-        InputError: they are for several, or one has a penalty although those are varied.
+        InputError: the recipes have different data sets, or one has a penalty although penalties are varied.
     """
     parser = Verb.train.make_parser()
     configs = [settings(parser, ["--config", name, *flags])[0] for name in names]

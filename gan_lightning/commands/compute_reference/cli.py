@@ -1,4 +1,4 @@
-"""Compute the statistics of real images: into the cache, and as an .npz for other programs or machines.
+"""Compute the statistics of real images, for the cache and as an .npz for other programs or machines.
 
 python scripts/compute_reference.py --data CIFAR10 --output cifar10.npz
 python scripts/compute_reference.py --real my_photos --image_size 64 --features
@@ -19,12 +19,12 @@ from gan_lightning.errors import InputError
 def add_flags(parser: ArgumentParser) -> None:
     """Add all flags of the command, except the arguments of the data's class."""
     add_measuring(parser)
-    parser.add_argument("--features", action="store_true", help="keep features too, for kid and prdc")
+    parser.add_argument("--features", action="store_true", help="also keep the features, for kid and prdc")
     parser.add_argument("--output", type=str | None, help="also write mu and sigma to this .npz")
 
 
 def run(args: Sequence[str]) -> None:
-    """Refuse flags that cannot be right; then import torch and compute."""
+    """Refuse invalid flags; then import torch and compute."""
     groups = arrange(args)
     config = parse_flags(Verb.compute_reference.make_parser(), groups)
     if config.output is not None and not config.output.endswith(".npz"):

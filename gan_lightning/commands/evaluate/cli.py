@@ -31,21 +31,21 @@ NUM_IMAGES = 50_000
 def add_flags(parser: ArgumentParser) -> None:
     """Add all flags of the command, except the arguments of the data's class."""
     parser.add_argument("source", type=str, help=f"a folder of images, {expected()}")
-    parser.add_argument("--metrics", type=str, default="fid,is", help="comma-separated, of fid,is,kid,prdc,modes")
+    parser.add_argument("--metrics", type=str, default="fid,is", help="comma-separated metrics, from fid,is,kid,prdc,modes")
     parser.add_argument(
-        "--num_images", type=PositiveInt | None, help=f"number of samples; by default {NUM_IMAGES}, or all of the folder"
+        "--num_images", type=PositiveInt | None, help=f"number of images; by default {NUM_IMAGES} samples, or the whole folder"
     )
     add_seed(parser)
     add_weights(parser)
-    parser.add_argument("--reference", type=str | None, help="an .npz with mu and sigma, instead of real images")
+    parser.add_argument("--reference", type=str | None, help="an .npz with mu and sigma, to use instead of real images")
     parser.add_argument(
-        "--output", type=str | None, help="the record, a .json; by default next to the checkpoint, none for a folder of images"
+        "--output", type=str | None, help="record as .json; by default next to the checkpoint, and none for a folder of images"
     )
     add_measuring(parser)
 
 
 def run(args: Sequence[str]) -> None:
-    """Refuse flags that cannot be right; then import torch and measure."""
+    """Refuse invalid flags; then import torch and measure."""
     groups = arrange(args)
     config = _settings(groups)
     from gan_lightning.commands.evaluate.run import measure
@@ -54,7 +54,7 @@ def run(args: Sequence[str]) -> None:
 
 
 def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
-    """Read the flags: ``metrics`` and ``trust`` as lists of names, ``num_images`` None for all of a folder."""
+    """Read the flags: ``metrics`` and ``trust`` as lists of names; ``num_images`` is None for a whole folder."""
     config = parse_flags(Verb.evaluate.make_parser(), groups)
     config.metrics, config.trust = split_names(config.metrics), trusted_modules(config.trust)
     source = Path(config.source)

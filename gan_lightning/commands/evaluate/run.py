@@ -47,14 +47,14 @@ from gan_lightning.training.distributed import is_first_process, on_first_proces
 
 @dataclass(frozen=True)
 class Source:
-    """The images to measure: a generator's or a folder's.
+    """The images to measure, from a generator or a folder.
 
     Attributes:
         image_shape: (C, H, W).
         num_images: number of images.
-        sample: maps the number of real images of each class, None if unknown, to the images by index.
+        sample: maps the number of real images of each class (None if unknown) to the function that draws images by index.
         about: their origin, for the record.
-        labels: True if they depend on labels.
+        labels: True if the images depend on labels.
     """
 
     image_shape: tuple[int, int, int]
@@ -85,7 +85,7 @@ def measure(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
 
 
 def _measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
-    """Measure and return the record; None in all processes but the first."""
+    """Measure and return the record; None in all processes except the first."""
     first, metrics = is_first_process(), config.metrics
     keep_features = bool(NEED_REAL_FEATURES & set(metrics))
     seconds: dict[str, float] = {}
@@ -162,7 +162,7 @@ def _data(config: Namespace, groups: Sequence[Sequence[str]]) -> ImageDataModule
     except InputError:
         if config.reference is None:
             raise
-        return None  # the statistics replace the data, which may be missing
+        return None  # the statistics replace the data; they may be missing
 
 
 def _folder_source(config: Namespace) -> Source:
@@ -171,7 +171,7 @@ def _folder_source(config: Namespace) -> Source:
     count = len(images) if config.num_images is None else config.num_images
     if not 0 < count <= len(images):
         raise InputError(f"num_images is {count}: {config.source} has {len(images):,} images")
-    images = images[choose(len(images), count)]  # files often lie in the order of their classes
+    images = images[choose(len(images), count)]  # files are often sorted by class
     about = {"source": config.source, "source_sha256": fingerprint(images), **resized("source", config.source, shape)}
     return Source(shape, count, lambda _: lambda indices: images[indices], about)
 
@@ -193,7 +193,7 @@ def _check_reference(
     shape: tuple[int, int, int],
     num_features: int,
 ) -> None:
-    """Refuse statistics that do not fit, or that were made of other images or with another extractor."""
+    """Refuse statistics that do not fit, or that are of other images or of another extractor."""
     for name, mine in {**extractor.protocol(), "image_shape": list(shape)}.items():
         if name in about and about[name] != mine:
             raise InputError(
@@ -207,7 +207,7 @@ def _check_reference(
 
 
 def print_table(record: dict[str, Any]) -> None:
-    """Print the values, each with its spread if it has one, and the main facts of the protocol."""
+    """Print the values, with their spread if there is one, and the main facts of the protocol."""
     values = record["metrics"]
     print()
     for name, value in values.items():
@@ -226,14 +226,14 @@ def print_table(record: dict[str, Any]) -> None:
 
 
 def _output(config: Namespace) -> Path | None:
-    """Return ``--output``, else a new file: next to the checkpoint, or here if that is no path; None for a folder of images."""
+    """Return ``--output``, else a new file next to the checkpoint, or here if it has no path; None for a folder of images."""
     if config.output is not None:
         return Path(config.output)
     source = Path(config.source)
     source = source if source.name else source.absolute()
     if is_image_folder(source):
         return None
-    if not source.exists():  # a bundled generator, or one of the Hub
+    if not source.exists():  # a bundled generator, or one on the Hub
         source = Path(source.name)
     number, path = 0, source.with_name(f"{source.stem}_metrics.json")
     while path.exists():

@@ -25,18 +25,18 @@ NEEDS: dict[str, tuple[str, ...]] = {"safetensors": (), "torch": (), "onnx": ("o
 def add_flags(parser: ArgumentParser) -> None:
     """Add all flags of the command."""
     add_checkpoint(parser)
-    parser.add_argument("--output", type=str, default="exported", help="a new folder, or an empty one")
+    parser.add_argument("--output", type=str, default="exported", help="new or empty output folder")
     parser.add_argument(
         "--formats", type=str, default=",".join(NEEDS), help="comma-separated formats; safetensors is always written"
     )
     parser.add_argument(
         "--precision", type=Literal["float32", "float16"], default="float32", help="precision of model.safetensors"
     )
-    parser.add_argument("--no_picture", action="store_true", help="leave samples.png out, which the model card shows")
+    parser.add_argument("--no_picture", action="store_true", help="omit samples.png, the picture of the model card")
 
 
 def run(args: Sequence[str]) -> None:
-    """Refuse flags that cannot be right; then import torch and export."""
+    """Refuse invalid flags; then import torch and export."""
     config = parse_drawing(Verb.export.make_parser(), arrange(args))
     config.formats = _formats(config.formats)
     require_new_folder(Path(config.output))
@@ -49,7 +49,7 @@ def _formats(text: str) -> list[str]:
     """Read the formats of ``--formats``, in the order of :data:`NEEDS`.
 
     Raises:
-        InputError: there is no such format, or a package that it needs is not installed.
+        InputError: a format does not exist, or a package that it needs is not installed.
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     for word in words:

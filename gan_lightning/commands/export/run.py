@@ -1,4 +1,4 @@
-"""Export a generator into a folder of files; each is loaded again and compared with the original."""
+"""Export a generator into a folder of files; load each file again and compare it with the original."""
 
 import warnings
 from collections.abc import Callable, Collection
@@ -20,7 +20,7 @@ from gan_lightning.pretrained import WEIGHTS, read_config
 
 COMPARED = 64  # images
 BATCHES = (1, 63)
-"""Batch sizes for the exported model: one image alone, and several."""
+"""Batch sizes for the check of the exported model: one image alone, and several."""
 FILES = {"safetensors": WEIGHTS, "torch": "generator.pt2", "onnx": "generator.onnx"}
 
 Draw = Callable[[Tensor, Tensor | None], Tensor]
@@ -28,10 +28,10 @@ Draw = Callable[[Tensor, Tensor | None], Tensor]
 
 
 def export_generator(config: Namespace) -> None:
-    """Write the folder, and print how close each of its files comes to the original.
+    """Write the folder, and print the difference of each of its files from the original.
 
     Raises:
-        InputError: a file draws other pictures; the folder is removed.
+        InputError: a file draws different pictures; the folder is removed.
     """
     sampler = load_sampler(config.checkpoint, config)
     picture = not config.no_picture
@@ -59,7 +59,7 @@ def export_generator(config: Namespace) -> None:
 
 
 def _difference(sampler: Sampler, draw: Draw) -> int:
-    """Measure the largest difference in grey levels from the images of the original."""
+    """Compute the largest difference from the images of the original, in grey levels."""
     z, labels = sampler.latents(torch.arange(COMPARED)), sampler.labels(COMPARED)
     parts = torch.arange(COMPARED).split_with_sizes(BATCHES)
     drawn = torch.cat([draw(z[part], None if labels is None else labels[part]) for part in parts])
@@ -74,7 +74,7 @@ def _program(generator: Generator) -> ExportedProgram:
         inputs["labels"] = torch.zeros(2, dtype=torch.long)
     program = torch.export.export(generator, tuple(inputs.values()), dynamic_shapes={name: {0: batch} for name in inputs})
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # it holds paths of this machine
+        node.meta.pop("stack_trace", None)  # it contains paths of this machine
     return program
 
 
@@ -85,7 +85,7 @@ def _write_torch(generator: Generator, path: Path) -> None:
 def _write_onnx(generator: Generator, path: Path) -> None:
     names = ["z", "labels"] if generator.conditional else ["z"]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter about its own functions
+        warnings.simplefilter("ignore")  # the exporter warns about its own functions
         program = torch.onnx.export(_program(generator), input_names=names, output_names=["images"], verbose=False)
     assert program is not None
     program.save(path, external_data=False)
@@ -97,7 +97,7 @@ def _read_safetensors(path: Path, trust: Collection[str]) -> Draw:
 
 def _read_torch(path: Path, trust: Collection[str]) -> Draw:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch 2.11, about its own buffers
+        warnings.simplefilter("ignore")  # torch 2.11 warns about its own buffers
         generator = torch.export.load(path).module()
     return lambda z, labels: to_uint8(generator(z) if labels is None else generator(z, labels))
 

@@ -28,22 +28,30 @@ def add_flags(parser: ArgumentParser) -> None:
     """Add all flags of the command, except the arguments of the data's class."""
     add_drawing(parser)
     parser.add_argument(
-        "--seeds", type=str, default="0,1,2,3", help="seeds of the points, two or more; one is enough for several classes"
+        "--seeds",
+        type=str,
+        default="0,1,2,3",
+        help="comma-separated seeds of the points, at least two; one is enough for several classes",
     )
-    parser.add_argument("--class", type=str | None, help="class of all points, or one each, 0,1,2; by default all in turn")
-    parser.add_argument("--frames", type=PositiveInt, default=16, help="pictures from one point to the next")
+    parser.add_argument(
+        "--class", type=str | None, help="class of all points, or a class for each, as 0,1,2; by default all in turn"
+    )
+    parser.add_argument("--frames", type=PositiveInt, default=16, help="number of pictures from one point to the next")
     parser.add_argument("--closed", action="store_true", help="return to the first point at the end")
     parser.add_argument(
-        "--output", type=str, default="walk.png", help="a grid .png, a row from each point to the next; or a .gif or .mp4"
+        "--output",
+        type=str,
+        default="walk.png",
+        help="a grid as .png with a row from each point to the next, or a .gif or .mp4",
     )
     parser.add_argument(
-        "--neighbours", type=NonNegativeInt, default=0, help="show some pictures, each next to this many training images"
+        "--neighbours", type=NonNegativeInt, default=0, help="number of nearest training images to show next to some pictures"
     )
     add_real_images(parser)
 
 
 def run(args: Sequence[str]) -> None:
-    """Refuse flags that cannot be right; then import torch and walk."""
+    """Refuse invalid flags; then import torch and walk."""
     groups = arrange(args)
     config = _settings(groups)
     from gan_lightning.commands.interpolate.run import walk

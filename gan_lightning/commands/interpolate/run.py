@@ -1,4 +1,4 @@
-"""Draw a walk through the latents, and the nearest training images of its pictures."""
+"""Draw a walk through the latents, or pictures of it next to their nearest training images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +18,13 @@ from gan_lightning.metrics.functional import nearest
 from gan_lightning.pictures import grid, require_animation, write_animation, write_png
 
 COMPARED = 8
-"""Number of pictures of a walk that are shown next to their neighbours, approximately."""
+"""Approximate number of pictures of a walk to show next to their neighbours."""
 USUAL = 1000
-"""Largest number of training images whose own nearest neighbours give the usual distance."""
+"""Largest number of training images for the usual distance of an image to its nearest neighbour."""
 
 
 def walk(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
-    """Draw the walk, write it, and print where it is.
+    """Draw the walk, write it, and print its path.
 
     Args:
         config: the flags; ``data`` becomes the data set itself.
@@ -54,7 +54,7 @@ def walk(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
 
 
 def _some(legs: int, frames: int, closed: bool) -> Tensor:
-    """Choose pictures of a walk to compare, int64: every point, and some evenly between."""
+    """Choose pictures of a walk to compare, indices int64: every point, and some evenly spaced in between."""
     each = min(frames, max(1, round(COMPARED / legs)))
     within = torch.arange(each) * frames // each
     shown = (torch.arange(legs).unsqueeze(1) * frames + within).flatten()
@@ -71,7 +71,7 @@ def _neighbours(
         groups: the same flags as words.
         images: uint8 (N, C, H, W).
         places: positions on the walk, (N,): 1.5 is midway between the second point and the third.
-        device: of the extractor.
+        device: device of the extractor.
     """
     named = config.data is not None or config.real is not None
     config.data = make_data(groups, None if named else data_of_the_run(locate(config.checkpoint), config.trust))

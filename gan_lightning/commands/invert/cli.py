@@ -1,4 +1,4 @@
-"""Find the latent of an image: what the generator can draw of it, fill in a hole, or sharpen a small one.
+"""Find the latent of an image, to reconstruct it, fill in a hole, or enlarge a small image.
 
 python scripts/invert.py lightning_logs/version_0/checkpoints/last.ckpt digit.png
 python scripts/invert.py last.ckpt digit.png --hole 6,6,12,12 --output inpainted.png
@@ -23,24 +23,26 @@ def add_flags(parser: ArgumentParser) -> None:
     """Add all flags of the command."""
     add_checkpoint(parser)
     add_accelerator(parser)
-    parser.add_argument("image", type=str, help="an image file; another size is resized to the generator's")
+    parser.add_argument("image", type=str, help="image file; resized to the generator's size if it differs")
     parser.add_argument(
-        "--output", type=str, default="inverted.png", help="a .png: the target, the known part of it, the result"
+        "--output", type=str, default="inverted.png", help="a .png with the target, its known part, and the result"
     )
     parser.add_argument("--mask", type=str | None, help="an image that is white where the target is unknown")
-    parser.add_argument("--hole", type=str | None, help="TOP,LEFT,HEIGHT,WIDTH, in pixels, where the target is unknown")
+    parser.add_argument("--hole", type=str | None, help="unknown rectangle of the target: TOP,LEFT,HEIGHT,WIDTH, in pixels")
     parser.add_argument(
-        "--super_resolution", type=AtLeastTwo | None, help="the target is this many times smaller than the generator's images"
+        "--super_resolution", type=AtLeastTwo | None, help="factor by which the target is smaller than the generator's images"
     )
-    parser.add_argument("--class", type=NonNegativeInt | None, help="class of the image; by default all are tried")
-    parser.add_argument("--steps", type=PositiveInt, default=300, help="updates of each latent")
-    parser.add_argument("--restarts", type=PositiveInt, default=32, help="latents to start from; the best result counts")
+    parser.add_argument("--class", type=NonNegativeInt | None, help="class of the image; by default all classes are tried")
+    parser.add_argument("--steps", type=PositiveInt, default=300, help="number of updates of each latent")
+    parser.add_argument(
+        "--restarts", type=PositiveInt, default=32, help="number of latents to start from; the best result is kept"
+    )
     add_seed(parser)
-    parser.add_argument("--save_latent", type=str | None, help="an .npz for the latent, and the label if there is one")
+    parser.add_argument("--save_latent", type=str | None, help="an .npz to write the latent to, and the label if there is one")
 
 
 def run(args: Sequence[str]) -> None:
-    """Refuse flags that cannot be right; then import torch and search."""
+    """Refuse invalid flags; then import torch and search."""
     config = _settings(arrange(args))
     from gan_lightning.commands.invert.run import search
 

@@ -19,8 +19,8 @@ from gan_lightning.images import to_float, to_uint8
 from gan_lightning.inversion import Inversion, invert
 from gan_lightning.pictures import enlarged, grid, write_png
 
-GREY = 128  # of a hole, in the picture
-TILE = 112  # pixels, at least, of a column
+GREY = 128  # grey level of a hole in the picture
+TILE = 112  # least width of a column in pixels
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Task:
 
     Attributes:
         target: the image to fit, float (1, C, H / downscale, W / downscale) in [-1, 1].
-        whole: the image, uint8 (1, C, H, W); None if only a small one was given.
-        known: the known pixels, bool (1, 1, H, W); None if all are.
-        downscale: above 1 for super-resolution.
+        whole: the whole image, uint8 (1, C, H, W); None if only a small one was given.
+        known: the known pixels, bool (1, 1, H, W); None if all are known.
+        downscale: factor by which the target is smaller than the image; above 1 for super-resolution.
     """
 
     target: Tensor
@@ -92,7 +92,7 @@ def _known(config: Namespace, height: int, width: int) -> Tensor | None:
 
 
 def _picture(task: Task, image: Tensor) -> tuple[Tensor, list[str]]:
-    """Draw the columns side by side, uint8 (3, height, width), and name them; ``image`` is the generator's, uint8."""
+    """Draw the columns side by side, uint8 (3, height, width), and name them; ``image`` is the generator's image, uint8."""
     columns = {} if task.whole is None else {"target": task.whole}
     if task.downscale > 1:
         rows = to_uint8(task.target).repeat_interleave(task.downscale, 2)
@@ -106,7 +106,7 @@ def _picture(task: Task, image: Tensor) -> tuple[Tensor, list[str]]:
 
 
 def _print_errors(task: Task, found: Inversion) -> None:
-    """Print the error of the generator's image in grey levels: on the known part and, if possible, elsewhere."""
+    """Print the error of the generator's image in grey levels: on the known part and, if possible, on the unknown one."""
     if found.label is not None:
         print(f"  class: {int(found.label)}")
     where = " at low resolution" if task.downscale > 1 else "" if task.known is None else " on the known part"

@@ -1,4 +1,4 @@
-"""Draw for the page: a grid of samples, a picked one, a walk between two."""
+"""Pictures for the page: a grid of samples, a picked sample, a walk between two."""
 
 import shlex
 import threading
@@ -15,12 +15,12 @@ from gan_lightning.inference import Sampler
 COLUMNS = 5
 NUM_IMAGES = COLUMNS**2
 FRAMES = 16
-"""Of a walk, in each direction."""
+"""Number of pictures of a walk, in each direction."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a grid: its seed, the class of all (None: every class in turn), the truncation."""
+    """The settings of a grid: seed, class (None: every class in turn), truncation."""
 
     seed: int = 0
     label: int | None = None
@@ -29,7 +29,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Pick:
-    """A sample: the grid it was picked from, and its number there."""
+    """A picked sample: the settings of its grid, and its number in the grid."""
 
     settings: Settings
     number: int
@@ -39,12 +39,12 @@ class Pick:
 
 
 def a_and_b(clicks: Sequence[Pick]) -> list[Pick]:
-    """Return the picks A and B after all clicks so far, which set A and B alternately."""
+    """Return the picks A and B after all clicks so far; clicks set A and B alternately."""
     return [turns[-1] for turns in (clicks[0::2], clicks[1::2]) if turns]
 
 
 class Player:
-    """Draw for many visitors, one at a time, because a walk across classes patches the generator's embedding meanwhile."""
+    """Draw for many visitors, one at a time, because a walk across classes temporarily patches the generator's embedding."""
 
     def __init__(self, sampler: Sampler) -> None:
         self.sampler = sampler
@@ -70,7 +70,7 @@ class Player:
         """Walk from one sample to the other and back, uint8 (2 * FRAMES, C, H, W); picture FRAMES is the second sample.
 
         Raises:
-            InputError: they have different classes, and this generator cannot blend classes.
+            InputError: the samples have different classes, and this generator cannot blend classes.
         """
         with self.turn:
             return self.sampler.walk(*self._points([first, second]), FRAMES, closed=True)
@@ -86,8 +86,9 @@ class Player:
 
 
 def command(settings: Settings, config: Namespace) -> str:
-    """Write the command line that draws the same grid, with the flags that the page was opened with."""
-    words = ["python", "scripts/sample.py", config.checkpoint, "--num_images", NUM_IMAGES, "--seed", settings.seed]
+    """Write the command line that draws the same grid, with the flags of this playground."""
+    words = ["python", "scripts/sample.py", config.checkpoint, "--num_images", NUM_IMAGES]
+    words += ["--columns", COLUMNS, "--seed", settings.seed]
     words += [] if settings.label is None else ["--class", settings.label]
     words += [] if settings.truncation is None else ["--truncation", f"{settings.truncation:g}"]
     words += ["--raw"] if config.raw else []

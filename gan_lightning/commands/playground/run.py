@@ -25,8 +25,8 @@ from gan_lightning.errors import InputError
 from gan_lightning.pictures import enlarged, grid, write_animation, write_png
 
 EVERY_CLASS = "every class in turn"
-LEAST = 224  # pixels of a picture on the page: smaller ones are enlarged by a whole number, so that no browser blurs them
-SECONDS_KEPT = 24 * 60 * 60  # of a file that was made for a visitor
+LEAST = 224  # least size of a picture in pixels: smaller ones are enlarged by an integer factor, so browsers do not blur them
+SECONDS_KEPT = 24 * 60 * 60  # lifetime of a file made for a visitor
 
 
 def serve(config: Namespace, listener: socket.socket) -> None:
@@ -42,14 +42,14 @@ def serve(config: Namespace, listener: socket.socket) -> None:
         layout(player, config),
         path="/",
         theme=gradio.themes.Default(primary_hue="blue", font="sans-serif", font_mono="monospace"),  # no font is fetched
-        max_file_size=0,  # nothing can be sent to it
+        max_file_size=0,  # no uploads
         footer_links=[],
         run_history=False,
         ssr_mode=False,
         pwa=False,
         mcp_server=False,
     )
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # once uvicorn has closed the page
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # called after uvicorn has closed the page
     print(f"  {address(listener)}  (Ctrl-C ends it)", flush=True)
     settings = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1)  # browsers keep a connection open
     uvicorn.Server(settings).run(sockets=[listener])
@@ -71,7 +71,7 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
 
     with gradio.Blocks(title=f"Playground: {config.checkpoint}", fill_width=True, delete_cache=(3600, SECONDS_KEPT)) as page:
         gradio.Markdown(f"### Playground\n`{config.checkpoint}`: {', '.join(facts(player.sampler))}")
-        shown = gradio.State()  # the Settings of the grid that is seen
+        shown = gradio.State()  # the Settings of the grid on the page
         clicks = gradio.State(())  # every Pick so far
         with gradio.Row():
             with gradio.Column(scale=1, min_width=200):
@@ -105,7 +105,7 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
                 save_walk = gradio.DownloadButton("Download the walk", interactive=False, elem_id="save_walk")
 
         def draw(seed: int | None, label: int | None, truncate: bool, truncation: float) -> Any:
-            if seed is None:  # while another is typed
+            if seed is None:  # while the user types another one
                 return gradio.skip()
             asked = Settings(seed, label - 1 if label else None, round(truncation, 2) if truncate else None)
             with as_gradio_error():
@@ -133,7 +133,7 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
         settings = [seed, label, truncate, truncation]
         following.click(None, seed, seed, js="seed => (seed ?? -1) + 1")
         truncate.change(lambda on: gradio.Slider(visible=on), truncate, truncation, api_visibility="private")
-        gradio.on(  # at the opening, and when a setting changes
+        gradio.on(  # when the page opens, and when a setting changes
             None,
             draw,
             settings,
@@ -154,7 +154,7 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
 
 
 def _slot(name: str) -> tuple[gradio.Image, gradio.Markdown]:
-    """Make the place of a picked picture and its caption."""
+    """Make the components for a picked picture and its caption."""
     with gradio.Column(min_width=120):
         return _picture(150), gradio.Markdown(f"Click a picture for {name}", elem_id=name)
 
@@ -166,7 +166,7 @@ def _picture(height: int, **arguments: Any) -> gradio.Image:
 
 
 def shown_as(images: Tensor) -> list[Image.Image]:
-    """Convert images uint8 (N, C, H, W) to what the page shows."""
+    """Convert images uint8 (N, C, H, W) to pictures for the page."""
     return [to_pil_image(image) for image in enlarged(images, LEAST)]
 
 
@@ -177,7 +177,7 @@ def new_file(name: str) -> Path:
 
 @contextmanager
 def as_gradio_error() -> Iterator[None]:
-    """Show an InputError within the block on the page, without a traceback here."""
+    """Show an InputError of the block on the page, without a traceback in the terminal."""
     try:
         yield
     except InputError as error:

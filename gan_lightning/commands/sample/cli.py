@@ -20,25 +20,28 @@ from gan_lightning.commands.verbs import Verb
 from gan_lightning.errors import InputError
 
 OTHER_FILES = frozenset({".png", ".npz", ".npy", ".pt", ".zip", ".jpg", ".jpeg", ".webp", ".gif", ".mp4"})
-"""Endings, in any case, that nobody gives a folder."""
+"""Endings, in upper or lower case, that are not accepted for a folder."""
 
 
 def add_flags(parser: ArgumentParser) -> None:
     """Add all flags of the command."""
     add_drawing(parser)
     parser.add_argument(
-        "--output", type=str, default="samples.png", help="a grid .png, an array (N, C, H, W) .npz, or else a folder of PNGs"
+        "--output",
+        type=str,
+        default="samples.png",
+        help="a grid as .png, an array (N, C, H, W) as .npz, or else a folder of PNGs",
     )
     parser.add_argument("--num_images", type=PositiveInt, default=64, help="number of images")
     add_seed(parser)
-    parser.add_argument("--class", type=str | None, help="class of all images, or several in turn, 0,1,2; by default all")
+    parser.add_argument("--class", type=str | None, help="class of all images, or several in turn, as 0,1,2; by default all")
     parser.add_argument(
-        "--columns", type=PositiveInt | None, help="columns of the grid; by default one for each class, or about square"
+        "--columns", type=PositiveInt | None, help="columns of the grid; by default one per class, or a roughly square grid"
     )
 
 
 def run(args: Sequence[str]) -> None:
-    """Refuse flags that cannot be right; then import torch and draw."""
+    """Refuse invalid flags; then import torch and draw."""
     config = parse_drawing(Verb.sample.make_parser(), arrange(args))
     config["class"] = None if config["class"] is None else whole_numbers("class", config["class"])
     output = Path(config.output)

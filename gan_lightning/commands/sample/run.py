@@ -24,12 +24,12 @@ from gan_lightning.inference import Sampler
 from gan_lightning.pictures import grid, write_png
 
 DESCRIPTION = "sample.json"
-"""File in a folder of samples that describes how they are drawn, so that an interrupted folder can be resumed."""
-DIGITS = 6  # of a file's name; 50,000 images are usual
+"""File in a folder of samples with the settings of the drawing, so that an interrupted folder can be resumed."""
+DIGITS = 6  # digits of a file's name; 50,000 images are usual
 
 
 def draw(config: Namespace) -> None:
-    """Draw the images, write them, and print where they are."""
+    """Draw the images, write them, and print their path."""
     sampler = load_sampler(config.checkpoint, config, find_device(config.accelerator))
     labels = _labels(sampler, config)
     writers = {".png": _write_grid, ".npz": _write_array}
@@ -50,7 +50,7 @@ def _labels(sampler: Sampler, config: Namespace) -> Tensor | None:
 def _batches(
     config: Namespace, sampler: Sampler, labels: Tensor | None, there: Collection[int] = ()
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield numbers and images uint8 (B, C, H, W) of the batches that are not ``there`` yet, with a progress bar."""
+    """Yield numbers and images uint8 (B, C, H, W) of the batches that are not on disk (``there``) yet, with a progress bar."""
     with tqdm(total=config.num_images, desc="Drawing", unit=" images", delay=1) as bar:
         for indices in torch.split(torch.arange(config.num_images), config.batch_size):
             numbers = indices.tolist()
@@ -69,7 +69,7 @@ def _write_grid(config: Namespace, sampler: Sampler, labels: Tensor | None) -> N
 
 
 def _write_array(config: Namespace, sampler: Sampler, labels: Tensor | None) -> None:
-    """Write an .npz of one array, ``images``, batch by batch: numpy.savez needs all of it at once."""
+    """Write an .npz of one array, ``images``, batch by batch; numpy.savez would need the whole array in memory."""
     shape = (config.num_images, *sampler.generator.image_shape)
     with (
         write_aside(config.output) as aside,
@@ -83,12 +83,12 @@ def _write_array(config: Namespace, sampler: Sampler, labels: Tensor | None) -> 
 
 
 def _write_folder(config: Namespace, sampler: Sampler, labels: Tensor | None) -> None:
-    """Write a PNG for each image; those of an earlier call that was interrupted stay."""
+    """Write a PNG for each image; keep those of an interrupted earlier call."""
     folder = Path(config.output)
     _prepare(folder, _description(config, sampler))
     numbers = range(config.num_images)
     there = {number for number in numbers if _is_whole(folder / _name(number))}
-    for batch, images in _batches(config, sampler, labels, there):  # the same batches as without an interruption
+    for batch, images in _batches(config, sampler, labels, there):  # the same batches as in a run without interruption
         for number, image in zip(batch, images, strict=True):
             if number not in there:
                 write_png(image, folder / _name(number), durable=False)
@@ -101,11 +101,11 @@ def _write_folder(config: Namespace, sampler: Sampler, labels: Tensor | None) ->
 
 
 def _is_whole(path: Path) -> bool:
-    """Tell if a PNG is complete, with right checksums: a power failure may leave part of it."""
+    """Check if a PNG is complete and its checksums are right; a power failure may leave part of a file."""
     try:
         with Image.open(path) as image:
             image.verify()
-    except Exception:  # Pillow raises all sorts for a damaged file
+    except Exception:  # Pillow raises many kinds of exceptions for damaged files
         return False
     return True
 
@@ -115,7 +115,7 @@ def _name(number: int) -> str:
 
 
 def _description(config: Namespace, sampler: Sampler) -> dict[str, Any]:
-    """Describe all that image number i depends on."""
+    """List all that image number i depends on."""
     return {
         "weights_sha256": fingerprint(*sampler.generator.state_dict().values()),
         "seed": config.seed,
@@ -126,10 +126,10 @@ def _description(config: Namespace, sampler: Sampler) -> dict[str, Any]:
 
 
 def _prepare(folder: Path, description: dict[str, Any]) -> None:
-    """Make the folder, or check that its images were drawn alike.
+    """Make the folder, or check that its images were drawn with the same settings.
 
     Raises:
-        InputError: it holds something else, or cannot be made.
+        InputError: the folder holds something else, or cannot be made.
     """
     path = folder / DESCRIPTION
     try:

@@ -25,7 +25,7 @@ SECTIONS = ("trainer", "data", "model", "image_grid", "checkpoints", "metrics", 
 
 
 def add_flags(parser: ArgumentParser) -> None:
-    """Add all flags of the command; those of the sections are the arguments of classes, so this imports torch."""
+    """Add all flags of the command. This imports torch: the flags of the sections are the arguments of classes."""
     from gan_lightning.commands.train.settings import add_sections
 
     _add_own_flags(parser)
@@ -34,24 +34,29 @@ def add_flags(parser: ArgumentParser) -> None:
 
 def _add_own_flags(parser: ArgumentParser) -> None:
     """Add the flags that belong to no section."""
-    parser.add_argument("--config", action="config", help="a recipe that ships, by name, or the path of a YAML file")
-    parser.add_argument("--seed_everything", type=Seed, default=0, help="the seed of all random numbers of the run")
-    parser.add_argument("--ckpt_path", type=str | None, help="resume from a checkpoint; 'last' is that of the newest run")
+    parser.add_argument("--config", action="config", help="name of a bundled recipe, or path of a YAML file")
+    parser.add_argument("--seed_everything", type=Seed, default=0, help="seed of all random numbers of the run")
+    parser.add_argument("--ckpt_path", type=str | None, help="checkpoint to resume from; 'last' is that of the newest run")
     parser.add_argument(
-        "--roll_back", type=bool, default=False, help="go back once, with other random numbers, if the training diverges"
+        "--roll_back",
+        type=bool,
+        default=False,
+        help="if training diverges, go back once and continue with other random numbers",
     )
-    parser.add_argument("--init_from", type=str | None, help="start from the weights of a checkpoint, and nothing else of it")
-    parser.add_argument("--dry_run", action="store_true", help="report on data, memory and time, then end")
+    parser.add_argument(
+        "--init_from", type=str | None, help="checkpoint whose weights, and nothing else, a new run starts from"
+    )
+    parser.add_argument("--dry_run", action="store_true", help="report on data, memory and time, then exit")
     add_trust(parser)
     parser.add_argument(
         "--run_length",
         type=int | None,
-        help="a record in config.yaml: generator updates of the whole run, over which schedules without steps run",
+        help="length of the run in generator updates, as recorded in config.yaml for schedules without steps",
     )
 
 
 def run(args: Sequence[str]) -> None:
-    """Refuse flags that cannot be right; then import torch and train."""
+    """Refuse invalid flags; then import torch and train."""
     refuse_unknown(args)
     from gan_lightning.commands.train.run import train
 
@@ -59,12 +64,12 @@ def run(args: Sequence[str]) -> None:
 
 
 def refuse_unknown(args: Sequence[str]) -> None:
-    """Refuse a recipe that does not exist, and a flag that is neither one of ours nor of a section nor of the Trainer.
+    """Refuse a recipe that does not exist, and a flag that is none of ours, of a section or of the Trainer.
 
-    The arguments within the other sections are checked later, because their classes take torch.
+    The arguments within the other sections are checked later, because their classes import torch.
 
     Raises:
-        InputError: there is no such recipe, file or flag.
+        InputError: the recipe, file or flag does not exist.
     """
     trainer = trainer_arguments()
     own = ArgumentParser()

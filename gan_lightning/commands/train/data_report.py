@@ -10,12 +10,12 @@ from gan_lightning.data.survey import GREY, Survey, survey
 from gan_lightning.gan import GAN
 
 Rows = list[tuple[str, str]]
-"""Lines of a section: a name, and figures or words."""
+"""Lines of a section: a name, and numbers or words."""
 CLASSES_SHOWN = 10
 FILES_NAMED = 5
-FEW_IMAGES = 1000  # a discriminator soon memorises so few (Zhao et al. 2020 train on 100 and more)
-UNEVEN = 10  # times as many images in the largest class as in the smallest
-MUCH = 0.3  # of an image that the crop leaves out
+FEW_IMAGES = 1000  # a discriminator soon memorises fewer images (Zhao et al. 2020 train on 100 and more)
+UNEVEN = 10  # ratio of the images in the largest class to those in the smallest
+MUCH = 0.3  # share of an image that the crop removes
 
 
 @dataclass
@@ -28,7 +28,7 @@ class DataReport:
 
 
 def report_on(data: ImageDataModule, model: GAN) -> DataReport:
-    """Inspect data whose images can be read."""
+    """Inspect data that has been read."""
     report = _folder(data, model) if isinstance(data, ImageFolder) else _images(data)
     flips = "each image left to right, one time in two" if data.horizontal_flip else "none"
     told = "both networks see them" if model.generator.conditional else "the networks do not see them"
@@ -46,7 +46,7 @@ def _images(data: ImageDataModule) -> DataReport:
 
 
 def _folder(data: ImageFolder, model: GAN) -> DataReport:
-    """Report on files, some of which may be unreadable."""
+    """Report on files; some may be unreadable."""
     splits = data.files.values()
     found = survey([files.folder / path for files in splits for path in files.paths])
     labels = Counter(data.class_names[label] for files in splits for label in files.labels or ())
@@ -128,7 +128,7 @@ def _hints(data: ImageFolder, model: GAN, found: Survey, labels: Counter[str], t
 
 
 def _classes(labels: Counter[str]) -> Rows:
-    """Count the images of each class, in order; if there are many classes, of the largest and the smallest."""
+    """Count the images of each class, in order; if there are many classes, only of the largest and the smallest."""
     if len(labels) <= CLASSES_SHOWN:
         return [("classes", _counts(dict(sorted(labels.items()))))] if labels else []
     ordered = labels.most_common()
@@ -155,5 +155,5 @@ def megabytes(count: int) -> str:
 
 
 def plain(text: str) -> str:
-    """Escape a name for printing: names of files may hold line ends and bytes that are not text."""
+    """Escape a name for printing: file names may contain line ends and bytes that are not text."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

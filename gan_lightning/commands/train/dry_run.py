@@ -1,4 +1,4 @@
-"""``train --dry_run``: inspect the data, make a few steps, and report what a run would take; nothing is saved."""
+"""``train --dry_run``: inspect the data, make a few steps, and report the cost of a run; nothing is saved."""
 
 import warnings
 
@@ -15,18 +15,18 @@ from gan_lightning.gan import GAN
 
 LONG = 24 * 3600  # seconds
 UNITS = {"days": 2 * 24 * 3600, "hours": 2 * 3600, "minutes": 2 * 60}
-"""Seconds from which a time is shown in days, and so on."""
+"""Unit -> the shortest time in seconds that is shown in it."""
 
 
 def dry_run(objects: Namespace, begun_at: int) -> None:
     """Print a report.
 
     Args:
-        objects: made from the settings: ``data``, ``model``, ``schedules``, and the arguments of ``trainer``.
-        begun_at: steps behind a resumed run.
+        objects: the objects of the settings: ``data``, ``model``, ``schedules``, and the arguments of ``trainer``.
+        begun_at: steps that a resumed run has already made.
 
     Raises:
-        InputError: training would be refused; the facts found until then are printed.
+        InputError: training would fail; the facts found so far are printed first.
     """
     data: ImageDataModule = objects.data
     model: GAN = objects.model
@@ -39,7 +39,7 @@ def dry_run(objects: Namespace, begun_at: int) -> None:
     _section("Networks", _networks(model, data))
     try:
         cost = timed_trial(model, data, objects.schedules, arguments)
-    except InputError as error:  # print what is known by now
+    except InputError as error:  # print the facts found so far
         _section("Suggestions", _numbered([*report.hints, *([] if refused is None else [str(refused)])]))
         raise error
     seconds = cost.run_steps(begun_at) * cost.step_seconds
@@ -60,7 +60,7 @@ def dry_run(objects: Namespace, begun_at: int) -> None:
 
 
 def _read(data: ImageDataModule) -> InputError | None:
-    """Read the images, without corrupt files; return the error that training would raise for those.
+    """Read the images, without corrupt files; return the error that training would raise for the corrupt ones.
 
     Raises:
         InputError: no image is left.
@@ -73,7 +73,7 @@ def _read(data: ImageDataModule) -> InputError | None:
             raise
         data.skip_corrupt = True
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the report names them
+            warnings.simplefilter("ignore")  # the report lists them
             data.setup("fit")
         return error
     return None

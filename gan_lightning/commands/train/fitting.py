@@ -1,4 +1,4 @@
-"""Lightning's ``fit``; errors that a user can fix become one line."""
+"""Lightning's ``fit``, with errors that a user can fix as one line."""
 
 import os
 import threading
@@ -16,15 +16,15 @@ from gan_lightning.training.checkpoint_io import cannot_write
 
 
 def fit(trainer: Trainer, model: AdversarialModule, data: ImageDataModule, resume_from: Path | None = None) -> None:
-    """Train, without the warnings of Lightning that do not apply.
+    """Train, without those warnings of Lightning that do not apply.
 
     Raises:
-        InputError: Lightning refuses something, the memory or the disk is too small, or torch.compile fails.
+        InputError: Lightning refuses a setting, the memory or the disk is too small, or torch.compile fails.
         ProcessLost: one of several processes has died.
     """
     warnings.filterwarnings("ignore", "The number of training batches")  # the log continues across epochs
     warnings.filterwarnings("ignore", "Experiment logs directory")  # our CSV logger continues its file
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning's, about names of torch
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")  # Lightning uses deprecated names of torch
     warnings.filterwarnings("ignore", "Found .* module.* in eval mode")  # the average is always in eval mode
     before = threading.excepthook
     threading.excepthook = _report_thread_error
@@ -57,6 +57,6 @@ def _out_of_memory(trainer: Trainer, data: ImageDataModule) -> str:
 
 
 def _report_thread_error(failed: threading.ExceptHookArgs) -> None:
-    """Report errors of threads as usual, except a file that TensorBoard cannot write: the main thread raises that again."""
+    """Report errors of threads as usual, except a failed write of TensorBoard: the main thread raises it again."""
     if not issubclass(failed.exc_type, OSError):
         threading.__excepthook__(failed)

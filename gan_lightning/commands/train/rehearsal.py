@@ -20,8 +20,8 @@ from gan_lightning.module import AdversarialModule
 from gan_lightning.training.trainer import make_trainer, total_steps
 
 WARM_UP = 3  # steps before the clock starts
-STEPS = 16  # timed steps: a multiple of how often penalties are usually applied
-SECONDS = 20.0  # no timed step begins after that, and no warm-up step after a quarter of it
+STEPS = 16  # timed steps: a multiple of the usual intervals of penalties
+SECONDS = 20.0  # no timed step begins later than this, and no warm-up step later than a quarter of it
 QUIET: dict[str, Any] = {
     "logger": False,
     "enable_checkpointing": False,
@@ -32,7 +32,7 @@ QUIET: dict[str, Any] = {
     "min_steps": None,
     "profiler": None,
 }
-"""Settings of the Trainer that might leave files or prolong the trial, and do not change the time of a step."""
+"""Settings of the Trainer that prevent files and extra work in the trial, but do not change the time of a step."""
 
 
 @dataclass
@@ -41,15 +41,15 @@ class Cost:
 
     Attributes:
         device: the device of the steps.
-        total: generator updates of the whole run; None if only a time ends it.
-        most_seconds: limit of the whole run; None if there is none.
+        total: generator updates of the whole run; None if only a time limit ends it.
+        most_seconds: time limit of the whole run; None if there is none.
         epoch_steps: generator updates of an epoch.
         step_images: real images of one update, of all processes together.
         warm_up: number of steps before the clock started.
         steps: number of timed steps.
-        step_seconds: mean time of a step; 0 if there was none.
+        step_seconds: mean time of a step; 0 if no step was timed.
         peak_bytes: peak memory of the device, or of the process on the CPU.
-        optimizer_bytes: state of both optimizers.
+        optimizer_bytes: size of the state of both optimizers.
     """
 
     device: torch.device
@@ -64,7 +64,7 @@ class Cost:
     optimizer_bytes: int = 0
 
     def run_steps(self, begun_at: int) -> int:
-        """Count the steps that the run makes after the first ``begun_at``."""
+        """Count the steps of the run after the first ``begun_at``."""
         limits = [] if self.total is None else [max(0, self.total - begun_at)]
         if self.most_seconds is not None and self.step_seconds:
             limits.append(int(self.most_seconds / self.step_seconds))
@@ -94,7 +94,7 @@ class Stopwatch(Callback):
         self.cost.total = total_steps(trainer)
         self.cost.epoch_steps = int(trainer.num_training_batches)
         self.cost.step_images = trainer.datamodule.batch_size * trainer.world_size  # type: ignore[attr-defined]
-        trainer.fit_loop.max_epochs = -1  # a run of two steps makes more here
+        trainer.fit_loop.max_epochs = -1  # the trial may be longer than the run
         trainer.fit_loop.epoch_loop.max_steps = max(self.cost.total or 0, WARM_UP + self._steps)
         self._started = time.perf_counter()
 
@@ -125,17 +125,17 @@ def timed_trial(
 ) -> Cost:
     """Train a few steps with the Trainer's ``arguments``, in a folder that is removed again.
 
-    A run that only a time ends is possible with any schedules; ``cost.total`` is None then.
+    If only a time limit ends the run, ``cost.total`` is None; this works with any schedules.
 
     Args:
         model: the model to train.
         data: the images.
-        schedules: of the run.
-        arguments: of Lightning's Trainer.
-        steps: how many are timed; :data:`STEPS` by default.
+        schedules: the schedules of the run.
+        arguments: arguments of Lightning's Trainer.
+        steps: number of timed steps; by default :data:`STEPS`.
 
     Raises:
-        InputError: training would be refused, or its first steps diverge.
+        InputError: training would fail, or its first steps diverge.
     """
     stopwatch = Stopwatch(steps or STEPS)
     callbacks = {"callbacks": [stopwatch, schedules, TrainingLog()]}  # the stopwatch sets a length for the schedules

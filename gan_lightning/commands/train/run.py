@@ -1,4 +1,4 @@
-"""Train as the settings say, into a run folder."""
+"""Train with the settings, into a run folder."""
 
 import shlex
 import shutil
@@ -30,14 +30,14 @@ from gan_lightning.training.strategy import GANStrategy
 from gan_lightning.training.trainer import as_list, make_trainer, total_steps
 
 LENGTH = {"max_epochs", "max_steps", "max_time", "roll_back", *RECORDED}
-"""Settings that a resumed run often has others of; if schedules follow them, ``Schedules`` reports it."""
+"""Settings that often change when a run is resumed; ``Schedules`` reports it if schedules follow them."""
 
 
 def train(args: Sequence[str]) -> None:
-    """Read the settings, set up, train, and print where everything is.
+    """Read the settings, set up, train, and print the paths of the results.
 
     Raises:
-        InputError: a setting, a file or the data is wrong; or the training diverged.
+        InputError: a setting, a file or the data is wrong, or the training diverged.
         ProcessLost: one of several processes has died.
         SystemExit: after SIGINT or SIGTERM, with exit code 130 or 143.
     """
@@ -65,12 +65,12 @@ def train(args: Sequence[str]) -> None:
 
 
 def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, folder: Path) -> None:
-    """Train into ``folder`` as the settings say."""
+    """Train with the settings, into ``folder``."""
     objects, begun_at = make_objects(parser, config, resume_from)
     data: ImageDataModule = objects.data
     model: GAN = objects.model
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        data.prepare_data()  # to report errors early; Lightning calls both again, in every process
+        data.prepare_data()  # report errors early; Lightning calls both again in every process
         data.setup("fit")
 
     arguments = objects.trainer.as_dict()
@@ -109,8 +109,8 @@ def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, fo
 def _begin(parser: ArgumentParser, config: Namespace, trainer: Trainer, folder: Path, resume_from: Path | None) -> None:
     """Write the files that a resumed run needs, before the first checkpoint.
 
-    These are config.yaml, which repeats the run, and, if a run continues in a new folder, the checkpoint that it resumes from.
-    A different config.yaml is kept as config_1.yaml and so on.
+    The files are config.yaml, with all settings of the run, and, if a run continues in a new folder, the checkpoint that it
+    resumes from. An older, different config.yaml is kept as config_1.yaml and so on.
     """
     if not trainer.is_global_zero:
         return
@@ -149,7 +149,7 @@ def _differences(one: Any, other: Any, name: str = "") -> set[str]:
 def _print_summary(
     trainer: Trainer, folder: Path, data: ImageDataModule, metrics: GenerativeMetrics, begun_at: int, interrupted: bool
 ) -> None:
-    """Print the steps made, where pictures, checkpoint and curves are, and how to continue."""
+    """Print the number of steps, the paths of pictures, checkpoint and curves, and how to continue."""
     state = "Interrupted" if interrupted else "Done"
     print(f"\n{state}: {trainer.global_step - begun_at:,} generator updates, {trainer.global_step:,} in all")
     if begun_at == trainer.global_step:
@@ -174,7 +174,7 @@ def _print_summary(
     if "TensorBoard logs" in lines:
         print(f"  {'see the curves':<18}{_shown(python.with_name('tensorboard'))} --logdir {_shown(folder.parent)}")
     if Path(script).stem in ("compare", "gan-lightning-compare"):
-        return  # it continues by itself
+        return  # the run continues automatically
     if interrupted:
         root = folder.parent.parent
         where = "" if root.absolute() == Path.cwd() else f" --default_root_dir {shlex.quote(_shown(root))}"
@@ -184,7 +184,7 @@ def _print_summary(
 
 
 def _trust(data: ImageDataModule, model: Any) -> str:
-    """Write the flag that lets custom classes be imported again."""
+    """Write the flag ``--trust`` with which the custom classes can be imported again."""
     modules = {type(part).__module__.partition(".")[0] for part in (data, model.loss, *model.modules())} - {
         "gan_lightning",
         "torch",
@@ -193,5 +193,5 @@ def _trust(data: ImageDataModule, model: Any) -> str:
 
 
 def _shown(path: Path) -> str:
-    """Shorten a path to what a user would type here."""
+    """Shorten a path to the form that a user would type here."""
     return str(path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path)

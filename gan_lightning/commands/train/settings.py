@@ -1,4 +1,4 @@
-"""The settings of a run: flags and recipe together, and the objects that they describe."""
+"""The settings of a run, from flags and recipe, and the objects that they describe."""
 
 import os
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import Trainer, seed_everything
 
-import gan_lightning.networks  # noqa: F401  (registers their short names)
+import gan_lightning.networks  # noqa: F401  (registers the short names of networks)
 from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, HealthMonitor, ImageGrid, Schedules
 from gan_lightning.commands.common.arguments import arrange, given, instantiate, parse
@@ -30,17 +30,22 @@ LINKED = {
     "model.discriminator.image_shape": "data.image_shape",
     "model.discriminator.num_classes": "data.num_classes",
 }
-"""Settings that follow another one -> that setting."""
+"""Settings that take the value of another setting -> that setting."""
 RECORDED = {"run_length": "max_steps, max_epochs and the data"}
-"""Records in ``config.yaml`` that no run reads -> what they follow."""
+"""Records in ``config.yaml`` that no run reads -> the settings that determine them."""
 
 
 def add_sections(parser: ArgumentParser) -> None:
     """Add the flags of the Trainer, the data, the model and the callbacks."""
     parser.add_class_arguments(Trainer, "trainer", skip={"logger", "default_root_dir"}, instantiate=False)
-    parser.add_argument("--trainer.logger", type=LoggerName | list[LoggerName] | bool, default="tensorboard", help="what logs")
-    parser.add_argument("--trainer.default_root_dir", default=".", help="runs lie in lightning_logs/version_N below it")
-    parser.add_argument("--data", type=ImageDataModule, help="where the images come from")
+    parser.add_argument(
+        "--trainer.logger",
+        type=LoggerName | list[LoggerName] | bool,
+        default="tensorboard",
+        help="logger or loggers of the curves",
+    )
+    parser.add_argument("--trainer.default_root_dir", default=".", help="parent folder of the runs, lightning_logs/version_N")
+    parser.add_argument("--data", type=ImageDataModule, help="class of the training data")
     parser.add_class_arguments(GAN, "model")
     parser.add_class_arguments(ImageGrid, "image_grid")
     parser.add_class_arguments(Checkpoints, "checkpoints")
@@ -65,7 +70,7 @@ def add_sections(parser: ArgumentParser) -> None:
 
 
 def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Path | None, Path | None]:
-    """Read the settings, the checkpoint to resume from, and the folder to continue in (None is a new one).
+    """Read the settings, the checkpoint to resume from, and the folder to continue in (None: a new folder).
 
     Raises:
         InputError: a flag or file is wrong.
@@ -86,7 +91,7 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
         if own and own.is_file():
             check_imports(own, read_settings(str(own)), trusted_modules(given(groups, "trust") or ""))
             recipe = str(own)
-        elif used and os.path.isfile(used):  # noqa: PTH113  (it accepts names that are too long)
+        elif used and os.path.isfile(used):  # noqa: PTH113  (os.path accepts names that are too long)
             raise InputError(f"{own}: no such file, so the settings of {used} are unknown; name its recipe with --config")
         groups = [["--config", recipe], *groups]
     config = parse(parser, groups, "trainer")
@@ -106,7 +111,7 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
 
 
 def _resume_from(ckpt_path: str | None, root: str) -> tuple[Path | None, Path | None]:
-    """Find the checkpoint of ``--ckpt_path``, and for 'last' the folder of its run, which continues there."""
+    """Find the checkpoint of ``--ckpt_path``, and for 'last' the folder of its run, to continue there."""
     if not ckpt_path:
         return None, None
     if ckpt_path == "last":
@@ -116,7 +121,7 @@ def _resume_from(ckpt_path: str | None, root: str) -> tuple[Path | None, Path | 
 
 
 def make_objects(parser: ArgumentParser, config: Namespace, resume_from: Path | None = None) -> tuple[Namespace, int]:
-    """Make the objects that the settings describe, and count the steps behind them; refuse a checkpoint that does not fit."""
+    """Make the objects of the settings, and count the steps already made; refuse a checkpoint that does not fit."""
     seed_everything(config.seed_everything, verbose=False)
     objects = instantiate(parser, config)
     begun_at = 0
@@ -131,10 +136,10 @@ def make_objects(parser: ArgumentParser, config: Namespace, resume_from: Path | 
 
 
 def init_from(model: GAN, path: str) -> None:
-    """Copy the weights of a checkpoint into a new model, and its average, if it has one, into the model's average.
+    """Copy the weights of a checkpoint into a new model, including the average; without one, the weights become the average.
 
     Raises:
-        InputError: there is no such checkpoint, or its networks are of other classes or shapes.
+        InputError: the checkpoint does not exist, or its networks have other classes or shapes.
     """
     content = checkpoint.load_gan(path)
     weights = content["state_dict"]
