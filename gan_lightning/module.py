@@ -1,4 +1,4 @@
-"""The base of adversarial methods: optimizers, the average, random seeds, and what a checkpoint records."""
+"""Base of adversarial methods: optimizers, the average, random seeds, and contents of a checkpoint."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from torch.optim import Adam, Optimizer
 
 from gan_lightning import checkpoint, ema
 from gan_lightning.errors import Diverged, InputError, one_line
-from gan_lightning.networks.base import Network, describe
+from gan_lightning.networks.base import Network, describe, with_defaults
 from gan_lightning.training.randomness import derived_seed, seed_device
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -75,7 +75,7 @@ class AdversarialModule(LightningModule):
         channels_last: channels-last order of the convolutions' weights in memory, and so of the features.
 
     Attributes:
-        generators: name of each generator -> name of its average, which is None if there is none.
+        generators: name of each generator -> name of its average. The average is None if there is none.
         discriminators: names of the discriminators.
         stateful: names of the other modules that may have a state; a checkpoint lists its tensors by name.
         ema_factor: factor on the half-life; ``Schedules`` sets it.
@@ -131,10 +131,10 @@ class AdversarialModule(LightningModule):
         seed_device(derived_seed(self.seed, self.global_step, self.global_rank), self.device)
 
     def optimizer_pair(self) -> tuple[LightningOptimizer, LightningOptimizer]:
-        """Return the generators' optimizer, whose steps Lightning counts, and the discriminators', whose steps it does not.
+        """Return the generators' and the discriminators' optimizer. Lightning counts only the steps of the first.
 
-        Lightning counts each step of each optimizer (its issue 17958). Before every batch its loop sets a pair of hooks on
-        all of them; this method takes the counting ones off the discriminators' again.
+        By default Lightning counts each step of each optimizer (its issue 17958). Before every batch its loop sets a pair of
+        hooks on all of them. This method removes the counting hooks from the discriminators' optimizer.
         """
         generator, discriminator = self.optimizers()  # type: ignore[attr-defined]
         profiler = self.trainer.profiler  # type: ignore[attr-defined]
@@ -229,9 +229,18 @@ class AdversarialModule(LightningModule):
     def on_load_checkpoint(self, content: dict[str, Any]) -> None:
         about = content.get(checkpoint.KEY, {})
         for name, mine in self._description().items():
-            if about.get(name) != mine:
-                difference = _difference(about.get(name), mine)
+            theirs = about.get(name)
+            if name in (*self.generators, *self.discriminators):
+                theirs, mine = (with_defaults(description, getattr(self, name)) for description in (theirs, mine))
+            if theirs != mine:
+                difference = _difference(theirs, mine)
                 raise InputError(f"the checkpoint's {name} differs from this run's: {difference}; use the same settings")
+        theirs, mine = (_shapes(weights) for weights in (content["state_dict"], self.state_dict()))
+        if theirs != mine:
+            raise InputError(
+                f"the checkpoint's weights are of another version of these networks: {_difference(theirs, mine)[:150]}; sample "
+                "from it, or train anew"
+            )
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -252,6 +261,11 @@ def _store_channels_last(network: nn.Module) -> None:
 def _to_channels_last(module: nn.Module, inputs: Any, features: Tensor) -> Tensor:
     """Reorder features (B, C, H, W) in memory, channels last: a forward hook."""
     return features.contiguous(memory_format=torch.channels_last)
+
+
+def _shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:
+    """Return the shape of each weight by name, None for what is no tensor."""
+    return {name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in weights.items()}
 
 
 def _difference(theirs: Any, mine: Any) -> str:
