@@ -13,7 +13,7 @@ from torch.optim import Adam, Optimizer
 
 from gan_lightning import checkpoint, ema
 from gan_lightning.errors import Diverged, InputError, one_line
-from gan_lightning.networks.base import Network, describe
+from gan_lightning.networks.base import Network, describe, with_defaults
 from gan_lightning.training.randomness import derived_seed, seed_device
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -229,9 +229,18 @@ class AdversarialModule(LightningModule):
     def on_load_checkpoint(self, content: dict[str, Any]) -> None:
         about = content.get(checkpoint.KEY, {})
         for name, mine in self._description().items():
-            if about.get(name) != mine:
-                difference = _difference(about.get(name), mine)
+            theirs = about.get(name)
+            if name in (*self.generators, *self.discriminators):
+                theirs, mine = (with_defaults(description, getattr(self, name)) for description in (theirs, mine))
+            if theirs != mine:
+                difference = _difference(theirs, mine)
                 raise InputError(f"the checkpoint's {name} differs from this run's: {difference}; use the same settings")
+        theirs, mine = (_shapes(weights) for weights in (content["state_dict"], self.state_dict()))
+        if theirs != mine:
+            raise InputError(
+                f"the checkpoint's weights are of another version of these networks: {_difference(theirs, mine)[:150]}; sample "
+                "from it, or train anew"
+            )
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -252,6 +261,11 @@ def _store_channels_last(network: nn.Module) -> None:
 def _to_channels_last(module: nn.Module, inputs: Any, features: Tensor) -> Tensor:
     """Reorder features (B, C, H, W) in memory, channels last: a forward hook."""
     return features.contiguous(memory_format=torch.channels_last)
+
+
+def _shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:
+    """Return the shape of each weight by name, None for what is no tensor."""
+    return {name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in weights.items()}
 
 
 def _difference(theirs: Any, mine: Any) -> str:

@@ -183,6 +183,20 @@ def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
         raise InputError(f"the checkpoint's arguments do not fit {class_path}: {one_line(error)[:200]}") from error
 
 
+def with_defaults(description: Any, network: Network) -> Any:
+    """Add to a description of ``network`` the defaults of the arguments that it lacks.
+
+    A checkpoint lacks those that are newer than it. The descriptions of other classes, and what is no description, are
+    returned as they are.
+    """
+    cls = type(network)
+    if not isinstance(description, dict) or description.get("class_path") != describe(network)["class_path"]:
+        return description
+    parameters = inspect.signature(cls).parameters.values()
+    defaults = {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
+    return {**description, "arguments": defaults | description["arguments"]}
+
+
 def load_weights(network: nn.Module, weights: dict[str, Tensor], prefix: str, path: str | os.PathLike[str]) -> None:
     """Copy exactly the entries of ``weights`` under ``prefix`` into ``network``.
 
