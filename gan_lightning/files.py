@@ -185,7 +185,7 @@ def load_arrays(path: str | os.PathLike[str], keys: Collection[str], optional: C
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file once, so that the bytes verified are the bytes read. Refuses pipes and devices, which may block."""
+    """Open a file once, so that the bytes verified are the bytes read. Refuses pipes and devices: they may block."""
     try:
         if Path(path).is_file():
             return Path(path).open("rb")
