@@ -55,7 +55,7 @@ def test_more_starts_and_more_steps_are_no_worse() -> None:
     gan = sampler()
     _, target = drawn(gan, 4)
     few = invert(gan, target[:1], restarts=1, steps=30, prior=0.0).loss
-    assert invert(gan, target[:1], restarts=8, steps=30, prior=0.0).loss <= few
+    assert invert(gan, target[:1], restarts=8, steps=30, prior=0.0).loss <= 1.001 * few  # one of them is the same start
     assert (
         invert(gan, target, restarts=4, steps=100, prior=0.0).loss.sum() < invert(gan, target, restarts=4, steps=5).loss.sum()
     )

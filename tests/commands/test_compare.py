@@ -46,8 +46,6 @@ def test_recipes_beside_real_images(
         "300",
         "--accelerator",
         "cpu",
-        "--device",
-        "cpu",
     ]
     assert main(args) == 0
     said = capsys.readouterr().out

@@ -564,7 +564,8 @@ def test_ctrl_c_ends_the_run_after_its_step_and_saves() -> None:
 
 
 def test_arguments_belong_to_the_penalty_before_them() -> None:
-    penalties = ["--model.penalty+=R1", "--model.penalty.gamma", "0.3", "--model.penalty+=R2", "--model.penalty.every", "4"]
+    penalties = ["--model.penalty", "null", "--model.penalty+=R1", "--model.penalty.gamma", "0.3"]
+    penalties += ["--model.penalty+=R2", "--model.penalty.every", "4"]
     assert main([*SMALL, "--max_steps", "1", *penalties]) == 0
     config = yaml.safe_load(Path("lightning_logs/version_0/config.yaml").read_text())
     found = [(penalty["class_path"].rpartition(".")[2], penalty["init_args"]) for penalty in config["model"]["penalty"]]
