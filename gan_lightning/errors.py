@@ -1,4 +1,4 @@
-"""Errors that a user can fix: one exception, which every command prints as one line and answers with exit code 2."""
+"""Errors that a user can fix: one exception. Every command prints it as one line and exits with code 2."""
 
 import difflib
 import errno

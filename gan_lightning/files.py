@@ -89,7 +89,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def link(path: Path, name: Path) -> None:
-    """Give a file a second name and replace what had this name. The second name keeps the content if the first is replaced.
+    """Give a file a second name and replace any file of that name. The second name keeps the content if the first is replaced.
 
     Makes a hard link; copies the file only if the file system has none.
     """
@@ -136,13 +136,13 @@ def load(path: str | os.PathLike[str], keys: Collection[str] = (), map_location:
     """Read a file that :func:`save` wrote.
 
     First verifies the zip's checksums, because torch.load reads over a flipped bit without an error. Then unpickles with
-    ``weights_only=True``, which runs no code of the file.
+    ``weights_only=True``, so that no code of the file runs.
 
     Args:
         path: the file.
         keys: entries that it must have. Others are allowed.
         map_location: device of the loaded tensors.
-        legacy: also read torch's format before version 1.6, which has no checksums.
+        legacy: also read torch's format before version 1.6. It has no checksums.
 
     Raises:
         InputError: the file is missing or damaged, holds more than tensors and primitives, or lacks an entry.
@@ -185,7 +185,7 @@ def load_arrays(path: str | os.PathLike[str], keys: Collection[str], optional: C
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file once, so that the bytes verified are the bytes read. Refuses pipes and devices, which may block."""
+    """Open a file once, so that the bytes verified are the bytes read. Refuses pipes and devices: they may block."""
     try:
         if Path(path).is_file():
             return Path(path).open("rb")

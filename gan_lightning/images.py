@@ -37,7 +37,7 @@ def to_uint8(images: Tensor) -> Tensor:
     """Map float images (any shape, nominally in [-1, 1]) to uint8, to the nearest grey level. Values outside are clamped.
 
     Raises:
-        Diverged: some values are NaN, which no grey level can show.
+        Diverged: some values are NaN: no grey level stands for NaN.
     """
     if bool(images.isnan().any()):
         raise Diverged(

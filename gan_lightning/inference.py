@@ -185,7 +185,7 @@ class Sampler(ModelHubMixin):
             dtype: type of the stored weights, float32 or float16.
             picture: write samples.png.
         """
-        from gan_lightning.pictures import grid, write_png  # imports torchvision, which takes a second
+        from gan_lightning.pictures import grid, write_png  # takes a second: it imports torchvision
 
         pretrained.save(self.generator, self.config(dtype), folder)
         if picture:

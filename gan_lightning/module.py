@@ -1,4 +1,4 @@
-"""The base of adversarial methods: optimizers, the average, random seeds, and what a checkpoint records."""
+"""Base of adversarial methods: optimizers, the average, random seeds, and contents of a checkpoint."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -75,7 +75,7 @@ class AdversarialModule(LightningModule):
         channels_last: channels-last order of the convolutions' weights in memory, and so of the features.
 
     Attributes:
-        generators: name of each generator -> name of its average, which is None if there is none.
+        generators: name of each generator -> name of its average. The average is None if there is none.
         discriminators: names of the discriminators.
         stateful: names of the other modules that may have a state; a checkpoint lists its tensors by name.
         ema_factor: factor on the half-life; ``Schedules`` sets it.
@@ -131,10 +131,10 @@ class AdversarialModule(LightningModule):
         seed_device(derived_seed("step", self.seed, self.global_step, self.global_rank), self.device)
 
     def optimizer_pair(self) -> tuple[LightningOptimizer, LightningOptimizer]:
-        """Return the generators' optimizer, whose steps Lightning counts, and the discriminators', whose steps it does not.
+        """Return the generators' and the discriminators' optimizer. Lightning counts only the steps of the first.
 
-        Lightning counts each step of each optimizer (its issue 17958). Before every batch its loop sets a pair of hooks on
-        all of them; this method takes the counting ones off the discriminators' again.
+        By default Lightning counts each step of each optimizer (its issue 17958). Before every batch its loop sets a pair of
+        hooks on all of them. This method removes the counting hooks from the discriminators' optimizer.
         """
         generator, discriminator = self.optimizers()  # type: ignore[attr-defined]
         profiler = self.trainer.profiler  # type: ignore[attr-defined]

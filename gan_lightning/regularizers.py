@@ -114,7 +114,7 @@ class R2(R1):
 class WGANGP(GradientPenalty):
     """lambda E (|grad_x D(x)| - 1)^2 at points between real and generated images (Gulrajani et al. 2017, equation 3).
 
-    Each point lies on the line between one real and one generated image, uniformly.
+    Each point is uniform on the line between one real and one generated image.
 
     Args:
         weight: the paper's lambda, above 0.

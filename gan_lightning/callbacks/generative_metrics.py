@@ -23,7 +23,7 @@ from gan_lightning.training.randomness import preserved_random_state
 from gan_lightning.training.trainer import is_out_of_time
 
 SAMPLES, SAMPLES_OF_IMAGENET = 5000, 1000
-"""Default number of samples of a measurement: fewer for imagenet, which is slower than a classifier."""
+"""Default number of samples of a measurement: fewer for imagenet, because it is slower than a classifier."""
 
 LARGER_IS_BETTER = {"fid": False, "kid": False, "kl": False} | dict.fromkeys(
     ("is", "precision", "recall", "density", "coverage", "modes"), True

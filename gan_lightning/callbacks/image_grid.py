@@ -46,7 +46,7 @@ class ImageGrid(Callback):
         self._folder = Path()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        # every process has to read log_dir, so not only where it is used; there is none in a fast_dev_run
+        # here, because every process must read log_dir; it is None in a fast_dev_run
         self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "images"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -5,7 +5,7 @@ from lightning.pytorch.callbacks import ModelSummary as LightningModelSummary
 
 
 class ModelSummary(LightningModelSummary):
-    """Prints the networks and their numbers of parameters, without the FLOPs of Lightning's table, which are all zero."""
+    """Prints the networks and their numbers of parameters. Lightning's table also has FLOPs, but they are all zero."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:

@@ -296,7 +296,7 @@ class DecodedFiles(Dataset[tuple[Tensor, int]]):
 
 
 def open_image(path: Path) -> Image.Image:
-    """Open an image and read its size, but not its pixels yet. Refuses pipes and devices, which may block."""
+    """Open an image and read its size, but not its pixels yet. Refuses pipes and devices, because they may block."""
     if not path.is_file():
         raise ValueError("not a file" if path.exists() else "a link that leads nowhere, or in a circle")
     return Image.open(path, formats=FORMATS)

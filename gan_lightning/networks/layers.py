@@ -1,4 +1,4 @@
-"""Layers that several families share: conditioning on labels, and heads of discriminators."""
+"""Layers that several families share: conditioning on labels, heads of discriminators, initialisation and dropout."""
 
 from collections.abc import Callable
 from typing import Literal

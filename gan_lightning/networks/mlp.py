@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons: the networks of Goodfellow et al. 2014, with the choices that decide whether they train."""
+"""Multi-layer perceptrons: the networks of Goodfellow et al. 2014, with the settings that make them train or fail."""
 
 import math
 from collections.abc import Sequence

@@ -10,9 +10,9 @@ LARGEST = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Make glibc reuse freed memory for the next tensors instead of returning it to the system.
 
-    By default glibc returns large blocks at once and requests new ones, which the system clears page by page. On the CPU this
-    costs some thousand page faults a training step, at times as much as its arithmetic. With this setting the process stays
-    as large as it ever was.
+    By default glibc returns large blocks at once and requests new ones. The system clears these page by page. On the CPU this
+    costs some thousand page faults per training step, sometimes as much time as its arithmetic. With this setting the process
+    never shrinks.
 
     Returns:
         True if glibc accepts the setting; False with the C libraries of macOS, Windows and Alpine, or a replaced allocator.

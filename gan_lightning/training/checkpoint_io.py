@@ -17,7 +17,7 @@ from gan_lightning.errors import InputError, one_line
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints to a temporary file and renames it; verifies them when it reads (see ``files.py``).
 
-    Leaves out hyper-parameters, which a custom data source may save: ``load_gan`` refuses a checkpoint that has them.
+    Leaves out hyper-parameters, because ``load_gan`` refuses a checkpoint that has them. A custom data source may save some.
     """
 
     def save_checkpoint(self, content: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None) -> None:

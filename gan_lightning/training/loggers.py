@@ -45,7 +45,7 @@ class ResumableCSVLogger(CSVLogger):
 
 
 def _tensorboard(folder: Path, begun_at: int) -> Logger:
-    """Make the logger. TensorBoard hides the earlier run's values after step ``begun_at``, which are logged again."""
+    """Make the logger. TensorBoard hides the earlier run's values after step ``begun_at``: they are logged again."""
     return TensorBoardLogger(folder, name="", version="", purge_step=begun_at + 1 if begun_at else None)
 
 

@@ -16,7 +16,7 @@ def derived_seed(use: str, *numbers: int) -> int:
 
 
 def seed_device(seed: int, device: torch.device) -> None:
-    """Seed torch's generators of the CPU and of ``device``. torch.manual_seed asks every backend, which takes 0.1 ms."""
+    """Seed torch's generators of the CPU and of ``device``. torch.manual_seed asks every backend, and that takes 0.1 ms."""
     torch.default_generator.manual_seed(seed)
     if device.type in ("cuda", "mps"):
         getattr(torch, device.type).manual_seed(seed)

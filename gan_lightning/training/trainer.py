@@ -66,7 +66,7 @@ def make_trainer(
 
 
 def _cluster() -> list[SLURMEnvironment]:
-    """SLURM's settings without Lightning's requeueing, which does not know this project's folders and ``--ckpt_path``."""
+    """SLURM's settings without Lightning's requeueing. It does not know this project's folders and ``--ckpt_path``."""
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
 
 
