@@ -35,16 +35,22 @@ class Augmentation(nn.Module, ABC):
         """Adapt to the discriminator's logits (B,) for augmented real images. Called at each of its updates."""
 
 
-def color(images: Tensor) -> Tensor:
+# Each transform changes an image with a probability, and one of several parts decides for each part by itself, as in ADA.
+
+Probability = float | Tensor
+
+
+def color(images: Tensor, probability: Probability = 1.0) -> Tensor:
     """Change brightness by up to +-0.5, saturation 0 to 2 times and contrast 0.5 to 1.5 times (Zhao et al. 2020)."""
-    wide = images + _uniform(images, -0.5, 0.5)
+    wide = images.to(torch.promote_types(images.dtype, torch.float32))
+    wide = _some(probability, wide + _uniform(images, -0.5, 0.5), wide)
     grey = wide.mean(dim=1, keepdim=True)  # (B, 1, H, W); the image itself if it is grey-scale
-    wide = grey + _uniform(images, 0.0, 2.0) * (wide - grey)
+    wide = _some(probability, grey + _uniform(images, 0.0, 2.0) * (wide - grey), wide)
     mean = wide.mean(dim=(1, 2, 3), keepdim=True)
-    return (mean + _uniform(images, 0.5, 1.5) * (wide - mean)).to(images.dtype)
+    return _some(probability, mean + _uniform(images, 0.5, 1.5) * (wide - mean), wide).to(images.dtype)
 
 
-def translation(images: Tensor) -> Tensor:
+def translation(images: Tensor, probability: Probability = 1.0) -> Tensor:
     """Shift by whole pixels, up to about an eighth of the size each way. Zeros fill the gap (Zhao et al. 2020)."""
     count, _, height, width = images.shape
     most_down, most_across = int(height / 8 + 0.5), int(width / 8 + 0.5)
@@ -54,10 +60,11 @@ def translation(images: Tensor) -> Tensor:
     columns = torch.arange(width, device=images.device) + across  # (B, 1, W)
     padded = pad(images, (most_across, most_across, most_down, most_down))
     index = torch.arange(count, device=images.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[index, rows, columns].permute(0, 3, 1, 2)  # (B, C, H, W)
+    shifted = padded.permute(0, 2, 3, 1)[index, rows, columns].permute(0, 3, 1, 2)  # (B, C, H, W)
+    return _some(probability, shifted, images)
 
 
-def cutout(images: Tensor) -> Tensor:
+def cutout(images: Tensor, probability: Probability = 1.0) -> Tensor:
     """Set a square of half the size, with its centre anywhere, to zero (Zhao et al. 2020)."""
     count, _, height, width = images.shape
     rows, columns = (torch.arange(size, device=images.device) for size in (height, width))
@@ -68,46 +75,51 @@ def cutout(images: Tensor) -> Tensor:
     in_rows = (rows >= top) & (rows < top + height // 2)  # (B, H)
     in_columns = (columns >= left) & (columns < left + width // 2)  # (B, W)
     inside = in_rows[:, None, :, None] & in_columns[:, None, None, :]  # (B, 1, H, W)
-    return images * ~inside
+    return _some(probability, images * ~inside, images)
 
 
-def flip(images: Tensor) -> Tensor:
-    """Flip each image left to right with probability 1/2."""
-    return torch.where(_uniform(images, 0.0, 1.0) < 0.5, images.flip(3), images)
+def flip(images: Tensor, probability: Probability = 1.0) -> Tensor:
+    """Flip each image left to right with half the probability."""
+    return _some(probability * 0.5, images.flip(3), images)
 
 
-def rotate90(images: Tensor) -> Tensor:
+def rotate90(images: Tensor, probability: Probability = 1.0) -> Tensor:
     """Rotate by 0, 90, 180 or 270 degrees; images that are not square by 0 or 180."""
-    images = torch.where(_uniform(images, 0.0, 1.0) < 0.5, images.flip((2, 3)), images)
-    if images.shape[2] != images.shape[3]:
-        return images
-    return torch.where(_uniform(images, 0.0, 1.0) < 0.5, images.rot90(1, (2, 3)), images)
+    rotated = _some(0.5, images.flip((2, 3)), images)
+    if images.shape[2] == images.shape[3]:
+        rotated = _some(0.5, rotated.rot90(1, (2, 3)), rotated)
+    return _some(probability, rotated, images)
 
 
-def geometry(images: Tensor) -> Tensor:
+def geometry(images: Tensor, probability: Probability = 1.0) -> Tensor:
     """Scale, rotate by any angle, stretch and shift at once, with ADA's distributions (Karras et al. 2020, appendix B).
 
     The scale is 2^s with s normal of standard deviation 0.2, and so is the stretch. The angle is uniform. The shift is normal
     with a standard deviation of an eighth of the size. Interpolation is bilinear, without the paper's wavelet filters. The
     edge is mirrored.
     """
-    matrix = _affine(len(images), images.device)[:, :, :, None, None]  # (B, 2, 3, 1, 1)
+    affine = _affine(len(images), images.device, probability)
+    unchanged = (affine == torch.eye(2, 3, device=images.device)).all(dim=(1, 2))[:, None, None, None]  # (B, 1, 1, 1)
+    matrix = affine[:, :, :, None, None]  # (B, 2, 3, 1, 1)
     y, x = (((2 * torch.arange(size, device=images.device) + 1) / size - 1) for size in images.shape[2:])
     columns, rows = (matrix[:, :, 0] * x + matrix[:, :, 1] * y[:, None] + matrix[:, :, 2]).unbind(1)  # (B, H, W) each
-    return _bilinear(images.to(torch.promote_types(images.dtype, x.dtype)), columns, rows).to(images.dtype)
+    moved = _bilinear(images.to(torch.promote_types(images.dtype, x.dtype)), columns, rows).to(images.dtype)
+    return torch.where(unchanged, images, moved)
 
 
-def _affine(count: int, device: torch.device) -> Tensor:
+def _affine(count: int, device: torch.device, probability: Probability) -> Tensor:
     """Draw matrices (B, 2, 3) that map a point (x, y, 1) of the result to a point of the image. The edges are at -1 and 1."""
-    angle = (torch.rand(count, device=device) * 2 - 1) * math.pi
+    scaled, rotated, stretched, shifted = torch.rand(4, count, device=device) < probability
+    angle = (torch.rand(count, device=device) * 2 - 1) * math.pi * rotated
     scale, stretch, across, down = torch.randn(4, count, device=device)
+    scale, stretch, across, down = scale * scaled, stretch * stretched, across * shifted, down * shifted
     wide, tall = (0.2 * (scale + stretch)).exp2(), (0.2 * (scale - stretch)).exp2()
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([wide * cos, -wide * sin, across / 4, tall * sin, tall * cos, down / 4], dim=1).view(count, 2, 3)
 
 
 Transform = Literal["color", "translation", "cutout", "flip", "rotate90", "geometry"]
-TRANSFORMS: dict[Transform, Callable[[Tensor], Tensor]] = {
+TRANSFORMS: dict[Transform, Callable[[Tensor, Probability], Tensor]] = {
     "color": color,
     "translation": translation,
     "cutout": cutout,
@@ -118,11 +130,12 @@ TRANSFORMS: dict[Transform, Callable[[Tensor], Tensor]] = {
 
 
 class DiffAugment(Augmentation):
-    """Transforms in sequence, each applied to all images (Zhao et al. 2020) or to a random part of them.
+    """Transforms in sequence, each applied to all images (Zhao et al. 2020) or to a random part of them (Karras et al. 2020).
 
     Args:
         transforms: one or several of color, translation, cutout (the paper's), flip, rotate90 and geometry.
         probability: probability of each transform for each image, in (0, 1]. Below about 0.8 samples show no trace of it.
+            Brightness, saturation and contrast (color), scale, rotation, stretch and shift (geometry) are drawn separately.
 
     Raises:
         InputError: there is no transform, or the probability is out of range.
@@ -142,8 +155,7 @@ class DiffAugment(Augmentation):
     def forward(self, images: Tensor) -> Tensor:
         probability = self.probability * self.strength
         for name in self.transforms:
-            chosen = _uniform(images, 0.0, 1.0) < probability  # (B, 1, 1, 1)
-            images = torch.where(chosen, TRANSFORMS[name](images), images)
+            images = TRANSFORMS[name](images, probability)
         return images
 
 
@@ -215,6 +227,11 @@ def _bilinear(images: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
             index = (row * images.shape[3] + column).flatten(1)[:, None].expand(-1, images.shape[1], -1)
             result = result + (across * down)[:, None] * flat.gather(2, index).view_as(images)
     return result
+
+
+def _some(probability: Probability, changed: Tensor, images: Tensor) -> Tensor:
+    """Choose each image (C, H, W) from ``changed`` with a probability, else from ``images``; both are (B, C, H, W)."""
+    return torch.where(_uniform(images, 0.0, 1.0) < probability, changed, images)
 
 
 def _uniform(images: Tensor, low: float, high: float) -> Tensor:

@@ -128,7 +128,7 @@ class AdversarialModule(LightningModule):
         self.seed = torch.initial_seed()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        seed_device(derived_seed(self.seed, self.global_step, self.global_rank), self.device)
+        seed_device(derived_seed("step", self.seed, self.global_step, self.global_rank), self.device)
 
     def optimizer_pair(self) -> tuple[LightningOptimizer, LightningOptimizer]:
         """Return the generators' and the discriminators' optimizer. Lightning counts only the steps of the first.
@@ -236,10 +236,11 @@ class AdversarialModule(LightningModule):
                 difference = _difference(theirs, mine)
                 raise InputError(f"the checkpoint's {name} differs from this run's: {difference}; use the same settings")
         theirs, mine = (_shapes(weights) for weights in (content["state_dict"], self.state_dict()))
-        if theirs != mine:
+        if differing := sorted(name for name in theirs.keys() | mine.keys() if theirs.get(name) != mine.get(name)):
+            first = differing[0]
             raise InputError(
-                f"the checkpoint's weights are of another version of these networks: {_difference(theirs, mine)[:150]}; sample "
-                "from it, or train anew"
+                f"the checkpoint's networks have other layers than this version's: {len(differing)} weights differ, such as "
+                f"{first} ({theirs.get(first)} there and {mine.get(first)} here); sample from it, or train anew"
             )
 
     def _description(self) -> dict[str, Any]:

@@ -147,7 +147,7 @@ class LeCam(Penalty):
     """lambda (E (D(x) - a_F)^2 + E (D(G(z)) - a_R)^2), Tseng et al. 2021; for training on few images.
 
     a_R and a_F are moving averages, over all processes, of the logits of real and of generated images. They start at the means
-    of the first batch.
+    of the first batch. This is the paper's formula: the authors' code also clips the differences, and on BigGAN starts late.
 
     Args:
         weight: the paper's lambda, above 0.

@@ -304,7 +304,7 @@ def drawn(
     monkeypatch: pytest.MonkeyPatch, angle: float = 0.0, normal: tuple[float, float, float, float] = (0, 0, 0, 0)
 ) -> None:
     """Have geometry draw this angle, and these numbers for scale, stretch and the shifts."""
-    monkeypatch.setattr(torch, "rand", lambda count, **_: torch.full((count,), angle / (2 * math.pi) + 0.5))
+    monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.full(shape, angle / (2 * math.pi) + 0.5))
     monkeypatch.setattr(torch, "randn", lambda four, count, **_: torch.tensor(normal)[:, None].repeat(1, count))
 
 
@@ -365,8 +365,8 @@ def test_geometry_draws_what_ada_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     matrices: list[Tensor] = []
 
-    def recorded(count: int, device: torch.device) -> Tensor:
-        matrices.append(draw(count, device))
+    def recorded(count: int, device: torch.device, probability: float) -> Tensor:
+        matrices.append(draw(count, device, probability))
         return matrices[-1]
 
     draw = augment._affine
@@ -430,13 +430,34 @@ def test_the_strength_multiplies_the_probability() -> None:
 
 
 def test_each_transform_is_drawn_for_itself() -> None:
-    """Of flip and brightness at 1/2: flip happens for 1/2 of half the images, and apart from it color for half of all."""
+    """Flip happens for 1/2 of half the images. Apart from it, brightness or contrast change 3/4 of all."""
     image = torch.tensor([[[-0.5, 0.5]]])
     changed = DiffAugment(["flip", "color"], probability=0.5)(image.repeat(4000, 1, 1, 1))
     flipped = changed[:, 0, 0, 0] > changed[:, 0, 0, 1]  # which color, with a contrast above 0, leaves
     coloured = (changed.sort(dim=3).values != image).flatten(1).any(dim=1)
     table = shares(flipped.long() * 2 + coloured.long(), 4)
-    assert table == pytest.approx([3 / 8, 3 / 8, 1 / 8, 1 / 8], abs=0.04)  # usually within 0.008
+    assert table == pytest.approx([3 / 16, 9 / 16, 1 / 16, 3 / 16], abs=0.04)  # usually within 0.008
+
+
+def test_each_part_of_geometry_is_drawn_for_itself() -> None:
+    """With probability 0.3: all sixteen combinations of scale, rotation, stretch and shift have their shares."""
+    matrices = augment._affine(8000, torch.device("cpu"), 0.3)
+    linear, shift = matrices[:, :, :2], matrices[:, :, 2]
+    wide, tall = linear[:, 0].norm(dim=1), linear[:, 1].norm(dim=1)
+    scaled, rotated = (wide * tall).log2().abs() > 1e-4, (linear[:, 0, 1] / wide).abs() > 1e-4
+    stretched, shifted = (wide / tall).log2().abs() > 1e-4, shift.abs().amax(dim=1) > 0
+    combined = scaled.long() + 2 * rotated.long() + 4 * stretched.long() + 8 * shifted.long()
+    expected = [0.3 ** number.bit_count() * 0.7 ** (4 - number.bit_count()) for number in range(16)]
+    assert shares(combined, 16) == pytest.approx(expected, abs=0.02)  # of the largest, 0.24, usually within 0.005
+
+
+@pytest.mark.parametrize(("transform", "parts"), [(color, 3), (geometry, 4), (cutout, 1), (rotate90, 1)])
+def test_images_without_any_part_stay_to_the_last_bit(transform: Function, parts: int) -> None:
+    images = torch.randn(3000, 3, 4, 4)
+    changed = TRANSFORMS[transform.__name__](images, 0.4)  # type: ignore[index]
+    stayed = float((changed == images).flatten(1).all(dim=1).float().mean())
+    by_0_degrees = 0.4 / 4 if transform is rotate90 else 0.0
+    assert stayed == pytest.approx(0.6**parts + by_0_degrees, abs=0.05)  # usually within 0.009
 
 
 def test_transforms_follow_one_another() -> None:
@@ -448,8 +469,7 @@ def test_transforms_follow_one_another() -> None:
         torch.manual_seed(1)
         by_hand = images
         for name in names:
-            torch.rand(50, 1, 1, 1)  # whether: always
-            by_hand = TRANSFORMS[name](by_hand)  # type: ignore[index]
+            by_hand = TRANSFORMS[name](by_hand, 1.0)  # type: ignore[index]
         assert torch.equal(together, by_hand)
 
 

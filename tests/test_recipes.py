@@ -166,6 +166,47 @@ def test_a_recipe_says_what_it_is_and_why(name: str) -> None:
     assert isinstance(yaml.safe_load(text), dict)
 
 
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_begins_with_its_budget(name: str) -> None:
+    text = recipes()[name].read_text()
+    updates = re.match(r"# ([\d,]+) updates", text)
+    assert updates is not None
+    recipe = yaml.safe_load(text)
+    trainer, images = recipe["trainer"], {"CIFAR10": 50_000}.get(recipe["data"]["class_path"], 60_000)
+    assert int(updates[1].replace(",", "")) == trainer.get("max_steps", images // 64 * trainer["max_epochs"])
+
+
+def parsed(name: str) -> dict[str, object]:
+    """Every setting of a recipe, defaults too, by its dotted name."""
+    settings: dict[str, object] = {}
+
+    def collect(value: object, name: str) -> None:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                collect(item, f"{name}.{key}".lstrip("."))
+        else:
+            settings[name] = value
+
+    parser = Verb.train.make_parser()
+    config = parser.parse_args(["--config", str(recipes()[name])])
+    collect(yaml.safe_load(parser.dump(config, skip_unset=False)), "")
+    assert len(settings) > 80
+    return settings | {"config": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "twin", "difference"),
+    [
+        ("minimax_mnist", "mlp_mnist", "model.loss.class_path"),
+        ("lsgan_mnist", "dcgan_mnist", "model.loss.class_path"),
+        ("dcgan_fashion_mnist", "dcgan_mnist", "data.class_path"),
+    ],
+)
+def test_twins_differ_by_one_thing(name: str, twin: str, difference: str) -> None:
+    one, other = parsed(name), parsed(twin)
+    assert {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)} == {difference}
+
+
 def test_the_docs_list_every_recipe() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", TABLE.read_text(), re.MULTILINE)) == set(RECIPES)
 

@@ -123,7 +123,7 @@ class ImageDataModule(LightningDataModule, ABC):
         floats = to_float(images)
         if self.horizontal_flip:
             assert self.trainer is not None
-            seed = derived_seed(self.seed, self.trainer.global_step, self.trainer.global_rank)
+            seed = derived_seed("flips", self.seed, self.trainer.global_step, self.trainer.global_rank)
             random = torch.Generator(floats.device).manual_seed(seed)
             flipped = torch.rand(len(floats), 1, 1, 1, generator=random, device=floats.device) < 0.5
             floats = torch.where(flipped, floats.flip(3), floats)

@@ -44,7 +44,7 @@ class EpochShuffle(Sampler[int]):
 
     def indices(self) -> Tensor:
         """Order of this epoch, int64 (len(self),)."""
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, self.epoch))
+        generator = torch.Generator().manual_seed(derived_seed("order", self.seed, self.epoch))
         permutation = torch.randperm(self.size, generator=generator)
         return permutation[: len(self) * self.world_size][self.rank :: self.world_size]
 

@@ -1,14 +1,18 @@
 """Seeds that depend only on the position in a run, so that a resumed run draws the same numbers as an uninterrupted one."""
 
+import hashlib
 from contextlib import AbstractContextManager
 
-import numpy
 import torch
 
 
-def derived_seed(*numbers: int) -> int:
-    """Derive a seed in [0, 2^63) from integers >= 0, such as (seed, step, rank). Other numbers give unrelated seeds."""
-    return int(numpy.random.SeedSequence(numbers).generate_state(1, numpy.uint64)[0] >> 1)
+def derived_seed(use: str, *numbers: int) -> int:
+    """Derive a seed in [0, 2^63) from its use and integers, such as ("step", seed, step, rank).
+
+    Another use, other numbers, or more of them, give an unrelated seed.
+    """
+    digest = hashlib.sha256(repr((use, *map(int, numbers))).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
 
 
 def seed_device(seed: int, device: torch.device) -> None:

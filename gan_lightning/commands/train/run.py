@@ -57,7 +57,7 @@ def train(args: Sequence[str]) -> None:
                 step = checkpoint.load_gan(resume_from)["global_step"]
                 if not config.roll_back:
                     raise Diverged(f"{error}; {_shown(resume_from)} is of step {step:,}, before that: try {ways}") from error
-                config.seed_everything = derived_seed(config.seed_everything, step) % 2**32
+                config.seed_everything = derived_seed("roll back", config.seed_everything, step) % 2**32
                 config.data.init_args.seed = config.seed_everything
                 config.roll_back, ways = False, "a smaller learning rate or a penalty"
                 if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
