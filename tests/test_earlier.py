@@ -4,6 +4,7 @@ Each folder in tests/earlier/ is a run of two steps that version 565e73a made, w
 weights of the generators were stirred afterwards, so that the images differ.
 """
 
+import shutil
 from pathlib import Path
 
 import numpy
@@ -23,8 +24,9 @@ QUIET = [*("--max_steps", "3", "--enable_progress_bar", "false", "--accelerator"
 
 
 @pytest.fixture(autouse=True)
-def _data(tmp_path: Path) -> None:
+def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_mnist(tmp_path / "data", "MNIST")
+    monkeypatch.setattr("gan_lightning.metrics.classifier.FEWEST_IMAGES_SEEN", 1)
 
 
 def settings(name: str) -> list[str]:
@@ -55,8 +57,7 @@ def test_it_is_sampled_evaluated_and_exported(name: str) -> None:
         assert numpy.abs(drawn.astype(int) - numpy.asarray(picture).astype(int)).max() <= 1
     assert Verb.sample.main([of(name), "--output", "grid.png", "--num_images", "4", "--accelerator", "cpu"]) == 0
     assert Path("grid.png").is_file()
-    data = "MNIST" if "28" in name else "Digits"
-    measured = ["--data", data, "--extractor", "tests.metrics.extractors.Tiny", "--metrics", "fid", "--num_images", "50"]
+    measured = ["--data", "MNIST" if "28" in name else "Digits", "--extractor", "classifier", "--num_images", "50"]
     assert Verb.evaluate.main([of(name), *measured, "--output", "record.json", "--accelerator", "cpu"]) == 0
     assert Verb.export.main([of(name), "--formats", "safetensors", "--output", "folder"]) == 0
     assert (gan_lightning.load("folder").sample(4) == images).all()
@@ -78,6 +79,15 @@ def test_training_goes_on_if_the_layers_are_the_same() -> None:
         content = checkpoint.load_gan(f"lightning_logs/version_{number}/checkpoints/last.ckpt")
         assert content["global_step"] == 3
         assert content[checkpoint.KEY]["generator"]["arguments"]["hidden"] == 0
+
+
+def test_a_run_goes_on_in_its_folder() -> None:
+    folder = Path("lightning_logs/version_0")
+    (folder / "checkpoints").mkdir(parents=True)
+    shutil.copy(EARLIER / AS_TODAY / "config.yaml", folder)
+    shutil.copy(of(AS_TODAY), folder / "checkpoints")
+    assert Verb.train.main(["--ckpt_path", "last", *QUIET]) == 0
+    assert checkpoint.load_gan(folder / "checkpoints" / "last.ckpt")["global_step"] == 3
 
 
 @every

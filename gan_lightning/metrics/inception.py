@@ -24,8 +24,8 @@ RESIZE = "bilinear to 299x299 as in TensorFlow 1 (no antialiasing, corners not a
 class Inception(Extractor):
     """Pooled features (N, 2048) and unbiased logits (N, 1008), in one pass and in float32.
 
-    Grey images become three equal channels. Every batch norm is folded into its convolution and memory is channels_last,
-    which changes the last digits alone, and is faster (``scripts/benchmark/metrics.py``).
+    Grey images become three equal channels. Every batch norm is folded into its convolution, and memory is channels_last. This
+    is faster (``scripts/benchmark/metrics.py``) and changes only the last digits.
 
     Args:
         weights: torch-fidelity's weights file, see :func:`find_weights`.

@@ -202,3 +202,9 @@ def test_a_full_disk_is_one_line(plain: str, capsys: pytest.CaptureFixture[str],
     for output in ("samples", "samples.png"):
         line = refused([plain, "--output", output], capsys, main, "sample")
         assert f"--output {output}: cannot be written (No space left on device)" in line
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("gpu", "cuda", "mps"):
+        assert f"--accelerator {name}: " in refused([plain, "--accelerator", name], capsys, main, "sample")

@@ -8,16 +8,9 @@ from collections.abc import Collection
 from jsonargparse import ArgumentParser
 
 from gan_lightning.commands.common.numbers import RANGES
+from gan_lightning.commands.common.recipes import REPLACED
 from gan_lightning.errors import nearest
 
-REPLACED = {
-    "device": "accelerator",
-    "weights": "inception_weights",
-    "metrics.weights": "metrics.inception_weights",
-    "image_grid.seed": "",
-    "health.seed": "",
-}
-"""Old names of flags and settings -> their new names, or an empty text if they were removed."""
 KINDS: dict[str, str] = {"int": "a whole number", "float": "a number", "bool": "true or false"} | {
     kind.__name__: words for kind, words in RANGES.items()
 }

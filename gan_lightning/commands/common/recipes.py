@@ -8,6 +8,15 @@ import yaml
 
 from gan_lightning.errors import InputError, nearest, one_line
 
+REPLACED = {
+    "device": "accelerator",
+    "weights": "inception_weights",
+    "metrics.weights": "metrics.inception_weights",
+    "image_grid.seed": "",
+    "health.seed": "",
+}
+"""Old names of flags and settings -> their new names, or an empty text if they were removed."""
+
 
 def recipes() -> dict[str, Path]:
     """List the bundled recipes: name -> YAML file."""
@@ -17,17 +26,32 @@ def recipes() -> dict[str, Path]:
 def config_path(config: str) -> str:
     """Find the file of ``--config``: a path if it ends in .yaml or .yml, else the name of a recipe.
 
+    A file of an earlier version is returned as YAML text with today's names: jsonargparse takes either.
+
     Raises:
         InputError: there is no such file or recipe.
     """
     if config.endswith((".yaml", ".yml")):
-        read_settings(config)
-        return config
+        settings = read_settings(config)
+        renamed = with_new_names(settings)
+        return config if renamed == settings else yaml.safe_dump(renamed)
     shipped = recipes()
     if config not in shipped:
         near = nearest(config, shipped) or f"; there are {', '.join(shipped)}"
         raise InputError(f"--config {config}: no such recipe{near} (the path of a file ends in .yaml)")
     return str(shipped[config])
+
+
+def with_new_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Rename the settings of a file that have other names today, and leave out those that were removed."""
+    renamed = {name: dict(value) if isinstance(value, dict) else value for name, value in settings.items()}
+    for old, new in REPLACED.items():
+        section, _, name = old.rpartition(".")
+        if isinstance(part := renamed.get(section), dict) and name in part:
+            value = part.pop(name)
+            if new:
+                part[new.rpartition(".")[2]] = value
+    return renamed
 
 
 def read_settings(config: str) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
         recipe = config_path(DEFAULT_RECIPE)
         if own and own.is_file():
             check_imports(own, read_settings(str(own)), trusted_modules(given(groups, "trust") or ""))
-            recipe = str(own)
+            recipe = config_path(str(own))
         elif used and os.path.isfile(used):  # noqa: PTH113  (os.path accepts names that are too long)
             raise InputError(f"{own}: no such file, so the settings of {used} are unknown; name its recipe with --config")
         groups = [["--config", recipe], *groups]
