@@ -186,8 +186,8 @@ def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
 def with_defaults(description: Any, network: Network) -> Any:
     """Add to a description of ``network`` the defaults of the arguments that it lacks.
 
-    A checkpoint lacks those that are newer than it. The descriptions of other classes, and what is no description, are
-    returned as they are.
+    A checkpoint lacks the arguments that are newer than it. Returns descriptions of other classes, and anything that is no
+    description, unchanged.
     """
     cls = type(network)
     if not isinstance(description, dict) or description.get("class_path") != describe(network)["class_path"]:
