@@ -22,7 +22,6 @@ from gan_lightning.commands.train.settings import DEFAULT_RECIPE, RECORDED, make
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits, ImageDataModule
 from gan_lightning.errors import Diverged, InputError, one_line
-from gan_lightning.files import keep_copy
 from gan_lightning.gan import GAN
 from gan_lightning.training.randomness import derived_seed
 from gan_lightning.training.runs import run_folder
@@ -133,7 +132,7 @@ def _begin(parser: ArgumentParser, config: Namespace, trainer: Trainer, folder: 
         changed = sorted(_differences(yaml.safe_load(earlier), yaml.safe_load(text)) - LENGTH)
         if changed:
             print(f"Resumed with other settings than before: {', '.join(changed)}", flush=True)
-        keep_copy(path)
+        files.keep_copy(path)
     with files.write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
