@@ -91,8 +91,8 @@ HEALTHY = {
 
 @pytest.mark.parametrize("symptom", SYMPTOMS, ids=lambda symptom: symptom.name)
 def test_nothing_is_wrong_with_healthy_values(symptom: Symptom) -> None:
-    assert not symptom.is_there(HEALTHY)
-    assert not symptom.is_there({})  # nothing was measured
+    assert not symptom.is_present(HEALTHY)
+    assert not symptom.is_present({})  # nothing was measured
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_nothing_is_wrong_with_healthy_values(symptom: Symptom) -> None:
 )
 def test_a_bound_from_both_sides(name: str, value: str, well: float, ill: float) -> None:
     symptoms = {symptom.name: symptom for symptom in SYMPTOMS}
-    assert not symptoms[name].is_there(HEALTHY | {value: well})
+    assert not symptoms[name].is_present(HEALTHY | {value: well})
     values = HEALTHY | {value: ill}
-    assert [found for found, symptom in symptoms.items() if symptom.is_there(values)] == [name]
+    assert [found for found, symptom in symptoms.items() if symptom.is_present(values)] == [name]
     text = symptoms[name].text(values)
     assert "\n" not in text
     assert any(shown in text for shown in (f"{ill:.0%}", f"{ill:.2f}", f"{ill:.0f}", f"{ill:.1e}"))
@@ -119,18 +119,18 @@ def test_a_bound_from_both_sides(name: str, value: str, well: float, ill: float)
 @pytest.mark.parametrize(("real", "separation", "ill"), [(28.0, 5.0, False), (32.0, 3.9, False), (32.0, 4.1, True)])
 def test_certainty_counts_where_nothing_is_between(real: float, separation: float, ill: bool) -> None:
     values = HEALTHY | {"real_logits": real, "separation": separation}  # a critic's logits are as large as its images
-    assert [symptom.name for symptom in SYMPTOMS if symptom.is_there(values)] == ["too strong discriminator"] * ill
+    assert [symptom.name for symptom in SYMPTOMS if symptom.is_present(values)] == ["too strong discriminator"] * ill
 
 
 @pytest.mark.parametrize(("pixels", "features", "ill"), [(0.51, 0.01, False), (0.49, 0.21, False), (0.49, 0.19, True)])
 def test_features_alone_are_no_collapse(pixels: float, features: float, ill: bool) -> None:
     values = HEALTHY | {"pixel_diversity": pixels, "feature_diversity": features}
-    assert [symptom.name for symptom in SYMPTOMS if symptom.is_there(values)] == ["mode collapse"] * ill
+    assert [symptom.name for symptom in SYMPTOMS if symptom.is_present(values)] == ["mode collapse"] * ill
 
 
 def test_a_grey_image_near_to_all_is_no_copy() -> None:
     values = HEALTHY | {"nearest_training": 0.2, "pixel_diversity": 0.3}
-    assert not any(symptom.is_there(values) for symptom in SYMPTOMS)
+    assert not any(symptom.is_present(values) for symptom in SYMPTOMS)
 
 
 def test_what_a_run_has_is_not_advised() -> None:

@@ -143,7 +143,7 @@ def test_the_same_on_all_of_the_digits_is_healthy(capsys: pytest.CaptureFixture[
     monitor = HealthMonitor(every_n_steps=100)
     fit(digits_gan(), callbacks=[monitor], max_steps=1000)
     assert capsys.readouterr().out == ""
-    assert monitor.told == []
+    assert monitor.reported == []
     assert 0.3 < monitor.latest["pixel_diversity"] < 1.5
 
 
