@@ -27,11 +27,10 @@ from gan_lightning.augment import (
     translation,
 )
 from gan_lightning.data import Digits
-from gan_lightning.errors import InputError
 from gan_lightning.losses import AdversarialLoss, NonSaturatingLoss, RelativisticPairingLoss
 from gan_lightning.networks import MLPDiscriminator
 from gan_lightning.regularizers import R1, DiscriminatorBatch
-from tests.helpers import fit, same_state, small_gan
+from tests.helpers import fit, refuses, same_state, small_gan
 
 ALL: list[Transform] = list(TRANSFORMS)
 transforms = pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=ALL)
@@ -697,7 +696,7 @@ def test_adaptive_augmentation_adapts_and_is_resumed(tmp_path: Path) -> None:
     second = model()
     fit(second, ckpt_path=tmp_path / "a.ckpt", max_steps=4)
     assert float(second.augmentation.probability) == pytest.approx(0.6, abs=1e-6)  # 12 updates
-    with pytest.raises(InputError, match="state differs"):
+    with refuses("state", "augmentation.probability"):
         fit(small_gan(discriminator_steps=3), ckpt_path=tmp_path / "a.ckpt", max_steps=4)
 
 
@@ -706,25 +705,25 @@ def test_adaptive_augmentation_adapts_and_is_resumed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", [DiffAugment, AdaptiveAugment])
 def test_transforms_that_are_not_there(kind: Callable[[list[Any]], Augmentation]) -> None:
-    with pytest.raises(InputError, match="transforms is empty: name some of color, translation, cutout"):
+    with refuses("transforms is empty", "color, translation, cutout"):
         kind([])
-    with pytest.raises(InputError, match="transforms has blur, zoom: there are color, "):
+    with refuses("transforms has blur, zoom", "color, translation, cutout"):
         kind(["flip", "zoom", "blur"])
 
 
 @pytest.mark.parametrize("probability", [0.0, -0.1, 1.1, float("nan")])
 def test_a_probability_out_of_range(probability: float) -> None:
-    with pytest.raises(InputError, match=f"probability is {probability}: "):
+    with refuses(f"probability is {probability}"):
         DiffAugment(probability=probability)
 
 
 @pytest.mark.parametrize("target", [0.0, 1.0, -0.5, float("nan")])
 def test_a_target_out_of_range(target: float) -> None:
-    with pytest.raises(InputError, match=f"target is {target}: "):
+    with refuses(f"target is {target}"):
         AdaptiveAugment(target=target)
 
 
 @pytest.mark.parametrize(("images", "every"), [(0, 4), (-1, 4), (1000, 0)])
 def test_numbers_of_adaptation_out_of_range(images: int, every: int) -> None:
-    with pytest.raises(InputError, match=f"images is {images} and every {every}: "):
+    with refuses(f"images is {images}", f"every is {every}"):
         AdaptiveAugment(images=images, every=every)

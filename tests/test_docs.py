@@ -26,6 +26,7 @@ from gan_lightning.commands.common.recipes import config_path
 from gan_lightning.commands.train import rehearsal
 from gan_lightning.commands.train.settings import DEFAULT_RECIPE
 from gan_lightning.commands.verbs import Verb
+from tests.helpers import refuses
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -178,7 +179,7 @@ def test_the_code_of_ones_own_trains_and_loads(capsys: pytest.CaptureFixture[str
     content = checkpoint.load_gan(path)[checkpoint.KEY]
     assert content["generator"]["class_path"] == "my_parts.UpsampleGenerator"
     assert content["discriminator"]["class_path"] == "my_parts.StridedDiscriminator"
-    with pytest.raises(gan_lightning.errors.InputError, match=r"trust=\['my_parts'\]"):
+    with refuses("trust=['my_parts']"):
         gan_lightning.load(path)
     assert gan_lightning.load(path, trust=["my_parts"]).sample(4, labels=1).shape == (4, 1, 16, 16)
     header, *rows = Path("lightning_logs/version_0/metrics.csv").read_text().splitlines()

@@ -14,7 +14,7 @@ from PIL import Image
 import gan_lightning
 from gan_lightning import checkpoint
 from gan_lightning.commands.verbs import Verb
-from tests.helpers import write_mnist
+from tests.helpers import refusal, write_mnist
 
 EARLIER = Path(__file__).parent / "earlier"
 FEWER_LAYERS = ["dcgan_28", "dropout_conv_8"]  # in the discriminator, than it has today
@@ -37,18 +37,6 @@ def of(name: str) -> str:
     return str(EARLIER / name / "last.ckpt")
 
 
-def refused(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of a refusal; nothing is left behind."""
-    capsys.readouterr()
-    assert Verb.train.main(args) == 2
-    error = capsys.readouterr().err
-    assert "Traceback" not in error
-    lines = [line for line in error.splitlines() if line.startswith("train: error: ")]
-    assert len(lines) == 1, error
-    assert not list(Path().glob("lightning_logs/version_*"))
-    return lines[0]
-
-
 @every
 def test_it_is_sampled_evaluated_and_exported(name: str) -> None:
     images = gan_lightning.load(of(name)).sample(4)
@@ -66,9 +54,7 @@ def test_it_is_sampled_evaluated_and_exported(name: str) -> None:
 @pytest.mark.parametrize("name", FEWER_LAYERS)
 def test_one_line_says_why_training_does_not_go_on(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     for flag in ("--ckpt_path", "--init_from"):
-        line = refused([*settings(name), flag, of(name)], capsys)
-        assert "discriminator" in line
-        assert "layers" in line
+        refusal(Verb.train.main, [*settings(name), flag, of(name)], capsys, "discriminator", "layers")
 
 
 def test_training_goes_on_if_the_layers_are_the_same() -> None:

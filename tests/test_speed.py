@@ -18,7 +18,7 @@ from gan_lightning.gan import GAN
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator
 from gan_lightning.regularizers import R1
-from tests.helpers import TensorData, fit
+from tests.helpers import TensorData, error_line, fit
 
 ROOT = Path(__file__).parent.parent
 
@@ -106,11 +106,8 @@ def test_no_compiler_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), *args]
     done = subprocess.run(command, env=os.environ | nowhere, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    line = done.stderr.strip().splitlines()[-1]
-    assert line.startswith("train: error: --model.compile true: torch.compile fails here (")
+    line = error_line(done.stderr, "train: error: --model.compile true")
     assert "InvalidCxxCompiler" in line or "PermissionError" in line  # of torch 2.11
-    assert line.endswith("leave it out")
-    assert "Traceback" not in done.stderr
 
 
 def operations(batch_size: int, steps: int) -> int:

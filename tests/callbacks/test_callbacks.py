@@ -15,12 +15,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gan_lightning import files
 from gan_lightning.callbacks import Checkpoints, ImageGrid, ProgressBar, TrainingLog
 from gan_lightning.data import Digits
-from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.latents import latents
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
-from tests.helpers import TensorData, fit, same_state, small_gan
+from tests.helpers import TensorData, fit, refuses, same_state, small_gan
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -256,15 +255,16 @@ def test_the_bar_knows_which_limit_comes_first(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "named"),
     [
-        lambda: ImageGrid(every_n_steps=-1),
-        lambda: ImageGrid(rows=0),
-        lambda: ImageGrid(columns=0),
-        lambda: Checkpoints(keep=-1),
-        lambda: Checkpoints(every_n_epochs=-1),
+        (lambda: ImageGrid(every_n_steps=-1), "image_grid.every_n_steps is -1"),
+        (lambda: ImageGrid(rows=0), "image_grid.rows is 0"),
+        (lambda: ImageGrid(columns=0), "image_grid.columns is 0"),
+        (lambda: Checkpoints(every_n_steps=-1), "checkpoints.every_n_steps is -1"),
+        (lambda: Checkpoints(keep=-1), "checkpoints.keep is -1"),
+        (lambda: Checkpoints(every_n_epochs=-1), "checkpoints.every_n_epochs is -1"),
     ],
 )
-def test_numbers_out_of_range(make: Any) -> None:
-    with pytest.raises(InputError, match="give at least"):
+def test_numbers_out_of_range(make: Any, named: str) -> None:
+    with refuses(named):
         make()

@@ -22,7 +22,7 @@ from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import DCGANGenerator
-from tests.helpers import small_gan
+from tests.helpers import error_line, refusal, small_gan
 
 main = Verb.train.main
 
@@ -81,9 +81,7 @@ def test_a_folder_is_reported_and_nothing_is_left(photos: Path, tmp_path: Path) 
     command = [sys.executable, str(SCRIPT), *FOLDER]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    (line,) = (line for line in done.stderr.splitlines() if "error: " in line)
-    assert re.search(r"^train: error: 1 of 3\d files .*cut\.jpg .*--data\.skip_corrupt true$", line)
+    error_line(done.stderr, "train: error: 1 of 3", "cut.jpg", "--data.skip_corrupt true")
 
     report = sections(done.stdout)
     data = report["Data"]
@@ -96,7 +94,7 @@ def test_a_folder_is_reported_and_nothing_is_left(photos: Path, tmp_path: Path) 
     assert data["formats"] == "JPEG 39, PNG 1"
     assert data["modes"] == "RGB 35, L 4, RGBA 1"
     assert data["ignored"] == "3 files with other endings: .heic 2, .txt 1"
-    assert data["copies"] == "1 file with the bytes of another one"
+    assert data["copies"].startswith("1 file ")
     assert data["unreadable"] == "1 file:"
     assert re.match(r"photos/cats/cut\.jpg \(.*truncated.*\)", data["unreadable+"])
 
@@ -139,7 +137,7 @@ def test_where_training_would_begin_the_exit_code_is_0(photos: Path, capsys: pyt
     settings = ["--data.skip_corrupt", "true", "--model.augmentation", "null", "--data.max_bytes_on_device", "10"]
     for path in list((photos / "dogs").iterdir())[1:]:
         path.unlink()
-    with pytest.warns(UserWarning, match="left out"):
+    with pytest.warns(UserWarning, match="cut.jpg"):
         assert main([*FOLDER, *settings, "--data.num_workers", "0", "--max_steps", "2"]) == 0
     said = capsys.readouterr().out
     report = sections(said)
@@ -147,7 +145,7 @@ def test_where_training_would_begin_the_exit_code_is_0(photos: Path, capsys: pyt
     assert report["Time"]["the run"].startswith("2 steps, ")
     hints = " ".join(report["Suggestions"].values())
     assert "are few, and the discriminator may memorise them: --model.augmentation DiffAugment" in hints
-    assert re.search(r"the classes are uneven: dogs has 1 images and cats 36", hints)
+    assert re.search(r"uneven.*dogs has 1 images, cats 36", hints)
     assert "Training would take about " in said
     assert not Path("lightning_logs").exists()
 
@@ -157,7 +155,7 @@ def test_a_batch_larger_than_the_data_is_refused_after_the_report(photos: Path, 
     assert main([*FOLDER, "--data.batch_size", "100"]) == 2
     said, error = capsys.readouterr()
     train = int(re.findall(r"(\d+) to train on", sections(said)["Data"]["files"])[0])
-    assert f"use --data.batch_size {train} or less" in error
+    error_line(error, f"--data.batch_size {train}")
 
 
 def test_grey_images_in_colour_are_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,7 +164,7 @@ def test_grey_images_in_colour_are_noticed(tmp_path: Path, capsys: pytest.Captur
         Image.new("L", (16, 40), 8 * i).save(tmp_path / "photos" / f"{i}.png")
     assert main(FOLDER) == 0
     hints = " ".join(sections(capsys.readouterr().out)["Suggestions"].values())
-    assert "all images are grey: --data.channels 1" in hints
+    assert "--data.channels 1" in hints
     assert "60% of an image is cut off" in hints
     assert main([*FOLDER, "--data.channels", "1"]) == 0
     report = sections(capsys.readouterr().out)
@@ -202,8 +200,8 @@ def test_a_run_that_is_resumed_has_less_to_do(capsys: pytest.CaptureFixture[str]
     for most, left in (("100", "70 steps, "), ("30", "0 steps, ")):
         assert main(["--ckpt_path", "last", "--max_steps", most, "--dry_run"]) == 0
         assert sections(capsys.readouterr().out)["Time"]["the run"].startswith(left)
-    assert main(["--ckpt_path", "last", "--model.generator.hidden", "[9]", "--dry_run"]) == 2
-    assert re.search(r"generator .*hidden .*\[9\]", capsys.readouterr().err)
+    other = ["--ckpt_path", "last", "--model.generator.hidden", "[9]", "--dry_run"]
+    refusal(main, other, capsys, "generator", "hidden", "[9]")
     assert sorted(Path("lightning_logs").rglob("*")) == files
 
 
@@ -246,8 +244,7 @@ def test_too_little_memory_is_said_in_a_line(
         raise error
 
     monkeypatch.setattr(NonSaturatingLoss, "generator", full)
-    assert main(DIGITS) == 2
-    assert "step 1: the memory of cpu is too small; try --data.batch_size 32" in capsys.readouterr().err
+    refusal(main, DIGITS, capsys, "step 1", "memory", "cpu", "--data.batch_size 32")
 
 
 def test_a_run_lasts_for_the_steps_that_are_left_or_its_time() -> None:
@@ -283,7 +280,7 @@ def test_any_name_can_be_printed() -> None:
 def test_a_batch_that_is_too_large_leaves_the_report(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*FOLDER, "--data.batch_size", "500"]) == 2
     captured = capsys.readouterr()
-    assert "data.batch_size is 500" in captured.err
+    error_line(captured.err, "data.batch_size is 500")
     report = sections(captured.out)
     assert report["Data"]["files"].startswith("40: ")
     assert any("--data.skip_corrupt true" in line for line in report["Suggestions"].values())

@@ -45,7 +45,7 @@ def test_an_image_of_the_generators_own(plain: str, capsys: pytest.CaptureFixtur
     args = [plain, "target.png", *QUICK, "--save_latent", "z.npz"]
     assert main(args) == 0
     said = capsys.readouterr().out
-    assert "target, the generator's nearest: inverted.png" in said
+    assert "target, the generator's closest: inverted.png" in said
     assert errors(said)[0] < 15  # 7, for the prior
     shown, found = tiles("inverted.png", 2)
     assert torch.equal(shown, target)
@@ -80,7 +80,7 @@ def test_a_hole_is_filled_and_the_rest_kept(plain: str, way: str, capsys: pytest
     flag = ["--hole", "1,2,3,5"] if way == "hole" else ["--mask", "mask.png"]
     assert main([plain, "target.png", *flag, *QUICK]) == 0
     said = capsys.readouterr().out
-    assert "target, known part, the generator's nearest, inpainted: inverted.png" in said
+    assert "target, known part, the generator's closest, inpainted: inverted.png" in said
     where, elsewhere = errors(said)
     assert where < 15  # 7
     assert elsewhere < 40  # 14, which noise makes 117
@@ -111,7 +111,7 @@ def test_a_small_image_and_a_large_one_that_is_shrunk(plain: str, capsys: pytest
     args = ["--super_resolution", "2", *QUICK]
     assert main([plain, "target.png", *args, "--output", "large.png"]) == 0
     said = capsys.readouterr().out
-    assert "target, low resolution, the generator's nearest: large.png" in said
+    assert "target, low resolution, the generator's closest: large.png" in said
     assert errors(said)[0] < 15  # 6
     assert len(errors(said)) == 2
     shown, low, _ = tiles("large.png", 3)
@@ -120,7 +120,7 @@ def test_a_small_image_and_a_large_one_that_is_shrunk(plain: str, capsys: pytest
     assert torch.equal(low[:, ::2, ::2], low[:, 1::2, 1::2])
     assert main([plain, "small.png", *args, "--output", "small_result.png"]) == 0
     said = capsys.readouterr().out
-    assert "low resolution, the generator's nearest: small_result.png" in said
+    assert "low resolution, the generator's closest: small_result.png" in said
     assert "target" not in said
     assert len(errors(said)) == 1
     assert torch.equal(tiles("small_result.png", 2)[0], low)

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils.parametrize import is_parametrized
 
-from gan_lightning.errors import InputError
 from gan_lightning.networks import (
     DCGANDiscriminator,
     DCGANGenerator,
@@ -26,6 +25,7 @@ from gan_lightning.networks import (
     resnet,
 )
 from gan_lightning.networks.base import Network, build, describe
+from tests.helpers import refuses
 
 Shape = tuple[int, int, int]
 
@@ -316,18 +316,18 @@ def test_real_and_generated_images_may_share_a_pass(network: type[Discriminator]
 @pytest.mark.parametrize("size", [7, 27, 30, 48, 256])
 def test_dcgan_says_which_sizes_work(size: int) -> None:
     for network in (DCGANGenerator, DCGANDiscriminator):
-        with pytest.raises(InputError, match=rf"8, 16, 28, 32, 64, 128 pixels, not {size} x {size}"):
+        with refuses(f"{size}x{size}", "8, 16, 28, 32, 64, 128"):
             network((1, size, size))
-    with pytest.raises(InputError, match="not 32 x 64"):
+    with refuses("32x64"):
         DCGANGenerator((3, 32, 64))
 
 
 @pytest.mark.parametrize("size", [7, 8, 27, 30, 48, 256])
 @pytest.mark.parametrize("network", [ResNetGenerator, ResNetDiscriminator, R3GANGenerator, R3GANDiscriminator])
 def test_residual_networks_say_which_sizes_work(network: type[Network], size: int) -> None:
-    with pytest.raises(InputError, match=rf"16, 28, 32, 64, 128 pixels, not {size} x {size}"):
+    with refuses(f"{size}x{size}", "16, 28, 32, 64, 128"):
         network((1, size, size))
-    with pytest.raises(InputError, match="not 32 x 64"):
+    with refuses("32x64"):
         network((3, 32, 64))
 
 
@@ -373,7 +373,7 @@ def test_the_textbook_mlp_is_the_printed_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "arguments", "message"),
+    ("network", "arguments", "named"),
     [
         (MLPGenerator, {"hidden": []}, r"hidden is \[\]"),
         (MLPDiscriminator, {"hidden": [8, 0]}, r"hidden is \[8, 0\]"),
@@ -382,50 +382,49 @@ def test_the_textbook_mlp_is_the_printed_one() -> None:
         (DropoutConvDiscriminator, {"width": 0}, "width is 0"),
         (DCGANGenerator, {"width": 0}, "width is 0"),
         (DCGANDiscriminator, {"width": -1}, "width is -1"),
-        (ResNetGenerator, {"widths": [8, 8]}, r"widths is \[8, 8\]: give 3 of them for 16 pixels"),
-        (ResNetGenerator, {"widths": [8, 8, 8, 8]}, r"widths is \[8, 8, 8, 8\]: give 3 of them for 16 pixels"),
-        (ResNetGenerator, {"widths": [8, 0, 8]}, r"widths is \[8, 0, 8\]: .*at least 1"),
-        (ResNetGenerator, {"widths": []}, r"widths is \[\]"),
-        (ResNetGenerator, {"attention_at": 4}, "attention_at is 4: there are feature maps of 8, 16"),
-        (ResNetGenerator, {"attention_at": -1}, "attention_at is -1"),
-        (ResNetDiscriminator, {"widths": [8]}, r"widths is \[8\]: give at least 2 of them for 16 pixels"),
-        (ResNetDiscriminator, {"widths": [8, 8, -1]}, r"widths is \[8, 8, -1\]: .*at least 1"),
-        (ResNetDiscriminator, {"widths": []}, r"widths is \[\]"),
-        (ResNetDiscriminator, {"attention_at": 16}, "attention_at is 16: there are feature maps of 8, 4"),
-        (R3GANGenerator, {"widths": [8, 8]}, r"widths is \[8, 8\]: give 3 of them for 16 pixels"),
-        (R3GANDiscriminator, {"widths": [8, 8, 8, 8]}, r"widths is \[8, 8, 8, 8\]: give 3 of them for 16 pixels"),
-        (R3GANGenerator, {"widths": [8, 8, 0]}, r"widths is \[8, 8, 0\]: .*at least 1"),
-        (R3GANDiscriminator, {"widths": []}, r"widths is \[\]"),
-        (R3GANGenerator, {"blocks": 0}, "blocks is 0"),
-        (R3GANDiscriminator, {"blocks": -2}, "blocks is -2"),
-        (R3GANGenerator, {"group_width": 0}, "group_width is 0"),
-        (R3GANDiscriminator, {"group_width": 5}, r"group_width is 5: it must divide twice each of the widths \[8, 8, 8\]"),
-        (R3GANGenerator, {"widths": [8, 8, 9], "group_width": 16}, r"group_width is 16: .* \[8, 8, 9\]"),
+        (ResNetGenerator, {"widths": [8, 8]}, ["widths is [8, 8]", "3 widths"]),
+        (ResNetGenerator, {"widths": [8, 8, 8, 8]}, ["widths is [8, 8, 8, 8]", "3 widths"]),
+        (ResNetGenerator, {"widths": [8, 0, 8]}, ["widths is [8, 0, 8]", "at least 1"]),
+        (ResNetGenerator, {"widths": []}, ["widths is []"]),
+        (ResNetGenerator, {"attention_at": 4}, ["attention_at is 4", "8, 16"]),
+        (ResNetGenerator, {"attention_at": -1}, ["attention_at is -1"]),
+        (ResNetDiscriminator, {"widths": [8]}, ["widths is [8]", "2 or more"]),
+        (ResNetDiscriminator, {"widths": [8, 8, -1]}, ["widths is [8, 8, -1]", "at least 1"]),
+        (ResNetDiscriminator, {"widths": []}, ["widths is []"]),
+        (ResNetDiscriminator, {"attention_at": 16}, ["attention_at is 16", "8, 4"]),
+        (R3GANGenerator, {"widths": [8, 8]}, ["widths is [8, 8]", "3 widths"]),
+        (R3GANDiscriminator, {"widths": [8, 8, 8, 8]}, ["widths is [8, 8, 8, 8]", "3 widths"]),
+        (R3GANGenerator, {"widths": [8, 8, 0]}, ["widths is [8, 8, 0]", "at least 1"]),
+        (R3GANDiscriminator, {"widths": []}, ["widths is []"]),
+        (R3GANGenerator, {"blocks": 0}, ["blocks is 0"]),
+        (R3GANDiscriminator, {"blocks": -2}, ["blocks is -2"]),
+        (R3GANGenerator, {"group_width": 0}, ["group_width is 0"]),
+        (R3GANDiscriminator, {"group_width": 5}, ["group_width is 5", "[8, 8, 8]"]),
+        (R3GANGenerator, {"widths": [8, 8, 9], "group_width": 16}, ["group_width is 16", "[8, 8, 9]"]),
     ],
 )
-def test_bad_arguments(network: type[Network], arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_bad_arguments(network: type[Network], arguments: dict[str, Any], named: list[str]) -> None:
+    with refuses(*named):
         make(network, **arguments)
 
 
 @pytest.mark.parametrize("network", GENERATORS)
 def test_a_latent_has_dimensions(network: type[Generator]) -> None:
-    with pytest.raises(InputError, match="latent_dim is 0"):
+    with refuses("latent_dim is 0"):
         make(network, latent_dim=0)
 
 
 @pytest.mark.parametrize("network", [*GENERATORS, *DISCRIMINATORS])
 @pytest.mark.parametrize("shape", [(0, 16, 16), (1, 16), (1, -16, -16)])
 def test_a_shape_that_cannot_be(network: type[Network], shape: Any) -> None:
-    with pytest.raises(InputError, match="image_shape is"):
+    with refuses(f"image_shape is {shape}"):
         network(shape)
 
 
 @pytest.mark.parametrize("classes", [0, 1])
 @pytest.mark.parametrize(("network", "conditioning"), [pair for pair in EVERY_NETWORK if pair[1] is not None])
 def test_conditioning_needs_two_classes(network: type[Network], conditioning: str, classes: int) -> None:
-    message = f"conditioning={conditioning} needs at least two classes and the data has {classes}"
-    with pytest.raises(InputError, match=message):
+    with refuses(network.__name__, conditioning, f"{classes} classes"):
         make(network, conditioning, num_classes=classes)
 
 
@@ -436,7 +435,7 @@ def test_a_network_without_conditioning_takes_any_number_of_classes(network: typ
 
 
 def test_conditional_batch_norm_needs_batch_norm() -> None:
-    with pytest.raises(InputError, match="conditioning=batch_norm needs batch_norm=true"):
+    with refuses("conditioning=batch_norm", "batch_norm=true"):
         make(MLPGenerator, "batch_norm", batch_norm=False)
 
 
@@ -485,19 +484,19 @@ def test_arguments_that_are_handed_on_are_remembered() -> None:
 
 def test_an_argument_that_a_checkpoint_cannot_hold_is_refused() -> None:
     g = MLPGenerator((1, 8, 8), hidden=torch.tensor([8]))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="its argument hidden is a Tensor"):
+    with refuses("hidden", "Tensor"):
         describe(g)
 
 
 @pytest.mark.parametrize(
-    ("network", "arguments", "message"),
+    ("network", "arguments", "named"),
     [
-        (MLPGenerator, {"conditioning": "projection"}, "'projection': there is concatenation, batch_norm, or null"),
-        (R3GANGenerator, {"conditioning": "batch_norm"}, "'batch_norm': there is concatenation, or null"),
-        (DCGANDiscriminator, {"conditioning": "batch_norm"}, "'batch_norm': there is .* classifier, or null"),
-        (ResNetDiscriminator, {"pool": "max"}, "pool is 'max'"),
+        (MLPGenerator, {"conditioning": "projection"}, ["'projection'", "concatenation, batch_norm or null"]),
+        (R3GANGenerator, {"conditioning": "batch_norm"}, ["'batch_norm'", "concatenation or null"]),
+        (DCGANDiscriminator, {"conditioning": "batch_norm"}, ["'batch_norm'", "classifier or null"]),
+        (ResNetDiscriminator, {"pool": "max"}, ["pool is 'max'", "mean"]),
     ],
 )
-def test_a_choice_that_there_is_not(network: type[Network], arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_a_choice_that_there_is_not(network: type[Network], arguments: dict[str, Any], named: list[str]) -> None:
+    with refuses(*named):
         network((1, 16, 16), 10, **arguments)

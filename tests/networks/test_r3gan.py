@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 from torch.nn.utils.parametrize import is_parametrized
 
-from gan_lightning.errors import InputError
 from gan_lightning.networks.r3gan import (
     GAIN,
     SIZES,
@@ -18,6 +17,7 @@ from gan_lightning.networks.r3gan import (
     Resample,
     filter_matrix,
 )
+from tests.helpers import refuses
 
 TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0])
 KERNEL = torch.outer(TAPS, TAPS) / 64
@@ -77,8 +77,7 @@ def test_widths_are_counted(size: int, scales: int) -> None:
     for network in (R3GANGenerator, R3GANDiscriminator):
         for count in (scales - 1, scales + 1):
             widths = [8] * count
-            message = rf"widths is \[{', '.join('8' * count)}\]: give {scales} of them for {size} pixels, smallest scale first"
-            with pytest.raises(InputError, match=message):
+            with refuses(f"widths is {widths}", f"{scales} widths"):
                 network((3, size, size), widths=widths, group_width=4)
 
 
@@ -124,9 +123,7 @@ def test_blocks_are_counted_from_the_smallest_scale(network: type[R3GANGenerator
 @pytest.mark.parametrize("blocks", [[2, 2], [2, 2, 2, 2], [2, 0, 2], []])
 def test_blocks_that_do_not_fit(blocks: list[int]) -> None:
     for network in (R3GANGenerator, R3GANDiscriminator):
-        with pytest.raises(
-            InputError, match=rf"blocks is \[{', '.join(map(str, blocks))}\]: give one number, or 3 for 28 pixels"
-        ):
+        with refuses(f"blocks is {blocks}", "28 pixels", "3 numbers"):
             network((1, 28, 28), widths=[8] * 3, blocks=blocks, group_width=4)
 
 
