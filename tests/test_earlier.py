@@ -38,7 +38,7 @@ def of(name: str) -> str:
 
 
 @every
-def test_it_is_sampled_evaluated_and_exported(name: str) -> None:
+def test_an_earlier_checkpoint_is_sampled_evaluated_and_exported(name: str) -> None:
     images = gan_lightning.load(of(name)).sample(4)
     drawn = numpy.concatenate([image[0].numpy() for image in images], axis=1)
     with Image.open(EARLIER / name / "samples.png") as picture:
@@ -52,12 +52,12 @@ def test_it_is_sampled_evaluated_and_exported(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FEWER_LAYERS)
-def test_one_line_says_why_training_does_not_go_on(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_checkpoints_that_cannot_be_resumed_are_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     for flag in ("--ckpt_path", "--init_from"):
         refusal(Verb.train.main, [*settings(name), flag, of(name)], capsys, "discriminator", "layers")
 
 
-def test_training_goes_on_if_the_layers_are_the_same() -> None:
+def test_training_resumes_if_the_layers_are_the_same() -> None:
     """Although the class has an argument today that the checkpoint does not name."""
     assert "hidden" not in checkpoint.load_gan(of(AS_TODAY))[checkpoint.KEY]["generator"]["arguments"]
     for number, flag in enumerate(("--ckpt_path", "--init_from")):
@@ -67,7 +67,7 @@ def test_training_goes_on_if_the_layers_are_the_same() -> None:
         assert content[checkpoint.KEY]["generator"]["arguments"]["hidden"] == 0
 
 
-def test_a_run_goes_on_in_its_folder() -> None:
+def test_an_earlier_run_resumes_in_its_folder() -> None:
     folder = Path("lightning_logs/version_0")
     (folder / "checkpoints").mkdir(parents=True)
     shutil.copy(EARLIER / AS_TODAY / "config.yaml", folder)
@@ -77,6 +77,6 @@ def test_a_run_goes_on_in_its_folder() -> None:
 
 
 @every
-def test_a_config_trains_anew(name: str) -> None:
+def test_an_earlier_config_trains(name: str) -> None:
     assert Verb.train.main(settings(name)) == 0
     assert checkpoint.load_gan("lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 3

@@ -15,7 +15,7 @@ from gan_lightning import files
 from tests.helpers import refuses
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+def test_saved_content_is_loaded(tmp_path: Path) -> None:
     content: dict[str, Any] = {"weights": torch.randn(3), "step": 7, "names": ["a"]}
     files.save(content, tmp_path / "new" / "file.pt")
     loaded = files.load(tmp_path / "new" / "file.pt")
@@ -38,7 +38,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
+def test_a_reader_sees_the_old_file_until_the_new_one_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
     with files.write_aside(path) as aside:
@@ -147,7 +147,7 @@ class Calls:
 
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("zipped", [False, True])
-def test_a_file_that_would_run_code_does_not(tmp_path: Path, legacy: bool, zipped: bool) -> None:
+def test_no_code_of_a_file_runs(tmp_path: Path, legacy: bool, zipped: bool) -> None:
     content = {"state_dict": Calls(os.system, "touch ran")}
     torch.save(content, tmp_path / "evil.ckpt", _use_new_zipfile_serialization=zipped)
     with refuses("evil.ckpt"):
@@ -181,7 +181,7 @@ def rewrite(path: Path, pickled: bytes, compression: int = zipfile.ZIP_STORED) -
         b"\x80\x02cbuiltins\nbytearray\n\x8a\x09\xff\xff\xff\xff\xff\xff\xff\xff\x00\x85R.",
     ],
 )
-def test_a_pickle_that_was_made_to_fail_is_one_line(tmp_path: Path, pickled: bytes) -> None:
+def test_a_malicious_pickle_is_one_line(tmp_path: Path, pickled: bytes) -> None:
     path = tmp_path / "file.pt"
     files.save({"weights": torch.zeros(3)}, path)
     rewrite(path, pickled)
@@ -213,7 +213,7 @@ def test_a_compressed_file_of_tensors_is_refused(tmp_path: Path) -> None:
         files.load(path)
 
 
-def test_a_file_whose_parts_share_a_name_or_their_bytes_is_refused(tmp_path: Path) -> None:
+def test_a_zip_with_duplicate_names_or_overlapping_parts_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file.pt"
     files.save({"weights": torch.zeros(1000)}, path)
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
@@ -261,7 +261,7 @@ LOADERS = [files.load, lambda path: files.load_arrays(path, ["mu"])]
 
 @pytest.mark.parametrize("load", LOADERS)
 @pytest.mark.timeout(20)
-def test_what_is_no_regular_file_is_refused(tmp_path: Path, load: Callable[[Path], object]) -> None:
+def test_only_regular_files_are_read(tmp_path: Path, load: Callable[[Path], object]) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "pipe")
@@ -289,7 +289,7 @@ def test_arrays_are_loaded_and_every_flipped_bit_is_found(tmp_path: Path, save: 
             files.load_arrays(path, ["mu"])
 
 
-def test_arrays_that_unpack_to_an_absurd_size_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arrays_that_unpack_to_an_absurd_size_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bomb.npz"
     numpy.savez_compressed(path, mu=numpy.zeros(1_000_000))
     assert len(files.load_arrays(path, ["mu"])["mu"]) == 1_000_000
@@ -299,7 +299,7 @@ def test_arrays_that_unpack_to_an_absurd_size_are_refused_unread(tmp_path: Path,
         files.load_arrays(path, ["mu"])
 
 
-def test_an_array_that_claims_to_be_larger_than_it_is(tmp_path: Path) -> None:
+def test_an_array_with_a_wrong_size_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file.npz"
     header = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }".ljust(117) + "\n"
     with zipfile.ZipFile(path, "w") as archive:

@@ -28,7 +28,7 @@ def test_a_checkpoint_alone_rebuilds_the_generator(path: Path) -> None:
     assert images.float().std() > 0
 
 
-def test_it_is_the_average_unless_raw(path: Path) -> None:
+def test_the_average_is_loaded_unless_raw(path: Path) -> None:
     weights = files.load(path)["state_dict"]
     for raw, prefix in ((False, "ema."), (True, "generator.")):
         loaded = gan_lightning.load(path, raw=raw).generator.state_dict()
@@ -91,7 +91,7 @@ def test_a_checkpoint_cannot_name_any_class(path: Path, class_path: str, named: 
 
 
 @pytest.mark.parametrize("arguments", [{"image_shape": "wide"}, {1: 2}, {"hidden": [2**70]}, {"hidden": [2**60]}, [1], None])
-def test_arguments_that_were_made_up_are_one_line(path: Path, arguments: object) -> None:
+def test_invented_arguments_are_one_line(path: Path, arguments: object) -> None:
     content = files.load(path)
     right = content["gan_lightning"]["generator"]["arguments"]
     content["gan_lightning"]["generator"]["arguments"] = right | arguments if isinstance(arguments, dict) else arguments
@@ -122,7 +122,7 @@ def test_nothing_is_imported_before_the_refusal(path: Path, tmp_path: Path, monk
     assert Path("ran").exists()  # it would have
 
 
-def test_a_class_of_ones_own_needs_trust(path: Path) -> None:
+def test_a_custom_class_needs_trust(path: Path) -> None:
     content = files.load(path)
     content["gan_lightning"]["generator"]["class_path"] = "tests.test_inference.OwnGenerator"
     files.save(content, path)

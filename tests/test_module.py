@@ -64,7 +64,7 @@ class TwoPairs(AdversarialModule):
         return {"discriminator_loss": discriminator_loss.detach(), "generator_loss": generator_loss.detach()}
 
 
-def test_another_method_has_more_networks(tmp_path: Path) -> None:
+def test_a_method_with_more_networks(tmp_path: Path) -> None:
     """One optimizer a side updates them all, one step is counted, and each generator has its own average."""
 
     class Keep(Callback):
@@ -94,7 +94,7 @@ def test_another_method_has_more_networks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["generator", "second_generator", "discriminator", "second_discriminator"])
-def test_a_weight_that_is_not_finite_is_named(name: str) -> None:
+def test_a_network_with_nonfinite_weights_is_named(name: str) -> None:
     model = TwoPairs()
     model.require_finite()
     with torch.no_grad():
@@ -206,7 +206,7 @@ def test_the_checkpoint_holds_no_hyper_parameters(tmp_path: Path) -> None:
     assert "hyper_parameters" not in files.load(tmp_path / "a.ckpt")
 
 
-def test_a_checkpoint_of_other_penalties_that_remember_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_with_other_stateful_penalties_is_refused(tmp_path: Path) -> None:
     fit(small_gan(penalty=LeCam()), max_steps=1).save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
     content = checkpoint.load_gan(tmp_path / "a.ckpt")
     small_gan(penalty=LeCam(weight=1.0)).on_load_checkpoint(content)
@@ -214,7 +214,7 @@ def test_a_checkpoint_of_other_penalties_that_remember_is_refused(tmp_path: Path
         small_gan(penalty=R1()).on_load_checkpoint(content)
 
 
-def test_what_adapts_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_adapted_values_are_resumed(tmp_path: Path) -> None:
     """The averages of LeCam, the probability of ADA and the schedules, as a resumed run begins."""
 
     def run(steps: int, *callbacks: Callback, **arguments: Any) -> Trainer:
@@ -259,7 +259,7 @@ def test_numbers_out_of_range(arguments: dict[str, Any], named: str) -> None:
         small_gan(**arguments)
 
 
-def test_random_numbers_that_others_draw_leave_a_run_as_it_is() -> None:
+def test_other_random_numbers_do_not_change_a_run() -> None:
     """Each step draws by its own seed, a function of the run's seed and the step's number."""
 
     class Draw(Callback):
@@ -276,7 +276,7 @@ def test_random_numbers_that_others_draw_leave_a_run_as_it_is() -> None:
     assert same_state(alone, disturbed)
 
 
-def test_a_resumed_run_has_the_settings_of_its_own_optimizers(tmp_path: Path) -> None:
+def test_a_resumed_run_uses_its_own_optimizer_settings(tmp_path: Path) -> None:
     """Those of the checkpoint are replaced, and what an optimizer remembers of each weight stays."""
 
     def sgd(learning_rate: float) -> Any:

@@ -50,7 +50,7 @@ def test_a_folder_draws_what_the_checkpoint_draws(sampler: Sampler) -> None:
         assert again.origin == origin
 
 
-def test_what_is_saved_of_a_folder_is_what_was_in_it(folder: Path) -> None:
+def test_saving_a_loaded_folder_repeats_its_files(folder: Path) -> None:
     """Where it is saved into that folder itself, too."""
     change(folder, recipe={"data": "Digits"}, metrics={"values": {"fd": 1.5}, "protocol": {"num_images": 100}})
     (folder / "README.md").unlink()
@@ -72,7 +72,7 @@ def test_the_raw_weights_are_not_in_a_folder_of_the_average(sampler: Sampler) ->
     assert not same_state(gan_lightning.load("raw").generator, gan_lightning.load(folder).generator)
 
 
-def test_a_generator_that_no_checkpoint_holds() -> None:
+def test_a_generator_without_a_checkpoint() -> None:
     """In whatever order its weights lie in memory."""
     generator = DCGANGenerator((1, 8, 8), 10, width=8, conditioning="batch_norm").to(memory_format=torch.channels_last)
     Sampler(generator).save_pretrained("saved")
@@ -99,7 +99,7 @@ def test_weights_in_half_precision_are_loaded_in_single() -> None:
     assert [read_config(folder)["dtype"] for folder in ("half", "single")] == ["float16", "float32"]
 
 
-def test_a_folder_of_before_half_precision(folder: Path) -> None:
+def test_a_folder_without_dtype_is_float32(folder: Path) -> None:
     config = json.loads((folder / CONFIG).read_text())
     del config["dtype"]
     (folder / CONFIG).write_text(json.dumps(config))
@@ -127,7 +127,7 @@ def test_a_folder_of_before_half_precision(folder: Path) -> None:
         (" " * LARGEST_CONFIG + "{}", "larger"),
     ],
 )
-def test_a_config_that_is_none_is_one_line(folder: Path, text: str, named: str) -> None:
+def test_an_invalid_config_is_one_line(folder: Path, text: str, named: str) -> None:
     (folder / CONFIG).write_bytes(text.encode(errors="surrogateescape"))
     with refuses("saved/config.json", named):
         gan_lightning.load(folder)
@@ -162,16 +162,16 @@ NETWORK = "gan_lightning.networks.mlp.MLPGenerator"
         (
             {"generator": {"class_path": NETWORK, "arguments": {"image_shape": [1, 8, 8], "hidden": [8]}}},
             "layers.0.weight is (8, 4)",
-        ),  # another latent_dim
+        ),  # the default latent_dim is larger
     ],
 )
-def test_a_config_that_was_made_up_is_one_line(folder: Path, entries: dict[str, Any], named: str) -> None:
+def test_an_invented_config_is_one_line(folder: Path, entries: dict[str, Any], named: str) -> None:
     change(folder, **entries)
     with refuses(named):
         gan_lightning.load(folder)
 
 
-def test_weights_that_are_damaged_or_do_not_fit(folder: Path) -> None:
+def test_damaged_or_wrong_weights_are_refused(folder: Path) -> None:
     path = folder / WEIGHTS
     whole = path.read_bytes()
     flipped = bytearray(whole)
@@ -194,7 +194,7 @@ def test_weights_that_are_damaged_or_do_not_fit(folder: Path) -> None:
         gan_lightning.load(folder)
 
 
-def test_a_class_of_ones_own_needs_trust() -> None:
+def test_a_custom_class_needs_trust() -> None:
     generator = Own((1, 8, 8), latent_dim=4, hidden=[8])
     Sampler(generator).save_pretrained("own")
     with refuses("trust=['tests']"):

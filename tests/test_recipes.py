@@ -102,7 +102,7 @@ FROM_DISK = ["--data.max_bytes_on_device", "0", "--data.num_workers", "2", "--da
 @pytest.mark.parametrize(
     ("name", "more"), [*((name, []) for name in RECIPES), ("small_dcgan_mnist", ADAPTING), ("folder_64", FROM_DISK)]
 )
-def test_a_resumed_run_ends_as_one_that_never_stopped(
+def test_a_resumed_run_ends_like_an_uninterrupted_one(
     name: str, more: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """To the last bit: four steps, and four that are interrupted after two and go on within the epoch, or where it ends
@@ -160,7 +160,7 @@ def test_two_steps_as_typed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_says_what_it_is_and_why(name: str) -> None:
+def test_a_recipe_has_explanations(name: str) -> None:
     text = recipes()[name].read_text()
     assert text.startswith("# ")
     assert isinstance(yaml.safe_load(text), dict)
@@ -202,7 +202,7 @@ def parsed(name: str) -> dict[str, object]:
         ("dcgan_fashion_mnist", "dcgan_mnist", "data.class_path"),
     ],
 )
-def test_twins_differ_by_one_thing(name: str, twin: str, difference: str) -> None:
+def test_twin_recipes_differ_in_one_setting(name: str, twin: str, difference: str) -> None:
     one, other = parsed(name), parsed(twin)
     assert {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)} == {difference}
 
@@ -235,7 +235,7 @@ def test_digits_in_full() -> None:
 @pytest.mark.real_data
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ["cgan_mnist", "acgan_mnist"])
-def test_samples_are_of_the_class_that_was_asked_for(name: str, real_data: Path) -> None:
+def test_samples_have_the_requested_class(name: str, real_data: Path) -> None:
     """After 4,000 updates (some five minutes on one core) MNIST's classifier agrees with 95 %, of samples that differ."""
     from gan_lightning import measure
     from gan_lightning.data import MNIST

@@ -36,7 +36,7 @@ def test_cosine(start: float, end: float) -> None:
 @pytest.mark.parametrize("kind", SCHEDULES)
 @pytest.mark.parametrize(("start", "end"), [(1.0, 0.0), (0.0, 1.0), (0.2, 0.8)])
 @pytest.mark.parametrize("steps", [1, 7])
-def test_at_the_end_and_beyond_it_stays(kind: type[LinearSchedule], start: float, end: float, steps: int) -> None:
+def test_a_schedule_stays_at_its_end(kind: type[LinearSchedule], start: float, end: float, steps: int) -> None:
     schedule = kind(steps, start, end)
     assert schedule(0) == pytest.approx(start, rel=1e-12)
     assert schedule(steps - 1) != pytest.approx(end, abs=1e-3)
@@ -45,7 +45,7 @@ def test_at_the_end_and_beyond_it_stays(kind: type[LinearSchedule], start: float
 
 
 @pytest.mark.parametrize("kind", SCHEDULES)
-def test_from_one_to_nothing_by_default(kind: type[LinearSchedule]) -> None:
+def test_from_one_to_zero_by_default(kind: type[LinearSchedule]) -> None:
     schedule = kind(10)
     values = [schedule(step) for step in range(11)]
     assert values[0] == 1
@@ -104,7 +104,7 @@ def test_without_steps_a_schedule_ends_with_each_run(schedule: Schedule) -> None
 
 
 @pytest.mark.parametrize("kind", SCHEDULES)
-def test_steps_of_its_own_win(kind: Callable[..., Schedule]) -> None:
+def test_given_steps_win(kind: Callable[..., Schedule]) -> None:
     schedule = kind(10)
     assert schedule.over(1000)(10) == schedule(10) == pytest.approx(0, abs=1e-12)
     assert schedule.over(5)(5) == pytest.approx(0.5)

@@ -53,7 +53,7 @@ def test_every_weight_moves(loop: Loop, recipe: str) -> None:
     assert all(bool(value.isfinite().all()) for value in model.parameters())
 
 
-def test_the_bare_loop_is_the_mathematics_of_the_real_one() -> None:
+def test_the_bare_loop_computes_the_same_gradients() -> None:
     """From the same weights, images and latents the gradients of D's first update are equal, to rounding; with R1."""
     model, data = made("mlp_mnist")
     twin, _ = made("mlp_mnist")
@@ -75,7 +75,7 @@ def test_the_bare_loop_is_the_mathematics_of_the_real_one() -> None:
         assert torch.allclose(mine.grad, theirs, rtol=1e-4, atol=1e-7)
 
 
-def test_recipes_with_parts_that_the_loops_lack_are_refused() -> None:
+def test_recipes_with_unsupported_parts_are_refused() -> None:
     for recipe in ("wgan_clip_mnist", "acgan_mnist"):
         with refuses("augmentation"):
             require_comparable(*made(recipe))
@@ -86,7 +86,7 @@ def test_recipes_with_parts_that_the_loops_lack_are_refused() -> None:
         require_comparable(model, data)
 
 
-def test_a_profile_of_the_real_command_has_both_optimizers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profile_of_the_command_shows_both_optimizers(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     monkeypatch.setattr(Parts, "start", lambda self, action_name: seen.append(action_name))
     monkeypatch.setattr(Parts, "stop", lambda self, action_name: None)
@@ -135,7 +135,7 @@ def test_a_part_is_timed_without_nested_parts(monkeypatch: pytest.MonkeyPatch) -
     assert parts.seconds == {"data": 0, "D": 6, "G": 0, "optimizers": 8, "EMA": 0, "logging": 16, "Lightning": 1}
 
 
-def test_noise_has_the_shape_and_classes_of_a_recipes_images() -> None:
+def test_noise_has_the_shape_and_classes_of_the_recipe() -> None:
     """Every recipe that ships has images of a known shape."""
     shapes = {}
     for recipe in recipes():
@@ -176,7 +176,7 @@ def test_variant(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines()[0].startswith("| images a second | scripts/train.py | variant | ms a step")
 
 
-def test_a_recipe_that_the_loops_lack_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unsupported_recipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert benchmark.main(["--recipes", "acgan_mnist", "--steps", "1"]) == 2
     assert "acgan_mnist" in capsys.readouterr().err.splitlines()[-1]
 

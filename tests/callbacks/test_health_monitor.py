@@ -69,7 +69,7 @@ class Freeze(Callback):
             generator.load_state_dict(self._kept)
 
 
-def test_the_training_goes_on_as_if_nothing_was_measured() -> None:
+def test_measuring_does_not_change_the_training() -> None:
     def trained(*callbacks: Callback) -> GAN:
         torch.manual_seed(0)
         shape = (1, 8, 8)
@@ -83,7 +83,7 @@ def test_the_training_goes_on_as_if_nothing_was_measured() -> None:
     assert monitor.measured == 3
 
 
-def test_a_generator_frozen_on_one_image_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_generator_frozen_on_one_image_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     monitor = HealthMonitor(every_n_steps=5)
     fit(digits_gan(), callbacks=[Freeze(1), TrainingLog(), monitor], max_steps=40)
     said = [line for line in capsys.readouterr().out.splitlines() if "step " in line]
@@ -96,7 +96,7 @@ def test_a_generator_frozen_on_one_image_is_told(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(("end", "steps", "kept"), [(10**9, 320, 242), (400, 430, 418)])
-def test_what_was_healthy_is_kept_and_what_is_over_is_told(
+def test_the_healthy_checkpoint_is_kept_and_recovery_is_reported(
     end: int, steps: int, kept: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     callbacks = [Freeze(251, end), TrainingLog(), HealthMonitor(every_n_steps=25), Checkpoints(every_n_steps=40)]
@@ -117,7 +117,7 @@ def test_stop_ends_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "step 25: mode collapse" in capsys.readouterr().out
 
 
-def test_a_run_that_is_resumed_while_it_is_ill_says_so_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_resumed_with_a_symptom_reports_it_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def train(ckpt_path: Path | None = None) -> Trainer:
         callbacks = [Freeze(1), HealthMonitor(every_n_steps=5, stop=True)]
         return fit(digits_gan(), callbacks=callbacks, ckpt_path=ckpt_path, max_steps=200)
@@ -128,7 +128,7 @@ def test_a_run_that_is_resumed_while_it_is_ill_says_so_again(tmp_path: Path, cap
     assert "step 30: mode collapse" in capsys.readouterr().out
 
 
-def test_a_small_data_set_known_by_heart_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_memorised_small_data_set_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     class Few(Digits):
         def images(self, split: Split) -> tuple[Tensor, Tensor | None]:
             images, labels = super().images(split)
@@ -141,7 +141,7 @@ def test_a_small_data_set_known_by_heart_is_told(capsys: pytest.CaptureFixture[s
     assert "--model.augmentation DiffAugment" in capsys.readouterr().out
 
 
-def test_the_same_on_all_of_the_digits_is_healthy(capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_of_the_digits_are_healthy(capsys: pytest.CaptureFixture[str]) -> None:
     monitor = HealthMonitor(every_n_steps=100)
     fit(digits_gan(), callbacks=[monitor], max_steps=1000)
     assert capsys.readouterr().out == ""
@@ -149,7 +149,7 @@ def test_the_same_on_all_of_the_digits_is_healthy(capsys: pytest.CaptureFixture[
     assert 0.3 < monitor.latest["pixel_diversity"] < 1.5
 
 
-def test_a_learning_rate_of_one_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_learning_rate_of_one_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = [
         "--config",
         "digits",
@@ -166,7 +166,7 @@ def test_a_learning_rate_of_one_is_told(tmp_path: Path, capsys: pytest.CaptureFi
     assert code == 2 or re.search(r"\nstep \d+: .*--model", captured.out), captured  # NaN, or a symptom
 
 
-def test_the_values_are_curves_of_the_run(tmp_path: Path) -> None:
+def test_the_values_are_logged_as_curves(tmp_path: Path) -> None:
     flags = [
         "--config",
         "digits",
@@ -187,7 +187,7 @@ def test_the_values_are_curves_of_the_run(tmp_path: Path) -> None:
     assert not any(name.startswith("health/") for name in curves(tmp_path / "lightning_logs" / "version_1"))
 
 
-def test_classes_and_copies_are_measured_where_there_is_a_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_classes_and_copies_are_measured_with_a_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gan_lightning.metrics.classifier.FEWEST_IMAGES_SEEN", 20_000)
 
     class Copies(MLPGenerator):
@@ -211,7 +211,7 @@ def test_classes_and_copies_are_measured_where_there_is_a_classifier(monkeypatch
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 50, 127, 128, 300])
-def test_no_more_images_at_a_time_than_the_training_has(batch_size: int) -> None:
+def test_batches_are_no_larger_than_in_training(batch_size: int) -> None:
     class Counting(MLPDiscriminator):
         def features(self, images: Tensor) -> Tensor:
             seen.append(len(images))
@@ -226,7 +226,7 @@ def test_no_more_images_at_a_time_than_the_training_has(batch_size: int) -> None
     assert 2 <= min(of_monitor) <= max(of_monitor) <= batch_size
 
 
-def test_data_without_held_out_images_is_watched_too(tmp_path: Path) -> None:
+def test_data_without_held_out_images_is_monitored(tmp_path: Path) -> None:
     class NoneHeldOut(TensorData):
         def images(self, split: Split) -> tuple[Tensor, Tensor | None]:
             if split == "test":
@@ -244,7 +244,7 @@ def test_numbers_out_of_range() -> None:
         HealthMonitor(every_n_steps=-1)
 
 
-def test_an_extractor_that_there_is_not() -> None:
+def test_an_unknown_extractor_is_refused() -> None:
     with refuses("'foo'", "auto, none, classifier, imagenet, inception"):
         HealthMonitor(extractor="foo")
 

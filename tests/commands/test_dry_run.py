@@ -75,7 +75,7 @@ def number(text: str) -> float:
     return float(match[0].replace(",", ""))
 
 
-def test_a_folder_is_reported_and_nothing_is_left(photos: Path, tmp_path: Path) -> None:
+def test_a_folder_is_reported_and_nothing_is_written(photos: Path, tmp_path: Path) -> None:
     """By the real command: a file that is cut off ends it with exit code 2, after all that could be found out."""
     files = {path: path.read_bytes() for path in photos.rglob("*.*")}
     command = [sys.executable, str(SCRIPT), *FOLDER]
@@ -133,7 +133,7 @@ def test_a_folder_is_reported_and_nothing_is_left(photos: Path, tmp_path: Path) 
     assert {path.parent.name for path in (tmp_path / "data").rglob("*.*")} == {"image_folder_cache"}  # the decoded images
 
 
-def test_where_training_would_begin_the_exit_code_is_0(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_successful_dry_run_exits_with_0(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = ["--data.skip_corrupt", "true", "--model.augmentation", "null", "--data.max_bytes_on_device", "10"]
     for path in list((photos / "dogs").iterdir())[1:]:
         path.unlink()
@@ -173,7 +173,7 @@ def test_grey_images_in_colour_are_noticed(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("limit", [["--max_steps", "500"], ["--max_epochs", "10"], ["--max_time", "00:00:00:04"]])
-def test_of_any_data_the_run_is_estimated(limit: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_run_is_estimated_for_any_data(limit: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*DIGITS, *limit]) == 0
     report = sections(capsys.readouterr().out)
     assert report["Data"]["images"] == "1,437 to train on, each 1x8x8"
@@ -184,7 +184,7 @@ def test_of_any_data_the_run_is_estimated(limit: list[str], tmp_path: Path, caps
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_time_that_cuts_schedules_off_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_time_limit_before_the_end_of_schedules_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     cosine = ["--schedules.learning_rate", "CosineSchedule", "--max_steps", "1000000"]
     for limits, noticed in (([], False), (["--max_time", "00:00:00:10"], True), (["--max_time", "99:00:00:00"], False)):
         assert main([*DIGITS, *cosine, *limits]) == 0
@@ -193,7 +193,7 @@ def test_a_time_that_cuts_schedules_off_is_noticed(capsys: pytest.CaptureFixture
         assert hints == ([report["Time"]["the run"].split()[0].replace(",", "")] if noticed else [])
 
 
-def test_a_run_that_is_resumed_has_less_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resumed_run_has_fewer_steps_left(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*DIGITS[:-1], "--max_steps", "30", "--metrics.extractor", "none"]) == 0
     files = sorted(Path("lightning_logs").rglob("*"))
     capsys.readouterr()
@@ -214,12 +214,12 @@ def test_the_memory_of_the_optimizers() -> None:
     assert (cost.steps, cost.epoch_steps, cost.step_images) == (16, 1437 // 64, 64)
 
 
-def test_no_step_no_estimate(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_steps_has_no_estimate(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*DIGITS, "--max_steps", "0"]) == 0
     assert "nothing is left to train" in sections(capsys.readouterr().out)["Time"]["the run"]
 
 
-def test_slow_steps_end_it_sooner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_slow_steps_end_the_trial_sooner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """A step of 0.1 s, where 0.5 s are allowed: what is said of a step is what it took."""
 
     def slow(self: NonSaturatingLoss, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
@@ -237,7 +237,7 @@ def test_slow_steps_end_it_sooner(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: 9 bytes")]
 )
-def test_too_little_memory_is_said_in_a_line(
+def test_too_little_memory_is_one_line(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(*_: Any) -> Tensor:
@@ -247,7 +247,7 @@ def test_too_little_memory_is_said_in_a_line(
     refusal(main, DIGITS, capsys, "step 1", "memory", "cpu", "--data.batch_size 32")
 
 
-def test_a_run_lasts_for_the_steps_that_are_left_or_its_time() -> None:
+def test_the_estimate_uses_the_remaining_steps_or_the_time_limit() -> None:
     cost = Cost(torch.device("cpu"), total=1000, step_seconds=0.5)
     assert [cost.run_steps(begun_at) for begun_at in (0, 900, 1000, 2000)] == [1000, 100, 0, 0]
     cost.most_seconds = 60.0
@@ -268,7 +268,7 @@ def test_a_run_lasts_for_the_steps_that_are_left_or_its_time() -> None:
         (200_000, "2.3 days"),
     ],
 )
-def test_a_duration_in_the_unit_that_people_use(seconds: float, text: str) -> None:
+def test_durations_have_readable_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
@@ -277,7 +277,7 @@ def test_any_name_can_be_printed() -> None:
     assert plain("a\nb\x1b[31m\udce9") == r"a\nb\x1b[31m\udce9"
 
 
-def test_a_batch_that_is_too_large_leaves_the_report(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_is_printed_before_a_batch_size_is_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*FOLDER, "--data.batch_size", "500"]) == 2
     captured = capsys.readouterr()
     error_line(captured.err, "data.batch_size is 500")

@@ -187,7 +187,7 @@ def test_every_generator_in_batches_of_any_size(name: str, kind: str, tmp_path: 
         assert (draw(z, labels).int() - draw(z, labels.flip(0)).int()).abs().max() > 5
 
 
-def test_a_file_that_draws_another_picture_is_refused(
+def test_a_file_that_draws_other_images_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One weight that is a little off is enough; nothing is left."""
@@ -206,7 +206,7 @@ def test_a_file_that_draws_another_picture_is_refused(
     assert sorted(Path().rglob("*")) == before
 
 
-def test_nothing_is_left_of_what_fails(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_export_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(generator: Generator, file: Path) -> None:
         file.write_text("half")
         raise OSError("no space")
@@ -218,7 +218,7 @@ def test_nothing_is_left_of_what_fails(path: Path, monkeypatch: pytest.MonkeyPat
     assert sorted(Path().rglob("*")) == before
 
 
-def test_an_empty_folder_is_taken_and_a_full_one_is_not(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_an_empty_folder_is_accepted(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("new").mkdir()
     assert Verb.export.main([str(path), "--output", "new", "--formats", "safetensors"]) == 0
     before = {file.name: file.read_bytes() for file in Path("new").iterdir()}
@@ -229,7 +229,9 @@ def test_an_empty_folder_is_taken_and_a_full_one_is_not(path: Path, capsys: pyte
     assert {file.name: file.read_bytes() for file in Path("new").iterdir()} == before
 
 
-def test_formats_that_cannot_be_had(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unavailable_formats_are_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     formats = "safetensors, torch, onnx"
     refusal(Verb.export.main, [str(path), "--formats", "tensorflow"], capsys, "--formats", "'tensorflow'", formats)
     monkeypatch.setattr(export_cli, "find_spec", lambda name: None if name == "onnxruntime" else object())

@@ -202,14 +202,14 @@ def test_several_processes_are_refused(verb: str, monkeypatch: pytest.MonkeyPatc
     refusal(Verb[verb].main, args, capsys, "WORLD_SIZE is 2", "torchrun")
 
 
-def test_of_several_processes_the_first_one_speaks() -> None:
+def test_only_the_first_process_prints() -> None:
     """By the numbers that torchrun, Lightning and SLURM give them, in Lightning's order."""
     assert "--seeds one" in answer("compare", "--seeds", "one", RANK="0", LOCAL_RANK="1", SLURM_PROCID="1")[2]
     for environment in ({"RANK": "1", "LOCAL_RANK": "0"}, {"LOCAL_RANK": "1", "SLURM_PROCID": "0"}, {"SLURM_PROCID": "3"}):
         assert answer("compare", "--seeds", "one", **environment) == (2, "", "")
 
 
-def test_the_arguments_of_the_data_are_parsed_apart() -> None:
+def test_the_flags_of_the_data_are_parsed_separately() -> None:
     """Wherever they stand, and whatever stands behind their values."""
     for words in (
         "last.ckpt --seed 3 --data Digits --data.batch_size 5",

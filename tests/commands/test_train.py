@@ -41,7 +41,7 @@ def steps(run: str | Path) -> int:
     return int(checkpoint.load_gan(Path(run) / "checkpoints" / "last.ckpt")["global_step"])
 
 
-def test_a_run_leaves_its_files_and_says_where(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_writes_its_files_and_prints_their_paths(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--max_steps", "30", "--image_grid.every_n_steps", "20"]) == 0
     said = capsys.readouterr().out
     run = Path("lightning_logs/version_0")
@@ -107,7 +107,7 @@ def test_a_short_flag_its_dotted_form_and_the_yaml_agree(tmp_path: Path, capsys:
     assert all(result == results[0] for result in results)
 
 
-def test_flags_win_over_yaml_wherever_they_stand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_override_yaml_in_any_position(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "own.yaml"
     file.write_text("trainer: {max_steps: 7}\ndata: {class_path: Digits, init_args: {batch_size: 32}}\n")
     for flags in (
@@ -123,7 +123,7 @@ def test_flags_win_over_yaml_wherever_they_stand(tmp_path: Path, capsys: pytest.
     assert parsed([], capsys)["trainer"]["max_steps"] not in (3, 7)
 
 
-def test_arguments_of_a_class_may_stand_before_the_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_arguments_may_come_before_their_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = parsed(
         ["--data.image_size", "32", "--data.root", str(tmp_path), "--model.generator.hidden", "[5]", "--data", "ImageFolder"]
         + ["--model.generator", "MLPGenerator"],
@@ -141,7 +141,7 @@ def test_the_default_is_a_dcgan_on_mnist(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("source", ["MNIST", "FashionMNIST", "CIFAR10", "Digits"])
-def test_any_source_by_a_flag(source: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_any_data_set_by_a_flag(source: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert parsed(["--data", source], capsys)["data"]["class_path"] == f"gan_lightning.data.{source}"
 
 
@@ -159,7 +159,7 @@ def test_networks_optimizers_and_losses_by_class_path(capsys: pytest.CaptureFixt
     assert (adam["lr"], adam["betas"]) == (0.002, recipe["betas"])
 
 
-def test_last_goes_on_in_the_same_folder() -> None:
+def test_last_continues_in_the_same_folder() -> None:
     assert main([*SMALL, "--max_steps", "10"]) == 0
     before = Path("lightning_logs/version_0/config.yaml").read_text()
     assert main(["--ckpt_path", "last", "--max_steps", "30"]) == 0
@@ -205,9 +205,7 @@ def test_schedules_without_steps_end_with_the_run(limits: list[str], length: int
     assert other_lengths(capsys) == []
 
 
-def test_a_run_that_is_resumed_with_another_length_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_resuming_with_another_length_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """In one line: from which update on, the new length, the old one. Nothing is said where it is the same, or is not used."""
     run = Path("lightning_logs/version_0")
     interrupted([*SMALL, *COSINE, "--max_steps", "1200"], 6, monkeypatch)
@@ -224,7 +222,7 @@ def test_a_run_that_is_resumed_with_another_length_says_so(
     assert other_lengths(capsys) == []
 
 
-def test_a_time_alone_is_no_length_of_schedules(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_time_limit_alone_is_no_length_for_schedules(capsys: pytest.CaptureFixture[str]) -> None:
     """But it is one of a run without such a schedule; the dry run says how many updates would fit."""
     time_alone = ["--max_time", "00:00:00:01", "--max_steps", "-1", "--max_epochs", "-1"]
     refusal(main, [*SMALL, *COSINE, *time_alone], capsys, "schedules.learning_rate", "--max_steps", "--dry_run")
@@ -244,14 +242,14 @@ def test_last_is_the_newest_run() -> None:
     assert [steps(f"lightning_logs/version_{n}") for n in (0, 1, 9, 11)] == [5, 9, 9, 12]
 
 
-def test_a_named_checkpoint_goes_on_in_a_new_folder() -> None:
+def test_a_given_checkpoint_continues_in_a_new_folder() -> None:
     assert main([*SMALL, "--max_steps", "10"]) == 0
     assert main([*SMALL, "--ckpt_path", "lightning_logs/version_0/checkpoints/last.ckpt", "--max_steps", "15"]) == 0
     assert [steps(f"lightning_logs/version_{n}") for n in (0, 1)] == [10, 15]
     assert config("lightning_logs/version_1")["ckpt_path"] is None
 
 
-def test_init_from_takes_the_weights_alone() -> None:
+def test_init_from_loads_only_the_weights() -> None:
     assert main([*SMALL, "--max_steps", "30"]) == 0
     source = files.load("lightning_logs/version_0/checkpoints/last.ckpt")["state_dict"]
     still = ["--model.generator_optimizer.lr", "0", "--model.discriminator_optimizer.lr", "0", "--max_steps", "4"]
@@ -289,7 +287,7 @@ def test_a_fast_dev_run_and_a_run_without_checkpoints() -> None:
     assert not list(Path("lightning_logs").rglob("*.ckpt"))
 
 
-def test_two_processes_train_alike() -> None:
+def test_two_processes_train() -> None:
     args = [*SMALL, "--max_steps", "6", "--devices", "2", "--model.discriminator_steps", "2", "--log_every_n_steps", "2"]
     done = subprocess.run([sys.executable, SCRIPT, *args], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
@@ -391,7 +389,7 @@ def test_bad_input_gets_one_line(args: list[str], parts: list[str], capsys: pyte
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_gpu_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     refusal(main, [*SMALL, "--accelerator", "gpu"], capsys, "--accelerator gpu", "--accelerator cpu")
 
 
@@ -441,7 +439,7 @@ def test_no_network_and_no_files(capsys: pytest.CaptureFixture[str], monkeypatch
     refusal(main, ["--accelerator", "cpu"], capsys, tmp_path / "data", "MNIST/raw", "--config digits")
 
 
-def test_help_names_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_flags_of_all_parts(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["--help"])
     assert stopped.value.code == 0
@@ -450,14 +448,14 @@ def test_help_names_the_parts(capsys: pytest.CaptureFixture[str]) -> None:
         assert flag in said
 
 
-def test_a_finished_run_says_that_nothing_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_reports_that_nothing_is_left(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--max_steps", "10"]) == 0
     assert main(["--ckpt_path", "last"]) == 0
     assert "--max_epochs" in capsys.readouterr().out
     assert steps("lightning_logs/version_0") == 10
 
 
-def test_resuming_and_beginning_anew_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ckpt_path_and_init_from_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--max_steps", "2"]) == 0
     shutil.move("lightning_logs/version_0/checkpoints/last.ckpt", "one.ckpt")
     shutil.rmtree("lightning_logs")
@@ -465,7 +463,7 @@ def test_resuming_and_beginning_anew_exclude_each_other(capsys: pytest.CaptureFi
     refusal(main, [*SMALL, *both], capsys, "--ckpt_path one.ckpt", "--init_from one.ckpt")
 
 
-def test_a_run_begun_with_weights_is_resumed() -> None:
+def test_a_run_started_from_weights_is_resumed() -> None:
     assert main([*SMALL, "--max_steps", "3"]) == 0
     assert main(["--init_from", "lightning_logs/version_0/checkpoints/last.ckpt"]) == 0  # with the config beside it
     assert steps("lightning_logs/version_1") == 3
@@ -474,7 +472,7 @@ def test_a_run_begun_with_weights_is_resumed() -> None:
     assert str(config("lightning_logs/version_1")["init_from"]) == "lightning_logs/version_0/checkpoints/last.ckpt"
 
 
-def test_a_resume_that_is_refused_leaves_the_config(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_resume_keeps_the_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--max_epochs", "3"]) == 0
     before = Path("lightning_logs/version_0/config.yaml").read_text()
     refusal(main, ["--ckpt_path", "last", "--max_epochs", "1"], capsys, "max_epochs=1")
@@ -495,7 +493,7 @@ def typed(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, SCRIPT, *args], capture_output=True, text=True, timeout=240, check=False)
 
 
-def test_a_network_of_ones_own_from_the_current_folder() -> None:
+def test_a_custom_network_in_the_current_folder() -> None:
     Path("own_module.py").write_text(OWN_NETWORK)
     unconditional = ["--model.discriminator.conditioning", "null"]
     args = ["--config", "digits", "--accelerator", "cpu", "--max_steps", "2", *unconditional]
@@ -508,13 +506,13 @@ def test_a_network_of_ones_own_from_the_current_folder() -> None:
     assert "2, 1, 8, 8" in loaded.stdout, loaded.stderr
 
 
-def test_plain_ddp_by_name_stands_two_optimizers() -> None:
+def test_strategy_ddp_works_with_two_optimizers() -> None:
     done = typed(*SMALL, "--max_steps", "2", "--devices", "2", "--strategy", "ddp")
     assert done.returncode == 0, done.stderr
     assert sum("--strategy ddp" in line for line in done.stdout.splitlines()) == 1
 
 
-def test_the_grid_shows_what_sample_draws(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_grid_equals_the_images_of_sample(capsys: pytest.CaptureFixture[str]) -> None:
     """Of a conditional generator, a column a class; and the summary names both networks."""
     assert main([*SMALL, "--enable_model_summary", "true", "--max_steps", "2", "--image_grid.rows", "3"]) == 0
     said = capsys.readouterr().out
@@ -553,7 +551,7 @@ def test_arguments_belong_to_the_penalty_before_them() -> None:
     assert found == [("R1", {"gamma": 0.3, "every": 1}), ("R2", {"gamma": 1.0, "every": 4})]
 
 
-def test_settings_given_on_resuming_hold_and_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_changed_on_resuming_apply_and_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """A smaller learning rate is what a run that diverges needs; the checkpoint's own would win without a word."""
     assert main([*SMALL, "--max_steps", "4"]) == 0
     said = capsys.readouterr().out
@@ -575,7 +573,7 @@ def test_settings_given_on_resuming_hold_and_are_said(capsys: pytest.CaptureFixt
     assert content["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(1e-5 * (1 - 7 / 12))
 
 
-def test_a_run_with_classes_of_ones_own_says_how_to_go_on() -> None:
+def test_a_run_with_custom_classes_prints_how_to_resume() -> None:
     Path("own_module.py").write_text(OWN_NETWORK)
     own = ["--model.generator", "own_module.OwnGenerator", "--model.discriminator.conditioning", "null"]
     args = ["--config", "digits", "--accelerator", "cpu", "--metrics.extractor", "none", *own]
@@ -592,7 +590,7 @@ def test_a_run_with_classes_of_ones_own_says_how_to_go_on() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_checkpoint_without_its_settings_is_not_resumed_with_others(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_without_its_settings_is_not_resumed_with_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--max_steps", "2"]) == 0
     Path("lightning_logs/version_0/config.yaml").rename("own.yaml")
     for flag in ("--ckpt_path", "--init_from"):
@@ -601,7 +599,7 @@ def test_a_checkpoint_without_its_settings_is_not_resumed_with_others(capsys: py
     assert main(["--ckpt_path", "last", "--config", "own.yaml", "--max_steps", "3"]) == 0
 
 
-def test_a_run_that_goes_on_elsewhere_has_a_checkpoint_from_the_start() -> None:
+def test_a_run_continued_in_a_new_folder_has_a_checkpoint_at_once() -> None:
     assert main([*SMALL, "--max_steps", "2"]) == 0
     path = Path("lightning_logs/version_0/checkpoints/last.ckpt")
     more = ["--ckpt_path", str(path), "--max_steps", "4"]
@@ -616,9 +614,7 @@ def test_a_run_that_goes_on_elsewhere_has_a_checkpoint_from_the_start() -> None:
     [("optimizer_states", 5), ("optimizer_states", []), ("loops", {}), ("callbacks", {"TrainingLog": 5}), ("epoch", "x")]
     + [("global_step", -5)],
 )
-def test_a_checkpoint_with_an_entry_of_another_kind_is_refused(
-    entry: str, value: object, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_checkpoint_with_a_wrong_entry_is_refused(entry: str, value: object, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--max_steps", "2"]) == 0
     path = Path("lightning_logs/version_0/checkpoints/last.ckpt")
     content = files.load(path)
@@ -626,7 +622,7 @@ def test_a_checkpoint_with_an_entry_of_another_kind_is_refused(
     refusal(main, ["--ckpt_path", "last", "--max_steps", "4"], capsys, path, entry)
 
 
-def test_a_run_elsewhere_says_how_to_go_on() -> None:
+def test_a_run_in_another_folder_prints_how_to_resume() -> None:
     running = start(*SMALL, "--max_steps", "1000000", "--default_root_dir", "my runs")
     assert wait_for((Path("my runs") / LAST).is_file, running), finish(running)
     running.send_signal(signal.SIGTERM)

@@ -61,7 +61,7 @@ def write_config(text: str) -> Path:
         "trainer: {callbacks: {class_path: lightning.pytorch.callbacks.LambdaCallback, init_args: {setup: side_effect.f}}}",
     ],
 )
-def test_a_config_that_nobody_named_imports_nothing(text: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_config_next_to_a_checkpoint_imports_nothing(text: str, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_config(text)
     refusal(Verb.train.main, [flag, CHECKPOINT], capsys, "run/config.yaml", "side_effect.", "--trust side_effect")
     assert not Path("ran").exists()
@@ -70,13 +70,13 @@ def test_a_config_that_nobody_named_imports_nothing(text: str, flag: str, capsys
 @pytest.mark.parametrize(
     "name", ["os.system", "posix.system", "subprocess.Popen", "builtins.exec", "torch.hub.load", "yaml.load"]
 )
-def test_no_function_of_other_modules_is_named(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_functions_of_other_modules_are_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_config(f"data: Digits\nmodel: {{{NETWORKS}, generator_optimizer: {name}}}")
     line = refusal(Verb.train.main, ["--ckpt_path", CHECKPOINT], capsys, "run/config.yaml", name)
     assert ("--trust" in line) == (name in ("torch.hub.load", "yaml.load"))
 
 
-def test_no_module_is_reached_through_one_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+def test_modules_inside_our_modules_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     write_config(f"data: Digits\nmodel: {{{NETWORKS}, generator_optimizer: gan_lightning.checkpoint.os.system}}")
     refusal(Verb.train.main, ["--ckpt_path", CHECKPOINT], capsys, "gan_lightning.checkpoint.os.system")
 
@@ -84,7 +84,7 @@ def test_no_module_is_reached_through_one_of_ours(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     "text", ["model: further.yaml", "config: further.yaml", "config: [further.yaml]", "model.generator: a"]
 )
-def test_it_names_no_further_file(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_references_to_further_files_are_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_config(f"data: Digits\n{text}")
     for folder in (Path("run"), Path()):
         (folder / "further.yaml").write_text("data: side_effect.Own\ngenerator: side_effect.Own")
@@ -93,12 +93,12 @@ def test_it_names_no_further_file(text: str, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("text", ["data: &a [*a]", f"data: [{'1,' * MOST_VALUES}]", f"data: {'[' * 5000}"])
-def test_a_config_that_never_ends_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_endless_config_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_config(text)
     refusal(Verb.train.main, ["--ckpt_path", CHECKPOINT], capsys, "run/config.yaml")
 
 
-def test_what_is_trusted_or_named_is_imported() -> None:
+def test_trusted_modules_and_given_files_are_imported() -> None:
     path = write_config(f"data: side_effect.Own\nmodel: {{{NETWORKS}, loss: NonSaturatingLoss}}")
     for args in (["--config", str(path)], ["--ckpt_path", CHECKPOINT, "--trust", "other, side_effect"]):
         config = settings(make_parser(), args)[0]
@@ -107,13 +107,13 @@ def test_what_is_trusted_or_named_is_imported() -> None:
 
 
 @pytest.mark.parametrize("words", ["my_module.sub", "my-module", "[my_module]"])
-def test_trust_takes_names_of_modules(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_trust_accepts_only_names_of_modules(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_config("data: Digits")
     refusal(Verb.train.main, ["--ckpt_path", CHECKPOINT, "--trust", words], capsys, f"--trust {words}")
 
 
 @pytest.mark.parametrize("recipe", recipes())
-def test_the_config_of_every_recipe_is_taken(recipe: str) -> None:
+def test_the_config_of_every_recipe_is_accepted(recipe: str) -> None:
     """Paths that look like modules too: a folder photos.v2 beside a folder photos, weights of a name such as torch.pth."""
     Path("photos").mkdir()
     parser = make_parser()
@@ -145,7 +145,7 @@ def test_the_config_of_a_run_is_accepted_and_does_not_store_trust(capsys: pytest
     assert checkpoint.load_gan("lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 2
 
 
-def test_evaluate_asks_for_trust_likewise(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluate_also_needs_trust(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     Path(CHECKPOINT).parent.mkdir(parents=True)
     torch.save({}, CHECKPOINT)
     write_config("data: {class_path: side_effect.Own}\ntrainer: {callbacks: elsewhere.Own}")

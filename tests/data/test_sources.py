@@ -47,7 +47,7 @@ def cifar10_checksums(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("source", [MNIST, FashionMNIST])
-def test_mnist_files_are_read_where_they_lie(source: type[ImageDataModule], tmp_path: Path) -> None:
+def test_existing_mnist_files_are_read(source: type[ImageDataModule], tmp_path: Path) -> None:
     write_mnist(tmp_path / "data", source.__name__)
     data = source()
     data.prepare_data()
@@ -68,7 +68,7 @@ def test_the_original_gz_files_are_enough(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(data.images("test")[0]) == 128
 
 
-def test_cifar10_files_are_read_where_they_lie(cifar10_checksums: Path) -> None:
+def test_existing_cifar10_files_are_read(cifar10_checksums: Path) -> None:
     data = CIFAR10()
     data.prepare_data()
     images, labels = data.images("train")
@@ -151,7 +151,7 @@ def test_root_defaults_to_the_environment_then_the_cache(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("source", [Digits, MNIST, CIFAR10])
-def test_a_batch_of_none_is_refused(source: type[ImageDataModule]) -> None:
+def test_an_empty_batch_is_refused(source: type[ImageDataModule]) -> None:
     with refuses("data.batch_size is 0"):
         source(batch_size=0)
 
@@ -201,7 +201,7 @@ def test_the_real_mnist(real_data: Path) -> None:
     assert float(train.float().mean()) == pytest.approx(33.318, abs=1e-3)
 
 
-def test_stacked_mnist_has_three_digits_an_image(tmp_path: Path) -> None:
+def test_stacked_mnist_has_three_digits_per_image(tmp_path: Path) -> None:
     write_mnist(tmp_path / "data", count=200)
     digits, digit_labels = MNIST().images("train")
     data = StackedMNIST()

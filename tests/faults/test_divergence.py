@@ -133,7 +133,7 @@ def spoilt_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("spoilt_once")
-def test_a_run_goes_back_once_with_other_random_numbers(capsys: pytest.CaptureFixture[str], record_property: Record) -> None:
+def test_a_run_rolls_back_once_with_other_random_numbers(capsys: pytest.CaptureFixture[str], record_property: Record) -> None:
     args = [*DIGITS, "--max_steps", "60", "--checkpoints.every_n_steps", "7", "--roll_back", "true"]
     assert main(args) == 0
     said = capsys.readouterr().out
@@ -151,7 +151,7 @@ def checkpoint_seed(path: Path) -> int:
     return int(found[1])
 
 
-def test_a_run_goes_back_only_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_rolls_back_only_once(capsys: pytest.CaptureFixture[str]) -> None:
     args = [*DIGITS, "--max_steps", "60", "--model.generator_optimizer.lr", "1e38", "--roll_back", "true"]
     assert main(args) == 2
     out, error = capsys.readouterr()
@@ -160,7 +160,7 @@ def test_a_run_goes_back_only_once(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("spoilt_once")
-def test_without_the_option_it_does_not_go_back(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_the_flag_a_run_does_not_roll_back(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*DIGITS, "--max_steps", "60", "--checkpoints.every_n_steps", "7"]) == 2
     error_line(capsys.readouterr().err, "train: error: step 30: discriminator_loss is nan", "step 28")
     assert made() == 28

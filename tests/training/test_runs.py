@@ -16,7 +16,7 @@ def save_checkpoint(run: Path) -> Path:
     return path
 
 
-def test_runs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+def test_runs_are_sorted_by_number(tmp_path: Path) -> None:
     for name in ("version_10", "version_9", "version_x", "version_1a", "other"):
         (tmp_path / name).mkdir()
     (tmp_path / "version_3").touch()
@@ -48,13 +48,13 @@ def test_a_folder_with_a_checkpoint_stays(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path).parts[-3] == "version_0"
 
 
-def test_a_bug_leaves_the_folder(tmp_path: Path) -> None:
+def test_a_bug_keeps_the_folder(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), run_folder(tmp_path) as folder:
         raise ZeroDivisionError
     assert folder.is_dir()
 
 
-def test_a_root_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_root_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with refuses(tmp_path / "file", "--default_root_dir"), run_folder(tmp_path / "file"):
         pass
