@@ -9,10 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from gan_lightning.data.folder import open_image
-
-GREY = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"})
-"""Pillow's modes without colour."""
+from gan_lightning.data.image_file import GREY, file_shape, open_image, upright_size
+from gan_lightning.data.tree import scan
 
 
 @dataclass(frozen=True)
@@ -20,18 +18,27 @@ class Survey:
     """Contents of the headers of image files. Files with an unreadable header are left out.
 
     Attributes:
-        sizes: (width, height) of each file in pixels, as stored, the smallest area first.
+        sizes: (width, height) of each file in pixels, upright, the smallest area first.
         modes: number of files of each of Pillow's modes, such as RGB, L (grey), P (palette) or I;16 (16 bits).
         formats: number of files of each format, by the file's content and not by its name.
         transparent: number of files with transparency data.
-        copies: number of files with the same bytes as an earlier one.
     """
 
     sizes: Sequence[tuple[int, int]]
     modes: Counter[str]
     formats: Counter[str]
     transparent: int
-    copies: int
+
+    @property
+    def grey(self) -> int:
+        """Count the images without colour."""
+        return sum(count for mode, count in self.modes.items() if mode in GREY)
+
+    @property
+    def usual_size(self) -> tuple[int, int]:
+        """The most frequent (width, height); the largest of several."""
+        counts = Counter(self.sizes)
+        return max(counts, key=lambda size: (counts[size], size[0] * size[1], size))
 
     def smaller_than(self, pixels: int) -> int:
         """Count the images with a shorter side of less than so many pixels."""
@@ -45,18 +52,32 @@ class Survey:
 
 
 def survey(paths: Sequence[Path]) -> Survey:
-    """Read the header of each file. To find copies, compare the bytes of files of equal length."""
+    """Read the header of each file."""
     sizes, modes, formats, transparent = [], Counter[str](), Counter[str](), 0
     for path in tqdm(paths, desc="Inspecting files", unit=" files", delay=1):
         with suppress(Exception), open_image(path) as image:  # Pillow raises all sorts for a damaged file
-            sizes.append(image.size)
+            sizes.append(upright_size(image))
             modes[image.mode] += 1
             formats[str(image.format)] += 1
             transparent += image.has_transparency_data
-    return Survey(sorted(sizes, key=lambda size: size[0] * size[1]), modes, formats, transparent, _copies(paths))
+    return Survey(sorted(sizes, key=lambda size: size[0] * size[1]), modes, formats, transparent)
 
 
-def _copies(paths: Sequence[Path]) -> int:
+def survey_folder(folder: Path) -> Survey:
+    """Read the header of each image below a folder.
+
+    Raises:
+        InputError: the folder is missing or empty, or no header can be read.
+    """
+    paths = [folder / path for path in scan(folder, report=False).paths]
+    found = survey(paths)
+    if not found.sizes:
+        file_shape(paths[0])  # raises the reason
+    return found
+
+
+def count_copies(paths: Sequence[Path]) -> int:
+    """Count the files with the same bytes as an earlier one. Reads files of equal length."""
     by_length: dict[int, list[Path]] = defaultdict(list)
     for path in paths:
         with suppress(OSError):  # a broken link

@@ -20,7 +20,8 @@ import gan_lightning
 from gan_lightning import files
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits
-from gan_lightning.data.folder import first_image_shape, read_folder
+from gan_lightning.data.folder import read_folder
+from gan_lightning.data.survey import survey_folder
 from gan_lightning.lookup import bundled
 from gan_lightning.measure import cache_folder
 from gan_lightning.metrics import classifier
@@ -215,13 +216,15 @@ def test_folders_of_other_sizes(capsys: pytest.CaptureFixture[str]) -> None:
     pixels = random.integers(0, 256, (20, 12, 20, 3), dtype=numpy.uint8)
     for number, image in enumerate(pixels):
         Image.fromarray(image).save(Path("wide", f"{number:02d}.png"))
-    shape = first_image_shape(Path("wide"))
-    assert shape == (3, 12, 20)
+    shape = (3, 12, 20)
+    assert survey_folder(Path("wide")).usual_size == (20, 12)
     assert torch.equal(read_folder(Path("wide"), shape), torch.from_numpy(pixels).permute(0, 3, 1, 2))
     write_folder("square", 20, seed=1)
     capsys.readouterr()
     found = record(["wide", "--real", "square", *TINY])
-    assert "square: 20 images are resized (Lanczos) and centre-cropped to 12x20" in capsys.readouterr().out
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("square: "))
+    assert "12x20" in line
+    assert "20 of 20" in line
     protocol = found["protocol"]
     assert (protocol["source_resized"], protocol["image_shape"]) == ("none", [3, 12, 20])
     assert protocol["real_resized"] == "20 images, Lanczos and centre crop to 12x20"

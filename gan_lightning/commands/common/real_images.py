@@ -11,7 +11,9 @@ from gan_lightning.commands.common.arguments import instantiate, parse
 from gan_lightning.commands.common.measuring_flags import data_flags
 from gan_lightning.commands.common.trust import check_imports
 from gan_lightning.data import ImageDataModule
-from gan_lightning.data.folder import count_other_sizes, first_image_shape, read_folder
+from gan_lightning.data.folder import read_folder
+from gan_lightning.data.survey import survey_folder
+from gan_lightning.data.tree import count_text
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.images import size_text
 from gan_lightning.measure import RealImages, choose_real
@@ -82,8 +84,8 @@ def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) ->
         InputError: neither flag is given although real images are needed, or there are fewer than ``--num_real``.
     """
     if config.real is not None:
-        about = {"real": str(config.real), "split": "all", **resized("real", config.real, shape)}
-        images = read_folder(Path(config.real), shape)
+        about = {"real": str(config.real), "split": "all", **converted("real", config.real, shape)}
+        images = read_folder(Path(config.real), shape, config.get("white"))
         chosen = choose_real(len(images), config.num_real)
         return RealImages(images, None, about) if chosen is None else RealImages(images[chosen], None, about, "random, seed 0")
     if config.data is not None:
@@ -115,19 +117,38 @@ def extractor_name(config: Namespace, photographs: str = "inception") -> str:
     return "classifier" if is_classified else photographs
 
 
-def folder_shape(folder: str, image_size: int | None) -> tuple[int, int, int]:
-    """Choose the shape of a folder's images, (C, H, W): that of the first image, or a square of ``image_size`` pixels.
+def folder_shape(config: Namespace, folder: str) -> tuple[int, int, int]:
+    """Choose the shape of a folder's images, (C, H, W), from all of them: colour if any has colour, and the most frequent size.
+
+    ``--channels`` and ``--image_size`` override it.
 
     Raises:
-        InputError: the folder is missing or empty.
+        InputError: the folder is missing, or has no image with a readable header.
     """
-    channels, height, width = first_image_shape(Path(folder))
-    return (channels, height, width) if image_size is None else (channels, image_size, image_size)
+    found = survey_folder(Path(folder))
+    width, height = found.usual_size if config.image_size is None else (config.image_size, config.image_size)
+    return config.channels or (1 if found.grey == len(found.sizes) else 3), height, width
 
 
-def resized(what: str, folder: str, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Count the images of a folder that must be resized to ``shape``, for the record; print the count if it is not 0."""
-    count = count_other_sizes(Path(folder), shape)
-    if count and is_first_process():
-        print(f"{folder}: resizing {count:,} images (Lanczos, centre crop) to {shape[1]}x{shape[2]} (height, width)")
-    return {f"{what}_resized": f"{count} images, Lanczos and centre crop to {shape[1]}x{shape[2]}" if count else "none"}
+def converted(what: str, folder: str, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Count the images of a folder that are resized or change their colour to have ``shape``, for the record; print the counts.
+
+    Args:
+        what: first part of the names in the record.
+        folder: the folder.
+        shape: (C, H, W).
+    """
+    found = survey_folder(Path(folder))
+    channels, height, width = shape
+    resized = sum(size != (width, height) for size in found.sizes)
+    recoloured = found.grey if channels == 3 else len(found.sizes) - found.grey
+    how = {
+        f"{what}_resized": f"Lanczos and centre crop to {height}x{width}",
+        f"{what}_recoloured": "grey as three equal channels" if channels == 3 else "colour reduced to grey",
+    }
+    counts = dict(zip(how, (resized, recoloured), strict=True))
+    for name, count in counts.items():
+        if count and is_first_process():
+            whole = " (height, width)" if name.endswith("resized") else ""
+            print(f"{folder}: {how[name]}{whole}, in {count:,} of {count_text(len(found.sizes), 'image')}")
+    return {name: f"{count_text(count, 'image')}, {how[name]}" if count else "none" for name, count in counts.items()}

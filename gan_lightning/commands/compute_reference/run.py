@@ -22,7 +22,7 @@ def compute(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
         groups: the same flags as words, for the arguments of the data's class.
     """
     config.data = make_data(groups)
-    shape = config.data.image_shape if config.real is None else folder_shape(config.real, config.image_size)
+    shape = config.data.image_shape if config.real is None else folder_shape(config, config.real)
     with process_group(config.accelerator) as device:
         first = is_first_process()
         real = real_images(config, shape, needed=True)

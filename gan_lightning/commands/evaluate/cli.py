@@ -17,7 +17,13 @@ from jsonargparse.typing import PositiveInt
 
 from gan_lightning.commands.common.arguments import arrange, given
 from gan_lightning.commands.common.flags import add_seed, add_weights
-from gan_lightning.commands.common.measuring_flags import add_measuring, check_real_images, is_image_folder, parse_flags
+from gan_lightning.commands.common.measuring_flags import (
+    add_measuring,
+    check_real_images,
+    check_shape_flags,
+    is_image_folder,
+    parse_flags,
+)
 from gan_lightning.commands.common.outputs import require_writable
 from gan_lightning.commands.common.trust import trusted_modules
 from gan_lightning.commands.verbs import Verb
@@ -65,8 +71,8 @@ def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
     for flag in ("raw", "seed", "trust"):
         if given(groups, flag) is not None and is_image_folder(source):
             raise InputError(f"--{flag}: only for a checkpoint, and {config.source} is a folder of images")
-    if config.image_size is not None and not is_image_folder(source):
-        raise InputError(f"--image_size {config.image_size}: only for a folder; a checkpoint has a fixed image size")
+    folder = is_image_folder(source)
+    check_shape_flags(config, folder, folder or config.real is not None, "a folder of images; a checkpoint has a fixed shape")
     if config.num_images is None and not is_image_folder(source):
         config.num_images = NUM_IMAGES
     check_request(config.metrics, config.num_images, config.num_real, real_features=config.reference is None)

@@ -17,12 +17,12 @@ from gan_lightning.commands.common.measuring_flags import is_image_folder
 from gan_lightning.commands.common.outputs import require_writable
 from gan_lightning.commands.common.real_images import (
     check_shape,
+    converted,
     data_of_the_run,
     extractor_name,
     folder_shape,
     make_data,
     real_images,
-    resized,
 )
 from gan_lightning.commands.common.records import versions, write_record
 from gan_lightning.data import ImageDataModule
@@ -166,13 +166,13 @@ def _data(config: Namespace, groups: Sequence[Sequence[str]]) -> ImageDataModule
 
 
 def _folder_source(config: Namespace) -> Source:
-    shape = folder_shape(config.source, config.image_size)
-    images = read_folder(Path(config.source), shape)
+    shape = folder_shape(config, config.source)
+    images = read_folder(Path(config.source), shape, config.white)
     count = len(images) if config.num_images is None else config.num_images
     if not 0 < count <= len(images):
         raise InputError(f"num_images is {count}: {config.source} has {len(images):,} images")
     images = images[choose(len(images), count)]  # files are often sorted by class
-    about = {"source": config.source, "source_sha256": fingerprint(images), **resized("source", config.source, shape)}
+    about = {"source": config.source, "source_sha256": fingerprint(images), **converted("source", config.source, shape)}
     return Source(shape, count, lambda _: lambda indices: images[indices], about)
 
 

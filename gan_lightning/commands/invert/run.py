@@ -12,7 +12,7 @@ from torch.nn.functional import avg_pool2d
 
 from gan_lightning.commands.common.devices import find_device
 from gan_lightning.commands.common.generators import load_sampler
-from gan_lightning.data.folder import file_shape, read_file
+from gan_lightning.data.image_file import file_shape, read_file
 from gan_lightning.errors import InputError
 from gan_lightning.files import write_aside
 from gan_lightning.images import to_float, to_uint8

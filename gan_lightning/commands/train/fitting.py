@@ -10,6 +10,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 
 from gan_lightning.data import ImageDataModule
+from gan_lightning.data.loaders import naming_lost_workers
 from gan_lightning.errors import USER_ERRNOS, InputError, ProcessLost, one_line
 from gan_lightning.module import AdversarialModule
 from gan_lightning.training.checkpoint_io import cannot_write
@@ -19,7 +20,8 @@ def fit(trainer: Trainer, model: AdversarialModule, data: ImageDataModule, resum
     """Train, without those warnings of Lightning that do not apply.
 
     Raises:
-        InputError: Lightning refuses a setting, the memory or the disk is too small, or torch.compile fails.
+        InputError: Lightning refuses a setting, the memory or the disk is too small, torch.compile fails, or a process that
+            decodes images has died.
         ProcessLost: one of several processes has died.
     """
     warnings.filterwarnings("ignore", "The number of training batches")  # the log continues across epochs
@@ -29,7 +31,8 @@ def fit(trainer: Trainer, model: AdversarialModule, data: ImageDataModule, resum
     before = threading.excepthook
     threading.excepthook = _report_thread_error
     try:
-        trainer.fit(model, datamodule=data, ckpt_path=resume_from)
+        with naming_lost_workers():
+            trainer.fit(model, datamodule=data, ckpt_path=resume_from)
     except MisconfigurationException as error:
         raise InputError(one_line(error)) from error
     except RuntimeError as error:
