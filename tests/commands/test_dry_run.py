@@ -15,11 +15,11 @@ from torch import Tensor
 
 from gan_lightning.callbacks import Schedules
 from gan_lightning.commands.train import rehearsal
-from gan_lightning.commands.train.data_report import plain
 from gan_lightning.commands.train.dry_run import duration
 from gan_lightning.commands.train.rehearsal import Cost, timed_trial
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits
+from gan_lightning.errors import plain
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import DCGANGenerator
 from tests.helpers import error_line, refusal, small_gan

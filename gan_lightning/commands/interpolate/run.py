@@ -7,6 +7,7 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor
 
+from gan_lightning.commands.common.classes import class_numbers
 from gan_lightning.commands.common.devices import find_device
 from gan_lightning.commands.common.generators import load_sampler
 from gan_lightning.commands.common.real_images import check_shape, data_of_the_run, extractor_name, make_data, real_images
@@ -35,7 +36,7 @@ def walk(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
         require_animation(output)
     device = find_device(config.accelerator)
     sampler = load_sampler(config.checkpoint, config, device)
-    classes = config["class"]
+    classes = None if config["class"] is None else class_numbers(sampler, config["class"])
     labels = classes[0] if classes is not None and len(classes) == 1 else classes
     images = sampler.interpolate(
         config.seeds, labels, config.frames, config.closed, config.truncation, config.batch_size

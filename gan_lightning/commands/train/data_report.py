@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from gan_lightning.data import ImageDataModule, ImageFolder
 from gan_lightning.data.survey import GREY, Survey, count_copies, survey
 from gan_lightning.data.tree import count_text
+from gan_lightning.errors import plain
 from gan_lightning.gan import GAN
 
 Rows = list[tuple[str, str]]
@@ -154,8 +155,3 @@ def shape(data: ImageDataModule) -> str:
 def megabytes(count: int) -> str:
     """Write a number of bytes in a readable unit."""
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
-
-
-def plain(text: str) -> str:
-    """Escape a name for printing: file names may contain line ends and bytes that are not text."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
