@@ -136,7 +136,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, kept: float) -> None:
 
 
 class Calls:
-    """Pickled, what calls a function with arguments when it is unpickled."""
+    """An object that calls a function when it is unpickled."""
 
     def __init__(self, function: Callable[..., object], *arguments: object) -> None:
         self.function, self.arguments = function, arguments
@@ -158,7 +158,7 @@ def test_no_code_of_a_file_runs(tmp_path: Path, legacy: bool, zipped: bool) -> N
 
 
 def rewrite(path: Path, pickled: bytes, compression: int = zipfile.ZIP_STORED) -> None:
-    """Put a pickle of one's own into a file of torch.save, with right checksums."""
+    """Replace the pickle in a file of torch.save, with valid checksums."""
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w", compression) as archive:
@@ -202,7 +202,7 @@ def test_any_error_of_unpickling_is_one_line(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_compressed_file_of_tensors_is_refused(tmp_path: Path) -> None:
-    """torch.save never compresses: ten megabytes of zeros in ten kilobytes are a bomb."""
+    """torch.save never compresses, so ten megabytes of zeros in ten kilobytes are a zip bomb."""
     path = tmp_path / "bomb.pt"
     files.save({"weights": torch.zeros(2_500_000)}, path)
     with zipfile.ZipFile(path) as archive:
@@ -235,7 +235,7 @@ def test_a_zip_with_duplicate_names_or_overlapping_parts_is_refused(tmp_path: Pa
 
 
 def test_a_file_that_only_ends_as_a_zip_is_refused(tmp_path: Path) -> None:
-    """torch.load would take its beginning for the old format, which has no checksums."""
+    """torch.load would read its beginning in the old format, without checksums."""
     path = tmp_path / "file.pt"
     files.save([1], path)
     whole = path.read_bytes()

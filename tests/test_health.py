@@ -1,4 +1,4 @@
-"""What is read off images and logits, against closed forms, and both sides of each bound."""
+"""Measures of images and logits against closed forms, and both sides of each bound."""
 
 import pytest
 import torch

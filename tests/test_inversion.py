@@ -1,4 +1,4 @@
-"""The latent of an image, found again."""
+"""Inversion finds the latent of an image."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ QUICK: dict[str, Any] = {"restarts": 8, "steps": 200, "prior": 0.0}
 
 
 def drawn(gan: Sampler, count: int, labels: Tensor | None = None, seed: int = 11) -> tuple[Tensor, Tensor]:
-    """Latents, and the generator's float images of them."""
+    """Latents, and the generator's float images."""
     z = gan.latents(torch.arange(count), seed)
     with torch.no_grad():
         return z, gan.generator(z, labels)
@@ -85,7 +85,7 @@ def test_the_pixels_of_the_hole_have_no_influence() -> None:
 
 
 def test_a_hole_is_filled_with_the_original() -> None:
-    """16 latents against 52 known pixels: the rest is determined."""
+    """16 latent dimensions against 52 known pixels: the rest is determined."""
     gan = sampler()
     _, target = drawn(gan, 3)
     known = torch.ones(8, 8, dtype=torch.bool)

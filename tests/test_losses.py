@@ -112,7 +112,7 @@ def test_hinge_is_flat_beyond_its_margin_and_of_slope_one_inside() -> None:
 
 @pytest.mark.parametrize("loss", LOSSES, ids=name)
 def test_only_relativistic_losses_ignore_a_common_offset(loss: AdversarialLoss) -> None:
-    """It is added to all logits. Of the others the Wasserstein discriminator's, a difference, does not see it either."""
+    """The offset is added to all logits. The Wasserstein discriminator's loss, a difference, ignores it as well."""
     real, fake = torch.tensor(REAL), torch.tensor(FAKE)
     changes = [
         abs(float(player(real + 5, fake + 5)) - float(player(real, fake))) for player in (loss.discriminator, loss.generator)

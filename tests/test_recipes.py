@@ -1,4 +1,4 @@
-"""Every recipe that ships, through the real entry point."""
+"""Every bundled recipe, through the real entry point."""
 
 import os
 import re
@@ -69,7 +69,7 @@ def check(capture: str) -> None:
 
 
 def flags_of(name: str) -> list[str]:
-    """What makes a recipe small, and shows it its images."""
+    """Flags that make a recipe small and provide its images."""
     photos = str(Path(os.environ["GAN_LIGHTNING_DATA"]) / "photos")
     return [*NARROWER.get(name, []), *(["--data.root", photos] if name == "folder_64" else [])]
 
@@ -132,7 +132,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 @pytest.mark.parametrize("name", RECIPES)
 def test_compiled_is_the_same(name: str) -> None:
-    """Half a minute each: the curves of two steps, compiled and eager, and what a checkpoint holds."""
+    """Compare the curves of two compiled and eager steps, and the keys of a checkpoint. Takes half a minute each."""
     torch._dynamo.reset()  # after eight versions of one method it would run eagerly
     run = ["--config", name, *TWO_STEPS, *flags_of(name), "--metrics.extractor", "none", "--log_every_n_steps", "1"]
     assert main([*run, "--default_root_dir", "eager"]) == 0
@@ -177,7 +177,7 @@ def test_a_recipe_begins_with_its_budget(name: str) -> None:
 
 
 def parsed(name: str) -> dict[str, object]:
-    """Every setting of a recipe, defaults too, by its dotted name."""
+    """All settings of a recipe by dotted name, including defaults."""
     settings: dict[str, object] = {}
 
     def collect(value: object, name: str) -> None:
@@ -236,7 +236,7 @@ def test_digits_in_full() -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ["cgan_mnist", "acgan_mnist"])
 def test_samples_have_the_requested_class(name: str, real_data: Path) -> None:
-    """After 4,000 updates (some five minutes on one core) MNIST's classifier agrees with 95 %, of samples that differ."""
+    """After 4,000 updates (about five minutes on one core) MNIST's classifier agrees with 95 %, and samples differ."""
     from gan_lightning import measure
     from gan_lightning.data import MNIST
 

@@ -1,4 +1,4 @@
-"""What fails quietly is said: runs that are made to fail, beside healthy ones."""
+"""The health monitor reports runs that are made to fail, and no healthy ones."""
 
 import copy
 import re
@@ -48,7 +48,7 @@ def digits_gan(**arguments: Any) -> GAN:
 
 
 class Freeze(Callback):
-    """Makes the generator draw one image for every latent from a step on, and lets it go again at a later one."""
+    """Make the generator draw one image for every latent from one step to another, then restore it."""
 
     def __init__(self, start: int, end: int = 10**9) -> None:
         self.start, self.end = start, end
@@ -191,7 +191,7 @@ def test_classes_and_copies_are_measured_with_a_classifier(monkeypatch: pytest.M
     monkeypatch.setattr("gan_lightning.metrics.classifier.FEWEST_IMAGES_SEEN", 20_000)
 
     class Copies(MLPGenerator):
-        """Draws training images, those of the class 3 alone."""
+        """Draws training images of class 3 only."""
 
         def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
             images, own = Digits().images("train")

@@ -1,4 +1,4 @@
-"""``train --dry_run``: what it says is so, and nothing is left of it."""
+"""``train --dry_run``: its report is right, and it writes nothing."""
 
 import re
 import subprocess
@@ -55,7 +55,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def sections(said: str) -> dict[str, dict[str, str]]:
-    """The report: title of a section -> its lines, by their names."""
+    """Split a report: title of a section -> its lines by name."""
     found: dict[str, dict[str, str]] = {}
     title = name = ""
     for line in said.splitlines():
@@ -76,7 +76,7 @@ def number(text: str) -> float:
 
 
 def test_a_folder_is_reported_and_nothing_is_written(photos: Path, tmp_path: Path) -> None:
-    """By the real command: a file that is cut off ends it with exit code 2, after all that could be found out."""
+    """A truncated file ends the real command with exit code 2, after the full report."""
     files = {path: path.read_bytes() for path in photos.rglob("*.*")}
     command = [sys.executable, str(SCRIPT), *FOLDER]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
@@ -220,7 +220,7 @@ def test_a_run_without_steps_has_no_estimate(capsys: pytest.CaptureFixture[str])
 
 
 def test_slow_steps_end_the_trial_sooner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A step of 0.1 s, where 0.5 s are allowed: what is said of a step is what it took."""
+    """Steps of 0.1 s with a limit of 0.5 s: the report has the measured time."""
 
     def slow(self: NonSaturatingLoss, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
         time.sleep(0.1)

@@ -21,7 +21,7 @@ QUICK = ["--steps", "200", "--restarts", "6"]
 
 
 def tiles(path: str, count: int) -> list[Tensor]:
-    """The columns of the picture, in the generator's own size."""
+    """Columns of the picture, in the generator's size."""
     with Image.open(path) as picture:
         pixels: Tensor = pil_to_tensor(picture.convert("RGB"))
     assert pixels.shape == (3, 116, 114 * count + 2)
@@ -29,7 +29,7 @@ def tiles(path: str, count: int) -> list[Tensor]:
 
 
 def write_target(checkpoint: str, path: str = "target.png", label: int | None = None) -> Tensor:
-    """An image of the generator's own."""
+    """Write an image that the generator draws."""
     (image,) = gan_lightning.load(checkpoint).sample(1, label, seed=5)
     to_pil_image(image).save(path)
     expanded: Tensor = image.expand(3, -1, -1)

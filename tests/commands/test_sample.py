@@ -28,7 +28,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "sample.py"
 
 
 def array(args: Sequence[str], output: str = "samples.npz") -> Tensor:
-    """What the command draws, read back."""
+    """Read the images that the command draws."""
     assert main([*args, "--output", output]) == 0
     with numpy.load(output) as archive:
         assert archive.files == ["images"]
@@ -136,7 +136,7 @@ measure(lambda: gan_lightning.load(sys.argv[1]).sample(20000))
 
 @pytest.mark.parametrize("output", ["{}.npz", pytest.param("{}", marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_number_of_images(output: str, tmp_path: Path) -> None:
-    """20,000 images are 59 MiB. The peaks were 717 and 716 MiB, and 981 where all were held."""
+    """20,000 images are 59 MiB. The peaks were 717 and 716 MiB, and 981 MiB with all images in memory."""
     path = write_checkpoint(tmp_path / "last.ckpt", (3, 32, 32))
     done = subprocess.run([sys.executable, "-c", MEMORY, str(path), output], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -175,7 +175,7 @@ COSINE = ["--schedules.learning_rate", "CosineSchedule", "--schedules.learning_r
 
 
 def annealed_over(run: str | Path) -> int:
-    """The length of a run with the schedule :data:`COSINE`, of which its settings, its checkpoint and its last step agree."""
+    """Length of a run with the schedule :data:`COSINE`; settings, checkpoint and last step must agree on it."""
     settings, content = config(run), checkpoint.load_gan(Path(run) / "checkpoints" / "last.ckpt")
     assert settings["schedules"]["learning_rate"]["init_args"]["steps"] is None  # type: ignore[index]
     length = content["callbacks"]["Schedules"]["length"]
@@ -187,7 +187,7 @@ def annealed_over(run: str | Path) -> int:
 
 
 def other_lengths(capsys: pytest.CaptureFixture[str]) -> list[list[int]]:
-    """The numbers in each line that reports another length of the schedules."""
+    """Numbers in each line that reports another length of the schedules."""
     lines = [line for line in capsys.readouterr().out.splitlines() if "instead of" in line]
     return [[int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", line)] for line in lines]
 
@@ -197,7 +197,7 @@ def other_lengths(capsys: pytest.CaptureFixture[str]) -> list[list[int]]:
     [(["--max_steps", "20"], 20), (["--max_steps", "-1", "--max_epochs", "1"], 22), (["--max_time", "01:00:00:00"], 20)],
 )
 def test_schedules_without_steps_end_with_the_run(limits: list[str], length: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """After --max_steps or epochs x batches, also where a time might end it sooner. What repeats it may be longer."""
+    """They end after --max_steps or epochs x batches, even with a time limit. A repeated run may be longer."""
     assert main([*SMALL, *COSINE, "--max_steps", "20", *limits]) == 0
     assert annealed_over("lightning_logs/version_0") == steps("lightning_logs/version_0") == length
     assert main(["--config", "lightning_logs/version_0/config.yaml", "--max_steps", "25", "--max_epochs", "-1"]) == 0
@@ -206,7 +206,7 @@ def test_schedules_without_steps_end_with_the_run(limits: list[str], length: int
 
 
 def test_resuming_with_another_length_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """In one line: from which update on, the new length, the old one. Nothing is said where it is the same, or is not used."""
+    """One line has the update, the new length and the old one. Nothing is printed if the length is the same or unused."""
     run = Path("lightning_logs/version_0")
     interrupted([*SMALL, *COSINE, "--max_steps", "1200"], 6, monkeypatch)
     assert (steps(run), annealed_over(run)) == (6, 1200)
@@ -223,7 +223,7 @@ def test_resuming_with_another_length_is_reported(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_time_limit_alone_is_no_length_for_schedules(capsys: pytest.CaptureFixture[str]) -> None:
-    """But it is one of a run without such a schedule; the dry run says how many updates would fit."""
+    """It is allowed for a run without such a schedule. The dry run reports how many updates fit."""
     time_alone = ["--max_time", "00:00:00:01", "--max_steps", "-1", "--max_epochs", "-1"]
     refusal(main, [*SMALL, *COSINE, *time_alone], capsys, "schedules.learning_rate", "--max_steps", "--dry_run")
     line = refusal(main, [*SMALL, *COSINE, *time_alone, "--dry_run"], capsys)
@@ -513,7 +513,7 @@ def test_strategy_ddp_works_with_two_optimizers() -> None:
 
 
 def test_the_grid_equals_the_images_of_sample(capsys: pytest.CaptureFixture[str]) -> None:
-    """Of a conditional generator, a column a class; and the summary names both networks."""
+    """With a conditional generator, each column is one class. The summary names both networks."""
     assert main([*SMALL, "--enable_model_summary", "true", "--max_steps", "2", "--image_grid.rows", "3"]) == 0
     said = capsys.readouterr().out
     assert "MLPGenerator, " in said
@@ -552,7 +552,7 @@ def test_arguments_belong_to_the_penalty_before_them() -> None:
 
 
 def test_settings_changed_on_resuming_apply_and_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    """A smaller learning rate is what a run that diverges needs; the checkpoint's own would win without a word."""
+    """A diverging run needs a smaller learning rate; the checkpoint's must not silently override it."""
     assert main([*SMALL, "--max_steps", "4"]) == 0
     said = capsys.readouterr().out
     linear = ["--schedules.learning_rate", "LinearSchedule", "--schedules.learning_rate.end", "0"]

@@ -1,4 +1,4 @@
-"""Order, sharding and the place within an epoch."""
+"""Order, sharding and the position within an epoch."""
 
 import itertools
 from collections.abc import Callable

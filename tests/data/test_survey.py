@@ -1,4 +1,4 @@
-"""What a folder of images is said to hold."""
+"""Survey of a folder of images."""
 
 import shutil
 from collections import Counter

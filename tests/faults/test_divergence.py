@@ -1,4 +1,4 @@
-"""Losses, gradients and weights that are NaN or infinite: the run ends, says where that began, and keeps what was good."""
+"""NaN or infinite losses, gradients and weights: the run ends, names the first step, and keeps the good checkpoint."""
 
 import re
 from pathlib import Path

@@ -77,7 +77,7 @@ def test_weights_are_initialised_as_the_authors_code_does() -> None:
 
 
 def test_a_generator_block_by_hand() -> None:
-    """The 1x1 convolution beside it before the doubling, as in the code, or after, as in the paper: the same."""
+    """The shortcut's 1x1 convolution before the doubling (the code) or after it (the paper) gives the same."""
     block = GeneratorBlock(3, 5, 0, None).eval()
     for norm in (block.norm1[0], block.norm2[0]):
         assert isinstance(norm, nn.BatchNorm2d)
@@ -94,7 +94,7 @@ def test_a_generator_block_by_hand() -> None:
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize(("inputs", "outputs", "halve"), [(3, 5, True), (4, 4, True), (3, 5, False), (4, 4, False)])
 def test_a_discriminator_block_by_hand(inputs: int, outputs: int, halve: bool, first: bool) -> None:
-    """The pooling before the 1x1 convolution, as in the code, or after, as in the paper: the same."""
+    """Pooling before the 1x1 convolution (the code) or after it (the paper) gives the same."""
     block = DiscriminatorBlock(inputs, outputs, halve, first, as_is)
     x = torch.randn(2, inputs, 6, 6)
     before = x.clone()
@@ -186,7 +186,7 @@ def test_self_attention_is_the_identity_at_first() -> None:
 
 
 def test_self_attention_by_hand() -> None:
-    """Zhang et al. 2019, equations 1 to 3, place by place."""
+    """Zhang et al. 2019, equations 1 to 3, position by position."""
     attention = SelfAttention(16)
     nn.init.constant_(attention.scale, 0.7)
     x = torch.randn(2, 16, 2, 3)
@@ -209,7 +209,7 @@ def test_self_attention_by_hand() -> None:
 
 
 def trace(network: nn.Module, *inputs: Tensor) -> list[tuple[str, Tensor, Tensor]]:
-    """The blocks and the attention of a network in the order in which they run: name, what comes in, what goes out."""
+    """Record blocks and attention in the order of their calls: name, input and output."""
     seen: list[tuple[str, Tensor, Tensor]] = []
     for name, module in network.named_modules():
         if isinstance(module, GeneratorBlock | DiscriminatorBlock | SelfAttention):
@@ -232,7 +232,7 @@ def test_position_of_attention_in_the_generator(at: int, after: int, channels: i
 
 @pytest.mark.parametrize(("at", "after", "channels"), [(16, 0, 4), (8, 1, 6)])
 def test_position_of_attention_in_the_discriminator(at: int, after: int, channels: int) -> None:
-    """Once, where several feature maps have the size: at the first."""
+    """If several feature maps have the size, attention is only at the first."""
     d = ResNetDiscriminator((3, 32, 32), widths=[4, 6, 8, 10], attention_at=at)
     steps = trace(d, torch.randn(2, 3, 32, 32))
     expected = [f"blocks.{i}" for i in range(4)]
@@ -252,7 +252,7 @@ def test_there_is_no_attention_by_default() -> None:
 
 
 def largest_singular_values(d: nn.Module) -> dict[str, float]:
-    """Of every weight as it is used, as a matrix with a row for each output."""
+    """Largest singular value of each weight as used, as a matrix with a row for each output."""
     return {
         name: float(torch.linalg.matrix_norm(module.weight.detach().flatten(1), ord=2))
         for name, module in d.named_modules()
@@ -320,7 +320,7 @@ def test_the_singular_vectors_move_in_train_mode_only() -> None:
 
 
 def test_two_passes_before_a_backward_pass() -> None:
-    """Real and generated images, each in a pass of its own: the second pass's iteration leaves the first one's graph."""
+    """With separate passes for real and generated images, the second power iteration does not change the first graph."""
     d = narrow()
     (d(torch.randn(2, 3, 16, 16)).sum() - d(torch.randn(2, 3, 16, 16)).sum()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in d.parameters())
@@ -342,7 +342,7 @@ def test_a_copy_is_independent(conditioning: Any) -> None:
 
 
 def test_the_state_holds_the_singular_vectors() -> None:
-    """Logits in eval mode are the same to the last bit, which they are not with vectors of another start."""
+    """Restored logits in eval mode are bitwise equal; with other singular vectors they differ."""
     d = narrow(conditioning="projection", attention_at=8)
     images, labels = torch.randn(2, 3, 16, 16), torch.tensor([0, 9])
     d(images, labels)

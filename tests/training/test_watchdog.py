@@ -1,4 +1,4 @@
-"""Dead and living peers."""
+"""Detection of dead and living peers."""
 
 import time
 from datetime import timedelta
@@ -22,7 +22,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> distributed.TCPStore:  # type: ign
 
 
 def start(store: distributed.TCPStore, said: dict[int, str]) -> list[Watchdog]:  # type: ignore[name-defined]
-    """Start the watchdogs of two processes. What one would end its process with goes to ``said``, under its rank."""
+    """Start the watchdogs of two processes. The message that would end a process goes to ``said``, under its rank."""
 
     def end(rank: int, message: str) -> None:
         said[rank] = message
