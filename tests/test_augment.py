@@ -89,7 +89,7 @@ def test_the_device_is_kept(transform: Function) -> None:
 def test_first_and_second_gradients_against_finite_differences(transform: Function) -> None:
     images = torch.randn(2, 2, 4, 4, dtype=torch.float64, requires_grad=True)
 
-    def squares(images: Tensor) -> Tensor:  # of something linear the second would be 0
+    def squares(images: Tensor) -> Tensor:  # a linear function has second derivative 0
         return seeded(transform)(images).square()
 
     assert torch.autograd.gradcheck(squares, images)
@@ -115,7 +115,7 @@ def test_each_image_is_changed_independently(transform: Function) -> None:
     images[2] = 7
     again = seeded(transform)(images)
     others = torch.arange(8) != 2
-    assert torch.equal(again[others], changed[others])  # and none sees another
+    assert torch.equal(again[others], changed[others])  # and no image affects another
     assert not torch.equal(again[2], changed[2])
 
 
@@ -351,16 +351,16 @@ def test_geometry_turns_about_the_centre_by_any_angle(monkeypatch: pytest.Monkey
     blobs = torch.stack([torch.exp(-square / 72), torch.exp(-square.roll(8, 1) / 72)])[:, None]  # (2, 1, 32, 32)
     for angle in (0.3, 1.0, -2.5):
         drawn(monkeypatch, angle=angle)
-        centred, beside = ((geometry(blobs) - blobs) * (square < 15**2)).abs().amax(dim=(1, 2, 3))
+        centred, shifted = ((geometry(blobs) - blobs) * (square < 15**2)).abs().amax(dim=(1, 2, 3))
         assert float(centred) < 0.02
-        assert float(beside) > 0.1
+        assert float(shifted) > 0.1
 
 
 def test_geometry_has_the_distributions_of_ada(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decompose the matrices diag(w, t) R and the shift.
 
-    w t is 4^s, w / t is 4^e, with s and e normal of deviation 0.2; the shifts are normal of an eighth of the size, which is
-    2 in these units. Of 4000, deviations lie within 1.2% of that.
+    w t is 4^s, w / t is 4^e, with s and e normal of deviation 0.2; the shifts are normal of an eighth of the size, 2 in these
+    units. Over 4000 draws, deviations are within 1.2%.
     """
     matrices: list[Tensor] = []
 
@@ -432,7 +432,7 @@ def test_transforms_are_drawn_independently() -> None:
     """Flip changes 1/2 of half the images. Independently, brightness or contrast change 3/4 of all."""
     image = torch.tensor([[[-0.5, 0.5]]])
     changed = DiffAugment(["flip", "color"], probability=0.5)(image.repeat(4000, 1, 1, 1))
-    flipped = changed[:, 0, 0, 0] > changed[:, 0, 0, 1]  # which color, with a contrast above 0, leaves
+    flipped = changed[:, 0, 0, 0] > changed[:, 0, 0, 1]  # color with a contrast above 0 keeps it
     coloured = (changed.sort(dim=3).values != image).flatten(1).any(dim=1)
     table = shares(flipped.long() * 2 + coloured.long(), 4)
     assert table == pytest.approx([3 / 16, 9 / 16, 1 / 16, 3 / 16], abs=0.04)  # usually within 0.008
@@ -645,13 +645,13 @@ def test_it_observes_the_logits_of_augmented_real_images() -> None:
     double = Double()
     model = small_gan(augmentation=double, discriminator_steps=3)
     d = model.discriminator
-    model.discriminator_optimizer = lambda parameters: torch.optim.SGD(parameters, lr=0.0)  # so that they can be had again
+    model.discriminator_optimizer = lambda parameters: torch.optim.SGD(parameters, lr=0.0)  # to compare them later
     fit(model, Digits(batch_size=16), max_steps=2)
     assert [logits.shape for logits in double.observed] == [(16,)] * 6
     assert not any(logits.requires_grad for logits in double.observed)
     of_discriminator = [images for images in double.given if len(images) == 32]
-    for given, told in zip(of_discriminator, double.observed, strict=True):
-        assert torch.allclose(told, d(given[:16] * 2).detach(), atol=1e-6)
+    for given, observed in zip(of_discriminator, double.observed, strict=True):
+        assert torch.allclose(observed, d(given[:16] * 2).detach(), atol=1e-6)
 
 
 def test_r1_is_of_the_images_before_augmentation() -> None:

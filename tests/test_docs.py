@@ -198,12 +198,12 @@ def test_the_dry_run_in_the_docs(capsys: pytest.CaptureFixture[str], monkeypatch
     small = "--model.generator.width 4 --model.discriminator.width 4 --data.batch_size 8 --accelerator cpu"
     monkeypatch.setattr(rehearsal, "STEPS", 1)
     assert Verb.train.main([*words[1:], *small.split()]) == 2
-    said, error = capsys.readouterr()
+    printed, error = capsys.readouterr()
     other = ("  generator", "  discriminator", "  networks", "  peak", "  a step", "  an epoch", "  the run")
     lines = [line for line in shown.splitlines() if not line.startswith(other) and " is long: " not in line]
     assert len(lines) > 25
     for line in lines:
-        assert line in [*said.splitlines(), *error.splitlines()], line
+        assert line in [*printed.splitlines(), *error.splitlines()], line
 
 
 def test_the_notebook_holds_no_output() -> None:

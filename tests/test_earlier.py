@@ -17,7 +17,7 @@ from gan_lightning.commands.verbs import Verb
 from tests.helpers import refusal, write_mnist
 
 EARLIER = Path(__file__).parent / "earlier"
-FEWER_LAYERS = ["dcgan_28", "dropout_conv_8"]  # in the discriminator, than it has today
+FEWER_LAYERS = ["dcgan_28", "dropout_conv_8"]  # fewer layers in the discriminator than today
 AS_TODAY = "unchanged_8"
 every = pytest.mark.parametrize("name", [*FEWER_LAYERS, AS_TODAY])
 QUIET = [*("--max_steps", "3", "--enable_progress_bar", "false", "--accelerator", "cpu")]

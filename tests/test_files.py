@@ -93,7 +93,7 @@ def test_copies_take_the_next_free_number(tmp_path: Path) -> None:
 
 def test_only_temporary_files_are_removed(tmp_path: Path) -> None:
     part = files.write_aside(tmp_path / "last.ckpt")
-    left = part.__enter__()  # as a process leaves it that is killed
+    left = part.__enter__()  # as left by a killed process
     (tmp_path / "party.ckpt").touch()
     assert left.exists()
     files.remove_parts(tmp_path)

@@ -171,7 +171,7 @@ def test_mixed_precision_uses_updated_weights() -> None:
         model.generator_optimizer = model.discriminator_optimizer = sgd
         fit(model, max_steps=1, precision=precision)
     assert losses["bf16-mixed"] == pytest.approx(losses["32-true"], abs=0.05)
-    assert abs(losses["32-true"][0] - losses["32-true"][1]) > 0.2  # so that stale weights would show
+    assert abs(losses["32-true"][0] - losses["32-true"][1]) > 0.2  # so that stale weights would be visible
 
 
 def test_one_pass_equals_two_if_samples_are_independent() -> None:

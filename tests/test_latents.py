@@ -87,7 +87,7 @@ def test_a_walk_between_equal_or_opposite_points() -> None:
         torch.testing.assert_close(
             spherical(start, start + nearly * other, weights), start.expand(5, -1), atol=5 * nearly, rtol=1e-5
         )
-    one = spherical(torch.tensor([0.5]), torch.tensor([-2.0]), weights)  # in one dimension a line is all there is
+    one = spherical(torch.tensor([0.5]), torch.tensor([-2.0]), weights)  # in one dimension there is only a line
     torch.testing.assert_close(one, torch.lerp(torch.tensor([[0.5]]), torch.tensor([[-2.0]]), weights[:, None]))
 
 
@@ -112,7 +112,7 @@ def test_truncation_moves_each_value_to_the_same_quantile() -> None:
         assert float(moved[-1]) == pytest.approx(threshold, abs=1e-9)
         expected = truncnorm(-threshold, threshold).ppf(norm.cdf(z[:1201].numpy()))
         numpy.testing.assert_allclose(moved[:1201].numpy(), expected, atol=1e-9)
-    torch.testing.assert_close(truncated(z, 100.0), z, atol=1e-7, rtol=1e-7)  # beyond which nothing lies
+    torch.testing.assert_close(truncated(z, 100.0), z, atol=1e-7, rtol=1e-7)  # no value exceeds it
     inner = z[z.abs() <= 3]
     assert (truncated(inner, 0.5).abs() <= truncated(inner, 0.6).abs()).all()  # steadily with the threshold
     one = torch.tensor([0.3])

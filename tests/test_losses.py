@@ -51,7 +51,7 @@ def log_loss() -> float:
     return -mean([math.log(probability(r)) for r in REAL]) - mean([math.log(1 - probability(f)) for f in FAKE])
 
 
-BY_HAND = {  # of the discriminator and the generator at REAL, whose mean is 0.5, and FAKE, whose mean is -1.25
+BY_HAND = {  # discriminator and generator at REAL (mean 0.5) and FAKE (mean -1.25)
     MinimaxLoss: (log_loss(), mean([math.log(1 - probability(f)) for f in FAKE])),
     NonSaturatingLoss: (log_loss(), -mean([math.log(probability(f)) for f in FAKE])),
     LeastSquaresLoss: ((1 + 4) / 2 / 2 + (0.25 + 9) / 2 / 2, (0.25 + 16) / 2 / 2),

@@ -36,7 +36,7 @@ def test_a_grid_is_filled_row_by_row() -> None:
     for number, image in enumerate(images):
         top, left = 2 + number // 3 * 50, 2 + number % 3 * 50
         assert torch.equal(picture[:, top : top + 48, left : left + 48], image.expand(3, -1, -1))
-    assert (picture[:, 52:, 102:] == 128).all()  # where there is no sixth
+    assert (picture[:, 52:, 102:] == 128).all()  # there is no sixth image
     assert (picture[:, :2] == 128).all()
 
 

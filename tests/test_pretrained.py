@@ -297,8 +297,8 @@ for only_the_cache in (False, True):
 def test_from_pretrained_by_the_hub(folder: Path) -> None:
     """Only two files are downloaded and cached.
 
-    In a process of its own, because huggingface_hub makes its addresses of $HF_ENDPOINT when it is imported; there, no name
-    but that of this machine can be looked up.
+    This needs a separate process, because huggingface_hub reads $HF_ENDPOINT at import. There, only the name of this machine
+    can be resolved.
     """
     Hub.files.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:

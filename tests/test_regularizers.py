@@ -25,7 +25,7 @@ from tests.helpers import fit, refuses, same_state, small_gan
 
 SHAPE = (2, 3, 4)
 IMAGES = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(0))
-ALIKE = torch.full((5, *SHAPE), 0.75)  # their standard deviation is 0, so that DRAGAN looks at them as they are
+ALIKE = torch.full((5, *SHAPE), 0.75)  # their standard deviation is 0, so DRAGAN adds no noise
 WEIGHTS = torch.randn(24, generator=torch.Generator().manual_seed(1))
 Kind = type[R1] | type[WGANGP]  # or of a subclass
 GRADIENT_PENALTIES: list[Kind] = [R1, R2, WGANGP, DRAGAN]
@@ -245,7 +245,7 @@ def test_lazily_every_third_update_has_three_times_the_penalty(kind: Kind) -> No
     always = [float(kind(3.0)(critic, batch_of(IMAGES, IMAGES, update=update))) for update in range(6)]
     calls.clear()
     lazy = [kind(3.0, every=3)(critic, batch_of(IMAGES, IMAGES, update=update)) for update in range(6)]
-    assert len(calls) == 2  # that is what it saves
+    assert len(calls) == 2  # this is the saving
     assert [float(value) for value in lazy] == pytest.approx([3 * always[0], 0, 0, 3 * always[3], 0, 0], rel=1e-6)
     assert sum(map(float, lazy)) / 6 == pytest.approx(sum(always) / 6, rel=1e-6)
     assert {value.dtype for value in lazy} == {torch.float32}
@@ -407,13 +407,13 @@ def test_the_batch_of_a_penalty() -> None:
     record = Record()
     fit(small_gan(penalty=record, discriminator_steps=2), Digits(batch_size=16), max_steps=3)
     assert [each.update for each in record.seen] == [0, 1, 2, 3, 4, 5]
-    for told, (real_logits, fake_logits) in zip(record.seen, record.heard, strict=True):
-        assert told.real.shape == told.fake.shape == (16, 1, 8, 8)
-        assert told.labels is None
-        assert not told.fake.requires_grad
-        assert told.real_logits.requires_grad
-        assert torch.allclose(told.real_logits, real_logits, atol=1e-6)
-        assert torch.allclose(told.fake_logits, fake_logits, atol=1e-6)
+    for batch, (real_logits, fake_logits) in zip(record.seen, record.heard, strict=True):
+        assert batch.real.shape == batch.fake.shape == (16, 1, 8, 8)
+        assert batch.labels is None
+        assert not batch.fake.requires_grad
+        assert batch.real_logits.requires_grad
+        assert torch.allclose(batch.real_logits, real_logits, atol=1e-6)
+        assert torch.allclose(batch.fake_logits, fake_logits, atol=1e-6)
     assert not any(torch.equal(a.real, b.real) for a, b in itertools.pairwise(record.seen))
 
 
@@ -467,7 +467,7 @@ def test_lecams_averages_are_in_the_checkpoint(tmp_path: Path) -> None:
     for name, average in (("real", lecam.real_average), ("fake", lecam.fake_average)):
         assert torch.equal(state[f"penalties.0.{name}_average"], average)
     resumed = small_gan(penalty=LeCam())
-    fit(resumed, ckpt_path=tmp_path / "a.ckpt", max_steps=3)  # which is no step more
+    fit(resumed, ckpt_path=tmp_path / "a.ckpt", max_steps=3)  # no further step
     assert same_state(resumed, model)
     with refuses("state", "penalties.0.real_average"):
         fit(small_gan(), ckpt_path=tmp_path / "a.ckpt", max_steps=4)

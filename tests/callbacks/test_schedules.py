@@ -85,7 +85,7 @@ def test_a_schedule_without_steps_ends_with_the_run(length: dict[str, int]) -> N
         steps = 6 * times
         factors = CosineSchedule(steps, end=0.2)
         assert [rates[0] for rates in seen.rates] == pytest.approx([1e-3 * factors(i) for i in range(steps)], rel=1e-9)
-        assert seen.betas[-1][0][1] == seen.betas[4][0][1] == pytest.approx(0.98)  # steps of its own win
+        assert seen.betas[-1][0][1] == seen.betas[4][0][1] == pytest.approx(0.98)  # given steps win
         assert seen.betas[3][0][1] == pytest.approx(0.96)
 
 

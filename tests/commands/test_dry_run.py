@@ -54,11 +54,11 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def sections(said: str) -> dict[str, dict[str, str]]:
+def sections(printed: str) -> dict[str, dict[str, str]]:
     """Split a report: title of a section -> its lines by name."""
     found: dict[str, dict[str, str]] = {}
     title = name = ""
-    for line in said.splitlines():
+    for line in printed.splitlines():
         if match := re.match(r"  (\S.*?)?  +(\S.*)", line):
             name = match[1] or f"{name}+"
             found[title][name] = match[2]
@@ -125,7 +125,7 @@ def test_a_folder_is_reported_and_nothing_is_written(photos: Path, tmp_path: Pat
     for part in ("--model.generator.conditioning", "1 file will be blurred"):
         assert part in hints
     assert "uneven" not in hints  # 36 of cats and 4 of dogs: a ninth
-    assert "--model.augmentation" not in hints  # it is there
+    assert "--model.augmentation" not in hints  # the folder exists
 
     assert {path: path.read_bytes() for path in photos.rglob("*.*")} == files
     left = {path.relative_to(tmp_path).parts[0] for path in tmp_path.iterdir()}
@@ -139,22 +139,22 @@ def test_a_successful_dry_run_exits_with_0(photos: Path, capsys: pytest.CaptureF
         path.unlink()
     with pytest.warns(UserWarning, match="cut.jpg"):
         assert main([*FOLDER, *settings, "--data.num_workers", "0", "--max_steps", "2"]) == 0
-    said = capsys.readouterr().out
-    report = sections(said)
+    printed = capsys.readouterr().out
+    report = sections(printed)
     assert report["Preprocessing"]["loading"] == "decoded as they are read, by 0 processes"
     assert report["Time"]["the run"].startswith("2 steps, ")
     hints = " ".join(report["Suggestions"].values())
     assert "are few, and the discriminator may memorise them: --model.augmentation DiffAugment" in hints
     assert re.search(r"uneven.*dogs has 1 images, cats 36", hints)
-    assert "Training would take about " in said
+    assert "Training would take about " in printed
     assert not Path("lightning_logs").exists()
 
 
 def test_a_batch_larger_than_the_data_is_refused_after_the_report(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (photos / "cats" / "cut.jpg").unlink()
     assert main([*FOLDER, "--data.batch_size", "100"]) == 2
-    said, error = capsys.readouterr()
-    train = int(re.findall(r"(\d+) to train on", sections(said)["Data"]["files"])[0])
+    printed, error = capsys.readouterr()
+    train = int(re.findall(r"(\d+) to train on", sections(printed)["Data"]["files"])[0])
     error_line(error, f"--data.batch_size {train}")
 
 

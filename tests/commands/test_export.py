@@ -118,7 +118,7 @@ def test_half_precision_without_a_picture(path: Path) -> None:
     ("first", "factor", "part"),
     [
         (True, 1e6, "layers.0.weight"),  # above 65,504 float16 has only infinity
-        (False, 1e3, "--precision float32"),  # pictures of black and white, where tanh turns rounding into grey levels
+        (False, 1e3, "--precision float32"),  # black and white pictures: tanh turns rounding into grey levels
     ],
 )
 def test_weights_that_half_precision_cannot_hold_are_refused(

@@ -47,7 +47,7 @@ def watch(event, details):
 sys.addaudithook(watch)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-"""Runs a script, and says where it turns to beyond this machine."""
+"""Runs a script, and reports its connections to other machines."""
 
 
 @pytest.fixture(scope="module")
@@ -298,7 +298,7 @@ def test_the_page(path: Path, sampler: Sampler, tmp_path: Path) -> None:
         assert numpy.abs(numpy.stack(frames).astype(int) - walk[:, 0].numpy()).max() <= 1
         page.screenshot(path="page_screenshot.png")
 
-        other = browser.new_page()  # of another visitor, who sees nothing of all this
+        other = browser.new_page()  # another visitor, who sees none of this
         other.goto(address)
         expect(other.locator("#command textarea")).to_have_value(command(Settings(), flags(path)))
         expect(other.locator("#walk")).to_be_disabled()

@@ -43,13 +43,13 @@ def steps(run: str | Path) -> int:
 
 def test_a_run_writes_its_files_and_prints_their_paths(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--max_steps", "30", "--image_grid.every_n_steps", "20"]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     run = Path("lightning_logs/version_0")
     for path in ("images/step_00000030.png", "checkpoints/last.ckpt"):
         assert (run / path).is_file()
-        assert str(run / path) in said
-    assert "tensorboard --logdir lightning_logs" in said
-    assert "--config dcgan_mnist" in said
+        assert str(run / path) in printed
+    assert "tensorboard --logdir lightning_logs" in printed
+    assert "--config dcgan_mnist" in printed
     assert (run / "images" / "real.png").is_file()
     assert (run / "images" / "step_00000020.png").is_file()
     assert list(run.glob("events.out.tfevents.*"))
@@ -103,7 +103,7 @@ def test_a_short_flag_its_dotted_form_and_the_yaml_agree(tmp_path: Path, capsys:
     for result in results:
         result["devices"] = int(str(result["devices"]))  # Lightning takes it as text too, and so it stays from a flag
         assert {name: result[name] for name in values} == values
-        result.pop("max_epochs")  # the default recipe's, which the file replaces
+        result.pop("max_epochs")  # from the default recipe; the file replaces it
     assert all(result == results[0] for result in results)
 
 
@@ -443,9 +443,9 @@ def test_help_lists_the_flags_of_all_parts(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as stopped:
         main(["--help"])
     assert stopped.value.code == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for flag in ("--config", "--ckpt_path", "--init_from", "--trainer.max_epochs", "--model.ema_halflife", "--image_grid.rows"):
-        assert flag in said
+        assert flag in printed
 
 
 def test_a_finished_run_reports_that_nothing_is_left(capsys: pytest.CaptureFixture[str]) -> None:
@@ -465,7 +465,7 @@ def test_ckpt_path_and_init_from_exclude_each_other(capsys: pytest.CaptureFixtur
 
 def test_a_run_started_from_weights_is_resumed() -> None:
     assert main([*SMALL, "--max_steps", "3"]) == 0
-    assert main(["--init_from", "lightning_logs/version_0/checkpoints/last.ckpt"]) == 0  # with the config beside it
+    assert main(["--init_from", "lightning_logs/version_0/checkpoints/last.ckpt"]) == 0  # with the config next to it
     assert steps("lightning_logs/version_1") == 3
     assert main(["--ckpt_path", "last", "--max_steps", "5"]) == 0
     assert steps("lightning_logs/version_1") == 5
@@ -515,9 +515,9 @@ def test_strategy_ddp_works_with_two_optimizers() -> None:
 def test_the_grid_equals_the_images_of_sample(capsys: pytest.CaptureFixture[str]) -> None:
     """With a conditional generator, each column is one class. The summary names both networks."""
     assert main([*SMALL, "--enable_model_summary", "true", "--max_steps", "2", "--image_grid.rows", "3"]) == 0
-    said = capsys.readouterr().out
-    assert "MLPGenerator, " in said
-    assert "FLOPs" not in said
+    printed = capsys.readouterr().out
+    assert "MLPGenerator, " in printed
+    assert "FLOPs" not in printed
     assert Verb.sample.main([str(LAST), "--num_images", "30", "--output", "drawn.png", "--accelerator", "cpu"]) == 0
     drawn, grid = (
         numpy.asarray(Image.open(path)).astype(int)
@@ -554,12 +554,12 @@ def test_arguments_belong_to_the_penalty_before_them() -> None:
 def test_settings_changed_on_resuming_apply_and_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """A diverging run needs a smaller learning rate; the checkpoint's must not silently override it."""
     assert main([*SMALL, "--max_steps", "4"]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     linear = ["--schedules.learning_rate", "LinearSchedule", "--schedules.learning_rate.end", "0"]
     more = ["--model.generator_optimizer.lr", "1e-5", *linear, "--schedules.learning_rate.steps", "12"]
     assert main(["--ckpt_path", "last", "--max_steps", "6", *more]) == 0
-    said = capsys.readouterr().out
-    (line,) = [line for line in said.splitlines() if "differ from the earlier run" in line]
+    printed = capsys.readouterr().out
+    (line,) = [line for line in printed.splitlines() if "differ from the earlier run" in line]
     assert "model.generator_optimizer.lr" in line
     assert "schedules.learning_rate" in line
     assert "max_steps" not in line

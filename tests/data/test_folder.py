@@ -117,7 +117,7 @@ def test_modes(tmp_path: Path) -> None:
 
     colour = noise(8, 8)
     alpha = numpy.concatenate([colour, numpy.full((8, 8, 1), 255, numpy.uint8)], axis=2)
-    alpha[:4, :, 3] = 0  # the upper half is transparent, whatever colour lies there
+    alpha[:4, :, 3] = 0  # the upper half is transparent, with any colour
     Image.fromarray(alpha).save(tmp_path / "rgba.png")
     pixels = decode(tmp_path / "rgba.png", (3, 8, 8))
     assert (pixels[:, :4] == 255).all()
@@ -359,7 +359,7 @@ def test_a_hostile_file_is_named_or_skipped(classes: Path, name: str, monkeypatc
 
 
 def _alone(path: Path) -> Path:
-    """Copy a file into a new folder of its own."""
+    """Copy a file into a new folder."""
     folder = path.parents[2] / "alone"
     folder.mkdir(exist_ok=True)
     if not list(folder.iterdir()):

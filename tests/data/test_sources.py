@@ -111,7 +111,7 @@ def test_mnist_is_downloaded_once_from_a_server(
     assert len(data.images("train")[0]) == 128
     for served in folder.iterdir():
         served.unlink()
-    MNIST().prepare_data()  # nothing is asked of the server again
+    MNIST().prepare_data()  # no further request
 
 
 def test_cifar10_is_downloaded_from_a_server(

@@ -56,12 +56,12 @@ def outcome(act: Callable[[], T]) -> T | str:
             warnings.simplefilter("ignore")
             returned = act()
     except InputError as error:
-        said = str(error)
+        message = str(error)
     else:
         return returned
-    assert said.strip()
-    assert "\n" not in said
-    return said
+    assert message.strip()
+    assert "\n" not in message
+    return message
 
 
 @st.composite
@@ -104,7 +104,7 @@ def test_checkpoint_bytes(checkpoint_path: Path, record_property: Record) -> Non
         refused.append(isinstance(drawn, str))
 
     load()
-    assert 2 * sum(refused) > len(refused)  # a few bytes are of no consequence, such as a date in the zip
+    assert 2 * sum(refused) > len(refused)  # a few bytes do not matter, such as a date in the zip
     report(record_property, "checkpoint bytes flipped or cut", len(refused))
 
 

@@ -70,7 +70,7 @@ def test_kill_9(while_writing: bool, record_property: Record) -> None:
     assert code == 0, error
     assert_same_end(RUN, Path("undisturbed") / RUN)
     assert not list(LAST.parent.glob(".*part*"))
-    lost = f"nothing: up to {every} steps are made anew"
+    lost = f"nothing: up to {every} steps are repeated"
     tally(
         record_property,
         f"kill -9 {'while a checkpoint is written' if while_writing else 'at a random moment'}",
@@ -99,8 +99,8 @@ def test_a_signal_saves_and_ends_the_run(number: signal.Signals, devices: int, r
     running = start(*args)
     assert wait_for(lambda: LAST.is_file(), running), finish(running)
     time.sleep(0.05)
-    told = running.pid if (number, devices) != (signal.SIGTERM, 2) else other_process(running)
-    os.kill(told, number)
+    target = running.pid if (number, devices) != (signal.SIGTERM, 2) else other_process(running)
+    os.kill(target, number)
     code, out, error = finish(running, 60)
     assert code == 128 + number, error
     assert "Interrupted: " in out
@@ -137,7 +137,7 @@ def test_a_second_signal_ends_the_run_at_once(record_property: Record) -> None:
     code, _, error = finish(running, 60)
     assert code == 143, error
     assert "SIGTERM" in error
-    assert time.monotonic() - begun < 10  # the step, and what ends a run, take longer
+    assert time.monotonic() - begun < 10  # the step and the end of a run take longer
     assert made() == 0
     tally(record_property, "SIGTERM twice", 1, 1, "the steps since the last checkpoint; exit code 143")
 

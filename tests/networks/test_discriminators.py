@@ -58,7 +58,7 @@ def of_recipe(name: str) -> Discriminator:
     recipe = yaml.safe_load(recipes()[name].read_text())
     settings = recipe["model"]["discriminator"]
     data = getattr(gan_lightning.data, recipe["data"]["class_path"])
-    shape = getattr(data, "image_shape", (3, 64, 64))  # of a folder, what folder_64 asks for
+    shape = getattr(data, "image_shape", (3, 64, 64))  # the size of folder_64
     arguments = settings.get("init_args", {}) | NARROW.get(name, {})
     network = getattr(gan_lightning.networks, settings["class_path"])(image_shape=shape, num_classes=10, **arguments)
     assert isinstance(network, Discriminator)
@@ -88,7 +88,7 @@ def interaction(d: Discriminator) -> float:
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
     with torch.no_grad():
-        d.train()(images, labels())  # leaves batch norm with the moments of these images
+        d.train()(images, labels())  # gives batch norm the moments of these images
         d.eval()
         logits = {}
         for top in (0, 1):

@@ -83,7 +83,7 @@ def stirred(network: nn.Module) -> Any:
     for module in network.modules():
         if is_parametrized(module, "weight"):
             for _ in range(20):
-                _ = module.weight  # in train mode each look is a power iteration of spectral norm
+                _ = module.weight  # in train mode each access is a power iteration of spectral norm
     return network
 
 
@@ -107,7 +107,7 @@ def test_a_generator_makes_images(network: type[Generator], conditioning: str | 
     assert images.shape == (2, *shape)
     assert images.isfinite().all()
     assert images.std() > 0
-    if network is not R3GANGenerator:  # which has no tanh
+    if network is not R3GANGenerator:  # it has no tanh
         assert images.abs().max() <= 1
     assert g.conditional == (conditioning is not None)
 

@@ -322,7 +322,7 @@ def test_gradient_penalties_go_through() -> None:
     (gradients,) = torch.autograd.grad(d(images, torch.arange(4)).sum(), images, create_graph=True)
     gradients.square().sum(dim=(1, 2, 3)).mean().backward()
     for name, p in d.named_parameters():
-        if not name.endswith("bias"):  # which shift logits, or where LeakyReLU bends: no part of the slope
+        if not name.endswith("bias"):  # biases have no gradient here: they shift logits, or only move the bend of LeakyReLU
             assert p.grad is not None, name
             assert p.grad.isfinite().all(), name
             assert p.grad.abs().max() > 0, name

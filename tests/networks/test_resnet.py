@@ -51,7 +51,7 @@ def test_the_discriminator_for_32_pixels_has_1_05_million_parameters(conditionin
     """Miyato et al. 2018, table 4 (b); spectral norm adds none. With projection it is 1.06 million."""
     first = convolution(3, 128, 3) + convolution(128, 128, 3) + convolution(3, 128, 1)
     second = 2 * convolution(128, 128, 3) + convolution(128, 128, 1)
-    others = 2 * 2 * convolution(128, 128, 3)  # beside which nothing changes, so they need no 1x1
+    others = 2 * 2 * convolution(128, 128, 3)  # their size does not change, so the shortcut has no 1x1
     count = parameters(ResNetDiscriminator((3, 32, 32), 10, conditioning=conditioning))
     assert count == first + second + others + 129 + in_the_head
     assert round(count / 1e6, 2) == (1.05 if conditioning is None else 1.06)
@@ -152,7 +152,7 @@ def test_conditional_batch_norm_is_batch_norm_with_the_scale_and_shift_of_each_c
     for label in range(4):
         plain = make(3)
         plain.load_state_dict(before | {"weight": norm.scale.weight[label], "bias": norm.shift.weight[label]})
-        of_class = plain.train(training)(features)  # all the batch, whatever its classes, is normalised together
+        of_class = plain.train(training)(features)  # the whole batch is normalised together, independent of classes
         assert torch.allclose(got[labels == label], of_class[labels == label], atol=1e-5)
         for moment in ("running_mean", "running_var"):
             assert torch.equal(plain.get_buffer(moment), norm.norm.get_buffer(moment))
@@ -270,7 +270,7 @@ def test_every_weights_largest_singular_value_becomes_one(conditioning: Any) -> 
             d.judge(torch.randn(2, 3, 16, 16))
     d.eval()
     sizes = largest_singular_values(d)
-    assert len(sizes) == 4 * 2 + 3 + 4 + 1 + (conditioning is not None)  # blocks, 1x1 beside three of them, attention, head
+    assert len(sizes) == 4 * 2 + 3 + 4 + 1 + (conditioning is not None)  # blocks, three 1x1 shortcuts, attention, head
     for name, size in sizes.items():
         assert size == pytest.approx(1.0, abs=1e-3), name  # usually to 2e-5
     for name, module in d.named_modules():
@@ -361,7 +361,7 @@ def test_a_gradient_penalty_goes_through(spectral_norm: bool, pool: str) -> None
     (gradients,) = torch.autograd.grad(d(images, torch.arange(4)).sum(), images, create_graph=True)
     gradients.square().sum(dim=(1, 2, 3)).mean().backward()
     for name, p in d.named_parameters():
-        if not name.endswith("bias"):  # which shift logits, or where ReLU bends: no part of the slope
+        if not name.endswith("bias"):  # biases have no gradient here: they shift logits, or only move the bend of ReLU
             assert p.grad is not None, name
             assert p.grad.isfinite().all(), name
             assert p.grad.abs().max() > 0, name

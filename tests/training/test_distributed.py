@@ -74,14 +74,14 @@ def test_each_gradient_is_sent_once(name: str, two: dict[str, dict[str, Any]]) -
         network: sum(p.numel() for p in getattr(model, network).parameters()) for network in ("generator", "discriminator")
     }
     gradients = STEPS * (sizes["generator"] + model.discriminator_steps * sizes["discriminator"])
-    beside = two[name]["sent"] - gradients  # a flag, and the means that some methods take, with their gradients
-    assert STEPS <= beside <= STEPS * 12
+    others = two[name]["sent"] - gradients  # a flag, and the means of some methods, with their gradients
+    assert STEPS <= others <= STEPS * 12
 
 
 def test_the_comparison_detects_other_random_numbers(two: dict[str, dict[str, Any]]) -> None:
     """Wrong gradients exceed the bound above: half a gradient, or one of other latents, is far from it."""
     name = "conditional, DRAGAN"
-    one = train(name, 8, 1)  # as if only one of the two had been asked
+    one = train(name, 8, 1)  # as if only one process contributed
     gradients = [entry for entry in one if entry.startswith("gradient")]
     assert all((one[entry] - two[name][entry]).abs().max() > 1e-4 for entry in gradients if one[entry].abs().max() > 0)
 

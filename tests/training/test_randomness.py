@@ -11,7 +11,7 @@ from tests.helpers import fit, small_gan
 def test_other_numbers_give_other_seeds() -> None:
     seeds = {derived_seed("step", seed, step, process) for seed in range(3) for step in range(300) for process in range(3)}
     assert len(seeds) == 3 * 300 * 3
-    assert len({seed % 2**32 for seed in seeds}) == len(seeds)  # all that torch's generator on the CPU takes of it
+    assert len({seed % 2**32 for seed in seeds}) == len(seeds)  # torch's CPU generator uses no more bits
     assert min(seeds) >= 0
     assert max(seeds) < 2**63
     assert derived_seed("step", 1, 2) == derived_seed("step", 1, 2) != derived_seed("step", 2, 1)

@@ -167,7 +167,7 @@ def train(name: str, batch_size: int, world_size: int) -> dict[str, Any]:
     with GlobalDraws(batch_size) as draws:
         trainer.fit(model, datamodule=data)
     share = images.float()[trainer.global_rank :: world_size] / 255
-    deviation = _deviation(share)  # which the gradient of a network of pieces of planes hardly shows
+    deviation = _deviation(share)  # the gradient of a piecewise linear network hardly depends on it
     gradients = {f"gradient of {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
     logged = {name: torch.tensor(value) for name, value in log.latest.items() if name != "images_per_second"}
     counts = {"draws": torch.tensor(draws.draws), "sent": torch.tensor(sent.numbers)}
