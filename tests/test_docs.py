@@ -23,7 +23,7 @@ from gan_lightning.commands.common.arguments import arrange, given, parse
 from gan_lightning.commands.common.measuring_flags import data_flags
 from gan_lightning.commands.common.real_images import make_data
 from gan_lightning.commands.common.recipes import config_path
-from gan_lightning.commands.train import rehearsal
+from gan_lightning.commands.train import trial
 from gan_lightning.commands.train.settings import DEFAULT_RECIPE
 from gan_lightning.commands.verbs import Verb
 from tests.helpers import refuses
@@ -196,7 +196,7 @@ def test_the_dry_run_in_the_docs(capsys: pytest.CaptureFixture[str], monkeypatch
     (words, *_) = (words for words in commands(page) if "--dry_run" in words)
     (shown, *_) = (block for block in blocks(page, "text") if "Data: ImageFolder" in block)
     small = "--model.generator.width 4 --model.discriminator.width 4 --data.batch_size 8 --accelerator cpu"
-    monkeypatch.setattr(rehearsal, "STEPS", 1)
+    monkeypatch.setattr(trial, "STEPS", 1)
     assert Verb.train.main([*words[1:], *small.split()]) == 2
     printed, error = capsys.readouterr()
     other = ("  generator", "  discriminator", "  networks", "  peak", "  a step", "  an epoch", "  the run")

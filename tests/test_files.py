@@ -96,7 +96,7 @@ def test_only_temporary_files_are_removed(tmp_path: Path) -> None:
     left = part.__enter__()  # as left by a killed process
     (tmp_path / "party.ckpt").touch()
     assert left.exists()
-    files.remove_parts(tmp_path)
+    files.remove_temporary_files(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["party.ckpt"]
 
 
@@ -293,7 +293,7 @@ def test_arrays_that_unpack_to_an_absurd_size_are_not_read(tmp_path: Path, monke
     path = tmp_path / "bomb.npz"
     numpy.savez_compressed(path, mu=numpy.zeros(1_000_000))
     assert len(files.load_arrays(path, ["mu"])["mu"]) == 1_000_000
-    monkeypatch.setattr(files, "LEAST_REFUSED", 1_000_000)
+    monkeypatch.setattr(files, "MIN_REFUSED", 1_000_000)
     monkeypatch.setattr(zipfile.ZipFile, "testzip", lambda _: pytest.fail("unpacked"))
     with refuses(path, "8,000,", "numpy.savez"):
         files.load_arrays(path, ["mu"])

@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from gan_lightning import Sampler
-from gan_lightning.model_card import LARGEST, metrics, model_card, recipe
+from gan_lightning.model_card import MAX_BYTES, metrics, model_card, recipe
 from gan_lightning.networks import MLPGenerator
 
 CHECKPOINT = Path("run/checkpoints/last.ckpt")
@@ -56,7 +56,7 @@ def test_the_recipe_has_the_relevant_settings_without_private_folders() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "5", "data: [", "[" * 10_000, "data: &a [*a]", "a: &a [x]\nb: [*a]", "data: !!python/name:os.system", "\x00"]
-    + ["ckpt_path: x", f"data: {'x' * LARGEST}"],
+    + ["ckpt_path: x", f"data: {'x' * MAX_BYTES}"],
 )
 def test_an_unreadable_config_is_omitted(text: str) -> None:
     write_config(text)

@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from gan_lightning.callbacks import Schedules
-from gan_lightning.commands.train import rehearsal
+from gan_lightning.commands.train import trial
 from gan_lightning.commands.train.data_report import plain
 from gan_lightning.commands.train.dry_run import duration
-from gan_lightning.commands.train.rehearsal import Cost, timed_trial
+from gan_lightning.commands.train.trial import Cost, timed_trial
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits
 from gan_lightning.losses import NonSaturatingLoss
@@ -227,7 +227,7 @@ def test_slow_steps_end_the_trial_sooner(monkeypatch: pytest.MonkeyPatch, capsys
         return fake_logits.mean()
 
     monkeypatch.setattr(NonSaturatingLoss, "generator", slow)
-    monkeypatch.setattr(rehearsal, "SECONDS", 0.5)
+    monkeypatch.setattr(trial, "SECONDS", 0.5)
     assert main(DIGITS) == 0
     step = sections(capsys.readouterr().out)["Time"]["a step"]
     assert 100 < number(step) < 150

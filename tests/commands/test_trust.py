@@ -9,7 +9,7 @@ import yaml
 
 from gan_lightning import checkpoint
 from gan_lightning.commands.common.recipes import recipes
-from gan_lightning.commands.common.trust import MOST_VALUES
+from gan_lightning.commands.common.trust import MAX_VALUES
 from gan_lightning.commands.train.settings import settings
 from gan_lightning.commands.verbs import Verb
 from tests.commands.test_train import SMALL
@@ -92,7 +92,7 @@ def test_references_to_further_files_are_refused(text: str, capsys: pytest.Captu
     assert not Path("ran").exists()
 
 
-@pytest.mark.parametrize("text", ["data: &a [*a]", f"data: [{'1,' * MOST_VALUES}]", f"data: {'[' * 5000}"])
+@pytest.mark.parametrize("text", ["data: &a [*a]", f"data: [{'1,' * MAX_VALUES}]", f"data: {'[' * 5000}"])
 def test_an_endless_config_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_config(text)
     refusal(Verb.train.main, ["--ckpt_path", CHECKPOINT], capsys, "run/config.yaml")
