@@ -265,7 +265,7 @@ def file_shape(path: Path) -> tuple[int, int, int]:
     try:
         with open_image(path) as image:
             return (1 if image.mode in ("1", "L", "I", "I;16") else 3), image.height, image.width
-    except Exception as error:  # Pillow raises all sorts for a damaged file
+    except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
         raise _unreadable(path, error) from error
 
 
@@ -310,7 +310,7 @@ def decode(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
     """Read an image file as uint8 (C, H, W): upright, on white if transparent, resized and centre-cropped if necessary.
 
     Raises:
-        Exception: any error of Pillow, if the file is no image or is incomplete.
+        Exception: any error of Pillow, if the file is not an image or is incomplete.
     """
     with open_image(path) as opened:
         image: Image.Image = ImageOps.exif_transpose(opened)
@@ -340,7 +340,7 @@ class _ImagesOrErrors(Dataset[tuple[int, Tensor | str]]):
     def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
         try:
             return index, self.dataset[index][0]
-        except Exception as error:  # Pillow's decoders raise all sorts for a damaged file
+        except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
             return index, one_line(error)[:200]
 
 
