@@ -45,7 +45,7 @@ class DecodedFiles(Dataset[Item]):
             try:
                 label = -1 if self.files.labels is None else self.files.labels[number]
                 return self.read(number, Facts()), label, tuple(failures)
-            except Exception as error:  # Pillow's decoders raise all sorts for a damaged file
+            except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
                 failures.append(f"{self.path(number)} ({reason(error)})")
         raise InputError(
             f"none of {len(failures)} files can be read any more, such as {failures[0]}: restore {self.files.folder}"
@@ -172,7 +172,7 @@ class _Attempts(Dataset[tuple[int, Any, Facts, bool]]):
         facts = Facts()
         try:
             return index, self.dataset.read(index, facts), facts, True
-        except Exception as error:  # Pillow's decoders raise all sorts for a damaged file
+        except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
             return index, reason(error), Facts(), getattr(error, "errno", None) is None  # theirs have no number
 
 

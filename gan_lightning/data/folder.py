@@ -19,7 +19,7 @@ from gan_lightning.data.base import ImageDataModule, Images, Split, default_root
 from gan_lightning.data.decoding import DecodedFiles, Decoding, read_again, read_all
 from gan_lightning.data.image_file import Facts, has_heif
 from gan_lightning.data.loaders import ImageLoader, WorkerLoader
-from gan_lightning.data.tree import Files, find, scan
+from gan_lightning.data.tree import Files, find_splits, scan
 from gan_lightning.errors import InputError
 from gan_lightning.files import load, save
 
@@ -87,7 +87,7 @@ class ImageFolder(ImageDataModule):
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         self.max_bytes_on_device = max_bytes_on_device
         self.white = white
-        found = find(self.root)
+        found = find_splits(self.root)
         self.class_names, self.files, self.others = found.class_names, found.splits, found.others
         self._read: dict[Split, Decoding] = {}
         self._reported: set[str] = set()
@@ -95,19 +95,19 @@ class ImageFolder(ImageDataModule):
 
     def images(self, split: Split) -> Images:
         files, images = self._prepare(split)
-        return self._again(files) if images is None else images, _tensor(files.labels)
+        return self._again(files) if images is None else images, _label_tensor(files.labels)
 
     def num_images(self, split: Split) -> int:
         return len(self._prepare(split)[0].paths)
 
     def images_at(self, split: Split, indices: Tensor) -> Images:
         files, images = self._prepare(split)
-        few = files.only(indices.tolist())
-        return self._again(few) if images is None else images[indices], _tensor(few.labels)
+        few = files.select(indices.tolist())
+        return self._again(few) if images is None else images[indices], _label_tensor(few.labels)
 
     def examples(self, rows: int, columns: int, split: Split = "train") -> Images:
         files, _ = self._prepare(split)
-        return self.images_at(split, example_indices(_tensor(files.labels), len(files.paths), rows, columns))
+        return self.images_at(split, example_indices(_label_tensor(files.labels), len(files.paths), rows, columns))
 
     def prepare_data(self) -> None:
         self._prepare("train")
@@ -178,7 +178,7 @@ class ImageFolder(ImageDataModule):
         """Return the files of a split that can be read, and their images if they fit in ``max_bytes_on_device``."""
         if split not in self._prepared:
             files = self.files[split]
-            if not files.paths:  # only the test split can be empty: find refuses an empty train split
+            if not files.paths:  # only the test split can be empty: find_splits refuses an empty train split
                 raise InputError(
                     f"{self.root} has too few images for a {split} split: put some images into {self.root / split}"
                 )
@@ -189,7 +189,7 @@ class ImageFolder(ImageDataModule):
                 if not self.skip_corrupt:
                     raise InputError(f"{message}. Repair or remove them, or skip them with --data.skip_corrupt true")
                 rank_zero_warn(f"{message}. Skipping them")
-            good = files.only(i for i in range(len(files.paths)) if i not in corrupt)
+            good = files.select(i for i in range(len(files.paths)) if i not in corrupt)
             if not good.paths:
                 raise InputError(
                     f"{files.folder} has {len(files.paths)} files, but none can be read as an image: use another folder"
@@ -219,7 +219,7 @@ class ImageFolder(ImageDataModule):
         if split not in self._read:
             files, keep = self.files[split], self.keeps_images(split)
             cache = default_root() / "image_folder_cache" / f"{self._fingerprint(files, keep)}.pt"
-            result = _cached(cache)
+            result = _load_cache(cache)
             if result is None:
                 result = self._decode(files, keep)
                 try:
@@ -284,7 +284,7 @@ def _listed(names: Sequence[str]) -> str:
     return "; ".join(names[:NAMED]) + more
 
 
-def _cached(path: Path) -> Decoding | None:
+def _load_cache(path: Path) -> Decoding | None:
     """Content of a cache file; None if it is missing or damaged, so that it is made again."""
     try:
         content: dict[str, Any] = load(path, keys=("images", "corrupt", "facts"))
@@ -294,5 +294,5 @@ def _cached(path: Path) -> Decoding | None:
     return Decoding(content["images"], content["corrupt"], facts)
 
 
-def _tensor(labels: tuple[int, ...] | None) -> Tensor | None:
+def _label_tensor(labels: tuple[int, ...] | None) -> Tensor | None:
     return None if labels is None else torch.tensor(labels)

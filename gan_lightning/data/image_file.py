@@ -169,7 +169,7 @@ def _orientation(image: Image.Image) -> int:
     """EXIF orientation from 1 to 8; 1 (upright) if there is none, or the EXIF data are damaged."""
     try:
         return int(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # Pillow raises all sorts
+    except Exception:  # Pillow raises many kinds of exceptions
         return 1
 
 
@@ -183,7 +183,7 @@ def file_shape(path: Path) -> tuple[int, int, int]:
         with open_image(path) as image:
             width, height = upright_size(image)
             return (1 if image.mode in GREY else 3), height, width
-    except Exception as error:  # Pillow raises all sorts for a damaged file
+    except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
         raise unreadable(path, error) from error
 
 

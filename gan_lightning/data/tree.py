@@ -36,7 +36,7 @@ class Files:
     paths: tuple[str, ...]
     labels: tuple[int, ...] | None
 
-    def only(self, chosen: Iterable[int]) -> "Files":
+    def select(self, chosen: Iterable[int]) -> "Files":
         """Return the files at the positions ``chosen``."""
         kept = list(chosen)
         labels = None if self.labels is None else tuple(self.labels[i] for i in kept)
@@ -58,7 +58,7 @@ class Folder:
     others: Sequence[Path]
 
 
-def find(root: Path) -> Folder:
+def find_splits(root: Path) -> Folder:
     """Find classes and splits, and report whatever a user may not expect.
 
     If every subfolder with images has the name of a split, and no image is outside of them, the first of train, val and test is
@@ -183,8 +183,8 @@ def _with_held_out(class_names: tuple[str, ...], files: Files) -> tuple[tuple[st
             f"{files.folder}: these classes have too few images to hold one out, and one of each is trained on: {small}"
         )
     positions = range(len(files.paths))
-    test = files.only(i for i in positions if held_out[i])
-    return class_names, {"train": files.only(i for i in positions if not held_out[i]), "test": test}
+    test = files.select(i for i in positions if held_out[i])
+    return class_names, {"train": files.select(i for i in positions if not held_out[i]), "test": test}
 
 
 def is_held_out(path: str) -> bool:

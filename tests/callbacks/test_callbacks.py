@@ -92,7 +92,7 @@ def test_gradient_norms_are_of_the_logged_step() -> None:
 
 
 def test_nothing_is_logged_between_intervals() -> None:
-    """self.log is never called, and no value leaves the device but at the interval's end."""
+    """self.log is never called, and values leave the device only at the end of an interval."""
     calls = []
 
     class Spy(TrainingLog):
@@ -129,7 +129,7 @@ def test_grids_always_show_the_same_latents(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("given", "columns"), [(None, 10), (20, 20)])
 def test_each_column_shows_one_class(given: int | None, columns: int, tmp_path: Path) -> None:
-    """A conditional generator that paints its label's grey level, and data likewise."""
+    """Use a conditional generator and data that paint the grey level of the label."""
 
     class Paint(MLPGenerator):
         def forward(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
@@ -199,7 +199,7 @@ def test_last_is_saved_at_each_epochs_end_and_at_intervals(every: int, found: in
 
 
 class Seen(Callback):
-    """What the images of every step were."""
+    """Images of every step."""
 
     def __init__(self) -> None:
         self.sums: list[float] = []
@@ -221,7 +221,7 @@ class Stop(Callback):
 @pytest.mark.parametrize("by", ["max_steps", "should_stop"])
 @pytest.mark.parametrize("step", [11, 22, 30, 44])
 def test_a_resumed_run_sees_the_same_images(step: int, by: str, tmp_path: Path) -> None:
-    """Stopped within an epoch of 22 steps, or at its end, in the first and the second."""
+    """Stop within an epoch of 22 steps or at its end, in the first and the second epoch."""
 
     def run(folder: Path, until: int, stop: int | None = None, ckpt: Path | None = None) -> tuple[Trainer, list[float]]:
         seen = Seen()

@@ -1,4 +1,4 @@
-"""The flags alone: help and refusals come at once, without the seconds that importing torch takes."""
+"""Flags: help and refusals are immediate, because they do not import torch."""
 
 import inspect
 import os
@@ -48,7 +48,7 @@ def answer(command: str, *args: str, **environment: str) -> tuple[int, str, str]
 
 
 def test_the_table_of_commands_is_complete() -> None:
-    """A folder, a script and an entry point for each row, and nothing else."""
+    """Each row has a folder, a script and an entry point; there are no others."""
     folders = {path.parent.name for path in (ROOT / "gan_lightning" / "commands").glob("*/cli.py")}
     assert folders == {path.parent.name for path in (ROOT / "gan_lightning" / "commands").glob("*/run.py")}
     assert folders == {verb.name for verb in Verb}
@@ -90,7 +90,7 @@ def test_misspelt_without_torch(verb: str, args: str, part: str) -> None:
 
 
 def test_the_flags_of_training_are_those_of_its_parser() -> None:
-    """They are read from the source of Lightning's Trainer."""
+    """The list is read from the source of Lightning's Trainer."""
     dests = [action.dest.split(".") for action in Verb.train.make_parser()._actions]
     assert {dest[1] for dest in dests if dest[0] == "trainer" and dest[1:]} == set(trainer_arguments())
     assert set(SECTIONS) <= {dest[0] for dest in dests}
@@ -203,14 +203,14 @@ def test_several_processes_are_refused(verb: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_only_the_first_process_prints() -> None:
-    """By the numbers that torchrun, Lightning and SLURM give them, in Lightning's order."""
+    """The ranks of torchrun, Lightning and SLURM count, in Lightning's order."""
     assert "--seeds one" in answer("compare", "--seeds", "one", RANK="0", LOCAL_RANK="1", SLURM_PROCID="1")[2]
     for environment in ({"RANK": "1", "LOCAL_RANK": "0"}, {"LOCAL_RANK": "1", "SLURM_PROCID": "0"}, {"SLURM_PROCID": "3"}):
         assert answer("compare", "--seeds", "one", **environment) == (2, "", "")
 
 
 def test_the_flags_of_the_data_are_parsed_separately() -> None:
-    """Wherever they stand, and whatever stands behind their values."""
+    """They may have any position, and anything may follow their values."""
     for words in (
         "last.ckpt --seed 3 --data Digits --data.batch_size 5",
         "--data.batch_size 5 last.ckpt --data Digits --seed 3",
@@ -229,7 +229,7 @@ def test_the_flags_of_the_data_are_parsed_separately() -> None:
 
 @pytest.mark.parametrize("verb", [Verb.evaluate, Verb.compute_reference])
 def test_the_help_of_data(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
-    """The classes that ship are named, and each is explained."""
+    """The help lists the bundled classes, and explains each."""
     classes = {name for name in data.__all__ if inspect.isclass(getattr(data, name))} - {"ImageDataModule"}
     assert set(DATA_SETS) == classes
     for words in (["--data.help", "Digits"], ["--data.help=Digits"]):

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from gan_lightning.data import ImageFolder
-from gan_lightning.data.tree import find, is_held_out, scan
+from gan_lightning.data.tree import find_splits, is_held_out, scan
 from tests.helpers import refuses
 
 
@@ -44,7 +44,7 @@ def test_names_of_splits(
 ) -> None:
     splits(tmp_path, folders)
     with caplog.at_level(logging.INFO):
-        found = find(tmp_path)
+        found = find_splits(tmp_path)
     assert found.class_names == ("a", "b")
     assert found.splits["train"].folder == tmp_path / trained
     assert found.splits["test"].folder == tmp_path / held_out
@@ -58,7 +58,7 @@ def test_names_of_splits(
 @pytest.mark.parametrize("beside", [["car", "plane"], ["other"]])
 def test_a_class_may_have_the_name_of_a_split(tmp_path: Path, beside: list[str]) -> None:
     splits(tmp_path, ["train", *beside])
-    assert find(tmp_path).class_names == tuple(sorted(["train", *beside]))
+    assert find_splits(tmp_path).class_names == tuple(sorted(["train", *beside]))
 
 
 def test_what_has_no_images_does_not_count(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_what_has_no_images_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("about")
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "1.xml").write_text("<a/>")
-    found = find(tmp_path)
+    found = find_splits(tmp_path)
     assert found.class_names == ("a", "b")
     assert len(found.others) == 2
 
@@ -77,27 +77,27 @@ def test_an_empty_split_is_refused(tmp_path: Path) -> None:
     splits(tmp_path, ["test"])
     (tmp_path / "train").mkdir()
     with refuses(tmp_path / "train"):
-        find(tmp_path)
+        find_splits(tmp_path)
 
 
 def test_two_folders_of_one_split_are_refused(tmp_path: Path) -> None:
     splits(tmp_path, ["train", "Training"])
     with refuses("train", "Training"):
-        find(tmp_path)
+        find_splits(tmp_path)
 
 
 def test_images_beside_the_splits_are_no_split(tmp_path: Path) -> None:
     splits(tmp_path, ["train", "test"])
     write(tmp_path / "cover.png")
     with pytest.warns(UserWarning, match=r"cover\.png"):
-        assert find(tmp_path).class_names == ()
+        assert find_splits(tmp_path).class_names == ()
 
 
 def test_a_split_without_labels_has_none_in_the_other(tmp_path: Path) -> None:
     for i in range(4):
         write(tmp_path / "train" / f"{i}.png", i)
         write(tmp_path / "test" / "a" / f"{i}.png", i)
-    found = find(tmp_path)
+    found = find_splits(tmp_path)
     assert (found.class_names, found.splits["train"].labels, found.splits["test"].labels) == ((), None, None)
 
 
@@ -114,7 +114,7 @@ def test_every_class_is_trained_on(tmp_path: Path, size: int) -> None:
     for name in names(True, "small", size):
         write(tmp_path / "small" / name)
     with pytest.warns(UserWarning, match="small"):
-        found = find(tmp_path)
+        found = find_splits(tmp_path)
     labels = found.splits["train"].labels
     assert labels is not None
     assert labels.count(1) == 1
@@ -127,7 +127,7 @@ def test_large_classes_are_held_out_as_before(tmp_path: Path) -> None:
     splits(tmp_path, ["x", "y"], 40)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = find(tmp_path)
+        found = find_splits(tmp_path)
     assert all(is_held_out(path) for path in found.splits["test"].paths)
     assert not any(is_held_out(path) for path in found.splits["train"].paths)
 
@@ -148,7 +148,7 @@ def test_a_class_of_corrupt_files_is_refused(tmp_path: Path) -> None:
 )
 def test_folders_of_systems_are_no_classes(tmp_path: Path, name: str) -> None:
     splits(tmp_path, ["cats", "dogs", f"dogs/{name}", name])
-    found = find(tmp_path)
+    found = find_splits(tmp_path)
     assert found.class_names == ("cats", "dogs")
     assert sum(len(files.paths) for files in found.splits.values()) == 24
 
@@ -167,7 +167,7 @@ def test_other_files_are_counted_and_named_by_kind(tmp_path: Path, caplog: pytes
 def test_a_folder_without_images_names_the_suffixes_there(tmp_path: Path) -> None:
     for name in ("a.cr2", "b.cr2", "c.psd", "d"):
         (tmp_path / name).write_bytes(b"II*\0 raw" if name.endswith("cr2") else b"other")
-    for read in (find, scan):
+    for read in (find_splits, scan):
         with refuses(tmp_path, ".cr2 2", ".psd 1", "no suffix 1", ".avif", ".jfif"):
             read(tmp_path)
 
@@ -185,4 +185,4 @@ def test_an_unreadable_subfolder_is_not_left_out(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(os, "walk", with_error)
     with refuses(tmp_path / "dogs"):
-        find(tmp_path)
+        find_splits(tmp_path)
