@@ -289,7 +289,8 @@ def _reduced_colour(path: Path, image: Image.Image, white: float | None, facts: 
         facts.brightest = max(facts.brightest, 256 * brightest + 255 if brightest else 0)
         return image
     with open_image(path) as opened:
-        opened.tile = [tile._replace(args=_exchanged(tile.args)) for tile in opened.tile]
+        file: Any = opened  # of Pillow's ImageFile, whose tiles are parts of the file
+        file.tile = [tile._replace(args=_exchanged(tile.args)) for tile in file.tile]
         low = numpy.asarray(_upright(opened))
     levels = high.astype(numpy.float64) * 256 + low
     facts.depths[f"16 bits (white is {white:g})"] += 1
@@ -301,7 +302,8 @@ def _reduced_colour(path: Path, image: Image.Image, white: float | None, facts: 
 
 def _raw_mode(image: Image.Image) -> str:
     """Pillow's name for the layout of the pixels in a file, such as RGB;16B."""
-    args: Any = image.tile[0].args if getattr(image, "tile", None) else ""
+    tiles: Any = getattr(image, "tile", None)
+    args = tiles[0].args if tiles else ""
     return str(args[0] if isinstance(args, tuple) and args else args)
 
 
