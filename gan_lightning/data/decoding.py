@@ -113,7 +113,7 @@ def read_all(dataset: DecodedFiles, num_workers: int, keep: bool, done: Callable
     Raises:
         InputError: the images do not fit in memory, or a process has died.
     """
-    result = Decoding(_room(len(dataset), dataset.image_shape) if keep else None)
+    result = Decoding(room_for(len(dataset), dataset.image_shape) if keep else None)
     position = 0
     for count, images, corrupt, facts, lasting in _parts(dataset, num_workers):
         if result.images is not None:
@@ -131,7 +131,7 @@ def read_all(dataset: DecodedFiles, num_workers: int, keep: bool, done: Callable
 @naming_lost_workers()
 def read_again(dataset: DecodedFiles, num_workers: int) -> tuple[Tensor, list[str]]:
     """Read files that were readable before, uint8 (N, C, H, W), and the failures for which others stand in."""
-    images, failures, position = _room(len(dataset), dataset.image_shape), list[str](), 0
+    images, failures, position = room_for(len(dataset), dataset.image_shape), list[str](), 0
 
     def make(workers: int) -> "DataLoader[Item]":
         return DataLoader(dataset, CHUNK, num_workers=workers, collate_fn=pack, generator=torch.Generator())
@@ -143,7 +143,7 @@ def read_again(dataset: DecodedFiles, num_workers: int) -> tuple[Tensor, list[st
     return images, failures
 
 
-def _room(count: int, image_shape: tuple[int, int, int]) -> Tensor:
+def room_for(count: int, image_shape: tuple[int, int, int]) -> Tensor:
     """Make room for images, uint8 (count, C, H, W).
 
     Raises:

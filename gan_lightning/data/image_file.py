@@ -1,5 +1,6 @@
 """One image file: its format by its content, its header, and its pixels as uint8."""
 
+import io
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -107,30 +108,39 @@ def is_image(path: Path) -> bool:
     A file with the suffix of an image counts even if it is damaged, so that it is named. A TIFF counts only under its own
     suffix or without any, because the raw files of cameras are TIFFs with a thumbnail.
     """
-    suffix = path.suffix.lower()
-    if suffix in SUFFIXES or suffix in SIDECARS:
-        return suffix in SUFFIXES
     try:
-        found = format_of(_head(path)) if path.is_file() else None
+        head = b""
+        if path.suffix.lower() not in SUFFIXES and path.suffix.lower() not in SIDECARS and path.is_file():
+            with path.open("rb") as file:
+                head = file.read(HEAD)
+        return is_image_name(path.name, head)
     except OSError:
         return False
+
+
+def is_image_name(name: str, head: bytes) -> bool:
+    """Tell the same by a file's name and its first :data:`HEAD` bytes."""
+    suffix = Path(name).suffix.lower()
+    if suffix in SUFFIXES or suffix in SIDECARS:
+        return suffix in SUFFIXES
+    found = format_of(head)
     return found is not None and (found != "TIFF" or not suffix)
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(HEAD)
-
-
-def open_image(path: Path) -> Image.Image:
+def open_image(source: Path | io.BytesIO) -> Image.Image:
     """Open an image and read its size, but not its pixels yet. Refuses pipes and devices, because they may block.
 
     Raises:
         Exception: any error of Pillow, if the file is no image or is damaged.
     """
-    if not path.is_file():
-        raise ValueError("not a file" if path.exists() else "it does not exist, or is a broken or circular link")
-    head = _head(path)
+    if isinstance(source, Path):
+        if not source.is_file():
+            raise ValueError("not a file" if source.exists() else "it does not exist, or is a broken or circular link")
+        with source.open("rb") as file:
+            head = file.read(HEAD)
+    else:
+        head = source.getvalue()[:HEAD]
+        source.seek(0)
     found = format_of(head)
     if found is None:
         raise ValueError("an empty file" if not head else "its content is no image of a supported format")
@@ -138,7 +148,7 @@ def open_image(path: Path) -> Image.Image:
         _support_heif()
     elif found == "AVIF":
         from PIL import AvifImagePlugin  # noqa: F401  (registers the format; missing before Pillow 11.3)
-    return Image.open(path, formats=(found,))
+    return Image.open(source, formats=(found,))
 
 
 def has_heif() -> bool:
@@ -204,14 +214,16 @@ def unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"{path} cannot be read as an image ({one_line(error)[:200]}): repair or remove it")
 
 
-def decode(path: Path, image_shape: tuple[int, int, int], white: float | None = None, facts: Facts | None = None) -> Tensor:
+def decode(
+    source: Path | io.BytesIO, image_shape: tuple[int, int, int], white: float | None = None, facts: Facts | None = None
+) -> Tensor:
     """Read an image file as uint8 (C, H, W): upright, on white if transparent, resized and centre-cropped if necessary.
 
     Values of more than 8 bits are divided by the one that is white, which becomes 255. The file tells it if it has 12 bits
     (TIFF) or a largest value (PGM); else it is ``white``; else 65535 for 16 bits, and 1 for floating-point numbers.
 
     Args:
-        path: the file.
+        source: the file, or its content.
         image_shape: (C, H, W).
         white: value that is white, for files of more than 8 bits that do not tell it.
         facts: counts to add this image to.
@@ -221,7 +233,7 @@ def decode(path: Path, image_shape: tuple[int, int, int], white: float | None = 
             white.
     """
     facts = Facts() if facts is None else facts
-    with open_image(path) as opened:
+    with open_image(source) as opened:
         with suppress(Exception):  # a damaged second frame is no fault of the first
             facts.frames += bool(getattr(opened, "is_animated", False)) and opened.format != "MPO"  # phones write MPO
         deep_colour = opened.mode in ("RGB", "RGBA") and ";16" in _raw_mode(opened)
@@ -229,12 +241,17 @@ def decode(path: Path, image_shape: tuple[int, int, int], white: float | None = 
         if image.mode == "F" or image.mode.startswith("I"):
             image = _reduced(image, opened, white, facts)
         elif deep_colour:
-            image = _reduced_colour(path, image, white, facts)
+            image = _reduced_colour(source, image, white, facts)
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        channels, height, width = image_shape
-        image = ImageOps.fit(image.convert("RGB" if channels == 3 else "L"), (width, height), Image.Resampling.LANCZOS)
+        return fitted(image, image_shape)
+
+
+def fitted(image: Image.Image, image_shape: tuple[int, int, int]) -> Tensor:
+    """Convert an image to uint8 (C, H, W), resized and centre-cropped if necessary."""
+    channels, height, width = image_shape
+    image = ImageOps.fit(image.convert("RGB" if channels == 3 else "L"), (width, height), Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(numpy.array(image))  # (H, W, 3) or (H, W)
     return pixels.permute(2, 0, 1).contiguous() if channels == 3 else pixels.unsqueeze(0)
 
@@ -280,7 +297,7 @@ def _reduced(image: Image.Image, opened: Image.Image, white: float | None, facts
     return Image.fromarray(scaled)
 
 
-def _reduced_colour(path: Path, image: Image.Image, white: float | None, facts: Facts) -> Image.Image:
+def _reduced_colour(source: Path | io.BytesIO, image: Image.Image, white: float | None, facts: Facts) -> Image.Image:
     """Reduce a colour image of 16 bits to 8 bits, from the low bytes too, of which Pillow keeps only the high ones."""
     high = numpy.asarray(image)
     brightest = int(high[..., :3].max())
@@ -288,7 +305,7 @@ def _reduced_colour(path: Path, image: Image.Image, white: float | None, facts: 
         facts.depths[f"16 bits (white is {WHITE_16})"] += 1
         facts.brightest = max(facts.brightest, 256 * brightest + 255 if brightest else 0)
         return image
-    with open_image(path) as opened:
+    with open_image(source) as opened:
         file: Any = opened  # of Pillow's ImageFile, whose tiles are parts of the file
         file.tile = [tile._replace(args=_exchanged(tile.args)) for tile in file.tile]
         low = numpy.asarray(_upright(opened))

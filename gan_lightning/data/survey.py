@@ -1,10 +1,11 @@
 """Survey of a folder of images before anything is trained on it."""
 
 import hashlib
+import io
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
@@ -51,16 +52,39 @@ class Survey:
         return sum(shares) / max(1, len(shares))
 
 
+@dataclass
+class Headers:
+    """Headers of image files, added one by one."""
+
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    modes: Counter[str] = field(default_factory=Counter)
+    formats: Counter[str] = field(default_factory=Counter)
+    transparent: int = 0
+
+    def add(self, source: Path | io.BytesIO) -> None:
+        """Read the header of a file.
+
+        Raises:
+            Exception: any error of Pillow, if it is damaged.
+        """
+        with open_image(source) as image:
+            self.sizes.append(upright_size(image))
+            self.modes[image.mode] += 1
+            self.formats[str(image.format)] += 1
+            self.transparent += image.has_transparency_data
+
+    def survey(self) -> Survey:
+        """Sum up the headers."""
+        return Survey(sorted(self.sizes, key=lambda size: size[0] * size[1]), self.modes, self.formats, self.transparent)
+
+
 def survey(paths: Sequence[Path]) -> Survey:
     """Read the header of each file."""
-    sizes, modes, formats, transparent = [], Counter[str](), Counter[str](), 0
+    headers = Headers()
     for path in tqdm(paths, desc="Inspecting files", unit=" files", delay=1):
-        with suppress(Exception), open_image(path) as image:  # Pillow raises many kinds of exceptions for damaged files
-            sizes.append(upright_size(image))
-            modes[image.mode] += 1
-            formats[str(image.format)] += 1
-            transparent += image.has_transparency_data
-    return Survey(sorted(sizes, key=lambda size: size[0] * size[1]), modes, formats, transparent)
+        with suppress(Exception):  # Pillow raises many kinds of exceptions for damaged files
+            headers.add(path)
+    return headers.survey()
 
 
 def survey_folder(folder: Path) -> Survey:

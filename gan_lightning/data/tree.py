@@ -68,7 +68,7 @@ def find_splits(root: Path) -> Folder:
         InputError: the folder is missing, unreadable or empty, or its splits do not fit together.
     """
     images, others = _walk(root)
-    _report_others(root, images, others)
+    report_others(root, len(images), others)
     folders = _split_folders(root, images)
     if folders is None:
         return Folder(*_with_held_out(*_labelled(root, images)), others)
@@ -96,12 +96,17 @@ def scan(folder: Path, report: bool = True) -> Files:
         InputError: the folder is missing, unreadable or empty.
     """
     images, others = _walk(folder)
-    _report_others(folder, images, others if report or not images else ())
+    report_others(folder, len(images), others if report or not images else ())
     return Files(folder, tuple(map(str, images)), None)
 
 
-def _report_others(folder: Path, images: Sequence[Path], others: Sequence[Path]) -> None:
-    """Report the files that are no images by kind.
+def report_others(source: Path, images: int, others: Sequence[Path]) -> None:
+    """Report the files without an image by kind.
+
+    Args:
+        source: the folder or archive.
+        images: number of images in it.
+        others: the other files.
 
     Raises:
         InputError: there are no images.
@@ -111,9 +116,9 @@ def _report_others(folder: Path, images: Sequence[Path], others: Sequence[Path])
     found += f" and {len(kinds) - NAMED} more kinds" if len(kinds) > NAMED else ""
     if not images:
         there = f"has no images, but other files ({found})" if others else "has no images"
-        raise InputError(f"{folder} {there}: use a folder of {', '.join(sorted(SUFFIXES))}")
+        raise InputError(f"{source} {there}: use {', '.join(sorted(SUFFIXES))}")
     if others:
-        rank_zero_info(f"{folder}: leaving out {count_text(len(others), 'file')} without an image ({found})")
+        rank_zero_info(f"{source}: leaving out {count_text(len(others), 'file')} without an image ({found})")
 
 
 def count_text(count: int, what: str) -> str:
@@ -197,6 +202,11 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
+def is_ignored(names: Sequence[str]) -> bool:
+    """Tell if one of the parts of a path is hidden, or a folder of a system."""
+    return any(name.startswith(".") or name.lower() in SYSTEM_FOLDERS for name in names)
+
+
 def require_folder(folder: Path) -> None:
     """Check that a folder can be read.
 
@@ -231,7 +241,7 @@ def _walk(root: Path) -> tuple[list[Path], list[Path]]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name.lower() not in SYSTEM_FOLDERS)
+        folders[:] = sorted(name for name in folders if not is_ignored([name]))
         below = Path(here).relative_to(root)
         for name in files:
             if not name.startswith("."):

@@ -18,6 +18,8 @@ from gan_lightning.errors import InputError
 
 DATA_SETS = ("CIFAR10", "MNIST", "FashionMNIST", "StackedMNIST", "Digits", "ImageFolder")
 """The bundled data classes, for ``--help``."""
+IMAGE_FILES = (".npy", ".npz", ".tar", ".tar.gz", ".tgz", ".zip")
+"""Suffixes of files with many images."""
 
 
 def add_real_images(parser: ArgumentParser) -> None:
@@ -26,7 +28,7 @@ def add_real_images(parser: ArgumentParser) -> None:
         "--extractor", type=str | None, help="feature extractor: inception, imagenet, classifier, or the class path of a module"
     )
     parser.add_argument("--inception_weights", type=str | None, help="file of Inception's weights")
-    parser.add_argument("--real", type=str | None, help="folder of real images; it has no splits")
+    parser.add_argument("--real", type=str | None, help="folder, .npy, .npz, .zip or .tar of real images; it has no splits")
     parser.add_argument(
         "--data.help",
         action=_DataHelp,
@@ -124,8 +126,10 @@ def without_data_arguments(groups: Sequence[Sequence[str]]) -> list[Sequence[str
     return others
 
 
-def is_image_folder(source: Path) -> bool:
-    """Check if a source is a folder of images; otherwise it is a generator: a checkpoint, or a folder of export.py."""
+def is_image_set(source: Path) -> bool:
+    """Check if a source is a folder or file of images; otherwise it is a generator: a checkpoint, or a folder of export.py."""
+    if source.is_file():
+        return source.name.lower().endswith(IMAGE_FILES)
     return source.is_dir() and not (source / "config.json").is_file()
 
 

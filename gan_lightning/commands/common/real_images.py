@@ -11,8 +11,7 @@ from gan_lightning.commands.common.arguments import instantiate, parse
 from gan_lightning.commands.common.measuring_flags import data_flags
 from gan_lightning.commands.common.trust import check_imports
 from gan_lightning.data import ImageDataModule
-from gan_lightning.data.folder import read_folder
-from gan_lightning.data.survey import survey_folder
+from gan_lightning.data.image_set import read_images, survey_images
 from gan_lightning.data.tree import count_text
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.images import size_text
@@ -85,7 +84,7 @@ def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) ->
     """
     if config.real is not None:
         about = {"real": str(config.real), "split": "all", **converted("real", config.real, shape)}
-        images = read_folder(Path(config.real), shape, config.get("white"))
+        images = read_images(Path(config.real), shape, config.get("white"))
         chosen = choose_real(len(images), config.num_real)
         return RealImages(images, None, about) if chosen is None else RealImages(images[chosen], None, about, "random, seed 0")
     if config.data is not None:
@@ -125,7 +124,7 @@ def folder_shape(config: Namespace, folder: str) -> tuple[int, int, int]:
     Raises:
         InputError: the folder is missing, or has no image with a readable header.
     """
-    found = survey_folder(Path(folder))
+    found = survey_images(Path(folder))
     width, height = found.usual_size if config.image_size is None else (config.image_size, config.image_size)
     return config.channels or (1 if found.grey == len(found.sizes) else 3), height, width
 
@@ -138,7 +137,7 @@ def converted(what: str, folder: str, shape: tuple[int, int, int]) -> dict[str, 
         folder: the folder.
         shape: (C, H, W).
     """
-    found = survey_folder(Path(folder))
+    found = survey_images(Path(folder))
     channels, height, width = shape
     resized = sum(size != (width, height) for size in found.sizes)
     recoloured = found.grey if channels == 3 else len(found.sizes) - found.grey

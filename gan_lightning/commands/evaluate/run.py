@@ -13,7 +13,7 @@ from jsonargparse import Namespace
 
 from gan_lightning.commands.common.devices import process_group
 from gan_lightning.commands.common.generators import load_sampler
-from gan_lightning.commands.common.measuring_flags import is_image_folder
+from gan_lightning.commands.common.measuring_flags import is_image_set
 from gan_lightning.commands.common.outputs import require_writable
 from gan_lightning.commands.common.real_images import (
     check_shape,
@@ -26,7 +26,7 @@ from gan_lightning.commands.common.real_images import (
 )
 from gan_lightning.commands.common.records import versions, write_record
 from gan_lightning.data import ImageDataModule
-from gan_lightning.data.folder import read_folder
+from gan_lightning.data.image_set import read_images
 from gan_lightning.errors import InputError
 from gan_lightning.files import file_sha256, fingerprint
 from gan_lightning.inference import locate
@@ -90,7 +90,7 @@ def _measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
     keep_features = bool(NEED_REAL_FEATURES & set(metrics))
     seconds: dict[str, float] = {}
     with _timed(seconds, "set_up"):
-        source = _folder_source(config) if is_image_folder(Path(config.source)) else _checkpoint_source(config, device)
+        source = _folder_source(config) if is_image_set(Path(config.source)) else _checkpoint_source(config, device)
         npz = read_npz(Path(config.reference)) if config.reference else None
         real = None if npz else real_images(config, source.image_shape, bool(NEED_REFERENCE & set(metrics)))
         if real is not None:
@@ -167,7 +167,7 @@ def _data(config: Namespace, groups: Sequence[Sequence[str]]) -> ImageDataModule
 
 def _folder_source(config: Namespace) -> Source:
     shape = folder_shape(config, config.source)
-    images = read_folder(Path(config.source), shape, config.white)
+    images = read_images(Path(config.source), shape, config.white)
     count = len(images) if config.num_images is None else config.num_images
     if not 0 < count <= len(images):
         raise InputError(f"num_images is {count}: {config.source} has {len(images):,} images")
@@ -231,7 +231,7 @@ def _output(config: Namespace) -> Path | None:
         return Path(config.output)
     source = Path(config.source)
     source = source if source.name else source.absolute()
-    if is_image_folder(source):
+    if is_image_set(source):
         return None
     if not source.exists():  # a bundled generator, or one on the Hub
         source = Path(source.name)
