@@ -142,7 +142,14 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     }
     if found := [name for name, is_wrong in wrong.items() if is_wrong]:
         raise InputError(f"{path} has invalid values for {' and '.join(found)}: use another folder")
-    defaults = {"dtype": "float32", "global_step": None, "weights": None, "class_names": [], "recipe": None, "metrics": None}
+    defaults: dict[str, Any] = {
+        "dtype": "float32",
+        "global_step": None,
+        "weights": None,
+        "class_names": [],
+        "recipe": None,
+        "metrics": None,
+    }
     return {**defaults, **about}
 
 

@@ -19,7 +19,7 @@ from gan_lightning.data.base import ImageDataModule, Images, Split, default_root
 from gan_lightning.data.decoding import DecodedFiles, Decoding, read_again, read_all
 from gan_lightning.data.image_file import Facts, has_heif
 from gan_lightning.data.loaders import ImageLoader, WorkerLoader
-from gan_lightning.data.tree import Files, find_splits, scan
+from gan_lightning.data.tree import Files, count_text, find_splits, scan
 from gan_lightning.errors import InputError
 from gan_lightning.files import load, save
 
@@ -166,13 +166,13 @@ class ImageFolder(ImageDataModule):
         Raises:
             InputError: unless ``skip_corrupt`` is set.
         """
-        new = [failure for failure in dict.fromkeys(failures) if failure not in self._reported]
+        new = [failure for failure in dict.fromkeys(failures) if not (self.skip_corrupt and failure in self._reported)]
         self._reported.update(new)
-        message = f"{self.root} has changed, and {len(new)} files cannot be read any more: {_listed(new)}"
+        message = f"{self.root} has changed, and {count_text(len(new), 'file')} cannot be read any more: {_listed(new)}"
         if not self.skip_corrupt:
-            raise InputError(f"{message}. Restore them, or continue without them by --data.skip_corrupt true")
+            raise InputError(f"{message}. Restore what is missing, or continue without it by --data.skip_corrupt true")
         if new:
-            rank_zero_warn(f"{message}. Others stand in for them")
+            rank_zero_warn(f"{message}. Other images stand in")
 
     def _prepare(self, split: Split) -> tuple[Files, Tensor | None]:
         """Return the files of a split that can be read, and their images if they fit in ``max_bytes_on_device``."""

@@ -96,7 +96,7 @@ def _read_array(source: Path) -> NDArray[numpy.uint8]:
     if array.dtype.kind in "fiub" and array.size and array.dtype != numpy.uint8:
         low, high = float(array.min()), float(array.max())
         raise InputError(f"{source} has {array.dtype} from {low:g} to {high:g} instead of uint8: save {_advice(low, high)}")
-    if array.ndim == 3:  # (N, H, W)
+    if array.ndim == 3 and array.shape[2] > 3:  # (N, H, W); otherwise it is a single image
         array = array[..., None]
     first, last = (array.shape[1] in (1, 3), array.shape[3] in (1, 3)) if array.ndim == 4 and array.size else (False, False)
     if first == last:

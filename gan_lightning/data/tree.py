@@ -234,7 +234,9 @@ def _walk(root: Path) -> tuple[list[Path], list[Path]]:
         InputError: the folder, or one below it, is missing or unreadable.
     """
     require_folder(root)
-    images, others, seen = [], [], set()
+    images: list[Path] = []
+    others: list[Path] = []
+    seen = set()
     for here, folders, files in os.walk(root, followlinks=True, onerror=_refuse_unreadable):
         real = os.path.realpath(here)
         if real in seen:

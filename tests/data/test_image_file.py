@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 import pytest
@@ -33,7 +33,9 @@ def png_16(colours: NDArray[numpy.uint16]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
-def tiff(values: NDArray[Any], bits: int, sample_format: int = 1, photometric: int = 1, order: str = "<") -> bytes:
+def tiff(
+    values: NDArray[Any], bits: int, sample_format: int = 1, photometric: int = 1, order: Literal["<", ">"] = "<"
+) -> bytes:
     """An uncompressed TIFF of one channel or three; 12 bits are packed."""
     height, width = values.shape[:2]
     channels = 1 if values.ndim == 2 else values.shape[2]
@@ -96,7 +98,7 @@ def test_damaged_exif_data_do_not_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_twelve_bits_in_sixteen(tmp_path: Path, order: str) -> None:
+def test_twelve_bits_in_sixteen(tmp_path: Path, order: Literal["<", ">"]) -> None:
     (tmp_path / "a.tif").write_bytes(tiff(RAMP_12, 16, order=order))
     Image.fromarray(RAMP_12).save(tmp_path / "a.png")
     for name in ("a.tif", "a.png"):

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gan_lightning.data import ImageDataModule, ImageFolder
-from gan_lightning.data.survey import GREY, Survey, count_copies, survey
+from gan_lightning.data.image_file import GREY
+from gan_lightning.data.survey import Survey, count_copies, survey
 from gan_lightning.data.tree import count_text
 from gan_lightning.errors import plain
 from gan_lightning.gan import GAN
