@@ -1,4 +1,4 @@
-"""The flags alone: help and refusals come at once, without the seconds that importing torch takes."""
+"""Flags: help and refusals are immediate, because they do not import torch."""
 
 import inspect
 import os
@@ -16,6 +16,7 @@ from gan_lightning.commands.common.real_images import make_data
 from gan_lightning.commands.train.cli import SECTIONS, trainer_arguments
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits
+from tests.helpers import error_line, refusal
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
@@ -47,7 +48,7 @@ def answer(command: str, *args: str, **environment: str) -> tuple[int, str, str]
 
 
 def test_the_table_of_commands_is_complete() -> None:
-    """A folder, a script and an entry point for each row, and nothing else."""
+    """Each row has a folder, a script and an entry point; there are no others."""
     folders = {path.parent.name for path in (ROOT / "gan_lightning" / "commands").glob("*/cli.py")}
     assert folders == {path.parent.name for path in (ROOT / "gan_lightning" / "commands").glob("*/run.py")}
     assert folders == {verb.name for verb in Verb}
@@ -83,15 +84,13 @@ def test_help(verb: str) -> None:
     ],
 )
 def test_misspelt_without_torch(verb: str, args: str, part: str) -> None:
-    code, said, error = answer(verb, *args.split())
-    assert (code, said) == (2, "")
-    (line,) = error.splitlines()
-    assert line.startswith(f"{verb}: error: ")
-    assert part in line
+    code, out, error = answer(verb, *args.split())
+    assert (code, out) == (2, "")
+    assert error == f"{error_line(error, f'{verb}: error: ', part)}\n"
 
 
 def test_the_flags_of_training_are_those_of_its_parser() -> None:
-    """They are read from the source of Lightning's Trainer."""
+    """The list is read from the source of Lightning's Trainer."""
     dests = [action.dest.split(".") for action in Verb.train.make_parser()._actions]
     assert {dest[1] for dest in dests if dest[0] == "trainer" and dest[1:]} == set(trainer_arguments())
     assert set(SECTIONS) <= {dest[0] for dest in dests}
@@ -191,29 +190,27 @@ def test_the_flags_of_training_are_those_of_its_parser() -> None:
 def test_bad_flags(verb: str, args: str, part: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("b.npz").touch()
     assert Verb[verb].main(args.split()) == 2
-    said, error = capsys.readouterr()
-    (line,) = error.splitlines()
-    assert (said, line[: len(verb) + 9]) == ("", f"{verb}: error: ")
-    assert part in line
+    out, error = capsys.readouterr()
+    assert (out, error) == ("", f"{error_line(error, f'{verb}: error: ', part)}\n")
 
 
 @pytest.mark.parametrize("verb", ["compare", "interpolate", "sample", "invert", "export", "playground"])
 def test_several_processes_are_refused(verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     Path("b.npz").touch()
-    assert Verb[verb].main({"compare": [], "invert": [".", "b.npz"]}.get(verb, ["."])) == 2
-    assert "WORLD_SIZE is 2" in capsys.readouterr().err
+    args = {"compare": [], "invert": [".", "b.npz"]}.get(verb, ["."])
+    refusal(Verb[verb].main, args, capsys, "WORLD_SIZE is 2", "torchrun")
 
 
-def test_of_several_processes_the_first_one_speaks() -> None:
-    """By the numbers that torchrun, Lightning and SLURM give them, in Lightning's order."""
+def test_only_the_first_process_prints() -> None:
+    """The ranks of torchrun, Lightning and SLURM count, in Lightning's order."""
     assert "--seeds one" in answer("compare", "--seeds", "one", RANK="0", LOCAL_RANK="1", SLURM_PROCID="1")[2]
     for environment in ({"RANK": "1", "LOCAL_RANK": "0"}, {"LOCAL_RANK": "1", "SLURM_PROCID": "0"}, {"SLURM_PROCID": "3"}):
         assert answer("compare", "--seeds", "one", **environment) == (2, "", "")
 
 
-def test_the_arguments_of_the_data_are_parsed_apart() -> None:
-    """Wherever they stand, and whatever stands behind their values."""
+def test_the_flags_of_the_data_are_parsed_separately() -> None:
+    """They may have any position, and anything may follow their values."""
     for words in (
         "last.ckpt --seed 3 --data Digits --data.batch_size 5",
         "--data.batch_size 5 last.ckpt --data Digits --seed 3",
@@ -232,12 +229,11 @@ def test_the_arguments_of_the_data_are_parsed_apart() -> None:
 
 @pytest.mark.parametrize("verb", [Verb.evaluate, Verb.compute_reference])
 def test_the_help_of_data(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
-    """The classes that ship are named, and each is explained."""
+    """The help lists the bundled classes, and explains each."""
     classes = {name for name in data.__all__ if inspect.isclass(getattr(data, name))} - {"ImageDataModule"}
     assert set(DATA_SETS) == classes
     for words in (["--data.help", "Digits"], ["--data.help=Digits"]):
         with pytest.raises(SystemExit, match="0"):
             verb.main(words)
         assert "--data.batch_size BATCH_SIZE" in capsys.readouterr().out
-    assert verb.main(["--data.help", "Digit"]) == 2
-    assert "Digit: there is no such class" in capsys.readouterr().err
+    refusal(verb.main, ["--data.help", "Digit"], capsys, "Digit")
