@@ -219,8 +219,7 @@ class Stop(Callback):
         trainer.should_stop = trainer.should_stop or trainer.global_step == self.step
 
 
-@pytest.mark.parametrize("by", ["max_steps", "should_stop"])
-@pytest.mark.parametrize("step", [11, 22, 30, 44])
+@pytest.mark.parametrize(("step", "by"), [(11, "max_steps"), (22, "max_steps"), (22, "should_stop"), (44, "should_stop")])
 def test_a_resumed_run_sees_the_images_that_it_would_have_seen(step: int, by: str, tmp_path: Path) -> None:
     """Stopped within an epoch of 22 steps, or at its end, in the first and the second."""
 
@@ -232,12 +231,12 @@ def test_a_resumed_run_sees_the_images_that_it_would_have_seen(step: int, by: st
         trainer.fit(small_gan(), datamodule=Digits(), ckpt_path=ckpt, weights_only=True)
         return trainer, seen.sums
 
-    whole, undisturbed = run(tmp_path / "whole", 70)
-    _, first = run(tmp_path / "parts", step if by == "max_steps" else 70, step if by == "should_stop" else None)
-    resumed, second = run(tmp_path / "parts", 70, ckpt=tmp_path / "parts" / "checkpoints" / "last.ckpt")
+    whole, undisturbed = run(tmp_path / "whole", 50)
+    _, first = run(tmp_path / "parts", step if by == "max_steps" else 50, step if by == "should_stop" else None)
+    resumed, second = run(tmp_path / "parts", 50, ckpt=tmp_path / "parts" / "checkpoints" / "last.ckpt")
     assert len(first) == step
     assert first + second == undisturbed
-    assert resumed.global_step == whole.global_step == 70
+    assert resumed.global_step == whole.global_step == 50
     assert resumed.current_epoch == whole.current_epoch
 
 

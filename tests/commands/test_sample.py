@@ -20,7 +20,7 @@ from gan_lightning.commands.verbs import Verb
 from gan_lightning.pictures import grid
 from tests.commands.checkpoints import write_checkpoint
 from tests.commands.test_evaluate import refused
-from tests.faults.runs import finish, start, wait_for
+from tests.faults.runs import finish, start_program, wait_for
 
 main = Verb.sample.main
 
@@ -63,7 +63,7 @@ def test_a_grid_an_array_and_a_folder_hold_the_same_images(labelled: str, capsys
 
 
 def test_the_script_in_a_process_of_its_own(plain: str) -> None:
-    code, said, error = finish(start(plain, "--num_images", "5", program=[sys.executable, str(SCRIPT)]))
+    code, said, error = finish(start_program([sys.executable, str(SCRIPT)], plain, "--num_images", "5"))
     assert code == 0, error
     assert said == "  5 images in a grid: samples.png\n"
     with Image.open("samples.png") as picture:
@@ -106,7 +106,7 @@ def test_a_folder_that_was_cut_short_is_gone_on_with(plain: str, capsys: pytest.
 
 def test_killed_in_the_middle_it_goes_on_to_the_same_files(plain: str) -> None:
     args = [plain, "--num_images", "1500", "--batch_size", "40", "--output"]
-    running = start(*args, "part", program=[sys.executable, str(SCRIPT)])
+    running = start_program([sys.executable, str(SCRIPT)], *args, "part")
     assert wait_for(lambda: Path("part", "000100.png").exists(), running, every=0.002)
     os.killpg(running.pid, signal.SIGKILL)
     finish(running)
