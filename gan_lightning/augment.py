@@ -144,11 +144,11 @@ class DiffAugment(Augmentation):
     def __init__(self, transforms: Sequence[Transform] = ("color", "translation", "cutout"), probability: float = 1.0) -> None:
         super().__init__()
         if not transforms:
-            raise InputError(f"transforms is empty: name some of {', '.join(TRANSFORMS)}")
+            raise InputError(f"transforms is empty: use one or more of {', '.join(TRANSFORMS)}")
         if unknown := set(transforms) - TRANSFORMS.keys():
-            raise InputError(f"transforms has {', '.join(sorted(unknown))}: there are {', '.join(TRANSFORMS)}")
+            raise InputError(f"transforms has {', '.join(sorted(unknown))}: use only {', '.join(TRANSFORMS)}")
         if not 0 < probability <= 1:
-            raise InputError(f"probability is {probability}: it must be above 0 and at most 1")
+            raise InputError(f"probability is {probability}: use a number above 0 and at most 1")
         self.transforms = list(transforms)
         self.probability: float | Tensor = probability
 
@@ -188,9 +188,9 @@ class AdaptiveAugment(DiffAugment):
     ) -> None:
         super().__init__(transforms)
         if not 0 < target < 1:
-            raise InputError(f"target is {target}: give a number between 0 and 1")
+            raise InputError(f"target is {target}: use a number between 0 and 1")
         if images < 1 or every < 1:
-            raise InputError(f"images is {images} and every {every}: both must be at least 1")
+            raise InputError(f"images is {images} and every is {every}: use at least 1 for both")
         self.target, self.images, self.every = target, images, every
         del self.probability
         self.register_buffer("probability", torch.tensor(0.0))

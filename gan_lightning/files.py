@@ -154,9 +154,9 @@ def load(path: str | os.PathLike[str], keys: Collection[str] = (), map_location:
         try:
             content = torch.load(file, map_location=map_location, weights_only=True)
         except pickle.UnpicklingError as error:  # its message recommends to run any code in the file
-            raise InputError(f"{path}: damaged, or it holds more than tensors and primitives; use another") from error
+            raise InputError(f"{path} is damaged, or has more than tensors and primitives: use another file") from error
         except Exception as error:  # a malicious pickle can raise anything
-            raise InputError(f"{path}: cannot be read as tensors and primitives; use another") from error
+            raise InputError(f"{path} cannot be read as tensors and primitives: use another file") from error
     _require(path, content, keys)
     return content
 
@@ -179,7 +179,7 @@ def load_arrays(path: str | os.PathLike[str], keys: Collection[str], optional: C
             with numpy.load(file, allow_pickle=False) as archive:
                 content = {name: numpy.asarray(archive[name]) for name in (*keys, *optional) if name in archive}
         except Exception as error:  # a malicious header can raise anything
-            raise InputError(f"{path}: its arrays cannot be read ({one_line(error)[:150]}); use another") from error
+            raise InputError(f"{path} has arrays that cannot be read ({one_line(error)[:150]}): use another file") from error
     _require(path, content, keys)
     return content
 
@@ -189,10 +189,10 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
     try:
         if Path(path).is_file():
             return Path(path).open("rb")
-        wrong = "not a file; name a file" if Path(path).exists() else "no such file"
+        wrong = "is not a file" if Path(path).exists() else "does not exist"
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); use another") from error
-    raise InputError(f"{path}: {wrong}")
+        raise InputError(f"{path} cannot be read ({error.strerror}): use another file") from error
+    raise InputError(f"{path} {wrong}: use an existing file")
 
 
 def _verify(file: BinaryIO, path: str | os.PathLike[str], writer: str, stored: bool) -> None:
@@ -215,25 +215,25 @@ def _verify(file: BinaryIO, path: str | os.PathLike[str], writer: str, stored: b
             unpacked = sum(member.file_size for member in members)
             packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
             if not begins_as_zip or len(names) < len(members) or (stored and packed):
-                raise InputError(f"{path}: damaged, or not a file of {writer}; use another")
+                raise InputError(f"{path} is damaged, or not a file of {writer}: use another file")
             if unpacked > most:
                 raise InputError(
-                    f"{path}: {size:,} bytes that unpack to {unpacked:,}, which no file of {writer} does; use another"
+                    f"{path} has {size:,} bytes but unpacks to {unpacked:,}, more than any file of {writer}: use another file"
                 )
             damaged = archive.testzip()
     except InputError:
         raise
     except Exception as error:  # a malicious file can raise anything
         reason = one_line(error)[:150]
-        raise InputError(f"{path}: damaged, truncated, or not a file of {writer} ({reason}); use another") from error
+        raise InputError(f"{path} is damaged, truncated, or not a file of {writer} ({reason}): use another file") from error
     if damaged is not None:
-        raise InputError(f"{path}: damaged, the checksum of its part {damaged} is wrong; use another")
+        raise InputError(f"{path} is damaged, because the checksum of its part {damaged} is wrong: use another file")
 
 
 def _require(path: str | os.PathLike[str], content: Any, keys: Collection[str]) -> None:
     missing = sorted(set(keys) - content.keys()) if isinstance(content, dict) else sorted(keys)
     if missing:
-        raise InputError(f"{path}: it has no {' and no '.join(missing)}; use another")
+        raise InputError(f"{path} has no {' and no '.join(missing)}: use another file")
 
 
 def fingerprint(*tensors: Tensor) -> str:

@@ -41,8 +41,8 @@ def to_uint8(images: Tensor) -> Tensor:
     """
     if bool(images.isnan().any()):
         raise Diverged(
-            "the generated images hold NaN: the training has diverged; use an earlier checkpoint, or train anew with a lower "
-            "learning rate"
+            "the generated images have NaN, because the training has diverged: use an earlier checkpoint, or train again with "
+            "a smaller learning rate"
         )
     return ((images.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
 

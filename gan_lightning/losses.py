@@ -139,5 +139,5 @@ def _full(logits: Tensor) -> Tensor:
 
 def _seen(real_logits: Tensor | None) -> Tensor:
     if real_logits is None:
-        raise ValueError("a relativistic loss needs the logits of real images in the generator's step, and got None")
+        raise ValueError("a relativistic loss needs the logits of real images in the generator's step, but got None")
     return real_logits

@@ -61,9 +61,9 @@ def require_animation(path: Path) -> None:
         InputError: the ending is neither .gif nor .mp4, or it is .mp4 and the package ``av`` is not installed.
     """
     if path.suffix not in WRITERS:
-        raise InputError(f"{path}: an animation's name ends in {' or '.join(WRITERS)}")
+        raise InputError(f"{path} is not the name of an animation: use one that ends in {' or '.join(WRITERS)}")
     if path.suffix == ".mp4" and find_spec("av") is None:
-        raise InputError(f"{path}: an MP4 needs the package av: run pip install av, or name a .gif")
+        raise InputError(f"{path} needs the package av: run pip install av, or write a .gif")
 
 
 def _write_gif(frames: list[Image.Image], path: Path) -> None:

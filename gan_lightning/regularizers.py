@@ -61,9 +61,9 @@ class GradientPenalty(Penalty):
     def __init__(self, weight: float, every: int = 1) -> None:
         super().__init__()
         if not 0 < weight < float("inf"):
-            raise InputError(f"{type(self).__name__}'s {self.symbol} is {weight}: it must be above 0")
+            raise InputError(f"{type(self).__name__}'s {self.symbol} is {weight}: use a number above 0")
         if every < 1:
-            raise InputError(f"{type(self).__name__}'s every is {every}: it must be at least 1")
+            raise InputError(f"{type(self).__name__}'s every is {every}: use at least 1")
         self.weight, self.every = weight, every
 
     def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
@@ -163,9 +163,9 @@ class LeCam(Penalty):
     def __init__(self, weight: float = 0.3, decay: float = 0.99) -> None:
         super().__init__()
         if not 0 < weight < float("inf"):
-            raise InputError(f"LeCam's weight is {weight}: it must be above 0")
+            raise InputError(f"LeCam's weight is {weight}: use a number above 0")
         if not 0 <= decay < 1:
-            raise InputError(f"LeCam's decay is {decay}: give a number from 0 to below 1")
+            raise InputError(f"LeCam's decay is {decay}: use at least 0 and below 1")
         self.weight, self.decay = weight, decay
         self.register_buffer("real_average", torch.tensor(torch.nan))  # NaN before the first batch
         self.register_buffer("fake_average", torch.tensor(torch.nan))
@@ -202,7 +202,7 @@ class WeightClipping(Constraint):
 
     def __init__(self, limit: float = 0.01) -> None:
         if not 0 < limit < float("inf"):
-            raise InputError(f"WeightClipping's limit is {limit}: it must be above 0")
+            raise InputError(f"WeightClipping's limit is {limit}: use a number above 0")
         self.limit = limit
 
     @torch.no_grad()

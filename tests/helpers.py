@@ -4,11 +4,13 @@ import csv
 import gzip
 import hashlib
 import pickle
+import re
 import signal
 import struct
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from torch import Tensor
 from gan_lightning import checkpoint
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits, ImageDataModule, Split
+from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.losses import AdversarialLoss, NonSaturatingLoss
 from gan_lightning.module import AdversarialModule
@@ -111,6 +114,40 @@ def write_cifar10(root: Path, count: int = 20) -> dict[str, str]:
         archive.add(folder, folder.name)
     checksums["archive"] = hashlib.md5((root / "cifar-10-python.tar.gz").read_bytes()).hexdigest()
     return checksums
+
+
+@contextmanager
+def refuses(*named: object) -> Iterator[None]:
+    """Check that the block raises an InputError of one line that names flags, values, paths or suggestions."""
+    with pytest.raises(InputError) as caught:
+        yield
+    _check_line(str(caught.value), named)
+
+
+def error_line(errors: str, *named: object) -> str:
+    """Find the one line of an error among what a command wrote to the standard error, and check the names in it."""
+    assert "Traceback" not in errors
+    (line,) = (line for line in errors.splitlines() if re.match(r"[\w.-]+: error: ", line))
+    _check_line(line, named)
+    return line
+
+
+def refusal(
+    main: Callable[[Sequence[str]], int], args: Sequence[str], capsys: pytest.CaptureFixture[str], *named: object
+) -> str:
+    """Run a command with bad input, and return its error: exit code 2, one line with the names, no new run folder."""
+    capsys.readouterr()
+    runs = sorted(Path().glob("lightning_logs/*"))
+    assert main(args) == 2
+    assert sorted(Path().glob("lightning_logs/*")) == runs
+    return error_line(capsys.readouterr().err, *named)
+
+
+def _check_line(line: str, named: Sequence[object]) -> None:
+    assert "\n" not in line
+    assert len(line) < 1000
+    for part in named:
+        assert str(part) in line, line
 
 
 def same_state(one: torch.nn.Module, other: torch.nn.Module) -> bool:

@@ -188,7 +188,7 @@ def test_flags_are_read_without_torch(module: str) -> None:
     assert not {name for name in found if name not in allowed and name.partition(".")[0] not in allowed}
 
 
-def test_the_check_finds_a_wrong_door() -> None:
+def test_the_check_finds_a_forbidden_import() -> None:
     assert not is_allowed("networks.mlp", "networks.dcgan")
     assert not is_allowed("gan", "data.base")
     assert not is_allowed("module", "gan")
@@ -196,5 +196,5 @@ def test_the_check_finds_a_wrong_door() -> None:
     assert not is_allowed("losses", "training.trainer")
 
 
-def test_who_imports_one_part_of_training_does_not_import_lightning() -> None:
+def test_parts_of_training_do_not_import_lightning() -> None:
     assert not (PACKAGE / "training" / "__init__.py").read_text()

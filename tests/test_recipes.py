@@ -125,7 +125,7 @@ FROM_DISK = ["--data.max_bytes_on_device", "0", "--data.num_workers", "2", "--da
         ("folder_64", FROM_DISK),
     ],
 )
-def test_a_resumed_run_ends_as_one_that_never_stopped(
+def test_a_resumed_run_ends_like_an_uninterrupted_one(
     name: str, more: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """To the last bit: four steps, and four that are interrupted after two and go on within the epoch, or where it ends
@@ -212,7 +212,7 @@ def parsed(name: str) -> dict[str, object]:
         ("dcgan_fashion_mnist", "dcgan_mnist", "data.class_path"),
     ],
 )
-def test_twins_differ_by_one_thing(name: str, twin: str, difference: str) -> None:
+def test_twin_recipes_differ_in_one_setting(name: str, twin: str, difference: str) -> None:
     one, other = parsed(name), parsed(twin)
     assert {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)} == {difference}
 
@@ -245,7 +245,7 @@ def test_digits_in_full() -> None:
 @pytest.mark.real_data
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ["cgan_mnist", "acgan_mnist"])
-def test_samples_are_of_the_class_that_was_asked_for(name: str, real_data: Path) -> None:
+def test_samples_have_the_requested_class(name: str, real_data: Path) -> None:
     """After 4,000 updates (some five minutes on one core) MNIST's classifier agrees with 95 %, of samples that differ."""
     from gan_lightning import measure
     from gan_lightning.data import MNIST

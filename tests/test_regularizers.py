@@ -16,13 +16,12 @@ from torch.optim import SGD, Adam
 
 from gan_lightning import checkpoint
 from gan_lightning.data import Digits
-from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.images import to_float
 from gan_lightning.losses import NonSaturatingLoss, WassersteinLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator
 from gan_lightning.regularizers import DRAGAN, R1, R2, WGANGP, Critic, DiscriminatorBatch, LeCam, Penalty, WeightClipping
-from tests.helpers import fit, same_state, small_gan
+from tests.helpers import fit, refuses, same_state, small_gan
 
 SHAPE = (2, 3, 4)
 IMAGES = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(0))
@@ -53,7 +52,7 @@ def precision(autocast: bool) -> AbstractContextManager[Any]:
 
 @pytest.mark.parametrize(("dtype", "autocast"), AUTOCAST.values(), ids=AUTOCAST)
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
-def test_of_a_linear_discriminator_it_is_known_everywhere(kind: Kind, dtype: torch.dtype, autocast: bool) -> None:
+def test_the_penalty_of_a_linear_discriminator(kind: Kind, dtype: torch.dtype, autocast: bool) -> None:
     """D(x) = w.x + 7 has the gradient w: gamma / 2 |w|^2, or lambda (|w| - 1)^2."""
     expected = of_norm(kind, [sum(w * w for w in WEIGHTS.tolist()) ** 0.5], weight=3)
     with precision(autocast):
@@ -68,7 +67,7 @@ def test_of_a_linear_discriminator_it_is_known_everywhere(kind: Kind, dtype: tor
 
 @pytest.mark.parametrize(("dtype", "autocast"), AUTOCAST.values(), ids=AUTOCAST)
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
-def test_of_a_quadratic_discriminator_it_depends_on_the_point(kind: Kind, dtype: torch.dtype, autocast: bool) -> None:
+def test_the_penalty_of_a_quadratic_discriminator(kind: Kind, dtype: torch.dtype, autocast: bool) -> None:
     """D(x) = x.Ax / 2 with a symmetric A has the gradient Ax. Real and generated are the same, hence all between them."""
     square = torch.randn(24, 24, generator=torch.Generator().manual_seed(2)) / 5
     matrix = square + square.T
@@ -84,7 +83,7 @@ def test_of_a_quadratic_discriminator_it_depends_on_the_point(kind: Kind, dtype:
 
 
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
-def test_of_networks_it_is_the_same_in_any_precision(kind: Kind) -> None:
+def test_the_penalty_is_the_same_in_any_precision(kind: Kind) -> None:
     """At images that bfloat16 holds exactly; rounding within the network would move it by about 1e-3."""
     d = DCGANDiscriminator((1, 8, 8), width=8, batch_norm=False)
     images = torch.full((4, 1, 8, 8), 0.5) if kind is DRAGAN else torch.randn(4, 1, 8, 8).bfloat16().float()
@@ -99,7 +98,7 @@ def test_of_networks_it_is_the_same_in_any_precision(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
-def test_it_reaches_the_discriminators_parameters(kind: Kind) -> None:
+def test_the_penalty_has_a_gradient_in_the_parameters(kind: Kind) -> None:
     """Its gradient, in float32, against differences of the same formula in float64."""
     images = ALIKE if kind is DRAGAN else IMAGES
     d = MLPDiscriminator(SHAPE, hidden=[8])
@@ -134,7 +133,7 @@ def flat_linear(images: Tensor, weights: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("critic", [flat_square, flat_linear])
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
-def test_where_the_discriminator_is_flat(kind: Kind, critic: Callable[[Tensor, Tensor], Tensor]) -> None:
+def test_the_penalty_of_a_flat_discriminator(kind: Kind, critic: Callable[[Tensor, Tensor], Tensor]) -> None:
     """The norm has no derivative at a gradient of 0; the penalty is finite there, and what the weights get of it."""
     weights = torch.ones(SHAPE, requires_grad=True)
     zero = torch.zeros(5, *SHAPE)
@@ -145,7 +144,7 @@ def test_where_the_discriminator_is_flat(kind: Kind, critic: Callable[[Tensor, T
 
 
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
-def test_of_a_network_without_weights_it_is_finite(kind: Kind) -> None:
+def test_the_penalty_of_a_network_without_weights_is_finite(kind: Kind) -> None:
     d = MLPDiscriminator(SHAPE, hidden=[8, 8])
     for p in d.parameters():
         nn.init.zeros_(p)
@@ -169,7 +168,7 @@ def points_of(penalty: Penalty, real: Tensor, fake: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", [R1, R2])
-def test_r1_looks_at_real_images_alone_and_r2_at_generated_ones(kind: Kind) -> None:
+def test_r1_uses_real_images_and_r2_generated_ones(kind: Kind) -> None:
     nothing = torch.full_like(IMAGES, torch.nan)
     real, fake = (IMAGES, nothing) if kind is R1 else (nothing, IMAGES)
     assert torch.equal(points_of(kind(), real, fake), IMAGES)
@@ -194,7 +193,7 @@ def test_the_discriminator_is_given_the_labels(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
-def test_the_images_are_left_as_they_are(kind: Kind) -> None:
+def test_the_images_are_not_changed(kind: Kind) -> None:
     real, fake = IMAGES.clone(), -IMAGES.clone()
     kind()(lambda images, _: images.square().sum(dim=(1, 2, 3)), batch_of(real, fake)).backward()
     assert torch.equal(real, IMAGES)
@@ -203,7 +202,7 @@ def test_the_images_are_left_as_they_are(kind: Kind) -> None:
     assert real.grad is None
 
 
-def test_wgan_gp_looks_uniformly_between_a_real_and_a_generated_image() -> None:
+def test_wgan_gp_uses_uniform_points_between_real_and_generated_images() -> None:
     """Of 2000 places the mean lies within 0.007 of 1/2 in two cases of three, and the variance within 0.002 of 1/12."""
     real, fake = torch.rand(2000, 1, 2, 2) + 1, -torch.rand(2000, 1, 2, 2) - 1
     way = (points_of(WGANGP(), real, fake) - fake) / (real - fake)  # 0 at the generated image, 1 at the real one
@@ -215,7 +214,7 @@ def test_wgan_gp_looks_uniformly_between_a_real_and_a_generated_image() -> None:
     assert float(place.var()) == pytest.approx(1 / 12, abs=0.01)
 
 
-def test_dragan_looks_up_to_half_a_standard_deviation_above_the_real_images() -> None:
+def test_dragan_uses_points_up_to_half_a_deviation_above_real_images() -> None:
     """Each pixel's noise is u r with u of the image and r of the pixel, both uniform: the mean is 1/4 and the variance 7/144.
 
     Of 1000 images the mean lies within 0.005 of that in two cases of three; an image's mean, divided by u, near 1/2.
@@ -303,7 +302,7 @@ def test_lecam_moves_the_logits_and_not_its_averages() -> None:
     assert not lecam.fake_average.requires_grad
 
 
-def test_lecam_takes_half_precision_to_float32() -> None:
+def test_lecam_computes_in_float32() -> None:
     lecam = LeCam(decay=0.75)
     for _ in range(2):
         penalty = lecam(no_critic, with_logits(torch.full((4,), 300.0).half(), torch.full((4,), -300.0).half()))
@@ -314,7 +313,7 @@ def test_lecam_takes_half_precision_to_float32() -> None:
 # Weight clipping
 
 
-def test_weight_clipping_clamps_what_lies_outside_and_nothing_else() -> None:
+def test_weight_clipping_changes_only_values_outside() -> None:
     d = DCGANDiscriminator((1, 8, 8), width=8)
     for p in d.parameters():
         nn.init.normal_(p, 0.0, 0.1)
@@ -358,7 +357,7 @@ class Outputs(Callback):
 
 @pytest.mark.parametrize("run_precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("kind", PENALTIES)
-def test_it_trains_and_is_returned(kind: type[Penalty], run_precision: str) -> None:
+def test_a_run_trains_and_logs_the_penalty(kind: type[Penalty], run_precision: str) -> None:
     model = GAN(
         DCGANGenerator((1, 8, 8), width=4),
         DCGANDiscriminator((1, 8, 8), width=4, batch_norm=False),
@@ -404,7 +403,7 @@ class Record(Penalty):
         return torch.zeros(())
 
 
-def test_what_a_penalty_is_told() -> None:
+def test_the_batch_of_a_penalty() -> None:
     record = Record()
     fit(small_gan(penalty=record, discriminator_steps=2), Digits(batch_size=16), max_steps=3)
     assert [each.update for each in record.seen] == [0, 1, 2, 3, 4, 5]
@@ -418,7 +417,7 @@ def test_what_a_penalty_is_told() -> None:
     assert not any(torch.equal(a.real, b.real) for a, b in itertools.pairwise(record.seen))
 
 
-def test_a_resumed_run_counts_its_updates_on(tmp_path: Path) -> None:
+def test_a_resumed_run_continues_to_count_updates(tmp_path: Path) -> None:
     fit(small_gan(penalty=Record(), discriminator_steps=2), max_steps=2).save_checkpoint(
         tmp_path / "a.ckpt", weights_only=False
     )
@@ -439,7 +438,7 @@ def test_r1_lowers_the_gradients() -> None:
     assert sizes[1] < sizes[0] / 2
 
 
-def test_wgan_gp_draws_the_norm_of_the_gradients_to_one() -> None:
+def test_wgan_gp_pulls_the_gradient_norm_to_one() -> None:
     """Before a generator that stands still, the mean norm on real images after 100 updates: 52 without, 1.18 with it.
 
     It is above 1 because the loss pulls as the penalty holds; of two other seeds it is 1.23 and 1.22.
@@ -470,7 +469,7 @@ def test_lecams_averages_are_in_the_checkpoint(tmp_path: Path) -> None:
     resumed = small_gan(penalty=LeCam())
     fit(resumed, ckpt_path=tmp_path / "a.ckpt", max_steps=3)  # which is no step more
     assert same_state(resumed, model)
-    with pytest.raises(InputError, match="state differs"):
+    with refuses("state", "penalties.0.real_average"):
         fit(small_gan(), ckpt_path=tmp_path / "a.ckpt", max_steps=4)
 
 
@@ -481,30 +480,30 @@ def test_lecams_averages_are_in_the_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_weight_out_of_range(kind: Callable[[float], Penalty], weight: float) -> None:
     name = "gamma" if kind in (R1, R2) else "weight"
-    with pytest.raises(InputError, match=f"{kind.__name__}'s {name} is {weight}: "):
+    with refuses(kind.__name__, f"{name} is {weight}"):
         kind(weight)
 
 
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
 @pytest.mark.parametrize("every", [0, -4])
-def test_every_so_many_updates_out_of_range(kind: Kind, every: int) -> None:
-    with pytest.raises(InputError, match=f"{kind.__name__}'s every is {every}: "):
+def test_an_interval_out_of_range(kind: Kind, every: int) -> None:
+    with refuses(kind.__name__, f"every is {every}"):
         kind(1.0, every=every)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
 def test_a_decay_out_of_range(decay: float) -> None:
-    with pytest.raises(InputError, match=f"LeCam's decay is {decay}: "):
+    with refuses(f"LeCam's decay is {decay}"):
         LeCam(decay=decay)
 
 
 @pytest.mark.parametrize("limit", [0.0, -0.01, float("nan"), float("inf")])
 def test_a_limit_out_of_range(limit: float) -> None:
-    with pytest.raises(InputError, match=f"WeightClipping's limit is {limit}: "):
+    with refuses(f"WeightClipping's limit is {limit}"):
         WeightClipping(limit)
 
 
-def test_the_ends_of_the_ranges_are_taken() -> None:
+def test_the_ends_of_the_ranges_are_accepted() -> None:
     LeCam(decay=0.0)
     R1(1e-12, every=1)
     WeightClipping(1e-12)

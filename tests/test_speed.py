@@ -18,7 +18,7 @@ from gan_lightning.gan import GAN
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator
 from gan_lightning.regularizers import R1
-from tests.helpers import TensorData, fit
+from tests.helpers import TensorData, error_line, fit
 
 ROOT = Path(__file__).parent.parent
 
@@ -66,7 +66,7 @@ def assert_alike(rows: list[dict[str, float]], others: list[dict[str, float]], w
         assert row == pytest.approx(other, rel=within)
 
 
-def test_channels_last_is_an_order_in_memory_and_nothing_else() -> None:
+def test_channels_last_changes_only_the_memory_format() -> None:
     model = convolutional_gan(channels_last=True)
     ours = losses(model)
     assert_alike(ours, losses(convolutional_gan()), within=1e-4)  # usually within 1e-6
@@ -80,7 +80,7 @@ def test_channels_last_is_an_order_in_memory_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_a_run_may_go_on_in_the_other_order(before: bool, tmp_path: Path) -> None:
+def test_a_run_may_resume_with_the_other_memory_format(before: bool, tmp_path: Path) -> None:
     """Fused Adam takes its moments to lie in memory as the weights do; a checkpoint has them as they lay before."""
     straight = losses(convolutional_gan(channels_last=before), 8, tmp_path / "4.ckpt")
     resumed = losses(convolutional_gan(channels_last=not before), 8, ckpt_path=tmp_path / "4.ckpt")
@@ -106,11 +106,8 @@ def test_no_compiler_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), *args]
     done = subprocess.run(command, env=os.environ | nowhere, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    line = done.stderr.strip().splitlines()[-1]
-    assert line.startswith("train: error: --model.compile true: torch.compile fails here (")
+    line = error_line(done.stderr, "train: error: --model.compile true")
     assert "InvalidCxxCompiler" in line or "PermissionError" in line  # of torch 2.11
-    assert line.endswith("leave it out")
-    assert "Traceback" not in done.stderr
 
 
 def operations(batch_size: int, steps: int) -> int:
@@ -120,7 +117,7 @@ def operations(batch_size: int, steps: int) -> int:
     return int(counter.get_total_flops())
 
 
-def test_a_step_costs_in_proportion_to_the_batch_and_not_to_the_steps_before_it() -> None:
+def test_the_cost_of_a_step_is_proportional_to_the_batch() -> None:
     assert operations(16, 2) > 10**6
     assert operations(32, 2) == 2 * operations(16, 2)
     assert operations(16, 6) == 3 * operations(16, 2)

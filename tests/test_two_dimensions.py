@@ -69,7 +69,7 @@ def test_a_ring_of_eight_is_covered(loss: AdversarialLoss, penalty: list[Penalty
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_r3gan_covers_more_of_a_grid_than_the_plain_gan() -> None:
+def test_r3gan_covers_more_of_a_grid_than_a_plain_gan() -> None:
     """At equal updates, the mean over three seeds; each run takes half a minute on one core."""
     plain = [covered(GRID, *PLAIN, seed, 3000) for seed in range(3)]
     r3gan = [covered(GRID, *R3GAN, seed, 3000) for seed in range(3)]

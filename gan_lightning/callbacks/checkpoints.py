@@ -30,10 +30,9 @@ class Checkpoints(Checkpoint):
     """
 
     def __init__(self, every_n_steps: int = 1000, every_n_epochs: int = 0, keep: int = 5) -> None:
-        if min(every_n_steps, every_n_epochs, keep) < 0:
-            raise InputError(
-                f"checkpoints has every_n_steps {every_n_steps}, every_n_epochs {every_n_epochs}, keep {keep}: give at least 0"
-            )
+        for name, number in {"every_n_steps": every_n_steps, "every_n_epochs": every_n_epochs, "keep": keep}.items():
+            if number < 0:
+                raise InputError(f"checkpoints.{name} is {number}: use at least 0")
         self.every_n_steps, self.every_n_epochs, self.keep = every_n_steps, every_n_epochs, keep
         self.saved_at = -1
         self._folder = Path()

@@ -13,7 +13,7 @@ from gan_lightning.errors import Diverged
 from gan_lightning.module import AdversarialModule
 from gan_lightning.training import distributed
 
-UNLOGGED = 50
+DEFAULT_INTERVAL = 50
 """Steps between two checks of the values if ``log_every_n_steps`` is 0."""
 
 
@@ -63,7 +63,7 @@ class TrainingLog(Callback):
         self._names = list(outputs)
         self._rows.append(torch.stack(list(outputs.values())))
         self._images += len(batch[0]) // pl_module.real_batches_per_step * trainer.world_size
-        if trainer.global_step % (trainer.log_every_n_steps or UNLOGGED) == 0:  # type: ignore[attr-defined]
+        if trainer.global_step % (trainer.log_every_n_steps or DEFAULT_INTERVAL) == 0:  # type: ignore[attr-defined]
             self._write(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

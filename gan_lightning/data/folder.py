@@ -86,11 +86,11 @@ class ImageFolder(ImageDataModule):
     ) -> None:
         super().__init__(root, batch_size, horizontal_flip, seed)
         if image_size < 1:
-            raise InputError(f"data.image_size is {image_size}: it must be at least 1")
+            raise InputError(f"data.image_size is {image_size}: use at least 1")
         if channels not in (1, 3):
-            raise InputError(f"data.channels is {channels}: it must be 1 (grey) or 3 (colour)")
+            raise InputError(f"data.channels is {channels}: use 1 (grey) or 3 (colour)")
         if num_workers is not None and num_workers < 0:
-            raise InputError(f"data.num_workers is {num_workers}: it must be at least 0")
+            raise InputError(f"data.num_workers is {num_workers}: use at least 0")
         self.image_size = image_size
         self.image_shape = (channels, image_size, image_size)
         self.skip_corrupt = skip_corrupt
@@ -163,7 +163,7 @@ class ImageFolder(ImageDataModule):
             files = self.files[split]
             if not files.paths:  # only the test split can be empty: _find refuses an empty train split
                 raise InputError(
-                    f"{self.root}: too few images to hold any out for the {split} split; put some in {self.root / split}"
+                    f"{self.root} has too few images for a {split} split: put some images into {self.root / split}"
                 )
             images, corrupt = self._read_once(split)
             if corrupt:
@@ -171,11 +171,13 @@ class ImageFolder(ImageDataModule):
                 more = f" and {len(corrupt) - 5} more" if len(corrupt) > 5 else ""
                 message = f"{len(corrupt)} of {len(files.paths)} files of {files.folder} cannot be read: {named}{more}"
                 if not self.skip_corrupt:
-                    raise InputError(f"{message}; mend or remove them, or leave them out by --data.skip_corrupt true")
-                rank_zero_warn(f"{message}; left out")
+                    raise InputError(f"{message}. Repair or remove them, or skip them with --data.skip_corrupt true")
+                rank_zero_warn(f"{message}. Skipping them")
             good = files.only(i for i in range(len(files.paths)) if i not in corrupt)
             if not good.paths:
-                raise InputError(f"{files.folder}: none of its {len(files.paths)} files can be read as an image")
+                raise InputError(
+                    f"{files.folder} has {len(files.paths)} files, but none can be read as an image: use another folder"
+                )
             self._prepared[split] = good, images
         return self._prepared[split]
 
@@ -190,7 +192,9 @@ class ImageFolder(ImageDataModule):
                 try:
                     save(content, cache)
                 except OSError as error:
-                    rank_zero_warn(f"{cache}: cannot be written ({error.strerror}), so that the images are read anew each time")
+                    rank_zero_warn(
+                        f"{cache} cannot be written ({error.strerror}). The images will be decoded again in each run"
+                    )
             self._read[split] = content["images"], content["corrupt"]
         return self._read[split]
 
@@ -228,7 +232,7 @@ def read_folder(folder: Path, image_shape: tuple[int, int, int], num_workers: in
     _, files = _scan(folder)
     read = list(_decoded(DecodedFiles(files, image_shape), num_workers))
     for index, why in (error for _, _, errors in read for error in errors.items()):
-        raise InputError(f"{folder / files.paths[index]}: cannot be read as an image ({why}); mend or remove it")
+        raise InputError(f"{folder / files.paths[index]} cannot be read as an image ({why}): repair or remove it")
     return torch.cat([images for _, images, _ in read])
 
 
@@ -278,7 +282,7 @@ def read_file(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: cannot be read as an image ({one_line(error)}); mend or remove it")
+    return InputError(f"{path} cannot be read as an image ({one_line(error)}): repair or remove it")
 
 
 class DecodedFiles(Dataset[tuple[Tensor, int]]):
@@ -298,7 +302,7 @@ class DecodedFiles(Dataset[tuple[Tensor, int]]):
 def open_image(path: Path) -> Image.Image:
     """Open an image and read its size, but not its pixels yet. Refuses pipes and devices, because they may block."""
     if not path.is_file():
-        raise ValueError("not a file" if path.exists() else "a link that leads nowhere, or in a circle")
+        raise ValueError("not a file" if path.exists() else "a broken or circular link")
     return Image.open(path, formats=FORMATS)
 
 
@@ -381,7 +385,8 @@ def _find(root: Path) -> tuple[tuple[str, ...], dict[Split, Files]]:
             unknown = sorted(set(test_names) - set(class_names))
             if unknown:
                 raise InputError(
-                    f"{root / 'test'}: its classes {', '.join(unknown[:5])} are not in {root / 'train'}; make them alike"
+                    f"{root / 'test'} has classes that {root / 'train'} lacks ({', '.join(unknown[:5])}): use the same classes "
+                    "in both"
                 )
             test = Files(test.folder, test.paths, tuple(class_names.index(test_names[label]) for label in test.labels))
         return class_names, {"train": train, "test": test}
@@ -390,7 +395,7 @@ def _find(root: Path) -> tuple[tuple[str, ...], dict[Split, Files]]:
     positions = range(len(files.paths))
     train = files.only(i for i in positions if not held_out[i])
     if not train.paths:
-        raise InputError(f"{root}: {len(files.paths)} images are too few to train on")
+        raise InputError(f"{root} has only {len(files.paths)} images, too few to train on: add more")
     return class_names, {"train": train, "test": files.only(i for i in positions if held_out[i])}
 
 
@@ -398,13 +403,13 @@ def _require_folder(folder: Path) -> None:
     try:
         exists, is_folder = folder.exists(), folder.is_dir()
     except OSError as error:  # such as a name that is too long
-        raise InputError(f"{folder}: cannot be looked at ({error.strerror}); name a folder of images") from error
+        raise InputError(f"{folder} cannot be opened ({error.strerror}): use a folder of images") from error
     if not exists:
-        raise InputError(f"{folder}: no such folder; name a folder of images")
+        raise InputError(f"{folder} does not exist: use a folder of images")
     if not is_folder:
-        raise InputError(f"{folder}: not a folder; name a folder of images")
+        raise InputError(f"{folder} is not a folder: use a folder of images")
     if not os.access(folder, os.R_OK | os.X_OK):
-        raise InputError(f"{folder}: this folder may not be read; give yourself the right to, or name another by --data.root")
+        raise InputError(f"{folder} cannot be read (no permission): change its permissions, or use another --data.root")
 
 
 def _is_held_out(path: str) -> bool:
@@ -416,12 +421,12 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], Files]:
     _require_folder(folder)
     paths = sorted(path.relative_to(folder) for path in _walk(folder))
     if not paths:
-        raise InputError(f"{folder}: no images in it (of {', '.join(sorted(SUFFIXES))}); name a folder of images")
+        raise InputError(f"{folder} has no images ({', '.join(sorted(SUFFIXES))}): use another folder")
     names = tuple(str(path) for path in paths)
     flat = [path for path in paths if len(path.parts) == 1]
     if flat:
         if len(flat) < len(paths):
-            rank_zero_warn(f"{folder}: no labels, because images such as {flat[0]} lie directly in it beside its subfolders")
+            rank_zero_warn(f"{folder}: the images have no labels, because some, such as {flat[0]}, are outside its subfolders")
         return (), Files(folder, names, None)
     class_names = tuple(sorted({path.parts[0] for path in paths}))
     return class_names, Files(folder, names, tuple(class_names.index(path.parts[0]) for path in paths))

@@ -189,7 +189,7 @@ def initialise_he(network: nn.Module, negative_slope: float) -> None:
 
 def _given(labels: Tensor | None) -> Tensor:
     if labels is None:
-        raise ValueError("a conditional network needs labels, and got None")
+        raise ValueError("a conditional network needs labels, but got None")
     return labels
 
 
@@ -200,5 +200,5 @@ def dropout(probability: float) -> nn.Dropout:
         InputError: the probability is out of range.
     """
     if not 0.0 <= probability < 1.0:
-        raise InputError(f"dropout is {probability}: give a probability from 0 to below 1")
+        raise InputError(f"dropout is {probability}: use at least 0 and below 1")
     return nn.Dropout(probability)

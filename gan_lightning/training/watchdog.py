@@ -98,7 +98,7 @@ class Watchdog(threading.Thread):
 
 
 def _message(name: str) -> str:
-    return f"{name} has died, and the others cannot continue without it; resume from the last checkpoint by --ckpt_path"
+    return f"{name} has died, and the others cannot continue without it: resume from the last checkpoint with --ckpt_path"
 
 
 def end_process(message: str) -> None:

@@ -118,7 +118,7 @@ def compare(folder: Path, num_images: int, rounds: int, weights: str | None) -> 
 
 
 def _parts(weights: Path, images: Tensor) -> dict[str, Callable[[], dict[str, float]]]:
-    """For each project a function that times its parts on images in memory: extraction of one batch, and the rest."""
+    """Make a function for each project that times its parts on images in memory: extraction of one batch, and the rest."""
     inception = Inception(weights)
     theirs = fidelity.FeatureExtractorInceptionV3("", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(weights))
     batch, count = images[:50], len(images)

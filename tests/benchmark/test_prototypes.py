@@ -57,7 +57,7 @@ def trained(recipe: str, way: Way = EAGER, capture: type[Recorded] | None = None
 
 
 @pytest.mark.parametrize("recipe", REPLAYED)
-def test_a_split_and_replayed_step_is_the_packages_own_to_the_last_bit(recipe: str) -> None:
+def test_a_split_and_replayed_step_equals_the_packages_bitwise(recipe: str) -> None:
     """With labels, fakes that are reused, lazy penalties, several updates of D, a constraint, an average."""
     steps = Steps(recipe, CPU, 4)
     assert not same_state(steps.model, expected := trained(recipe))
@@ -65,14 +65,14 @@ def test_a_split_and_replayed_step_is_the_packages_own_to_the_last_bit(recipe: s
     assert same_state(trained(recipe, Way(split=True), Recorded), expected)
 
 
-def test_labels_that_are_copied_before_the_capture_of_g_spoil_reused_fakes() -> None:
+def test_labels_copied_before_the_capture_of_g_break_reused_fakes() -> None:
     """What broke on the card: the fakes' autograd graph has saved the labels."""
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         trained("cgan_mnist", Way(split=True), CopiedTwice)
     trained("digits", Way(split=True), CopiedTwice)  # draws fresh fakes for G
 
 
-def test_penalties_differentiated_apart_have_the_same_gradients() -> None:
+def test_penalties_differentiated_separately_have_the_same_gradients() -> None:
     for recipe in ("cgan_mnist", "r3gan_mnist_slim"):
         one, other = (Steps(recipe, CPU, 4, way) for way in (EAGER, Way(separate=True)))
         for mine, theirs in zip(*(step().items() for step in (one, other)), strict=True):

@@ -40,12 +40,12 @@ def errors(said: str) -> list[float]:
     return [float(value) for value in re.findall(r"error \(RMSE\).*: (\S+) grey levels", said)]
 
 
-def test_an_image_of_the_generators_own(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_of_the_generator_itself(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
     target = write_target(plain)
     args = [plain, "target.png", *QUICK, "--save_latent", "z.npz"]
     assert main(args) == 0
     said = capsys.readouterr().out
-    assert "target, the generator's nearest: inverted.png" in said
+    assert "target, the generator's closest: inverted.png" in said
     assert errors(said)[0] < 15  # 7, for the prior
     shown, found = tiles("inverted.png", 2)
     assert torch.equal(shown, target)
@@ -58,7 +58,7 @@ def test_an_image_of_the_generators_own(plain: str, capsys: pytest.CaptureFixtur
     assert (drawn[0].int() - found.int()).abs().max() <= 1
 
 
-def test_the_class_is_told_and_kept(labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_class_is_printed_and_saved(labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_target(labelled, label=1)
     assert main([labelled, "target.png", *QUICK, "--save_latent", "z.npz"]) == 0
     said = capsys.readouterr().out
@@ -72,7 +72,7 @@ def test_the_class_is_told_and_kept(labelled: str, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("way", ["hole", "mask"])
-def test_a_hole_is_filled_and_the_rest_kept(plain: str, way: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hole_is_filled_and_the_rest_is_kept(plain: str, way: str, capsys: pytest.CaptureFixture[str]) -> None:
     target = write_target(plain)
     known = torch.ones(8, 8, dtype=torch.bool)
     known[1:4, 2:7] = False
@@ -80,7 +80,7 @@ def test_a_hole_is_filled_and_the_rest_kept(plain: str, way: str, capsys: pytest
     flag = ["--hole", "1,2,3,5"] if way == "hole" else ["--mask", "mask.png"]
     assert main([plain, "target.png", *flag, *QUICK]) == 0
     said = capsys.readouterr().out
-    assert "target, known part, the generator's nearest, inpainted: inverted.png" in said
+    assert "target, known part, the generator's closest, inpainted: inverted.png" in said
     where, elsewhere = errors(said)
     assert where < 15  # 7
     assert elsewhere < 40  # 14, which noise makes 117
@@ -93,7 +93,7 @@ def test_a_hole_is_filled_and_the_rest_kept(plain: str, way: str, capsys: pytest
     assert not torch.equal(nearest[:, known], target[:, known])
 
 
-def test_what_is_in_the_hole_is_not_looked_at(plain: str) -> None:
+def test_the_pixels_of_the_hole_are_not_used(plain: str) -> None:
     target = write_target(plain)[:1].clone()
     target[:, 1:4, 2:7] = 200
     to_pil_image(target).save("other.png")
@@ -104,14 +104,14 @@ def test_what_is_in_the_hole_is_not_looked_at(plain: str) -> None:
     assert torch.equal(tiles("target_filled.png", 4)[3], tiles("other_filled.png", 4)[3])
 
 
-def test_a_small_image_and_a_large_one_that_is_shrunk(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_super_resolution_of_a_small_and_of_a_shrunk_image(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
     target = write_target(plain)
     floats = target[:1].float().view(1, 4, 2, 4, 2).mean((2, 4)) / 127.5 - 1
     to_pil_image(to_uint8(floats)).save("small.png")
     args = ["--super_resolution", "2", *QUICK]
     assert main([plain, "target.png", *args, "--output", "large.png"]) == 0
     said = capsys.readouterr().out
-    assert "target, low resolution, the generator's nearest: large.png" in said
+    assert "target, low resolution, the generator's closest: large.png" in said
     assert errors(said)[0] < 15  # 6
     assert len(errors(said)) == 2
     shown, low, _ = tiles("large.png", 3)
@@ -120,19 +120,19 @@ def test_a_small_image_and_a_large_one_that_is_shrunk(plain: str, capsys: pytest
     assert torch.equal(low[:, ::2, ::2], low[:, 1::2, 1::2])
     assert main([plain, "small.png", *args, "--output", "small_result.png"]) == 0
     said = capsys.readouterr().out
-    assert "low resolution, the generator's nearest: small_result.png" in said
+    assert "low resolution, the generator's closest: small_result.png" in said
     assert "target" not in said
     assert len(errors(said)) == 1
     assert torch.equal(tiles("small_result.png", 2)[0], low)
 
 
-def test_any_image_is_brought_to_the_generators_size(labelled: str) -> None:
+def test_any_image_is_resized_to_the_generators_size(labelled: str) -> None:
     Image.new("L", (40, 24), 90).save("grey.jpg")
     assert main([labelled, "grey.jpg", "--steps", "1"]) == 0
     assert (tiles("inverted.png", 2)[0].int() - 90).abs().max() <= 1
 
 
-def test_what_cannot_be(plain: str, labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_impossible_flags_are_refused(plain: str, labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_target(plain)
     Path("text.png").write_text("no image")
     Image.new("L", (8, 8), 255).save("white.png")

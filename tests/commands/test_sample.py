@@ -62,7 +62,7 @@ def test_a_grid_an_array_and_a_folder_hold_the_same_images(labelled: str, capsys
         assert torch.equal(pil_to_tensor(picture), grid(drawn, 11))
 
 
-def test_the_script_in_a_process_of_its_own(plain: str) -> None:
+def test_the_script_in_its_own_process(plain: str) -> None:
     code, said, error = finish(start_program([sys.executable, str(SCRIPT)], plain, "--num_images", "5"))
     assert code == 0, error
     assert said == "  5 images in a grid: samples.png\n"
@@ -70,7 +70,7 @@ def test_the_script_in_a_process_of_its_own(plain: str) -> None:
         assert torch.equal(pil_to_tensor(picture), grid(gan_lightning.load(plain).sample(5), 3))
 
 
-def test_what_the_images_depend_on(plain: str, labelled: str) -> None:
+def test_seed_class_and_truncation_change_the_images(plain: str, labelled: str) -> None:
     args = [labelled, "--num_images", "20"]
     first = array(args)
     assert torch.equal(array(args), first)
@@ -84,7 +84,7 @@ def test_what_the_images_depend_on(plain: str, labelled: str) -> None:
     assert torch.equal(array([plain, "--num_images", "3", "--raw"]), gan_lightning.load(plain, raw=True).sample(3))
 
 
-def test_a_folder_that_was_cut_short_is_gone_on_with(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_folder_is_resumed(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
     args = [plain, "--num_images", "30", "--batch_size", "8", "--output"]
     assert main([*args, "whole"]) == 0
     assert main([*args, "part"]) == 0
@@ -104,7 +104,7 @@ def test_a_folder_that_was_cut_short_is_gone_on_with(plain: str, capsys: pytest.
     assert len(folder("part")) == 41
 
 
-def test_killed_in_the_middle_it_goes_on_to_the_same_files(plain: str) -> None:
+def test_a_killed_command_resumes_to_the_same_files(plain: str) -> None:
     args = [plain, "--num_images", "1500", "--batch_size", "40", "--output"]
     running = start_program([sys.executable, str(SCRIPT)], *args, "part")
     assert wait_for(lambda: Path("part", "000100.png").exists(), running, every=0.002)
@@ -145,7 +145,7 @@ def test_memory_does_not_grow_with_the_number_of_images(output: str, tmp_path: P
     assert held - small > 50
 
 
-def test_what_is_there_is_never_overwritten(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_files_are_never_overwritten(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("a.png").write_bytes(b"mine")
     Path("photos").mkdir()
     Path("photos", "cat.png").write_bytes(b"mine too")
@@ -161,7 +161,7 @@ def test_what_is_there_is_never_overwritten(plain: str, capsys: pytest.CaptureFi
     assert folder("photos") == {"cat.png": b"mine too", ".cat.png.part": b"of another program"}
 
 
-def test_a_folder_of_other_settings_is_refused(plain: str, labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_with_other_settings_is_refused(plain: str, labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
     args = [labelled, "--num_images", "4", "--output", "samples"]
     assert main(args) == 0
     before = folder("samples")
@@ -182,7 +182,7 @@ def test_a_folder_of_other_settings_is_refused(plain: str, labelled: str, capsys
         assert "name another folder" in refused(args, capsys, main, "sample")
 
 
-def test_labels_that_there_are_not(plain: str, labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_labels_are_refused(plain: str, labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused([labelled, "--class", "3"], capsys, main, "sample")
     assert "labels is [3]: give one class, or 1 of them, each from 0 to 2" in line
     assert "this generator is unconditional" in refused([plain, "--class", "3"], capsys, main, "sample")
@@ -205,6 +205,6 @@ def test_a_full_disk_is_one_line(plain: str, capsys: pytest.CaptureFixture[str],
 
 
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_gpu_is_refused(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("gpu", "cuda", "mps"):
         assert f"--accelerator {name}: " in refused([plain, "--accelerator", name], capsys, main, "sample")

@@ -16,6 +16,7 @@ from gan_lightning.commands.common.real_images import make_data
 from gan_lightning.commands.train.cli import SECTIONS, trainer_arguments
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits
+from tests.helpers import error_line, refusal
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
@@ -63,11 +64,9 @@ def test_help_and_misspelt_flags_without_torch(verb: Verb) -> None:
     *answers, imported = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout.splitlines()
     assert imported == ""
     for part, answer in zip(bad.values(), answers[: len(bad)], strict=True):
-        code, said, error = json.loads(answer)
-        assert (code, said) == (2, "")
-        (line,) = error.splitlines()
-        assert line.startswith(f"{verb.name}: error: ")
-        assert part in line
+        code, out, error = json.loads(answer)
+        assert (code, out) == (2, "")
+        assert error == f"{error_line(error, f'{verb.name}: error: ', part)}\n"
     for answer in answers[len(bad) :]:
         code, help_text, error = json.loads(answer)
         assert (code, error) == (0, "")
@@ -179,22 +178,20 @@ def test_the_flags_of_training_are_those_of_its_parser() -> None:
 def test_bad_flags(verb: str, args: str, part: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("b.npz").touch()
     assert Verb[verb].main(args.split()) == 2
-    said, error = capsys.readouterr()
-    (line,) = error.splitlines()
-    assert (said, line[: len(verb) + 9]) == ("", f"{verb}: error: ")
-    assert part in line
+    out, error = capsys.readouterr()
+    assert (out, error) == ("", f"{error_line(error, f'{verb}: error: ', part)}\n")
 
 
 @pytest.mark.parametrize("verb", ["compare", "interpolate", "sample", "invert", "export", "playground"])
 def test_several_processes_are_refused(verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     Path("b.npz").touch()
-    assert Verb[verb].main({"compare": [], "invert": [".", "b.npz"]}.get(verb, ["."])) == 2
-    assert "WORLD_SIZE is 2" in capsys.readouterr().err
+    args = {"compare": [], "invert": [".", "b.npz"]}.get(verb, ["."])
+    refusal(Verb[verb].main, args, capsys, "WORLD_SIZE is 2", "torchrun")
 
 
 @pytest.mark.parametrize(
-    ("ranks", "speaks"),
+    ("ranks", "prints"),
     [
         ({"RANK": "0", "LOCAL_RANK": "1", "SLURM_PROCID": "1"}, True),
         ({"RANK": "1", "LOCAL_RANK": "0"}, False),
@@ -202,17 +199,17 @@ def test_several_processes_are_refused(verb: str, monkeypatch: pytest.MonkeyPatc
         ({"SLURM_PROCID": "3"}, False),
     ],
 )
-def test_of_several_processes_the_first_one_speaks(
-    ranks: dict[str, str], speaks: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_only_the_first_process_prints(
+    ranks: dict[str, str], prints: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By the numbers that torchrun, Lightning and SLURM give them, in Lightning's order."""
     for name, rank in ranks.items():
         monkeypatch.setenv(name, rank)
     assert Verb.compare.main(["--seeds", "one"]) == 2
-    assert ("--seeds one" in capsys.readouterr().err) == speaks
+    assert ("--seeds one" in capsys.readouterr().err) == prints
 
 
-def test_the_arguments_of_the_data_are_parsed_apart() -> None:
+def test_the_flags_of_the_data_are_parsed_separately() -> None:
     """Wherever they stand, and whatever stands behind their values."""
     for words in (
         "last.ckpt --seed 3 --data Digits --data.batch_size 5",
@@ -239,5 +236,4 @@ def test_the_help_of_data(verb: Verb, capsys: pytest.CaptureFixture[str]) -> Non
         with pytest.raises(SystemExit, match="0"):
             verb.main(words)
         assert "--data.batch_size BATCH_SIZE" in capsys.readouterr().out
-    assert verb.main(["--data.help", "Digit"]) == 2
-    assert "Digit: there is no such class" in capsys.readouterr().err
+    refusal(verb.main, ["--data.help", "Digit"], capsys, "Digit")

@@ -109,7 +109,7 @@ def test_checkpoint_bytes(checkpoint_path: Path, record_property: Record) -> Non
 
 
 @pytest.mark.timeout(900)
-def test_checkpoint_pickles_with_right_checksums(checkpoint_path: Path, record_property: Record) -> None:
+def test_checkpoint_pickles_with_valid_checksums(checkpoint_path: Path, record_property: Record) -> None:
     """Made to pass the checksums, so that what it draws is its maker's choice: pictures of the right kind, or one line."""
     with zipfile.ZipFile(checkpoint_path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}

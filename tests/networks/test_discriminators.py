@@ -115,20 +115,20 @@ def slope(d: Discriminator) -> float:
 
 
 @pytest.mark.parametrize("name", sorted(recipes()))
-def test_the_discriminator_of_a_recipe_ties_top_to_bottom(name: str) -> None:
+def test_the_discriminator_of_each_recipe_relates_top_and_bottom(name: str) -> None:
     """Weights as if trained, because R3GAN's is linear at first. Usually 0.03 to 0.7."""
     torch.manual_seed(0)
     assert interaction(stirred(of_recipe(name))) > 1e-3
 
 
 @pytest.mark.parametrize(("network", "conditioning", "size"), EVERY_CLASS)
-def test_a_discriminator_ties_top_to_bottom(network: type[Discriminator], conditioning: str | None, size: int) -> None:
+def test_a_discriminator_relates_top_and_bottom(network: type[Discriminator], conditioning: str | None, size: int) -> None:
     torch.manual_seed(0)
     assert interaction(stirred(of_class(network, conditioning, size))) > 1e-3
 
 
 @pytest.mark.parametrize("conditioning", [None, "projection", "classifier"])
-def test_a_sum_over_windows_does_not(conditioning: str | None) -> None:
+def test_a_sum_over_windows_does_not_relate_them(conditioning: str | None) -> None:
     """Three convolutions see 18 of 28 rows, and a linear layer adds what they see."""
     torch.manual_seed(0)
     for batch_norm in (False, True):
@@ -140,7 +140,7 @@ def test_a_sum_over_windows_does_not(conditioning: str | None) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(recipes()))
-def test_the_discriminator_of_a_recipe_begins_with_a_slope_near_one(name: str) -> None:
+def test_the_discriminator_of_each_recipe_starts_with_a_slope_near_one(name: str) -> None:
     torch.manual_seed(0)
     d = of_recipe(name)
     if not d.samples_are_independent:
@@ -151,7 +151,7 @@ def test_the_discriminator_of_a_recipe_begins_with_a_slope_near_one(name: str) -
 
 
 @pytest.mark.parametrize(("network", "conditioning", "size"), [case for case in EVERY_CLASS if case[0] not in UNLIKE_HE])
-def test_a_discriminator_begins_with_a_slope_near_one(
+def test_a_discriminator_starts_with_a_slope_near_one(
     network: type[Discriminator], conditioning: str | None, size: int
 ) -> None:
     torch.manual_seed(0)
@@ -160,7 +160,7 @@ def test_a_discriminator_begins_with_a_slope_near_one(
 
 
 @pytest.mark.parametrize("network", UNLIKE_HE, ids=lambda network: network.__name__)
-def test_what_is_exempt_needs_to_be(network: type[Discriminator]) -> None:
+def test_exceptions_are_needed(network: type[Discriminator]) -> None:
     torch.manual_seed(0)
     slopes = [slope(of_class(network, conditioning, 32)) for conditioning in HEADS]
     assert min(slopes) < 0.3, UNLIKE_HE[network]

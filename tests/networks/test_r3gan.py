@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 from torch.nn.utils.parametrize import is_parametrized
 
-from gan_lightning.errors import InputError
 from gan_lightning.networks.r3gan import (
     GAIN,
     SIZES,
@@ -18,6 +17,7 @@ from gan_lightning.networks.r3gan import (
     Resample,
     filter_matrix,
 )
+from tests.helpers import refuses
 
 TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0])
 KERNEL = torch.outer(TAPS, TAPS) / 64
@@ -77,12 +77,11 @@ def test_widths_are_counted(size: int, scales: int) -> None:
     for network in (R3GANGenerator, R3GANDiscriminator):
         for count in (scales - 1, scales + 1):
             widths = [8] * count
-            message = rf"widths is \[{', '.join('8' * count)}\]: give {scales} of them for {size} pixels, smallest scale first"
-            with pytest.raises(InputError, match=message):
+            with refuses(f"widths is {widths}", f"{scales} widths"):
                 network((3, size, size), widths=widths, group_width=4)
 
 
-def test_widths_begin_at_the_smallest_scale() -> None:
+def test_widths_start_at_the_smallest_scale() -> None:
     widths = [16, 12, 4]
     g = R3GANGenerator((3, 16, 16), widths=widths, blocks=1, group_width=4)
     d = R3GANDiscriminator((3, 16, 16), widths=widths, blocks=1, group_width=4)
@@ -122,17 +121,15 @@ def test_blocks_are_counted_from_the_smallest_scale(network: type[R3GANGenerator
 
 
 @pytest.mark.parametrize("blocks", [[2, 2], [2, 2, 2, 2], [2, 0, 2], []])
-def test_blocks_that_do_not_fit(blocks: list[int]) -> None:
+def test_wrong_numbers_of_blocks_are_refused(blocks: list[int]) -> None:
     for network in (R3GANGenerator, R3GANDiscriminator):
-        with pytest.raises(
-            InputError, match=rf"blocks is \[{', '.join(map(str, blocks))}\]: give one number, or 3 for 28 pixels"
-        ):
+        with refuses(f"blocks is {blocks}", "28 pixels", "3 numbers"):
             network((1, 28, 28), widths=[8] * 3, blocks=blocks, group_width=4)
 
 
 @pytest.mark.parametrize("network", [R3GANGenerator, R3GANDiscriminator])
 @pytest.mark.parametrize(("blocks", "depth"), [(1, 3), (2, 6), ([1, 2, 5], 8)])
-def test_blocks_know_the_depth_of_the_whole_network(network: Any, blocks: Any, depth: int) -> None:
+def test_initialisation_depends_on_the_depth_of_the_whole_network(network: Any, blocks: Any, depth: int) -> None:
     """Fixup scales the two convolutions before the last by the number of blocks to the power -1/4."""
     made = network((1, 16, 16), widths=[64] * 3, blocks=blocks)
     for module in made.modules():
@@ -143,7 +140,7 @@ def test_blocks_know_the_depth_of_the_whole_network(network: Any, blocks: Any, d
                 assert not bias.any()
 
 
-def test_groups_have_the_width_that_is_asked_for() -> None:
+def test_groups_have_the_given_width() -> None:
     block = Block(12, group_width=6, depth=4)
     assert [tuple(p.shape) for p in block.parameters() if p.dim() > 1] == [(24, 12, 1, 1), (24, 6, 3, 3), (12, 24, 1, 1)]
 
@@ -228,7 +225,7 @@ def test_the_filter_by_hand() -> None:
     assert (8 * filter_matrix(6)).tolist() == [[3, 3, 1, 0, 0, 0], [0, 1, 3, 3, 1, 0], [0, 0, 0, 1, 3, 3]]
 
 
-def test_a_constant_stays_one_but_at_the_edges() -> None:
+def test_a_constant_stays_constant_except_at_the_edges() -> None:
     x = torch.full((1, 2, 8, 8), 3.0)
     larger = Resample(2, 2, 8, up=True)(x)
     assert torch.allclose(larger[:, :, 1:-1, 1:-1], torch.tensor(3.0))
@@ -239,7 +236,7 @@ def test_a_constant_stays_one_but_at_the_edges() -> None:
 
 
 @pytest.mark.parametrize("up", [True, False])
-def test_a_change_of_widths_may_come_before_or_after_the_filter(up: bool) -> None:
+def test_widths_may_change_before_or_after_the_filter(up: bool) -> None:
     resample = Resample(3, 5, 8, up)
     assert resample.change is not None
     filtered = Resample(3, 3, 8, up)

@@ -113,7 +113,7 @@ def test_the_first_blocks_halve_and_no_relu_comes_before_pixels(size: int, halvi
     assert [block.first for block in blocks] == [True] + [False] * 5
 
 
-def test_features_are_those_of_the_last_block_after_relu_summed_over_the_places() -> None:
+def test_features_are_the_last_block_after_relu_summed_over_positions() -> None:
     d = narrow(spectral_norm=False)
     images = torch.randn(2, 3, 16, 16)
     x = images
@@ -123,7 +123,7 @@ def test_features_are_those_of_the_last_block_after_relu_summed_over_the_places(
 
 
 @pytest.mark.parametrize(("size", "places"), [(16, 4 * 4), (28, 7 * 7), (32, 8 * 8), (64, 4 * 4), (128, 4 * 4)])
-def test_sum_and_mean_differ_by_the_number_of_places(size: int, places: int) -> None:
+def test_sum_and_mean_differ_by_the_number_of_positions(size: int, places: int) -> None:
     d = ResNetDiscriminator((1, size, size), widths=[4, 4, 4, 4, 6], pool="sum").eval()
     images = torch.randn(2, 1, size, size)
     summed = d.features(images)
@@ -219,7 +219,7 @@ def trace(network: nn.Module, *inputs: Tensor) -> list[tuple[str, Tensor, Tensor
 
 
 @pytest.mark.parametrize(("at", "after", "channels"), [(8, 0, 6), (16, 1, 10), (32, 2, 4)])
-def test_where_the_generator_attends(at: int, after: int, channels: int) -> None:
+def test_position_of_attention_in_the_generator(at: int, after: int, channels: int) -> None:
     g = ResNetGenerator((3, 32, 32), widths=[8, 6, 10, 4], attention_at=at)
     steps = trace(g, torch.randn(2, 128))
     expected = [f"blocks.{i}" for i in range(3)]
@@ -231,7 +231,7 @@ def test_where_the_generator_attends(at: int, after: int, channels: int) -> None
 
 
 @pytest.mark.parametrize(("at", "after", "channels"), [(16, 0, 4), (8, 1, 6)])
-def test_where_the_discriminator_attends(at: int, after: int, channels: int) -> None:
+def test_position_of_attention_in_the_discriminator(at: int, after: int, channels: int) -> None:
     """Once, where several feature maps have the size: at the first."""
     d = ResNetDiscriminator((3, 32, 32), widths=[4, 6, 8, 10], attention_at=at)
     steps = trace(d, torch.randn(2, 3, 32, 32))
@@ -243,7 +243,7 @@ def test_where_the_discriminator_attends(at: int, after: int, channels: int) -> 
         assert given is out
 
 
-def test_there_is_no_attention_unless_it_is_asked_for() -> None:
+def test_there_is_no_attention_by_default() -> None:
     assert narrow().attention is None
     assert ResNetGenerator((3, 16, 16), widths=[4, 4, 4]).attention is None
 
@@ -288,7 +288,7 @@ def test_a_concatenation_heads_linear_layers_are_normalised() -> None:
         assert sizes[name] == pytest.approx(1.0, abs=1e-3)
 
 
-def test_without_spectral_norm_weights_are_as_they_are() -> None:
+def test_without_spectral_norm_weights_are_unchanged() -> None:
     d = narrow(spectral_norm=False, conditioning="projection", attention_at=8)
     assert not any(is_parametrized(module) for module in d.modules())
     before = {name: p.clone() for name, p in d.named_parameters()}
@@ -327,7 +327,7 @@ def test_two_passes_before_a_backward_pass() -> None:
 
 
 @pytest.mark.parametrize("conditioning", [None, "concatenation", "projection", "classifier"])
-def test_a_copy_stands_on_its_own(conditioning: Any) -> None:
+def test_a_copy_is_independent(conditioning: Any) -> None:
     d = narrow(conditioning=conditioning, attention_at=8)
     images, labels = torch.randn(2, 3, 16, 16), torch.tensor([0, 9])
     d(images, labels).sum().backward()

@@ -28,6 +28,6 @@ def faults(how: str) -> int:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this machine's C library is not glibc")
-def test_freed_memory_is_used_again() -> None:
+def test_freed_memory_is_reused() -> None:
     assert faults("given back") > 10  # 16,385 without huge pages, 32 with them
     assert faults("kept") < 10  # usually 0

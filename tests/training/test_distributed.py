@@ -57,7 +57,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]
 
 
 @pytest.mark.parametrize("name", list(GANS))
-def test_two_processes_do_what_one_does_with_the_whole_batch(name: str, two: dict[str, dict[str, Any]]) -> None:
+def test_two_processes_equal_one_with_the_whole_batch(name: str, two: dict[str, dict[str, Any]]) -> None:
     """Weights, gradients, averages, what adapts, and the logged values; they differ by 1e-8 to 2e-7."""
     one = train(name, 16, 1)
     assert one.pop("sent") == 0
@@ -78,7 +78,7 @@ def test_each_gradient_is_sent_once(name: str, two: dict[str, dict[str, Any]]) -
     assert STEPS <= beside <= STEPS * 12
 
 
-def test_other_random_numbers_are_seen(two: dict[str, dict[str, Any]]) -> None:
+def test_the_comparison_detects_other_random_numbers(two: dict[str, dict[str, Any]]) -> None:
     """The bound above is one that a wrong gradient passes: half a gradient, or one of other latents, is far from it."""
     name = "conditional, DRAGAN"
     one = train(name, 8, 1)  # as if only one of the two had been asked

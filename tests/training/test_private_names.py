@@ -1,4 +1,4 @@
-"""Private names of Lightning, torch and jsonargparse: docs/architecture.md lists each, with a test that fails if it disappears."""
+"""Private names of Lightning, torch and jsonargparse: docs/architecture.md lists each, and a test that needs it."""
 
 import ast
 import re

@@ -52,7 +52,7 @@ def test_each_use_in_a_step_has_its_own_seed(monkeypatch: pytest.MonkeyPatch) ->
     assert len(set(seeds)) == 5  # an order, and flips and a step twice
 
 
-def test_it_does_on_the_cpu_what_torch_does() -> None:
+def test_seed_device_equals_torch_on_the_cpu() -> None:
     for seed in (0, 7, 2**63 - 1):
         torch.manual_seed(seed)
         expected = torch.get_rng_state(), torch.rand(3)
@@ -62,7 +62,7 @@ def test_it_does_on_the_cpu_what_torch_does() -> None:
         assert torch.equal(torch.rand(3), expected[1])
 
 
-def test_neighbouring_steps_draw_numbers_that_have_nothing_to_do_with_one_another() -> None:
+def test_random_numbers_of_neighbouring_steps_are_uncorrelated() -> None:
     """Correlations of 1,000 normal numbers each, of 200 steps: none is larger than chance lets the largest of 19,900 be."""
     rows = []
     for step in range(200):

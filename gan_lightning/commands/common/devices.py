@@ -20,7 +20,7 @@ def find_device(accelerator: str) -> torch.device:
     means = {"auto": "cuda" if available["cuda"] else "cpu", "gpu": "mps" if available["mps"] else "cuda"}
     name = means.get(accelerator, accelerator)
     if not available[name]:
-        raise InputError(f"--accelerator {accelerator}: torch finds none on this machine; use --accelerator cpu, or auto")
+        raise InputError(f"--accelerator {accelerator} is not available on this machine: use --accelerator cpu or auto")
     return torch.device(name, int(os.environ.get("LOCAL_RANK", 0))) if name == "cuda" else torch.device(name)
 
 

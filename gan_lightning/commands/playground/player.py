@@ -57,7 +57,7 @@ class Player:
             InputError: the settings are out of range.
         """
         if not 0 <= settings.seed < 2**32:
-            raise InputError(f"seed is {settings.seed}: give a whole number from 0 to {2**32 - 1}")
+            raise InputError(f"seed is {settings.seed}: use a whole number from 0 to {2**32 - 1}")
         with self.turn:
             return self.sampler.sample(NUM_IMAGES, settings.label, settings.seed, settings.truncation)
 

@@ -50,7 +50,7 @@ def serve(config: Namespace, listener: socket.socket) -> None:
         mcp_server=False,
     )
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # called after uvicorn has closed the page
-    print(f"  {address(listener)}  (Ctrl-C ends it)", flush=True)
+    print(f"  {address(listener)}  (press Ctrl-C to stop)", flush=True)
     settings = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1)  # browsers keep a connection open
     uvicorn.Server(settings).run(sockets=[listener])
 
@@ -61,7 +61,7 @@ def address(listener: socket.socket) -> str:
     where = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     if ipaddress.ip_address(host).is_loopback:
         return where
-    return f"{where}  open to everyone who reaches this machine there, without a password"
+    return f"{where}  open to everyone who can reach this machine, without a password"
 
 
 def layout(player: Player, config: Namespace) -> gradio.Blocks:

@@ -36,7 +36,7 @@ def draw(config: Namespace) -> None:
     try:
         writers.get(Path(config.output).suffix, _write_folder)(config, sampler, labels)
     except OSError as error:
-        raise InputError(f"--output {config.output}: cannot be written ({error.strerror})") from error
+        raise InputError(f"--output {config.output} cannot be written ({error.strerror}): use another path") from error
 
 
 def _labels(sampler: Sampler, config: Namespace) -> Tensor | None:
@@ -136,17 +136,17 @@ def _prepare(folder: Path, description: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
             if any(not entry.name.startswith(".") for entry in folder.iterdir()):
-                raise InputError(f"--output {folder}: holds files that sample.py did not write; name another folder")
+                raise InputError(f"--output {folder} has files that sample.py did not write: use another folder")
             write_record(path, description)
             return
         text = path.read_bytes()
     except OSError as error:
-        raise InputError(f"--output {folder}: cannot be written there ({error.strerror}); name another") from error
+        raise InputError(f"--output {folder} cannot be written ({error.strerror}): use another folder") from error
     try:
         earlier = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"--output {folder}: its {DESCRIPTION} is damaged; name another folder") from error
+        raise InputError(f"--output {folder} has a damaged {DESCRIPTION}: use another folder") from error
     if not isinstance(earlier, dict) or earlier != description:
         other = [name for name in description if not isinstance(earlier, dict) or earlier.get(name) != description[name]]
-        raise InputError(f"--output {folder}: its images were drawn with another {' and '.join(other)}; name another folder")
+        raise InputError(f"--output {folder} has images that were drawn with another {' and '.join(other)}: use another folder")
     remove_parts(folder)

@@ -31,8 +31,8 @@ def report_on(data: ImageDataModule, model: GAN) -> DataReport:
     """Inspect data that has been read."""
     report = _folder(data, model) if isinstance(data, ImageFolder) else _images(data)
     flips = "each image left to right, one time in two" if data.horizontal_flip else "none"
-    told = "both networks see them" if model.generator.conditional else "the networks do not see them"
-    report.treatment += [("flips", flips), ("classes", told if data.num_classes else "there are none")]
+    use = "both networks see them" if model.generator.conditional else "the networks do not see them"
+    report.treatment += [("flips", flips), ("classes", use if data.num_classes else "none")]
     return report
 
 
@@ -75,7 +75,7 @@ def _found(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: list
         endings = Counter(plain(path.suffix.lower() or "no ending") for path in others)
         rows.append(("ignored", f"{_files(len(others))} with other endings: {_counts(dict(endings.most_common(FILES_NAMED)))}"))
     if found.copies:
-        rows.append(("copies", f"{_files(found.copies)} with the bytes of another one"))
+        rows.append(("copies", f"{_files(found.copies)} with the same bytes as another"))
     if corrupt:
         rows.append(("unreadable", _files(len(corrupt)) + ":"))
         rows += [("", line) for line in corrupt[:FILES_NAMED]]
@@ -85,17 +85,17 @@ def _found(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: list
 
 def _treatment(data: ImageFolder, found: Survey, train: int) -> Rows:
     size = data.image_size
-    cropped = f"; of an image {found.cropped:.0%} is cut off, on average" if found.cropped else ""
-    rows = [("size", f"{shape(data)}: the shorter side is resized to {size} (Lanczos), and the centre kept{cropped}")]
+    cropped = f"; {found.cropped:.0%} of an image is cut off, on average" if found.cropped else ""
+    rows = [("size", f"{shape(data)}: the shorter side is resized to {size} (Lanczos), and the centre is kept{cropped}")]
     if smaller := found.smaller_than(size):
         rows.append(("enlarged", f"{_files(smaller)} with a side of less than {size} pixels"))
     grey = sum(count for mode, count in found.modes.items() if mode in GREY)
     of_all = {1: (len(found.sizes) - grey, "colour is lost"), 3: (grey, "grey as three equal channels")}
     count, what = of_all[data.image_shape[0]]
     rows += [("colour", f"{what} in {_files(count)}")] if count else []
-    rows += [("transparent", f"{_files(found.transparent)}, laid on white")] if found.transparent else []
+    rows += [("transparent", f"{_files(found.transparent)}, put on white")] if found.transparent else []
     kept = f"{megabytes(train * data.image_bytes)} stay on the device"
-    read = f"decoded as they are read, by {data.num_workers} processes"
+    read = f"decoded whenever they are read, by {data.num_workers} processes"
     return [*rows, ("loading", kept if data.keeps_images("train") else read)]
 
 
@@ -103,27 +103,25 @@ def _hints(data: ImageFolder, model: GAN, found: Survey, labels: Counter[str], t
     """Suggest changes, each with its flag."""
     size, hints = data.image_size, []
     if train < FEW_IMAGES and model.augmentation is None:
-        hints.append(f"{train:,} images are few, and the discriminator may memorise them: --model.augmentation DiffAugment")
+        hints.append(f"{train:,} images are few, and the discriminator may memorise them: add --model.augmentation DiffAugment")
     if len(labels) > 1 and not model.generator.conditional:
         hints.append(
-            f"the networks do not see the {len(labels)} classes: for samples of a class, "
+            f"the networks do not see the {len(labels)} classes: to draw samples of a class, add "
             "--model.generator.conditioning concatenation --model.discriminator.conditioning projection"
         )
     if labels and max(labels.values()) > UNEVEN * min(labels.values()):
         (most, many), (least, few) = labels.most_common()[0], labels.most_common()[-1]
         hints.append(
-            f"the classes are uneven: {plain(least)} has {few:,} images and {plain(most)} {many:,}; samples will be too"
+            f"the classes are uneven ({plain(least)} has {few:,} images, {plain(most)} {many:,}), and so samples will be"
         )
     if smaller := found.smaller_than(size):
         hints.append(
             f"{_files(smaller)} will be blurred, because they are enlarged: remove them, or use a smaller --data.image_size"
         )
     if found.cropped > MUCH:
-        hints.append(
-            f"{found.cropped:.0%} of an image is cut off, on average: crop them yourself if the centre is not what matters"
-        )
+        hints.append(f"{found.cropped:.0%} of an image is cut off, on average: crop the images yourself if other parts matter")
     if data.image_shape[0] == 3 and found.modes and set(found.modes) <= GREY:
-        hints.append("all images are grey: --data.channels 1")
+        hints.append("all images are grey: use --data.channels 1")
     return hints
 
 

@@ -44,11 +44,11 @@ def dry_run(objects: Namespace, begun_at: int) -> None:
         raise error
     seconds = cost.run_steps(begun_at) * cost.step_seconds
     if seconds > LONG and cost.device.type == "cpu":
-        report.hints.append(f"{duration(seconds)} is long: --accelerator gpu, narrower networks, or smaller images")
+        report.hints.append(f"{duration(seconds)} is long: use --accelerator gpu, narrower networks, or smaller images")
     end = begun_at + cost.run_steps(begun_at)
     if cost.total is not None and end < cost.total and objects.schedules.without_steps:
         report.hints.append(
-            f"--max_time stops at about update {end:,} of {cost.total:,}, before its schedules do: give --max_steps {end}"
+            f"--max_time ends the run near update {end:,} of {cost.total:,}, before the schedules end: add --max_steps {end}"
         )
     _section("Memory", _memory(model, data, cost))
     _section("Time", _time(cost, begun_at, seconds))
@@ -86,7 +86,7 @@ def _networks(model: GAN, data: ImageDataModule) -> Rows:
         rows.append((name, f"{type(network).__name__}, {count:,} parameters"))
     parts = [model.loss, *model.penalties, model.constraint, model.augmentation]
     rows.append(("method", ", ".join(type(part).__name__ for part in parts if part is not None)))
-    return [*rows, ("a step", f"{model.discriminator_steps} x D and 1 x G, on {data.batch_size} images each, for each process")]
+    return [*rows, ("a step", f"{model.discriminator_steps} x D and 1 x G, each on {data.batch_size} images per process")]
 
 
 def _memory(model: GAN, data: ImageDataModule, cost: Cost) -> Rows:
@@ -100,7 +100,7 @@ def _memory(model: GAN, data: ImageDataModule, cost: Cost) -> Rows:
         all_of_it = torch.cuda.get_device_properties(cost.device).total_memory
         peak = f"{megabytes(cost.peak_bytes)} of the {megabytes(all_of_it)} of {cost.device}"
     else:
-        peak = f"{megabytes(cost.peak_bytes)}, the process with all its libraries"
+        peak = f"{megabytes(cost.peak_bytes)}, for the process with all its libraries"
     return [("networks", parts), ("peak", peak)]
 
 
@@ -111,7 +111,7 @@ def _bytes(network: nn.Module) -> int:
 def _time(cost: Cost, begun_at: int, seconds: float) -> Rows:
     steps = cost.run_steps(begun_at)
     if not cost.steps:
-        return [("the run", f"{steps:,} steps: nothing is left to train; use a larger --max_steps or --max_epochs")]
+        return [("the run", f"{steps:,} steps: nothing is left to train. Use a larger --max_steps or --max_epochs")]
     rate = cost.step_images / cost.step_seconds
     of = f"on {cost.device}, the mean of {cost.steps} after {cost.warm_up} of warm-up"
     return [
