@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.optim import SGD, Adam
@@ -21,7 +20,7 @@ from gan_lightning.images import to_float
 from gan_lightning.losses import NonSaturatingLoss, WassersteinLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator
 from gan_lightning.regularizers import DRAGAN, R1, R2, WGANGP, Critic, DiscriminatorBatch, LeCam, Penalty, WeightClipping
-from tests.helpers import fit, refuses, same_state, small_gan
+from tests.helpers import Outputs, fit, refuses, same_state, small_gan
 
 SHAPE = (2, 3, 4)
 IMAGES = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(0))
@@ -343,16 +342,6 @@ def test_weights_are_clipped_after_each_update() -> None:
 
 
 # Through the adversarial step
-
-
-class Outputs(Callback):
-    """What each training step returns."""
-
-    def __init__(self) -> None:
-        self.seen: list[dict[str, float]] = []
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        self.seen.append({name: float(value) for name, value in outputs.items()})
 
 
 @pytest.mark.parametrize("run_precision", ["32-true", "bf16-mixed"])

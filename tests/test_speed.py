@@ -135,16 +135,8 @@ class Memory(Callback):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_is_flat_over_5000_steps() -> None:
     """The real command with its logs, grids and checkpoints: a kibibyte kept at each step would be 4 MiB from step 1,000 on."""
-    args = [
-        "--config",
-        "digits",
-        "--data.batch_size",
-        "8",
-        "--model.generator.hidden",
-        "[16]",
-        "--model.discriminator.hidden",
-        "[16]",
-    ]
+    args = ["--config", "digits", "--data.batch_size", "8", "--model.generator.hidden", "[16]"]
+    args += ["--model.discriminator.hidden", "[16]"]
     args += ["--max_steps", "5000", "--metrics.extractor", "none", "--logger", "[tensorboard, csv]"]
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), *args, f"--trainer.callbacks+={__name__}.Memory"]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)

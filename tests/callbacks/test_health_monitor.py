@@ -19,20 +19,10 @@ from gan_lightning.gan import GAN
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
 from gan_lightning.regularizers import R1
+from tests.faults.runs import QUIET
 from tests.helpers import TensorData, curves, fit, refuses, same_state, small_gan
 
 main = Verb.train.main
-
-QUIET = [
-    "--accelerator",
-    "cpu",
-    "--enable_progress_bar",
-    "false",
-    "--enable_model_summary",
-    "false",
-    "--metrics.extractor",
-    "none",
-]
 
 
 def digits_gan(**arguments: Any) -> GAN:
