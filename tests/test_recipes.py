@@ -170,7 +170,7 @@ def test_compiled_is_the_same(name: str) -> None:
 
 
 def test_two_steps_as_typed() -> None:
-    command = [sys.executable, SCRIPT, *TWO_STEPS, "--metrics.extractor", "none"]
+    command = [sys.executable, str(SCRIPT), *TWO_STEPS, "--metrics.extractor", "none"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     check(done.stdout)

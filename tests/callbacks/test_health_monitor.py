@@ -139,7 +139,7 @@ def test_all_of_the_digits_are_healthy(capsys: pytest.CaptureFixture[str]) -> No
     assert 0.3 < monitor.latest["pixel_diversity"] < 1.5
 
 
-def test_a_learning_rate_of_one_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_learning_rate_of_one_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     flags = [
         "--config",
         "digits",
@@ -156,7 +156,7 @@ def test_a_learning_rate_of_one_is_reported(tmp_path: Path, capsys: pytest.Captu
     assert code == 2 or re.search(r"\nstep \d+: .*--model", captured.out), captured  # NaN, or a symptom
 
 
-def test_the_values_are_logged_as_curves(tmp_path: Path) -> None:
+def test_the_values_are_logged_as_curves() -> None:
     flags = [
         "--config",
         "digits",
@@ -169,12 +169,12 @@ def test_the_values_are_logged_as_curves(tmp_path: Path) -> None:
         str(tmp_path),
     ]
     assert main(flags) == 0
-    shown = curves(tmp_path / "lightning_logs" / "version_0")
+    shown = curves(Path("lightning_logs") / "version_0")
     for name in ("pixel_diversity", "feature_diversity", "overfitting", "separation", "saturation", "real_logits"):
         assert sorted(shown[f"health/{name}"]) == [20, 40]
     assert "health/classes" not in shown
     assert main([*flags, "--health.every_n_steps", "0"]) == 0
-    assert not any(name.startswith("health/") for name in curves(tmp_path / "lightning_logs" / "version_1"))
+    assert not any(name.startswith("health/") for name in curves(Path("lightning_logs") / "version_1"))
 
 
 def test_classes_and_copies_are_measured_with_a_classifier(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -400,7 +400,7 @@ def test_any_file_name_is_allowed(tmp_path: Path, name: bytes) -> None:
     if name.isascii():
         return
     # printing what is no ASCII may fail
-    command = [sys.executable, SCRIPT, "--config", "folder_64", "--data.root", "photos"]
+    command = [sys.executable, str(SCRIPT), "--config", "folder_64", "--data.root", "photos"]
     done = subprocess.run(command, capture_output=True, check=False, timeout=120)
     assert done.returncode == 2
     assert b"Traceback" not in done.stderr
