@@ -140,34 +140,14 @@ def test_all_of_the_digits_are_healthy(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_learning_rate_of_one_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = [
-        "--config",
-        "digits",
-        *QUIET,
-        "--max_steps",
-        "400",
-        "--health.every_n_steps",
-        "25",
-        "--default_root_dir",
-        str(tmp_path),
-    ]
+    flags = ["--config", "digits", *QUIET, "--max_steps", "400", "--health.every_n_steps", "25"]
     code = main([*flags, "--model.generator_optimizer.lr", "1", "--model.discriminator_optimizer.lr", "1"])
     captured = capsys.readouterr()
     assert code == 2 or re.search(r"\nstep \d+: .*--model", captured.out), captured  # NaN, or a symptom
 
 
 def test_the_values_are_logged_as_curves() -> None:
-    flags = [
-        "--config",
-        "digits",
-        *QUIET,
-        "--max_steps",
-        "40",
-        "--health.every_n_steps",
-        "20",
-        "--default_root_dir",
-        str(tmp_path),
-    ]
+    flags = ["--config", "digits", *QUIET, "--max_steps", "40", "--health.every_n_steps", "20"]
     assert main(flags) == 0
     shown = curves(Path("lightning_logs") / "version_0")
     for name in ("pixel_diversity", "feature_diversity", "overfitting", "separation", "saturation", "real_logits"):
