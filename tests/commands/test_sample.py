@@ -20,7 +20,7 @@ from gan_lightning.commands.verbs import Verb
 from gan_lightning.pictures import grid
 from tests.commands.checkpoints import write_checkpoint
 from tests.commands.test_evaluate import refused
-from tests.faults.runs import finish, start_program, wait_for
+from tests.faults.runs import finish, start, start_program, wait_for
 
 main = Verb.sample.main
 
@@ -106,7 +106,7 @@ def test_an_interrupted_folder_is_resumed(plain: str, capsys: pytest.CaptureFixt
 
 def test_a_killed_command_resumes_to_the_same_files(plain: str) -> None:
     args = [plain, "--num_images", "1500", "--batch_size", "40", "--output"]
-    running = start_program([sys.executable, str(SCRIPT)], *args, "part")
+    running = start(*args, "part", verb=Verb.sample)
     assert wait_for(lambda: Path("part", "000100.png").exists(), running, every=0.002)
     os.killpg(running.pid, signal.SIGKILL)
     finish(running)

@@ -287,14 +287,6 @@ def test_a_fast_dev_run_and_a_run_without_checkpoints() -> None:
     assert not list(Path("lightning_logs").rglob("*.ckpt"))
 
 
-def test_two_processes_train() -> None:
-    code, _, error = run(*SMALL, "--max_steps", "6", "--devices", "2", "--model.discriminator_steps", "2")
-    assert code == 0, error
-    assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
-    assert steps("lightning_logs/version_0") == 6
-    assert Path("lightning_logs/version_0/images/step_00000006.png").is_file()
-
-
 @pytest.mark.parametrize(
     ("args", "parts"),
     [

@@ -47,14 +47,15 @@ FORKING.set_forkserver_preload(["gan_lightning.commands.train.run"])
 
 
 class Forked:
-    """The train command in a process that is forked from one with all imports, which would take it 6 seconds.
+    """A command in a process that is forked from one with all imports, which would take it 6 seconds.
 
     It is used as a ``Popen``. Signals, exit codes and further processes are those of the script.
     """
 
-    def __init__(self, args: Sequence[str]) -> None:
+    def __init__(self, verb: Verb, args: Sequence[str]) -> None:
         self._output = tempfile.TemporaryDirectory()
-        self._process = FORKING.Process(target=_train, args=(args, self._output.name, Path.cwd(), dict(os.environ)))
+        work = verb.name, args, self._output.name, Path.cwd(), dict(os.environ)
+        self._process = FORKING.Process(target=_run_command, args=work)
         self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
@@ -74,7 +75,7 @@ class Forked:
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         self._process.join(timeout)
         if self.poll() is None:
-            raise subprocess.TimeoutExpired("train", timeout or 0)
+            raise subprocess.TimeoutExpired("a command", timeout or 0)
         out, error = (Path(self._output.name, name).read_text() for name in ("out", "error"))
         return out, error
 
@@ -83,21 +84,21 @@ class Forked:
             os.killpg(self.pid, signal.SIGKILL)
 
 
-def _train(args: Sequence[str], output: str, folder: Path, environment: Mapping[str, str]) -> None:
-    """Do what scripts/train.py does, as the leader of its own group of processes."""
+def _run_command(verb: str, args: Sequence[str], output: str, folder: Path, environment: Mapping[str, str]) -> None:
+    """Do what the script does, as the leader of its own group of processes."""
     os.setsid()
     for number, name in ((1, "out"), (2, "error")):
         os.dup2(os.open(Path(output, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.argv = [str(SCRIPT), *args]
-    sys.exit(Verb.train.main())
+    sys.argv = [str(SCRIPT.with_name(f"{verb}.py")), *args]
+    sys.exit(Verb[verb].main())
 
 
-def start(*args: str) -> Forked:
-    """The train command, without its imports."""
-    return Forked(args)
+def start(*args: str, verb: Verb = Verb.train) -> Forked:
+    """A command, without its imports."""
+    return Forked(verb, args)
 
 
 def start_program(program: Sequence[str], *args: str) -> subprocess.Popen[str]:

@@ -210,13 +210,15 @@ def torchrun(rank: int, port: int, *args: str) -> subprocess.Popen[str]:
 def test_two_machines(record_property: Record) -> None:
     """torchrun's two groups of one process end with the weights of one group of two."""
     port = free_port()
-    args = [*DIGITS, "--max_steps", "12"]
+    args = [*DIGITS, "--max_steps", "12", "--model.discriminator_steps", "2"]
     both = [torchrun(rank, port, *args, "--num_nodes", "2", "--devices", "1") for rank in range(2)]
     for running in both:
         code, _, error = finish(running)
         assert code == 0, error
     assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
     assert run(*args, "--devices", "2", "--default_root_dir", "one")[0] == 0
+    assert [path.name for path in Path("one/lightning_logs").iterdir()] == ["version_0"]
+    assert made() == 12
     assert_same_end(RUN, Path("one") / RUN)
     tally(record_property, "two machines, by torchrun", 1, 1, "nothing: the same run as on one")
 
