@@ -332,15 +332,6 @@ def test_weight_clipping_changes_only_values_outside() -> None:
     assert outside > 100
 
 
-def test_weights_are_clipped_after_each_update() -> None:
-    model = small_gan(WassersteinLoss(), constraint=WeightClipping(0.02), discriminator_steps=2)
-    assert max(float(p.detach().abs().max()) for p in model.discriminator.parameters()) > 0.1
-    fit(model, max_steps=2)
-    # Adam's next step would leave the range, so the update was before the clipping
-    assert max(float(p.detach().abs().max()) for p in model.discriminator.parameters()) == pytest.approx(0.02, rel=1e-6)
-    assert max(float(p.detach().abs().max()) for p in model.generator.parameters()) > 0.1
-
-
 # Through the adversarial step
 
 

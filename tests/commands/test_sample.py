@@ -189,11 +189,6 @@ def test_unknown_labels_are_refused(plain: str, labelled: str, capsys: pytest.Ca
     assert not list(Path().iterdir())
 
 
-def test_several_processes_are_refused(plain: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "WORLD_SIZE is 2: sample works in one process" in refused([plain], capsys, main, "sample")
-
-
 def test_a_full_disk_is_one_line(plain: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
