@@ -21,7 +21,7 @@ def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[st
     """Read a checkpoint of a training run by :func:`gan_lightning.files.load`, and check that it is one of this project.
 
     Raises:
-        InputError: the file cannot be loaded, is no gan_lightning checkpoint, has another format, or has entries from which
+        InputError: the file cannot be loaded, is not a gan_lightning checkpoint, has another format, or has entries from which
             Lightning would make objects.
     """
     content: dict[str, Any] = files.load(path, map_location=map_location)

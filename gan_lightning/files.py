@@ -18,8 +18,8 @@ from torch import Tensor
 
 from gan_lightning.errors import InputError, one_line
 
-LARGEST_EXPANSION = 100  # times the size of the file; statistics of images shrink to a half at best
-LEAST_REFUSED = 2**30  # bytes; a file that unpacks to less does no harm
+MAX_EXPANSION = 100  # times the size of the file; statistics of images shrink to a half at best
+MIN_REFUSED = 2**30  # bytes; a file that unpacks to less does no harm
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def write_aside(path: str | os.PathLike[str], durable: bool = True) -> Iterator[
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = _part_of(target, target.suffix)
+    aside = _temporary_path(target, target.suffix)
     try:
         aside.touch(exist_ok=False)
         yield aside
@@ -57,7 +57,7 @@ def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         path: a folder that does not exist yet or is empty.
     """
     target = Path(path)
-    aside = _part_of(target)
+    aside = _temporary_path(target)
     try:
         aside.mkdir(parents=True)
         yield aside
@@ -73,8 +73,8 @@ def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _part_of(target: Path, suffix: str = "") -> Path:
-    """A temporary name that nobody else uses, as :func:`remove_parts` finds it."""
+def _temporary_path(target: Path, suffix: str = "") -> Path:
+    """A temporary name that nobody else uses, as :func:`remove_temporary_files` finds it."""
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part{suffix}")
 
 
@@ -93,7 +93,7 @@ def link(path: Path, name: Path) -> None:
 
     Makes a hard link; copies the file only if the file system has none.
     """
-    aside = _part_of(name, name.suffix)
+    aside = _temporary_path(name, name.suffix)
     try:
         try:
             aside.hardlink_to(path)
@@ -113,7 +113,7 @@ def keep_copy(path: Path) -> None:
         shutil.copyfile(path, aside)
 
 
-def remove_parts(folder: Path) -> None:
+def remove_temporary_files(folder: Path) -> None:
     """Remove the temporary files that killed processes left in a folder. Call it only if nobody else writes there."""
     for part in folder.glob(".*.part*"):
         part.unlink(missing_ok=True)
@@ -205,7 +205,7 @@ def _verify(file: BinaryIO, path: str | os.PathLike[str], writer: str, stored: b
         stored: ``writer`` never compresses, so that the contents cannot be larger than the file.
     """
     size = file.seek(0, os.SEEK_END)
-    most = size if stored else max(LARGEST_EXPANSION * size, LEAST_REFUSED)
+    most = size if stored else max(MAX_EXPANSION * size, MIN_REFUSED)
     try:
         file.seek(0)
         begins_as_zip = file.read(4) == b"PK\x03\x04"  # torch.load takes anything else for its old format

@@ -327,7 +327,7 @@ def load(
         trust: custom top-level modules from which networks may be imported. This package is always allowed.
 
     Raises:
-        InputError: there is no such file, folder or name, or it is damaged, foreign or untrusted.
+        InputError: the file, folder or name does not exist, or it is damaged, foreign or untrusted.
     """
     return Sampler(*_load(path, raw, device, trust))
 

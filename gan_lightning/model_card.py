@@ -11,8 +11,8 @@ RECIPE = {"seed_everything", "data", "model", "schedules", "trainer", "run_lengt
 """Sections of a run's config.yaml that determine its result."""
 TRAINER = {"precision", "max_epochs", "max_steps", "max_time", "devices", "num_nodes", "gradient_clip_val"}
 """Settings of Lightning's Trainer that determine a run's result."""
-LARGEST = 2**20  # bytes of a config.yaml or a record; usual ones have a few thousand
-DEEPEST = 50  # nested lists and dicts of a config.yaml; usual ones have about six levels
+MAX_BYTES = 2**20  # bytes of a config.yaml or a record; usual ones have a few thousand
+MAX_DEPTH = 50  # nested lists and dicts of a config.yaml; usual ones have about six levels
 PROTOCOL = ("num_images", "weights", "real", "split", "num_real", "extractor")
 """Entries of a record that describe the measurement, in the order of the table."""
 
@@ -41,7 +41,7 @@ def _is_plain(text: str) -> bool:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+        if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
             return False
     return True
 
@@ -88,7 +88,7 @@ def _of_type(entries: Any, *types: type) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
-    if path.stat().st_size > LARGEST:
+    if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{path} is larger than any file that a run writes")
     return path.read_text(encoding="utf-8")
 

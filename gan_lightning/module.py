@@ -265,7 +265,7 @@ def _to_channels_last(module: nn.Module, inputs: Any, features: Tensor) -> Tenso
 
 
 def _shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:
-    """Return the shape of each weight by name, None for what is no tensor."""
+    """Return the shape of each weight by name, None for entries that are not tensors."""
     return {name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in weights.items()}
 
 

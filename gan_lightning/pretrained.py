@@ -32,7 +32,7 @@ def configuration(generator: Generator, about: dict[str, Any], dtype: str = "flo
         dtype: type in which :func:`save` stores the weights, one of :data:`DTYPES`.
 
     Raises:
-        InputError: an argument of the generator is no primitive, or a weight is too large for ``dtype``.
+        InputError: an argument of the generator is not a primitive, or a weight is too large for ``dtype``.
     """
     return {
         "format_version": FORMAT_VERSION,
@@ -101,7 +101,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a folder's config.json and check the type of every entry.
 
     Raises:
-        InputError: the file is missing, is no JSON, has another format, or lacks an entry.
+        InputError: the file is missing, is not JSON, has another format, or lacks an entry.
     """
     path = Path(folder, CONFIG)
     if not path.is_file():

@@ -70,7 +70,7 @@ class GradientPenalty(Penalty):
         if batch.update % self.every:
             return batch.real_logits.new_zeros((), dtype=torch.float32)
         with torch.autocast(batch.real.device.type, enabled=False):
-            points = self.points(_full(batch.real.detach()), _full(batch.fake.detach())).requires_grad_(True)
+            points = self.points(_to_float32(batch.real.detach()), _to_float32(batch.fake.detach())).requires_grad_(True)
             logits = critic(points, batch.labels)
             (gradients,) = torch.autograd.grad(logits.sum(), points, create_graph=True)  # (B, C, H, W)
             return self.every * self.weight * self.penalty(gradients.flatten(1)).mean()
@@ -171,7 +171,7 @@ class LeCam(Penalty):
         self.register_buffer("fake_average", torch.tensor(torch.nan))
 
     def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
-        real, fake = _full(batch.real_logits), _full(batch.fake_logits)
+        real, fake = _to_float32(batch.real_logits), _to_float32(batch.fake_logits)
         self._move(self.real_average, real)
         self._move(self.fake_average, fake)
         return self.weight * ((real - self.fake_average).square().mean() + (fake - self.real_average).square().mean())
@@ -212,7 +212,7 @@ class WeightClipping(Constraint):
         torch._foreach_clamp_max_(parameters, self.limit)
 
 
-def _full(values: Tensor) -> Tensor:
+def _to_float32(values: Tensor) -> Tensor:
     """Convert half precision to float32; leave float32 and float64 as they are."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 

@@ -1,4 +1,4 @@
-"""Small models and data that several tests use, and files in the formats of the real data sets."""
+"""Small models and data, files in the formats of the real data sets, and checks of refusals."""
 
 import csv
 import gzip
@@ -33,7 +33,7 @@ from gan_lightning.training.trainer import make_trainer
 
 
 def small_gan(loss: AdversarialLoss | None = None, image_shape: tuple[int, int, int] = (1, 8, 8), **arguments: Any) -> GAN:
-    """A GAN of two tiny MLPs."""
+    """Make a GAN of two tiny MLPs."""
     return GAN(
         MLPGenerator(image_shape, latent_dim=4, hidden=[8]),
         MLPDiscriminator(image_shape, hidden=[8]),
@@ -49,7 +49,7 @@ def fit(
     ckpt_path: Path | None = None,
     **arguments: Any,
 ) -> Trainer:
-    """Train on the CPU in the current folder, without a word; from ``ckpt_path`` on where it is given."""
+    """Train on the CPU in the current folder, silently; resume from ``ckpt_path`` if it is given."""
     quiet: dict[str, Any] = {
         "accelerator": "cpu",
         "logger": False,
@@ -77,7 +77,7 @@ class TensorData(ImageDataModule):
 
 
 def write_mnist(root: Path, name: str = "MNIST", count: int = 128, compress: bool = False) -> dict[str, str]:
-    """Files in MNIST's own format below root/name/raw: noise, whose labels go round. The MD5 of each."""
+    """Write noise in MNIST's format to root/name/raw, with labels that cycle. Returns the MD5 of each file."""
     raw = root / name / "raw"
     raw.mkdir(parents=True)
     random = numpy.random.default_rng(0)
@@ -98,7 +98,7 @@ def write_mnist(root: Path, name: str = "MNIST", count: int = 128, compress: boo
 
 
 def write_cifar10(root: Path, count: int = 20) -> dict[str, str]:
-    """Files in CIFAR-10's own format below root/cifar-10-batches-py, and its archive. The MD5 of each."""
+    """Write noise in CIFAR-10's format to root/cifar-10-batches-py, and its archive. Returns the MD5 of each file."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     random = numpy.random.default_rng(0)
@@ -151,13 +151,13 @@ def _check_line(line: str, named: Sequence[object]) -> None:
 
 
 def same_state(one: torch.nn.Module, other: torch.nn.Module) -> bool:
-    """Whether two modules hold the same values, to the last bit."""
+    """Check if two modules are bitwise equal."""
     ours, theirs = one.state_dict(), other.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def assert_same_state(one: Path, other: Path) -> None:
-    """The last checkpoints of two runs agree to the last bit: weights, optimizers, what adapts, counters, the data's place."""
+    """Check that the last checkpoints of two runs are bitwise equal, including optimizers, counters and data position."""
     first, second = (checkpoint.load_gan(run / "checkpoints" / "last.ckpt") for run in (one, other))
     for content in (first, second):
         content["callbacks"].pop("Timer", None)
@@ -203,7 +203,7 @@ class Outputs(Callback):
 
 
 class InterruptAt(Callback):
-    """Ends the run after so many steps as Ctrl-C does, by a signal to this process."""
+    """Ends the run after so many steps with SIGINT, like Ctrl-C."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -229,14 +229,14 @@ def interrupted(args: Sequence[str], step: int, monkeypatch: pytest.MonkeyPatch)
 
 
 def await_next_second(run: Path) -> None:
-    """Wait until a further event file of this process comes after those of ``run`` by its name, which holds the second."""
+    """Wait until a new event file would sort after those of ``run``: their names contain the second."""
     newest = max(int(path.name.split(".")[3]) for path in run.glob("events.out.tfevents.*"))
     while int(time.time()) <= newest:
         time.sleep(0.05)
 
 
 def curves(run: Path) -> dict[str, dict[int, float]]:
-    """What TensorBoard shows of a run, by name and step, but for the speed; the same as its metrics.csv, where it has one."""
+    """Read TensorBoard's curves of a run by name and step, without the speed; metrics.csv must agree if there is one."""
     scalars = EventAccumulator(str(run))
     scalars.Reload()
     tags = [tag for tag in scalars.Tags()["scalars"] if tag != "train/images_per_second"]

@@ -131,12 +131,12 @@ LIGHT = {"jsonargparse", "jsonargparse.typing", "yaml"}
 
 
 def imports(path: Path) -> set[str]:
-    """The modules that a file imports, by their dotted names."""
+    """List the modules that a file imports, by their dotted names."""
     return names_in(ast.walk(ast.parse(path.read_text())), path)
 
 
 def imports_at_once(path: Path) -> set[str]:
-    """Those that it imports as soon as it is imported itself."""
+    """List the modules that a file imports at its own import."""
     return names_in(ast.parse(path.read_text()).body, path)
 
 
@@ -157,7 +157,7 @@ def names_in(nodes: Iterable[ast.AST], path: Path) -> set[str]:
 
 
 def room(module: str) -> str:
-    """The name under which a module, without the package's name, stands in ALLOWED."""
+    """Find the key in ALLOWED of a module, given without the package's name."""
     return module if module in ALLOWED else module.partition(".")[0]
 
 

@@ -1,4 +1,4 @@
-"""Augmentations against what they say they do, counted over many images."""
+"""Augmentations against their descriptions, counted over many images."""
 
 import itertools
 import math
@@ -37,7 +37,7 @@ Function = Callable[[Tensor], Tensor]
 
 
 def seeded(transform: Function) -> Function:
-    """The transform with the same draws at every call."""
+    """Make the transform draw the same numbers at every call."""
 
     def call(images: Tensor) -> Tensor:
         torch.manual_seed(3)
@@ -47,12 +47,12 @@ def seeded(transform: Function) -> Function:
 
 
 def shares(outcomes: Tensor, count: int) -> list[float]:
-    """How often each of 0 ... count - 1 is among the outcomes."""
+    """Share of each of 0 ... count - 1 among the outcomes."""
     return (outcomes.bincount(minlength=count) / len(outcomes)).tolist()
 
 
 def assert_alike(outcomes: Tensor, count: int) -> None:
-    """Each of 0 ... count - 1 has its share, within 5 standard deviations; usually within 1."""
+    """Check that 0 ... count - 1 are equally frequent, within 5 standard deviations; usually within 1."""
     share = 1 / count
     deviation = math.sqrt(share * (1 - share) / len(outcomes))
     assert shares(outcomes, count) == pytest.approx([share] * count, abs=5 * deviation)
@@ -88,7 +88,7 @@ def test_the_device_is_kept(transform: Function) -> None:
 def test_first_and_second_gradients_against_finite_differences(transform: Function) -> None:
     images = torch.randn(2, 2, 4, 4, dtype=torch.float64, requires_grad=True)
 
-    def squares(images: Tensor) -> Tensor:  # of something linear the second would be 0
+    def squares(images: Tensor) -> Tensor:  # a linear function has second derivative 0
         return seeded(transform)(images).square()
 
     assert torch.autograd.gradcheck(squares, images)
@@ -97,7 +97,7 @@ def test_first_and_second_gradients_against_finite_differences(transform: Functi
 
 @transforms
 def test_transforms_are_linear_in_the_images(transform: Function) -> None:
-    """With the same draws, a transform of a difference is the difference of transforms (color: but for its constant)."""
+    """With the same draws, the transform of a difference is the difference of transforms (for color, up to a constant)."""
     one, other = torch.randn(2, 5, 3, 8, 8, dtype=torch.float64)
     draw = seeded(transform)
     nothing = draw(torch.zeros_like(one))
@@ -114,7 +114,7 @@ def test_each_image_is_changed_independently(transform: Function) -> None:
     images[2] = 7
     again = seeded(transform)(images)
     others = torch.arange(8) != 2
-    assert torch.equal(again[others], changed[others])  # and none sees another
+    assert torch.equal(again[others], changed[others])  # and no image affects another
     assert not torch.equal(again[2], changed[2])
 
 
@@ -127,7 +127,7 @@ def test_channels_change_together(transform: Function) -> None:
 
 
 def test_r1_through_all_of_them_reaches_the_weights() -> None:
-    """The gradient of a gradient's square that goes through every transform, against differences."""
+    """Compare the gradient of a squared gradient through every transform with finite differences."""
     images = torch.randn(3, 2, 8, 8)
     weights = torch.randn(2, 8, 8, requires_grad=True)
     change = seeded(DiffAugment(ALL))
@@ -152,7 +152,7 @@ def test_r1_through_all_of_them_reaches_the_weights() -> None:
 
 
 def test_color_of_grey_constant_images_is_brightness_alone() -> None:
-    """Uniform in [-0.5, 0.5): of 4000 the mean lies within 0.005 of 0 and the variance within 0.002 of 1/12."""
+    """Uniform in [-0.5, 0.5): over 4000 images the mean is within 0.005 of 0, the variance within 0.002 of 1/12."""
     images = torch.full((4000, 3, 4, 4), 0.3)
     moved = color(images) - images
     brightness = moved.mean(dim=(1, 2, 3))
@@ -165,7 +165,7 @@ def test_color_of_grey_constant_images_is_brightness_alone() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_color_scales_saturation_and_contrast(channels: int) -> None:
-    """Brightness moves the mean alone; contrast scales the greys about it; contrast and saturation what is not grey."""
+    """Brightness changes only the mean; contrast scales greys around it; contrast and saturation scale colours."""
     images = torch.rand(2000, channels, 4, 4, dtype=torch.float64) * 2 - 1
     changed = color(images)
 
@@ -199,7 +199,7 @@ def test_color_scales_saturation_and_contrast(channels: int) -> None:
 
 
 def moved(image: Tensor, down: int, right: int) -> Tensor:
-    """An image (C, H, W) shifted by whole pixels, zeros moving in."""
+    """Shift an image (C, H, W) by whole pixels, and fill with zeros."""
     height, width = image.shape[1:]
     result = torch.zeros_like(image)
     for row, column in itertools.product(range(height), range(width)):
@@ -224,7 +224,7 @@ def test_translation_is_uniform_up_to_an_eighth(size: tuple[int, int], most: tup
 
 
 def holes(size: int) -> list[tuple[int, int]]:
-    """Where a hole of half the size begins and ends: wherever its centre is on the image, or at its edge.
+    """Start and end of all holes of half the size with a centre on the image or its edge.
 
     The centre of a hole of odd length is a pixel, that of one of even length lies between two.
     """
@@ -235,7 +235,7 @@ def holes(size: int) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (6, 12), (7, 5)])
 def test_cutout_is_uniform_over_squares_of_half_the_size(height: int, width: int) -> None:
-    """Cut off at the edges. Of 4000 images the mean area lies within 1% of the expected one."""
+    """Squares are cut at the edges. Over 4000 images the mean area is within 1% of the expected one."""
     allowed = list(itertools.product(holes(height), holes(width)))
     masks = torch.ones(len(allowed), height, width)
     for mask, ((top, bottom), (left, right)) in zip(masks, allowed, strict=True):
@@ -258,7 +258,7 @@ def test_cutout_is_uniform_over_squares_of_half_the_size(height: int, width: int
 
 
 def outcomes(changed: Tensor, allowed: list[Tensor]) -> Tensor:
-    """Which of the allowed images each is; it must be one."""
+    """Index of each image among the allowed ones."""
     same = torch.stack([(changed == image).flatten(1).all(dim=1) for image in allowed], dim=1)
     assert (same.sum(dim=1) == 1).all()
     return same.int().argmax(dim=1)
@@ -271,7 +271,7 @@ def test_flip_is_left_to_right_for_one_image_in_two() -> None:
 
 
 def moved_pixels(image: Tensor, source: Callable[[int, int], tuple[int, int]]) -> Tensor:
-    """The image (C, H, W) whose pixel at (row, column) is that of ``image`` at ``source(row, column)``."""
+    """Build the image (C, H, W) with the pixel of ``image`` at ``source(row, column)`` at (row, column)."""
     result = torch.empty_like(image)
     for row, column in itertools.product(*map(range, image.shape[1:])):
         above, left = source(row, column)
@@ -301,7 +301,7 @@ def test_rotate90_turns_other_shapes_by_0_or_180_degrees() -> None:
 def drawn(
     monkeypatch: pytest.MonkeyPatch, angle: float = 0.0, normal: tuple[float, float, float, float] = (0, 0, 0, 0)
 ) -> None:
-    """Have geometry draw this angle, and these numbers for scale, stretch and the shifts."""
+    """Make geometry draw this angle and these numbers for scale, stretch and shifts."""
     monkeypatch.setattr(torch, "rand", lambda *shape, **_: torch.full(shape, angle / (2 * math.pi) + 0.5))
     monkeypatch.setattr(torch, "randn", lambda four, count, **_: torch.tensor(normal)[:, None].repeat(1, count))
 
@@ -322,7 +322,7 @@ def test_geometry_by_a_right_angle_turns_the_pixels(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("by", [1, -2])
 def test_geometry_shifts_by_an_eighth_of_the_size_and_mirrors_the_edge(monkeypatch: pytest.MonkeyPatch, by: int) -> None:
-    """A normal number of 1 is an eighth: of 16 rows and 8 columns, 2 and 1. Rows come again in mirrored order."""
+    """A normal number of 1 shifts by an eighth: 2 of 16 rows, 1 of 8 columns. Rows reappear mirrored."""
     images = torch.randn(3, 2, 16, 8)
     mirrored = torch.cat([images.flip(2), images, images.flip(2)], dim=2)
     drawn(monkeypatch, normal=(0, 0, 0, by))
@@ -333,7 +333,7 @@ def test_geometry_shifts_by_an_eighth_of_the_size_and_mirrors_the_edge(monkeypat
 
 
 def test_geometry_scales_and_stretches_about_the_centre(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ramp (u, v) of coordinates about the centre becomes (2 u, 2 v), or (2 u, v / 2); inside, where no edge is near."""
+    """A ramp (u, v) of coordinates around the centre becomes (2 u, 2 v) or (2 u, v / 2), away from the edges."""
     rows = torch.arange(16) - 7.5
     images = torch.stack([rows[None, :].expand(16, 16), rows[:, None].expand(16, 16)])[None]  # across, down
     inside = images[:, :, 5:11, 5:11]
@@ -344,22 +344,22 @@ def test_geometry_scales_and_stretches_about_the_centre(monkeypatch: pytest.Monk
 
 
 def test_geometry_turns_about_the_centre_by_any_angle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a circle that reaches the edge, a round blob stays as it is, to 0.004; one beside the centre does not."""
+    """In a circle up to the edge, a round blob at the centre is unchanged to 0.004; one off the centre is not."""
     rows = torch.arange(32) - 15.5
     square = rows[:, None] ** 2 + rows**2
     blobs = torch.stack([torch.exp(-square / 72), torch.exp(-square.roll(8, 1) / 72)])[:, None]  # (2, 1, 32, 32)
     for angle in (0.3, 1.0, -2.5):
         drawn(monkeypatch, angle=angle)
-        centred, beside = ((geometry(blobs) - blobs) * (square < 15**2)).abs().amax(dim=(1, 2, 3))
+        centred, shifted = ((geometry(blobs) - blobs) * (square < 15**2)).abs().amax(dim=(1, 2, 3))
         assert float(centred) < 0.02
-        assert float(beside) > 0.1
+        assert float(shifted) > 0.1
 
 
 def test_geometry_has_the_distributions_of_ada(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the matrices themselves, which are diag(w, t) R and a shift, taken apart.
+    """Decompose the matrices diag(w, t) R and the shift.
 
-    w t is 4^s, w / t is 4^e, with s and e normal of deviation 0.2; the shifts are normal of an eighth of the size, which is
-    2 in these units. Of 4000, deviations lie within 1.2% of that.
+    w t is 4^s, w / t is 4^e, with s and e normal of deviation 0.2; the shifts are normal of an eighth of the size, 2 in these
+    units. Over 4000 draws, deviations are within 1.2%.
     """
     matrices: list[Tensor] = []
 
@@ -394,7 +394,7 @@ def test_geometry_interpolates_like_torch(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("autocast", [False, True])
 def test_geometry_of_bfloat16_images_moves_them_as_far(autocast: bool) -> None:
-    """Waves of 8 pixels; rounding of the result itself makes 0.004."""
+    """Use waves of 8 pixels; rounding the result alone contributes 0.004."""
     waves = torch.sin(torch.arange(256) * (2 * math.pi / 8))
     images = (waves * waves[:, None]).expand(4, 1, 256, 256).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
@@ -406,14 +406,14 @@ def test_geometry_of_bfloat16_images_moves_them_as_far(autocast: bool) -> None:
 
 
 def changed_share(augmentation: Augmentation, count: int = 2000) -> float:
-    """How many images it changes; constant ones, so that color alone does, at once and always."""
+    """Share of constant images that an augmentation with color changes."""
     images = torch.full((count, 1, 2, 2), 0.5)
     return float((augmentation(images) != images).flatten(1).any(dim=1).float().mean())
 
 
 @pytest.mark.parametrize("probability", [0.2, 0.7, 1.0])
 def test_a_transform_is_applied_with_its_probability(probability: float) -> None:
-    """Of 2000 the share lies within 0.01 of it in two cases of three."""
+    """Over 2000 images the share is within 0.01 in two cases of three."""
     assert changed_share(DiffAugment(["color"], probability)) == pytest.approx(probability, abs=0.05 if probability < 1 else 0)
 
 
@@ -428,10 +428,10 @@ def test_the_strength_multiplies_the_probability() -> None:
 
 
 def test_transforms_are_drawn_independently() -> None:
-    """Flip happens for 1/2 of half the images. Apart from it, brightness or contrast change 3/4 of all."""
+    """Flip changes 1/2 of half the images. Independently, brightness or contrast change 3/4 of all."""
     image = torch.tensor([[[-0.5, 0.5]]])
     changed = DiffAugment(["flip", "color"], probability=0.5)(image.repeat(4000, 1, 1, 1))
-    flipped = changed[:, 0, 0, 0] > changed[:, 0, 0, 1]  # which color, with a contrast above 0, leaves
+    flipped = changed[:, 0, 0, 0] > changed[:, 0, 0, 1]  # color with a contrast above 0 keeps it
     coloured = (changed.sort(dim=3).values != image).flatten(1).any(dim=1)
     table = shares(flipped.long() * 2 + coloured.long(), 4)
     assert table == pytest.approx([3 / 16, 9 / 16, 1 / 16, 3 / 16], abs=0.04)  # usually within 0.008
@@ -459,7 +459,7 @@ def test_untransformed_images_are_bitwise_unchanged(transform: Function, parts: 
 
 
 def test_transforms_are_applied_in_order() -> None:
-    """Cut first and moved then, the hole moves with the image; coloured last, it is no longer zero."""
+    """With cutout first, the hole moves with the image; with color last, it is no longer zero."""
     images = torch.rand(50, 3, 8, 8) + 1
     for names in (["cutout", "translation", "color"], ["color", "cutout", "translation"], ["cutout", "color", "cutout"]):
         torch.manual_seed(1)
@@ -480,7 +480,7 @@ def test_the_default_is_the_papers_policy() -> None:
 
 
 def sure(share: float, count: int = 8) -> Tensor:
-    """Logits of which this share is positive, and the rest negative."""
+    """Make logits with this share of positive values; the others are negative."""
     return torch.where(torch.arange(count) < round(share * count), 3.0, -0.1)
 
 
@@ -490,7 +490,7 @@ def test_the_probability_starts_at_zero() -> None:
 
 
 def test_the_probability_rises_while_the_discriminator_is_sure() -> None:
-    """By every * batch / images, at each of every so many updates: so that it is 1 after that many images."""
+    """It rises by every * batch / images once in ``every`` updates, so it is 1 after that many images."""
     augmentation = AdaptiveAugment(images=160, every=4)
     seen = []
     for _ in range(24):
@@ -517,7 +517,7 @@ def test_the_probability_falls_to_zero_while_the_discriminator_is_unsure() -> No
     [(0.75, 0.6, -1), (0.875, 0.6, 1), (0.875, 0.8, -1), (0.625, 0.2, 1), (0.75, 0.5, 0)],
 )
 def test_the_target_is_the_mean_sign(share: float, target: float, direction: int) -> None:
-    """Of which a share of positive logits of 3/4 makes 1/2. How large the logits are does not matter."""
+    """A share of positive logits of 3/4 gives a mean sign of 1/2. The size of the logits does not matter."""
     augmentation = AdaptiveAugment(target=target, images=100, every=1)
     augmentation.probability.fill_(0.5)
     augmentation.observe(sure(share))
@@ -547,7 +547,7 @@ def test_a_small_probability_works_with_bfloat16_images() -> None:
 
 
 def test_the_adapted_values_are_saved() -> None:
-    """In the midst of an interval too."""
+    """Also in the middle of an interval."""
     one, other = AdaptiveAugment(images=160, every=2), AdaptiveAugment(images=160, every=2)
     for _ in range(3):
         one.observe(sure(1.0))
@@ -563,7 +563,7 @@ def test_the_adapted_values_are_saved() -> None:
 
 
 class Double(Augmentation):
-    """Times two; keeps what it was given."""
+    """Doubles images; keeps its inputs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -579,7 +579,7 @@ class Double(Augmentation):
 
 
 class Shown(MLPDiscriminator):
-    """Keeps what it was shown; one kind of images at a time."""
+    """Keeps its inputs; takes one kind of images at a time."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -634,13 +634,13 @@ def test_it_observes_the_logits_of_augmented_real_images() -> None:
     double = Double()
     model = small_gan(augmentation=double, discriminator_steps=3)
     d = model.discriminator
-    model.discriminator_optimizer = lambda parameters: torch.optim.SGD(parameters, lr=0.0)  # so that they can be had again
+    model.discriminator_optimizer = lambda parameters: torch.optim.SGD(parameters, lr=0.0)  # to compare them later
     fit(model, Digits(batch_size=16), max_steps=2)
     assert [logits.shape for logits in double.observed] == [(16,)] * 6
     assert not any(logits.requires_grad for logits in double.observed)
     of_discriminator = [images for images in double.given if len(images) == 32]
-    for given, told in zip(of_discriminator, double.observed, strict=True):
-        assert torch.allclose(told, d(given[:16] * 2).detach(), atol=1e-6)
+    for given, observed in zip(of_discriminator, double.observed, strict=True):
+        assert torch.allclose(observed, d(given[:16] * 2).detach(), atol=1e-6)
 
 
 def test_r1_is_of_the_images_before_augmentation() -> None:
@@ -664,7 +664,7 @@ def test_all_transforms_train_with_r1(precision: str) -> None:
 
 
 def test_adaptive_augmentation_adapts_and_is_resumed(tmp_path: Path) -> None:
-    """Of a discriminator that is made sure of all real images, by its bias: up by 2 * 64 / 1280 at every second update."""
+    """A bias makes the discriminator sure of all real images: the probability rises by 2 * 64 / 1280 at every second update."""
 
     def model() -> Any:
         gan = small_gan(augmentation=AdaptiveAugment(images=1280, every=2), discriminator_steps=3)

@@ -1,4 +1,4 @@
-"""Contents of checkpoints: what is refused, and by which name."""
+"""Contents of checkpoints, and refusals that name the wrong entry."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Checkpoints and configs of earlier versions of this project: they load, or one line says why not.
+"""Checkpoints and configs of earlier versions of this project load, or are refused with one line.
 
 Each folder in tests/earlier/ is a run of two steps that version 565e73a made, with four images drawn by that version. The
 weights of the generators were stirred afterwards, so that the images differ.
@@ -17,7 +17,7 @@ from gan_lightning.commands.verbs import Verb
 from tests.helpers import refusal, write_mnist
 
 EARLIER = Path(__file__).parent / "earlier"
-FEWER_LAYERS = ["dcgan_28", "dropout_conv_8"]  # in the discriminator, than it has today
+FEWER_LAYERS = ["dcgan_28", "dropout_conv_8"]  # fewer layers in the discriminator than today
 AS_TODAY = "unchanged_8"
 every = pytest.mark.parametrize("name", [*FEWER_LAYERS, AS_TODAY])
 QUIET = [*("--max_steps", "3", "--enable_progress_bar", "false", "--accelerator", "cpu")]
@@ -58,7 +58,7 @@ def test_checkpoints_that_cannot_be_resumed_are_one_line(name: str, capsys: pyte
 
 
 def test_training_resumes_if_the_layers_are_the_same() -> None:
-    """Although the class has an argument today that the checkpoint does not name."""
+    """The class has a newer argument that the checkpoint lacks."""
     assert "hidden" not in checkpoint.load_gan(of(AS_TODAY))[checkpoint.KEY]["generator"]["arguments"]
     for number, flag in enumerate(("--ckpt_path", "--init_from")):
         assert Verb.train.main([*settings(AS_TODAY), flag, of(AS_TODAY)]) == 0

@@ -93,10 +93,10 @@ def test_copies_take_the_next_free_number(tmp_path: Path) -> None:
 
 def test_only_temporary_files_are_removed(tmp_path: Path) -> None:
     part = files.write_aside(tmp_path / "last.ckpt")
-    left = part.__enter__()  # as a process leaves it that is killed
+    left = part.__enter__()  # as left by a killed process
     (tmp_path / "party.ckpt").touch()
     assert left.exists()
-    files.remove_parts(tmp_path)
+    files.remove_temporary_files(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["party.ckpt"]
 
 
@@ -136,7 +136,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, kept: float) -> None:
 
 
 class Calls:
-    """Pickled, what calls a function with arguments when it is unpickled."""
+    """An object that calls a function when it is unpickled."""
 
     def __init__(self, function: Callable[..., object], *arguments: object) -> None:
         self.function, self.arguments = function, arguments
@@ -158,7 +158,7 @@ def test_no_code_of_a_file_runs(tmp_path: Path, legacy: bool, zipped: bool) -> N
 
 
 def rewrite(path: Path, pickled: bytes, compression: int = zipfile.ZIP_STORED) -> None:
-    """Put a pickle of one's own into a file of torch.save, with right checksums."""
+    """Replace the pickle in a file of torch.save, with valid checksums."""
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w", compression) as archive:
@@ -202,7 +202,7 @@ def test_any_error_of_unpickling_is_one_line(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_compressed_file_of_tensors_is_refused(tmp_path: Path) -> None:
-    """torch.save never compresses: ten megabytes of zeros in ten kilobytes are a bomb."""
+    """torch.save never compresses, so ten megabytes of zeros in ten kilobytes are a zip bomb."""
     path = tmp_path / "bomb.pt"
     files.save({"weights": torch.zeros(2_500_000)}, path)
     with zipfile.ZipFile(path) as archive:
@@ -235,7 +235,7 @@ def test_a_zip_with_duplicate_names_or_overlapping_parts_is_refused(tmp_path: Pa
 
 
 def test_a_file_that_only_ends_as_a_zip_is_refused(tmp_path: Path) -> None:
-    """torch.load would take its beginning for the old format, which has no checksums."""
+    """torch.load would read its beginning in the old format, without checksums."""
     path = tmp_path / "file.pt"
     files.save([1], path)
     whole = path.read_bytes()
@@ -293,7 +293,7 @@ def test_arrays_that_unpack_to_an_absurd_size_are_not_read(tmp_path: Path, monke
     path = tmp_path / "bomb.npz"
     numpy.savez_compressed(path, mu=numpy.zeros(1_000_000))
     assert len(files.load_arrays(path, ["mu"])["mu"]) == 1_000_000
-    monkeypatch.setattr(files, "LEAST_REFUSED", 1_000_000)
+    monkeypatch.setattr(files, "MIN_REFUSED", 1_000_000)
     monkeypatch.setattr(zipfile.ZipFile, "testzip", lambda _: pytest.fail("unpacked"))
     with refuses(path, "8,000,", "numpy.savez"):
         files.load_arrays(path, ["mu"])

@@ -1,4 +1,4 @@
-"""The adversarial step and what it promises."""
+"""Contracts of the adversarial step."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def test_length_of_an_epoch() -> None:
 
 
 class RecordInputs(MLPDiscriminator):
-    """Remembers the real images it was trained on."""
+    """Keeps the real images of its training."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -48,7 +48,7 @@ def test_each_update_sees_fresh_real_images() -> None:
 
 
 def test_both_networks_see_the_same_images_with_reused_fakes() -> None:
-    """Those of the discriminator's last update, and, for a loss that looks at them, its real ones."""
+    """They are those of the discriminator's last update, including real ones if the loss uses them."""
     model = small_gan(RelativisticPairingLoss(), discriminator_steps=2, reuse_fakes=True)
     model.discriminator = recorder = RecordInputs((1, 8, 8), hidden=[8])
     fit(model, Digits(batch_size=16), max_steps=1)
@@ -92,7 +92,7 @@ def test_the_generator_step_does_not_change_the_discriminator(precision: str) ->
 
 @pytest.mark.parametrize("reuse_fakes", [False, True])
 def test_one_step_against_the_same_step_written_by_hand(reuse_fakes: bool) -> None:
-    """Both updates of a whole step, with plain SGD, from the same weights, images and latents."""
+    """Compare both updates of a step with plain SGD, from the same weights, images and latents."""
 
     def sgd(parameters: Any) -> SGD:
         return SGD(parameters, lr=0.1)
@@ -133,7 +133,7 @@ def test_one_step_against_the_same_step_written_by_hand(reuse_fakes: bool) -> No
 
 
 def test_mixed_precision_uses_updated_weights() -> None:
-    """Autocast may keep copies of the weights until the step's end, and the second update would see those of before the first.
+    """Autocast may cache casts of the weights until the end of the step, so the second update would use old ones.
 
     Lightning switches that off, and this holds it. With a learning rate of 0.5, the losses of both updates of the
     discriminator and that of the generator against those of float32: rounding to bfloat16 moves them by up to 0.02, stale
@@ -166,7 +166,7 @@ def test_mixed_precision_uses_updated_weights() -> None:
         model.generator_optimizer = model.discriminator_optimizer = sgd
         fit(model, max_steps=1, precision=precision)
     assert losses["bf16-mixed"] == pytest.approx(losses["32-true"], abs=0.05)
-    assert abs(losses["32-true"][0] - losses["32-true"][1]) > 0.2  # so that stale weights would show
+    assert abs(losses["32-true"][0] - losses["32-true"][1]) > 0.2  # so that stale weights would be visible
 
 
 def test_one_pass_equals_two_if_samples_are_independent() -> None:
@@ -247,7 +247,7 @@ def test_only_one_conditional_network_is_refused() -> None:
 
 
 def test_an_auxiliary_classifier_by_hand() -> None:
-    """One step with plain SGD: D minimises its loss and the cross-entropy of both kinds, G its loss and that of its own."""
+    """One step with plain SGD: D adds the cross-entropy of real and generated images to its loss, G that of its images."""
 
     def sgd(parameters: Any) -> SGD:
         return SGD(parameters, lr=0.1)
@@ -291,7 +291,7 @@ def step(network: torch.nn.Module) -> None:
 
 
 def test_weights_are_clipped_after_each_update_of_the_discriminator() -> None:
-    """It is called once an update; and at its end every weight lies within, some of them at the limit."""
+    """It is called once per update, and afterwards all weights are within the limit, some at it."""
     clip, calls = WeightClipping(0.02), []
 
     class Counted(Constraint):

@@ -1,4 +1,4 @@
-"""What is read off images and logits, against closed forms, and both sides of each bound."""
+"""Measures of images and logits against closed forms, and both sides of each bound."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ from tests.helpers import small_gan
 
 
 def test_the_spread_is_the_distance_from_the_mean() -> None:
-    images = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1).expand(2, 3, 4, 4)  # every value is 1 from its mean, of 48
+    images = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1).expand(2, 3, 4, 4)  # each of 48 values has distance 1 from the mean
     assert spread(images) == pytest.approx(48**0.5)
     assert spread(images + 7) == pytest.approx(48**0.5)
     assert spread(images[:1].expand(5, -1, -1, -1)) == 0.0
@@ -48,8 +48,17 @@ def test_overfitting_is_the_position_of_held_out_images() -> None:
     train, fake = torch.tensor([3.0, 5.0]), torch.tensor([-1.0, 1.0, 0.0])
     for held_out, expected in ((4.0, 0.0), (0.0, 1.0), (2.0, 0.5), (-2.0, 1.5), (100.0, -1.0)):
         assert overfitting(train, torch.full((5,), held_out), fake) == pytest.approx(expected)
-    assert overfitting(fake, fake, train) == 0.0  # which does not tell them apart
+    assert overfitting(fake, fake, train) == 0.0  # the discriminator cannot tell them apart
     assert overfitting(10 * train, torch.full((5,), 20.0), 10 * fake) == pytest.approx(0.5)
+
+
+def test_overfitting_needs_a_discriminator_that_tells_images_apart() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = [torch.randn(3, 100, generator=generator, dtype=torch.float64) for _ in range(300)]
+    same = [overfitting(train, held_out, fake) for train, held_out, fake in noise]
+    assert sum(value > 0.9 for value in same) <= 3  # by chance the gap is beyond three standard errors in 0.1 % of the draws
+    apart = [overfitting(train + 1, held_out, fake) for train, held_out, fake in noise]
+    assert sum(value > 0.5 for value in apart) >= 285  # held-out images lie where the generated ones do
 
 
 def test_separation_counts_standard_deviations_on_any_scale() -> None:
@@ -65,7 +74,7 @@ def test_saturation_is_the_share_of_lost_grey() -> None:
     assert saturation(torch.full((3, 3), 1.7), levels) == 1.0
     assert saturation(torch.tensor([1.0, -1.0, 0.9, 1.1]), levels) == 0.5  # a quarter is grey
     assert saturation(torch.zeros(4), levels) == 0.0  # all is
-    assert saturation(torch.zeros(4), torch.ones(4)) == 0.0  # drawings in black and white have none to lose
+    assert saturation(torch.zeros(4), torch.ones(4)) == 0.0  # black and white drawings have no grey
 
 
 def test_copies_are_compared_at_sixteen_pixels() -> None:

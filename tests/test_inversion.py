@@ -1,4 +1,4 @@
-"""The latent of an image, found again."""
+"""Inversion finds the latent of an image."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ QUICK: dict[str, Any] = {"restarts": 8, "steps": 200, "prior": 0.0}
 
 
 def drawn(gan: Sampler, count: int, labels: Tensor | None = None, seed: int = 11) -> tuple[Tensor, Tensor]:
-    """Latents, and the generator's float images of them."""
+    """Latents, and the generator's float images."""
     z = gan.latents(torch.arange(count), seed)
     with torch.no_grad():
         return z, gan.generator(z, labels)
@@ -63,7 +63,7 @@ def test_more_starts_and_steps_are_not_worse() -> None:
 
 def test_the_prior_keeps_latents_short() -> None:
     gan = sampler()
-    target = torch.ones(1, *SHAPE)  # which nothing draws
+    target = torch.ones(1, *SHAPE)  # nothing draws this image
     lengths = [float(invert(gan, target, restarts=4, steps=200, prior=prior).latent.norm()) for prior in (0.0, 0.01, 1.0)]
     assert lengths[0] > 1.1 * lengths[1] > 3 * lengths[2]  # 7.4, 6.2, 0.8
 
@@ -85,7 +85,7 @@ def test_the_pixels_of_the_hole_have_no_influence() -> None:
 
 
 def test_a_hole_is_filled_with_the_original() -> None:
-    """16 latents against 52 known pixels: the rest is determined."""
+    """16 latent dimensions against 52 known pixels: the rest is determined."""
     gan = sampler()
     _, target = drawn(gan, 3)
     known = torch.ones(8, 8, dtype=torch.bool)
@@ -135,7 +135,7 @@ def test_the_class_is_found_too(conditioning: str) -> None:
 def test_every_class_is_tried_even_with_few_starts() -> None:
     gan = sampler(3, "concatenation")
     labels = torch.tensor([2])
-    z = gan.latents(torch.arange(3), 0)[2:]  # the start that the last class gets
+    z = gan.latents(torch.arange(3), 0)[2:]  # the start of the last class
     with torch.no_grad():
         target = gan.generator(z, labels)
     found = invert(gan, target, restarts=1, steps=1, lr=1e-9, prior=0.0)

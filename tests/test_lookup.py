@@ -1,4 +1,4 @@
-"""From a name to a generator, and the trained generators that ship with the package."""
+"""Lookup of generators by name, and the trained generators that ship with the package."""
 
 import os
 import sys
@@ -44,7 +44,7 @@ def test_an_existing_path_then_a_bundled_generator_then_the_hub() -> None:
     ],
 )
 def test_an_unknown_name_is_one_line(name: str, suggested: bool) -> None:
-    """Not even the Hub is asked for what is a path: a checkpoint's, or one below a folder that is there."""
+    """The Hub is not asked for paths of checkpoints or below existing folders."""
     Path("here").mkdir()
     with refuses(name, *bundled(), *(["did you mean digits?"] if suggested else [])):
         gan_lightning.load(name)
@@ -86,7 +86,7 @@ def test_a_bundled_generator_draws_and_has_an_origin(name: str, capfd: pytest.Ca
 
 @SHIPPED
 def test_a_bundled_generator_describes_its_data(name: str) -> None:
-    """By its class and arguments, which name the classes and what measures them."""
+    """Its config has the class and arguments of the data."""
     data, config = make_data([], data_of_the_run(bundled()[name], ())), read_config(bundled()[name])
     assert data is not None
     assert list(data.image_shape) == config["image_shape"]
@@ -96,7 +96,7 @@ def test_a_bundled_generator_describes_its_data(name: str) -> None:
 
 @SHIPPED
 def test_half_precision_changes_pixels_by_at_most_one_grey_level(name: str) -> None:
-    """Any weights that round to the stored ones lie within half a unit in their last place: such ones are drawn at random."""
+    """Weights that round to the stored ones are within half a unit in the last place: draw such weights at random."""
     if read_config(bundled()[name])["dtype"] != "float16":
         pytest.skip("its weights are stored as they were trained")
     stored, other = gan_lightning.load(name), gan_lightning.load(name)
@@ -110,7 +110,7 @@ def test_half_precision_changes_pixels_by_at_most_one_grey_level(name: str) -> N
 
 
 def half_unit(value: Tensor) -> Tensor:
-    """Half a unit in the last place of float16, whose significand has 11 bits and whose smallest exponent is -14."""
+    """Half a unit in the last place of float16: its significand has 11 bits, and its smallest exponent is -14."""
     return torch.exp2(torch.frexp(value.abs().clamp(min=2.0**-14)).exponent - 12.0)
 
 
@@ -123,7 +123,7 @@ def test_half_a_unit_in_the_last_place() -> None:
 
 
 def test_the_bundled_digits_have_the_requested_class() -> None:
-    """By the nearest of the real digits' class means, which is right for nine in ten of those."""
+    """Classify by the nearest class mean of the real digits; this is right for nine in ten real ones."""
     real, of_real = Digits().images("train")
     assert of_real is not None
     means = torch.stack([real[of_real == c].float().mean(0).flatten() for c in range(10)])

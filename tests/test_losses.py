@@ -51,7 +51,7 @@ def log_loss() -> float:
     return -mean([math.log(probability(r)) for r in REAL]) - mean([math.log(1 - probability(f)) for f in FAKE])
 
 
-BY_HAND = {  # of the discriminator and the generator at REAL, whose mean is 0.5, and FAKE, whose mean is -1.25
+BY_HAND = {  # discriminator and generator at REAL (mean 0.5) and FAKE (mean -1.25)
     MinimaxLoss: (log_loss(), mean([math.log(1 - probability(f)) for f in FAKE])),
     NonSaturatingLoss: (log_loss(), -mean([math.log(probability(f)) for f in FAKE])),
     LeastSquaresLoss: ((1 + 4) / 2 / 2 + (0.25 + 9) / 2 / 2, (0.25 + 16) / 2 / 2),
@@ -112,7 +112,7 @@ def test_hinge_is_flat_beyond_its_margin_and_of_slope_one_inside() -> None:
 
 @pytest.mark.parametrize("loss", LOSSES, ids=name)
 def test_only_relativistic_losses_ignore_a_common_offset(loss: AdversarialLoss) -> None:
-    """It is added to all logits. Of the others the Wasserstein discriminator's, a difference, does not see it either."""
+    """The offset is added to all logits. The Wasserstein discriminator's loss, a difference, ignores it as well."""
     real, fake = torch.tensor(REAL), torch.tensor(FAKE)
     changes = [
         abs(float(player(real + 5, fake + 5)) - float(player(real, fake))) for player in (loss.discriminator, loss.generator)

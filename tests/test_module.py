@@ -1,4 +1,4 @@
-"""The base of adversarial methods: what is counted, averaged, seeded, described in checkpoints and restored from them."""
+"""The base of adversarial methods: counting, averages, seeds, and checkpoints."""
 
 import copy
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ from tests.helpers import fit, refuses, same_state, small_gan
 
 
 class TwoPairs(AdversarialModule):
-    """Another method: two generators and two discriminators that train at once."""
+    """Another method: two generators and two discriminators."""
 
     generators: ClassVar[dict[str, str]] = {"generator": "ema", "second_generator": "second_ema"}
     discriminators = ("discriminator", "second_discriminator")
@@ -65,7 +65,7 @@ class TwoPairs(AdversarialModule):
 
 
 def test_a_method_with_more_networks(tmp_path: Path) -> None:
-    """One optimizer a side updates them all, one step is counted, and each generator has its own average."""
+    """One optimizer per side updates them all, one step is counted, and each generator has its own average."""
 
     class Keep(Callback):
         def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -117,7 +117,7 @@ def test_frozen_lets_gradients_through_and_restores_what_was_trained() -> None:
 
 
 class CountUpdates(Callback):
-    """Counts the steps that each optimizer really makes."""
+    """Counts the steps of each optimizer."""
 
     def __init__(self) -> None:
         self.updates = [0, 0]
@@ -215,7 +215,7 @@ def test_a_checkpoint_with_other_stateful_penalties_is_refused(tmp_path: Path) -
 
 
 def test_adapted_values_are_resumed(tmp_path: Path) -> None:
-    """The averages of LeCam, the probability of ADA and the schedules, as a resumed run begins."""
+    """Check the averages of LeCam, the probability of ADA and the schedules at the start of a resumed run."""
 
     def run(steps: int, *callbacks: Callback, **arguments: Any) -> Trainer:
         torch.manual_seed(0)
@@ -260,7 +260,7 @@ def test_numbers_out_of_range(arguments: dict[str, Any], named: str) -> None:
 
 
 def test_other_random_numbers_do_not_change_a_run() -> None:
-    """Each step draws by its own seed, a function of the run's seed and the step's number."""
+    """Each step has its own seed, a function of the run's seed and the step."""
 
     class Draw(Callback):
         def on_train_batch_start(self, *_: Any) -> None:
@@ -277,7 +277,7 @@ def test_other_random_numbers_do_not_change_a_run() -> None:
 
 
 def test_a_resumed_run_uses_its_own_optimizer_settings(tmp_path: Path) -> None:
-    """Those of the checkpoint are replaced, and what an optimizer remembers of each weight stays."""
+    """They replace those of the checkpoint; the optimizer's state of each weight stays."""
 
     def sgd(learning_rate: float) -> Any:
         def make(parameters: Iterable[Parameter]) -> Optimizer:

@@ -1,4 +1,4 @@
-"""What a person looks at, read back by other programs: Pillow, and FFmpeg by av."""
+"""Pictures, read back by Pillow, and by FFmpeg through av."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_a_grid_is_filled_row_by_row() -> None:
     for number, image in enumerate(images):
         top, left = 2 + number // 3 * 50, 2 + number % 3 * 50
         assert torch.equal(picture[:, top : top + 48, left : left + 48], image.expand(3, -1, -1))
-    assert (picture[:, 52:, 102:] == 128).all()  # where there is no sixth
+    assert (picture[:, 52:, 102:] == 128).all()  # there is no sixth image
     assert (picture[:, :2] == 128).all()
 
 
@@ -63,7 +63,7 @@ def test_a_gif_has_every_frame_unchanged() -> None:
 
 
 def test_a_gif_of_equal_frames_keeps_its_duration() -> None:
-    """Pillow writes them as one."""
+    """Pillow writes them as one frame."""
     write_animation(noise(1, 3, 8, 8).expand(5, -1, -1, -1), Path("a.gif"))
     with Image.open("a.gif") as read:
         assert read.info["duration"] == 500
@@ -71,7 +71,7 @@ def test_a_gif_of_equal_frames_keeps_its_duration() -> None:
 
 @pytest.mark.parametrize(("size", "shown"), [((28, 28), (280, 280)), ((29, 13), (260, 116)), ((301, 257), (300, 256))])
 def test_an_mp4_has_every_frame(size: tuple[int, int], shown: tuple[int, int]) -> None:
-    """Of an odd size it loses a line: 29 pixels are 261 wide enlarged, and shown as 260."""
+    """Odd sizes lose a line: 29 pixels are enlarged to 261 and stored as 260."""
     levels = torch.tensor([20, 80, 140, 200, 250], dtype=torch.uint8)
     write_animation(levels.view(5, 1, 1, 1).expand(5, 3, size[1], size[0]), Path("a.mp4"))
     with av.open("a.mp4") as file:

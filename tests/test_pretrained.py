@@ -1,4 +1,4 @@
-"""A generator as a folder, and the Hub's doors to it."""
+"""A generator as a folder, and the Hub's functions for it."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def test_a_folder_draws_what_the_checkpoint_draws(sampler: Sampler) -> None:
 
 
 def test_saving_a_loaded_folder_repeats_its_files(folder: Path) -> None:
-    """Where it is saved into that folder itself, too."""
+    """Also if it is saved into the same folder."""
     change(folder, recipe={"data": "Digits"}, metrics={"values": {"fd": 1.5}, "protocol": {"num_images": 100}})
     (folder / "README.md").unlink()
     gan_lightning.load(folder).save_pretrained(folder)
@@ -73,7 +73,7 @@ def test_the_raw_weights_are_not_in_a_folder_of_the_average(sampler: Sampler) ->
 
 
 def test_a_generator_without_a_checkpoint() -> None:
-    """In whatever order its weights lie in memory."""
+    """Its weights may have any memory format."""
     generator = DCGANGenerator((1, 8, 8), 10, width=8, conditioning="batch_norm").to(memory_format=torch.channels_last)
     Sampler(generator).save_pretrained("saved")
     again = gan_lightning.load("saved")
@@ -82,7 +82,7 @@ def test_a_generator_without_a_checkpoint() -> None:
 
 
 def test_weights_in_half_precision_are_loaded_in_single() -> None:
-    """Each rounded once; what is no floating-point number, such as batch norm's count of batches, is kept."""
+    """Each is rounded once; other numbers, such as batch norm's counter, are unchanged."""
     generator = DCGANGenerator((1, 8, 8), 10, width=8, conditioning="batch_norm")
     counts = [name for name, value in generator.state_dict().items() if not value.is_floating_point()]
     generator.state_dict()[counts[0]].fill_(70_001)  # more than float16 can hold
@@ -211,7 +211,7 @@ class Own(MLPGenerator):
 
 
 def test_push_to_hub(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What would be uploaded is a folder that draws the same."""
+    """The uploaded folder draws the same images."""
 
     class Api:
         def __init__(self, token: str | None = None) -> None:
@@ -233,7 +233,7 @@ def test_push_to_hub(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_from_pretrained_by_the_cache_of_the_hub(folder: Path) -> None:
-    """As huggingface_hub lays it out: a reference names the commit, whose files lie in a folder of its name."""
+    """The layout is huggingface_hub's: a reference names the commit, and a folder of that name has its files."""
     commit, repository = "0123456789" * 4, Path("cache/models--me--my-gan")
     shutil.copytree(folder, repository / "snapshots" / commit)
     (repository / "refs").mkdir()
@@ -246,7 +246,7 @@ def test_from_pretrained_by_the_cache_of_the_hub(folder: Path) -> None:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """The little of the Hub that a download asks for, of the folder ``saved`` as me/my-gan."""
+    """The part of the Hub that a download needs; serves the folder ``saved`` as me/my-gan."""
 
     commit = "0123456789" * 4
     files: ClassVar[list[str]] = []
@@ -295,10 +295,10 @@ for only_the_cache in (False, True):
 
 
 def test_from_pretrained_by_the_hub(folder: Path) -> None:
-    """Two files are downloaded, and kept: nothing else of a repository is asked for.
+    """Only two files are downloaded and cached.
 
-    In a process of its own, because huggingface_hub makes its addresses of $HF_ENDPOINT when it is imported; there, no name
-    but that of this machine can be looked up.
+    This needs a separate process, because huggingface_hub reads $HF_ENDPOINT at import. There, only the name of this machine
+    can be resolved.
     """
     Hub.files.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:

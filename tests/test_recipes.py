@@ -1,4 +1,4 @@
-"""Every recipe that ships, through the real entry point."""
+"""Every bundled recipe, through the real entry point."""
 
 import os
 import re
@@ -62,7 +62,7 @@ def _data(sources: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch)
     root, sums = sources
     monkeypatch.setenv("GAN_LIGHTNING_DATA", str(root))
     cifar10 = "torchvision.datasets.CIFAR10."
-    monkeypatch.setattr("gan_lightning.metrics.classifier.FEWEST_IMAGES_SEEN", 1)  # it names digits badly, and soon
+    monkeypatch.setattr("gan_lightning.metrics.classifier.FEWEST_IMAGES_SEEN", 1)  # a poor classifier, but fast
     monkeypatch.setattr(cifar10 + "train_list", [[f"data_batch_{i}", sums[f"data_batch_{i}"]] for i in range(1, 6)])
     monkeypatch.setattr(cifar10 + "test_list", [["test_batch", sums["test_batch"]]])
     monkeypatch.setattr(cifar10 + "meta", {"filename": "batches.meta", "key": "label_names", "md5": sums["batches.meta"]})
@@ -79,7 +79,7 @@ def check(capture: str) -> None:
 
 
 def flags_of(name: str) -> list[str]:
-    """What makes a recipe small, and shows it its images."""
+    """Flags that make a recipe small and provide its images."""
     photos = str(Path(os.environ["GAN_LIGHTNING_DATA"]) / "photos")
     return [*NARROWER.get(name, []), *(["--data.root", photos] if name == "folder_64" else [])]
 
@@ -89,15 +89,15 @@ def test_two_steps(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--metrics.num_images", "20", *flags_of(name)]
     colour = "cifar10" in name or name == "folder_64"
     if "stacked" in name:
-        flags += ["--metrics.num_real", "100"]  # of 128,000, which would take minutes
+        flags += ["--metrics.num_real", "100"]  # all 128,000 would take minutes
     elif colour:
         extractor = "auto" if name in QUICK else "none"  # takes a hundredth of a second an image
         flags += ["--metrics.num_real", "20", "--health.extractor", "none", "--metrics.extractor", extractor]
     assert main(["--config", name, *TWO_STEPS, *flags]) == 0
-    said = capsys.readouterr().out
-    check(said)
+    printed = capsys.readouterr().out
+    check(printed)
     if "none" not in flags[-1:]:
-        assert ("imagenet_fd_20" if colour else "_fd_20") in said
+        assert ("imagenet_fd_20" if colour else "_fd_20") in printed
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -128,9 +128,7 @@ FROM_DISK = ["--data.max_bytes_on_device", "0", "--data.num_workers", "2", "--da
 def test_a_resumed_run_ends_like_an_uninterrupted_one(
     name: str, more: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """To the last bit: four steps, and four that are interrupted after two and go on within the epoch, or where it ends
-    after three.
-    """
+    """Four steps are bitwise equal to four that are interrupted after two, within the epoch, or after three, at its end."""
     batch_size = {"digits": "400", "folder_64": "8"}.get(name, "8")  # digits: three batches an epoch
     run = ["--config", name, *TWO_STEPS, "--data.batch_size", batch_size, *flags_of(name), *more]
     run += ["--metrics.extractor", "none", "--log_every_n_steps", "3", "--logger", "[csv,tensorboard]"]
@@ -148,14 +146,14 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(
     assert torch.equal(torch.get_rng_state(), random)
     shown, expected = curves(stopped), curves(straight)
     for tag, points in expected.items():
-        assert {step: shown[tag][step] for step in points} == points, tag  # the stopped one has another point, where it stopped
+        assert {step: shown[tag][step] for step in points} == points, tag  # the interrupted run has one more point
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 @pytest.mark.parametrize("name", RECIPES)
 def test_compiled_is_the_same(name: str) -> None:
-    """Half a minute each: the curves of two steps, compiled and eager, and what a checkpoint holds."""
+    """Compare the curves of two compiled and eager steps, and the keys of a checkpoint. Takes half a minute each."""
     torch._dynamo.reset()  # after eight versions of one method it would run eagerly
     run = ["--config", name, *TWO_STEPS, *flags_of(name), "--metrics.extractor", "none", "--log_every_n_steps", "1"]
     assert main([*run, "--default_root_dir", "eager"]) == 0
@@ -187,7 +185,7 @@ def test_a_recipe_begins_with_its_budget(name: str) -> None:
 
 
 def parsed(name: str) -> dict[str, object]:
-    """Every setting of a recipe, defaults too, by its dotted name."""
+    """All settings of a recipe by dotted name, including defaults."""
     settings: dict[str, object] = {}
 
     def collect(value: object, name: str) -> None:
@@ -246,7 +244,7 @@ def test_digits_in_full() -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ["cgan_mnist", "acgan_mnist"])
 def test_samples_have_the_requested_class(name: str, real_data: Path) -> None:
-    """After 4,000 updates (some five minutes on one core) MNIST's classifier agrees with 95 %, of samples that differ."""
+    """After 4,000 updates (about five minutes on one core) MNIST's classifier agrees with 95 %, and samples differ."""
     from gan_lightning import measure
     from gan_lightning.data import MNIST
 
@@ -260,4 +258,4 @@ def test_samples_have_the_requested_class(name: str, real_data: Path) -> None:
     print(f"{name}: {agreement:.4f}")
     assert agreement > 0.95
     spread = torch.stack([samples[wanted == c].float().std(0).mean() for c in range(10)])
-    assert float(spread.min()) > 10  # no class is one picture, which is 2 to 5; after 1,600 updates 16 (ones) to 39
+    assert float(spread.min()) > 10  # no class is a single picture (2 to 5); 16 (ones) to 39 after 1,600 updates

@@ -21,7 +21,7 @@ def test_linear(start: float, end: float) -> None:
 
 @pytest.mark.parametrize(("start", "end"), [(1.0, 0.0), (0.2, 0.8), (0.9, 0.99), (3.0, 3.0)])
 def test_cosine(start: float, end: float) -> None:
-    """Halfway in the middle; a quarter of the way (1 + cos 45 degrees) / 2 = 0.854 of the start and the rest of the end."""
+    """Halfway it is the mean; after a quarter it is (1 + cos 45 degrees) / 2 = 0.854 of the start plus the rest of the end."""
     schedule = CosineSchedule(8, start, end)
     near = (1 + math.sqrt(0.5)) / 2
     for step, value in (
@@ -56,7 +56,7 @@ def test_from_one_to_zero_by_default(kind: type[LinearSchedule]) -> None:
 
 
 def test_cosine_warms_up_to_its_start() -> None:
-    """Over 4 updates by quarters of it, the first of which is no 0; then down over what is left of the steps."""
+    """It rises over 4 updates in quarters, from a quarter on; then it falls over the remaining steps."""
     schedule = CosineSchedule(12, start=2.0, end=1.0, warmup=4)
     assert [schedule(step) for step in range(5)] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0], rel=1e-12)
     assert schedule(6) == pytest.approx(1 + (1 + math.sqrt(0.5)) / 2, rel=1e-12)

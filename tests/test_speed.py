@@ -1,4 +1,4 @@
-"""What makes a step fast leaves its numbers as they are; what a step costs grows with the batch and with nothing else."""
+"""Faster steps have the same results, and the cost of a step depends only on the batch."""
 
 import os
 import re
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def convolutional_gan(**arguments: Any) -> GAN:
-    """A small conditional DCGAN of 16 x 16 pixels whose penalty differentiates twice, always with the same weights."""
+    """Make a small conditional DCGAN for 16x16 pixels with a gradient penalty, always with the same weights."""
     torch.manual_seed(0)
     generator = DCGANGenerator((3, 16, 16), 10, latent_dim=4, width=8, conditioning="concatenation")
     discriminator = DCGANDiscriminator((3, 16, 16), 10, width=8, batch_norm=False, conditioning="projection")
@@ -40,7 +40,7 @@ def noise(batch_size: int = 16) -> TensorData:
 
 
 class Losses(Callback):
-    """Keeps what every step returns, and saves a checkpoint after the fourth."""
+    """Keeps the outputs of every step, and saves a checkpoint after the fourth."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -55,7 +55,7 @@ class Losses(Callback):
 
 
 def losses(model: GAN, steps: int = 4, path: Path | None = None, **arguments: Any) -> list[dict[str, float]]:
-    """What the first steps return, or those from a checkpoint on; ``path`` is where to save one."""
+    """Train, and return the outputs of each step; save a checkpoint to ``path``, or resume from one."""
     torch.manual_seed(0)
     fit(model, noise(), callbacks=[kept := Losses(path)], max_steps=steps, **arguments)
     return kept.rows
@@ -82,15 +82,15 @@ def test_channels_last_changes_only_the_memory_format() -> None:
 
 @pytest.mark.parametrize("before", [False, True])
 def test_a_run_may_resume_with_the_other_memory_format(before: bool, tmp_path: Path) -> None:
-    """Fused Adam takes its moments to lie in memory as the weights do; a checkpoint has them as they lay before."""
+    """Fused Adam assumes that moments have the weights' memory format; a checkpoint has the earlier format."""
     straight = losses(convolutional_gan(channels_last=before), 8, tmp_path / "4.ckpt")
     resumed = losses(convolutional_gan(channels_last=not before), 8, ckpt_path=tmp_path / "4.ckpt")
-    assert_alike(resumed, straight[4:], within=1e-4)  # usually within 1e-6; with the moments as they lay, 1e-2
+    assert_alike(resumed, straight[4:], within=1e-4)  # usually within 1e-6; with unconverted moments, 1e-2
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 def test_compiled_passes_have_the_same_numbers_and_keys() -> None:
-    """With a penalty that differentiates twice, which compiled code cannot: it runs eagerly."""
+    """The gradient penalty runs eagerly, because compiled code cannot differentiate twice."""
     compiled, eager = convolutional_gan(compile=True), convolutional_gan()
     torch._dynamo.reset()  # after eight versions of one method it would run eagerly
     calls = torch._dynamo.utils.counters["stats"]
@@ -112,7 +112,7 @@ def test_no_compiler_is_one_line(tmp_path: Path) -> None:
 
 
 def operations(batch_size: int, steps: int) -> int:
-    """Multiplications and additions of the matrix products and convolutions of so many steps."""
+    """Count multiplications and additions of the matrix products and convolutions of so many steps."""
     with FlopCounterMode(display=False) as counter:
         fit(convolutional_gan(penalty=None), noise(batch_size), max_steps=steps)  # it cannot count within autograd.grad
     return int(counter.get_total_flops())

@@ -16,7 +16,7 @@ SHAPE = (1, 8, 8)
 
 
 def sampler(num_classes: int = 0, conditioning: str | None = None) -> Sampler:
-    """An untrained generator whose pictures differ."""
+    """Make an untrained generator with different pictures for different latents."""
     torch.manual_seed(0)
     generator = MLPGenerator(SHAPE, num_classes, latent_dim=16, hidden=[32], conditioning=conditioning)  # type: ignore[arg-type]
     with torch.no_grad():
@@ -26,12 +26,12 @@ def sampler(num_classes: int = 0, conditioning: str | None = None) -> Sampler:
 
 
 def first_of(gan: Sampler, seeds: Sequence[int], labels: Sequence[int] | None = None) -> Tensor:
-    """The first picture of each seed, with its label."""
+    """Draw the first picture of each seed, with its label."""
     return torch.cat([gan.sample(1, None if labels is None else labels[i], seed) for i, seed in enumerate(seeds)])
 
 
 def difference(one: Tensor, other: Tensor) -> int:
-    """The largest, in grey levels."""
+    """Largest difference in grey levels."""
     return int((one.int() - other.int()).abs().max())
 
 
@@ -105,7 +105,7 @@ def test_truncation_shortens_the_walk() -> None:
 
 
 class OneHotGenerator(Generator):
-    """Takes labels in without an embedding."""
+    """Uses labels without an embedding."""
 
     def __init__(self, image_shape: tuple[int, int, int] = SHAPE, num_classes: int = 5) -> None:
         super().__init__(image_shape, num_classes, latent_dim=4, conditioning="concatenation")

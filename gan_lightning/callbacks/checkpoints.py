@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from gan_lightning.errors import Diverged, InputError
-from gan_lightning.files import remove_parts
+from gan_lightning.files import remove_temporary_files
 
 
 class Checkpoints(Checkpoint):
@@ -40,7 +40,7 @@ class Checkpoints(Checkpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
         if trainer.is_global_zero:
-            remove_parts(self._folder)
+            remove_temporary_files(self._folder)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at once, so that a run can be resumed whenever its process dies."""

@@ -132,7 +132,7 @@ def describe(network: Network) -> dict[str, Any]:
     """Describe a network by its class path and arguments: all that :func:`build` needs, primitives only.
 
     Raises:
-        InputError: an argument is no primitive, so a checkpoint with it could not be loaded safely.
+        InputError: an argument is not a primitive, so a checkpoint with it could not be loaded safely.
     """
     cls = type(network)
     for name, value in network.arguments.items():
@@ -160,7 +160,7 @@ def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
         trust: top-level modules, besides this package, from which classes may be imported.
 
     Raises:
-        InputError: the class is outside the trusted modules, does not exist, is no network, or refuses the arguments.
+        InputError: the class is outside the trusted modules, does not exist, is not a network, or refuses the arguments.
     """
     class_path, arguments = description["class_path"], description["arguments"]
     module_name, _, class_name = str(class_path).rpartition(".")
@@ -188,8 +188,8 @@ def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
 def with_defaults(description: Any, network: Network) -> Any:
     """Add to a description of ``network`` the defaults of the arguments that it lacks.
 
-    A checkpoint lacks the arguments that are newer than it. Returns descriptions of other classes, and anything that is no
-    description, unchanged.
+    A checkpoint lacks the arguments that are newer than it. Returns descriptions of other classes, and other
+    objects, unchanged.
     """
     cls = type(network)
     if not isinstance(description, dict) or description.get("class_path") != describe(network)["class_path"]:

@@ -26,7 +26,7 @@ def make_trainer(
     """Make a Trainer that writes all its files to ``folder``.
 
     Args:
-        folder: of the run; loggers and callbacks find it as ``trainer.log_dir``.
+        folder: folder of the run; loggers and callbacks find it as ``trainer.log_dir``.
         logger: names of loggers; True is TensorBoard, False none.
         begun_at: training steps completed when the run was resumed.
         arguments: further arguments of Lightning's Trainer.

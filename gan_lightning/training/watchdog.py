@@ -27,8 +27,8 @@ class Watchdog(threading.Thread):
 
     Args:
         address: host of the store.
-        port: of the store.
-        rank: of this process.
+        port: port of the store.
+        rank: rank of this process.
         world_size: number of processes.
         end: called with the error message; does not return.
     """

@@ -209,7 +209,7 @@ def correct(campaign: Campaign) -> Iterator[Case]:
 
 def _losses(recipe: str, device: torch.device) -> Figures:
     step, half = Steps(recipe, device, 4), Steps(recipe, device, 4, Way(bf16=True))
-    with full_precision(device.type), _no_waiting(device):
+    with full_precision(device.type), _forbid_synchronization(device):
         losses = {name: value.clone() for name, value in step().items()}
         step()
     figures: Figures = {name: float(value) for name, value in losses.items()}
@@ -217,7 +217,7 @@ def _losses(recipe: str, device: torch.device) -> Figures:
 
 
 @contextmanager
-def _no_waiting(device: torch.device) -> Iterator[None]:
+def _forbid_synchronization(device: torch.device) -> Iterator[None]:
     """Raise an error if the host waits for the GPU."""
     if device.type == "cuda":
         torch.cuda.set_sync_debug_mode("error")

@@ -56,8 +56,8 @@ def tutorial_loop(model: GAN, data: ImageDataModule, device: torch.device) -> It
             real_logits, fake_logits = discriminator(real, classes), discriminator(fake.detach(), classes)
             d_loss = loss.discriminator(real_logits, fake_logits)
             for penalty in model.penalties:
-                judged = DiscriminatorBatch(real, fake.detach(), classes, real_logits, fake_logits, update)
-                d_loss = d_loss + penalty(discriminator, judged)
+                discriminate = DiscriminatorBatch(real, fake.detach(), classes, real_logits, fake_logits, update)
+                d_loss = d_loss + penalty(discriminator, discriminate)
             discriminator.zero_grad()
             d_loss.backward()  # type: ignore[no-untyped-call]
             d_optimizer.step()
@@ -111,8 +111,8 @@ def bare_loop(model: GAN, data: ImageDataModule, device: torch.device) -> Iterat
                     real_logits, fake_logits = discriminator(real, classes), discriminator(fake.detach(), classes)
                 total = loss.discriminator(real_logits, fake_logits)
                 for penalty in model.penalties:
-                    judged = DiscriminatorBatch(real, fake.detach(), classes, real_logits, fake_logits, update)
-                    total = total + penalty(discriminator, judged)
+                    discriminate = DiscriminatorBatch(real, fake.detach(), classes, real_logits, fake_logits, update)
+                    total = total + penalty(discriminator, discriminate)
                 update += 1
                 d_optimizer.zero_grad()
                 total.backward()  # type: ignore[no-untyped-call]

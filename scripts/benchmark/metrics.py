@@ -102,12 +102,12 @@ def compare(folder: Path, num_images: int, rounds: int, weights: str | None) -> 
             spent = time.perf_counter() - begun
             if done.returncode != 0:
                 raise InputError(f"{who} failed: {done.stderr.strip().splitlines()[-1][:300] if done.stderr else 'no reason'}")
-            said = (
+            measured = (
                 json.loads(record.read_text())["metrics"]
                 if who == "ours"
                 else json.loads(done.stdout[done.stdout.index("{") :])
             )
-            values[who] = {name: float(value) for name, value in said.items()}
+            values[who] = {name: float(value) for name, value in measured.items()}
             if number:
                 seconds[who].setdefault("whole command", []).append(spent)
         if number:

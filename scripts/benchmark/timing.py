@@ -32,7 +32,7 @@ from gan_lightning.data.base import Images
 from gan_lightning.errors import InputError
 from loops import bare_loop, require_comparable, tutorial_loop
 
-MOST_WARM_UP = 20
+MAX_WARM_UP = 20
 """Steps before the clock starts; as many as are timed if those are fewer."""
 RESULT = "RESULT"
 """The first word of the line on which a process prints its figures."""
@@ -180,7 +180,7 @@ def run_loop(
     loop: Loop, recipe: str, batch_size: int | None, steps: int, accelerator: str, variant: Sequence[str] = ()
 ) -> None:
     """Run one loop in this process and print its figures; ``variant`` are further flags of the loop ``variant``."""
-    warm_up = min(MOST_WARM_UP, steps)
+    warm_up = min(MAX_WARM_UP, steps)
     processes = 2 if loop == "two" else 1
     each = batch_size // processes if batch_size else None
     args = [*flags(recipe, each, warm_up + steps), "--accelerator", accelerator, "--devices", str(processes)]

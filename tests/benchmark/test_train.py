@@ -1,4 +1,4 @@
-"""Training speed: the loops that are compared do the same work, and the table is right."""
+"""Training speed: the compared loops do the same work, and the table is right."""
 
 import json
 import re
@@ -54,7 +54,7 @@ def test_every_weight_moves(loop: Loop, recipe: str) -> None:
 
 
 def test_the_bare_loop_computes_the_same_gradients() -> None:
-    """From the same weights, images and latents the gradients of D's first update are equal, to rounding; with R1."""
+    """Compare the gradients of D's first update, with R1, from the same weights, images and latents: equal to rounding."""
     model, data = made("mlp_mnist")
     twin, _ = made("mlp_mnist")
     twin.load_state_dict(model.state_dict())
@@ -136,7 +136,7 @@ def test_a_part_is_timed_without_nested_parts(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_noise_has_the_shape_and_classes_of_the_recipe() -> None:
-    """Every recipe that ships has images of a known shape."""
+    """Every bundled recipe has images of a known shape."""
     shapes = {}
     for recipe in recipes():
         found = dict(zip(*[iter(synthetic_data(recipe))] * 2, strict=True))
@@ -169,7 +169,7 @@ def test_scale(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_child_that_refuses_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """In its words: here of flags that the parser refuses."""
+    """Flags that the parser refuses are reported with the child's message."""
     assert benchmark.main([*SHORT, "--variant=--model.compil true"]) == 2
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "error" in line)
     assert "--model.compil" in line

@@ -79,7 +79,7 @@ def test_gradient_norms_are_of_the_logged_step() -> None:
 
 
 def test_nothing_is_logged_between_intervals() -> None:
-    """self.log is never called, and no value leaves the device but at the interval's end."""
+    """self.log is never called, and values leave the device only at the end of an interval."""
     calls = []
 
     class Spy(TrainingLog):
@@ -116,7 +116,7 @@ def test_grids_always_show_the_same_latents(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("given", "columns"), [(None, 10), (20, 20)])
 def test_each_column_shows_one_class(given: int | None, columns: int, tmp_path: Path) -> None:
-    """A conditional generator that paints its label's grey level, and data likewise."""
+    """Use a conditional generator and data that paint the grey level of the label."""
 
     class Paint(MLPGenerator):
         def forward(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
@@ -197,7 +197,7 @@ class Stop(Callback):
 
 @pytest.mark.parametrize(("step", "by"), [(11, "max_steps"), (22, "max_steps"), (22, "should_stop"), (44, "should_stop")])
 def test_a_resumed_run_sees_the_same_images(step: int, by: str, tmp_path: Path) -> None:
-    """Stopped within an epoch of 22 steps, or at its end, in the first and the second."""
+    """Stop within an epoch of 22 steps or at its end, in the first and the second epoch."""
 
     def run(folder: Path, until: int, stop: int | None = None, ckpt: Path | None = None) -> tuple[Trainer, list[float]]:
         seen = Batches()

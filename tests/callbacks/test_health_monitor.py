@@ -1,4 +1,4 @@
-"""What fails quietly is said: runs that are made to fail, beside healthy ones."""
+"""The health monitor reports runs that are made to fail, and no healthy ones."""
 
 import copy
 import re
@@ -38,7 +38,7 @@ def digits_gan(**arguments: Any) -> GAN:
 
 
 class Freeze(Callback):
-    """Makes the generator draw one image for every latent from a step on, and lets it go again at a later one."""
+    """Make the generator draw one image for every latent from one step to another, then restore it."""
 
     def __init__(self, start: int, end: int = 10**9) -> None:
         self.start, self.end = start, end
@@ -53,7 +53,7 @@ class Freeze(Callback):
             self._kept = copy.deepcopy(generator.state_dict())
         if self.start <= trainer.global_step < self.end:
             with torch.no_grad():
-                first = next(generator.parameters())  # what z is multiplied with
+                first = next(generator.parameters())  # z is multiplied with it
                 first.zero_()
         elif trainer.global_step == self.end:
             generator.load_state_dict(self._kept)
@@ -69,20 +69,20 @@ def test_measuring_does_not_change_the_training() -> None:
         return model
 
     monitor = HealthMonitor(every_n_steps=2)
-    assert same_state(trained(monitor), trained())  # batch norm's running moments among it
+    assert same_state(trained(monitor), trained())  # including batch norm's running moments
     assert monitor.measured == 3
 
 
 def test_a_generator_frozen_on_one_image_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     monitor = HealthMonitor(every_n_steps=5)
     fit(digits_gan(), callbacks=[Freeze(1), TrainingLog(), monitor], max_steps=40)
-    said = [line for line in capsys.readouterr().out.splitlines() if "step " in line]
+    printed = [line for line in capsys.readouterr().out.splitlines() if "step " in line]
     assert monitor.latest["pixel_diversity"] < 1e-3
     assert monitor.latest["feature_diversity"] < 1e-3
-    assert len(said) == 1, said  # once, and not at each measurement
-    assert said[0].startswith("step 25: mode collapse")  # the second measurement that counts
-    assert "healthy.ckpt" not in said[0]
-    assert "--model.penalty R1" in said[0]
+    assert len(printed) == 1, printed  # once, and not at each measurement
+    assert printed[0].startswith("step 25: mode collapse")  # the second measurement that counts
+    assert "healthy.ckpt" not in printed[0]
+    assert "--model.penalty R1" in printed[0]
 
 
 @pytest.mark.parametrize(("end", "steps", "kept"), [(10**9, 320, 242), (400, 430, 418)])
@@ -97,7 +97,7 @@ def test_the_healthy_checkpoint_is_kept_and_recovery_is_reported(
     assert str(healthy) in first
     assert [line.partition(": ")[0] for line in others] == (["step 425"] if end < steps else [])
     assert all("mode collapse" in line for line in others)
-    assert load_gan(healthy)["global_step"] == kept  # of an epoch's end between two measurements that were well
+    assert load_gan(healthy)["global_step"] == kept  # at an epoch's end between two healthy measurements
     assert load_gan(tmp_path / "checkpoints" / "last.ckpt")["global_step"] == steps
 
 
@@ -161,7 +161,7 @@ def test_classes_and_copies_are_measured_with_a_classifier(monkeypatch: pytest.M
     monkeypatch.setattr("gan_lightning.metrics.classifier.FEWEST_IMAGES_SEEN", 20_000)
 
     class Copies(MLPGenerator):
-        """Draws training images, those of the class 3 alone."""
+        """Draws training images of class 3 only."""
 
         def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
             images, own = Digits().images("train")

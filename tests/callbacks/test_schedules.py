@@ -1,4 +1,4 @@
-"""What a run's schedules set, step by step."""
+"""Values that the schedules of a run set, step by step."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ def two_scales(**arguments: Any) -> GAN:
 
 
 class Seen(Callback):
-    """What held in each training step, and the weights after it."""
+    """Scheduled values of each training step, and the weights after it."""
 
     def __init__(self) -> None:
         self.rates: list[tuple[float, ...]] = []
@@ -63,7 +63,7 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
 
 
 def test_learning_rates_fall_together_to_zero_and_stay_there() -> None:
-    """Each from its own, and over more than one epoch; at 0 neither network moves any more."""
+    """Each falls from its own start, over more than one epoch; at 0 neither network changes."""
     schedules = Schedules(learning_rate=LinearSchedule(4))
     seen = run(two_scales(), schedules, 7, Digits(batch_size=512))  # 2 steps an epoch
     factors = [1, 0.75, 0.5, 0.25, 0, 0, 0]
@@ -76,7 +76,7 @@ def test_learning_rates_fall_together_to_zero_and_stay_there() -> None:
 
 @pytest.mark.parametrize("length", [{"max_steps": 6}, {"max_steps": 6, "max_epochs": 9}, {"max_steps": -1, "max_epochs": 3}])
 def test_a_schedule_without_steps_ends_with_the_run(length: dict[str, int]) -> None:
-    """Whichever limit comes first; of 2 updates an epoch, after 3 of D each. Its next run may have another length."""
+    """The first limit counts: 2 updates per epoch, each after 3 of D. The next run may have another length."""
     schedules = Schedules(learning_rate=CosineSchedule(end=0.2), beta2=LinearSchedule(4, 0.9, 0.98))
     for times in (1, 2):
         limits = {name: limit * times for name, limit in length.items() if limit > 0}
@@ -85,7 +85,7 @@ def test_a_schedule_without_steps_ends_with_the_run(length: dict[str, int]) -> N
         steps = 6 * times
         factors = CosineSchedule(steps, end=0.2)
         assert [rates[0] for rates in seen.rates] == pytest.approx([1e-3 * factors(i) for i in range(steps)], rel=1e-9)
-        assert seen.betas[-1][0][1] == seen.betas[4][0][1] == pytest.approx(0.98)  # steps of its own win
+        assert seen.betas[-1][0][1] == seen.betas[4][0][1] == pytest.approx(0.98)  # given steps win
         assert seen.betas[3][0][1] == pytest.approx(0.96)
 
 
@@ -114,14 +114,14 @@ def test_beta2_of_both_optimizers() -> None:
 
 
 class Two(Penalty):
-    """2, wherever."""
+    """Constant 2."""
 
     def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
         return torch.tensor(2.0)
 
 
 def test_the_factor_of_the_penalties() -> None:
-    """Of their sum, 4."""
+    """The sum of the penalties is 4."""
     seen = run(small_gan(penalty=[Two(), Two()]), Schedules(penalty=LinearSchedule(4, 1.0, 0.5)), 6)
     assert [outputs["penalty"] for outputs in seen.outputs] == pytest.approx([4, 3.5, 3, 2.5, 2, 2], rel=1e-6)
 
@@ -138,7 +138,7 @@ def test_a_penalty_with_factor_zero_has_no_effect() -> None:
 
 
 def test_the_half_life_of_the_average() -> None:
-    """Factors 0, 1/2 and 1 of a half-life of one batch: the average is the weights, then keeps 1/4 and 1/2 of itself."""
+    """With factors 0, 1/2 and 1 on a half-life of one batch, the average keeps nothing, then 1/4 and 1/2 of itself."""
     schedules = Schedules(ema_halflife=LinearSchedule(2, 0.0, 1.0))
     seen = run(two_scales(ema_halflife=64.0, ema_ramp=None), schedules, 3, Digits(batch_size=64))
     weights = [generator for generator, _ in seen.weights]
@@ -150,7 +150,7 @@ def test_the_half_life_of_the_average() -> None:
 
 
 class Strengths(Augmentation):
-    """Keeps the strength that held at each call."""
+    """Keeps the strength at each call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ def test_the_strength_of_the_augmentation() -> None:
 
 
 def test_an_augmentation_of_strength_zero_has_no_effect() -> None:
-    """For the first step; from the second on it shows."""
+    """The first step is unchanged; later ones differ."""
     results = []
     for augmentation in (None, DiffAugment()):
         torch.manual_seed(0)
@@ -209,7 +209,7 @@ def test_schedules_count_generator_updates_only() -> None:
 
 
 def test_a_resumed_run_continues_its_schedules(tmp_path: Path) -> None:
-    """Twice: a factor that was taken of what the last run left would show the first time, and more the second."""
+    """Resume twice: a factor on the value that the last run left would differ at the first resume, and more at the second."""
 
     def make() -> tuple[GAN, Schedules]:
         model = two_scales(penalty=Two(), ema_halflife=64.0, augmentation=Strengths())

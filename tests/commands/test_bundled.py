@@ -1,4 +1,4 @@
-"""Each command that draws takes the name of a bundled generator, and says which weights it uses."""
+"""Each drawing command accepts the name of a bundled generator, and prints which weights it uses."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""``train --dry_run``: what it says is so, and nothing is left of it."""
+"""``train --dry_run``: its report is right, and it writes nothing."""
 
 import re
 import subprocess
@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from gan_lightning.callbacks import Schedules
-from gan_lightning.commands.train import rehearsal
+from gan_lightning.commands.train import trial
 from gan_lightning.commands.train.data_report import plain
 from gan_lightning.commands.train.dry_run import duration
-from gan_lightning.commands.train.rehearsal import Cost, timed_trial
+from gan_lightning.commands.train.trial import Cost, timed_trial
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits
 from gan_lightning.losses import NonSaturatingLoss
@@ -54,11 +54,11 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def sections(said: str) -> dict[str, dict[str, str]]:
-    """The report: title of a section -> its lines, by their names."""
+def sections(printed: str) -> dict[str, dict[str, str]]:
+    """Split a report: title of a section -> its lines by name."""
     found: dict[str, dict[str, str]] = {}
     title = name = ""
-    for line in said.splitlines():
+    for line in printed.splitlines():
         if match := re.match(r"  (\S.*?)?  +(\S.*)", line):
             name = match[1] or f"{name}+"
             found[title][name] = match[2]
@@ -76,7 +76,7 @@ def number(text: str) -> float:
 
 
 def test_a_folder_is_reported_and_nothing_is_written(photos: Path, tmp_path: Path) -> None:
-    """By the real command: a file that is cut off ends it with exit code 2, after all that could be found out."""
+    """A truncated file ends the real command with exit code 2, after the full report."""
     files = {path: path.read_bytes() for path in photos.rglob("*.*")}
     command = [sys.executable, str(SCRIPT), *FOLDER]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
@@ -125,7 +125,7 @@ def test_a_folder_is_reported_and_nothing_is_written(photos: Path, tmp_path: Pat
     for part in ("--model.generator.conditioning", "1 file will be blurred"):
         assert part in hints
     assert "uneven" not in hints  # 36 of cats and 4 of dogs: a ninth
-    assert "--model.augmentation" not in hints  # it is there
+    assert "--model.augmentation" not in hints  # the folder exists
 
     assert {path: path.read_bytes() for path in photos.rglob("*.*")} == files
     left = {path.relative_to(tmp_path).parts[0] for path in tmp_path.iterdir()}
@@ -139,22 +139,22 @@ def test_a_successful_dry_run_exits_with_0(photos: Path, capsys: pytest.CaptureF
         path.unlink()
     with pytest.warns(UserWarning, match="cut.jpg"):
         assert main([*FOLDER, *settings, "--data.num_workers", "0", "--max_steps", "2"]) == 0
-    said = capsys.readouterr().out
-    report = sections(said)
+    printed = capsys.readouterr().out
+    report = sections(printed)
     assert report["Preprocessing"]["loading"] == "decoded as they are read, by 0 processes"
     assert report["Time"]["the run"].startswith("2 steps, ")
     hints = " ".join(report["Suggestions"].values())
     assert "are few, and the discriminator may memorise them: --model.augmentation DiffAugment" in hints
     assert re.search(r"uneven.*dogs has 1 images, cats 36", hints)
-    assert "Training would take about " in said
+    assert "Training would take about " in printed
     assert not Path("lightning_logs").exists()
 
 
 def test_a_batch_larger_than_the_data_is_refused_after_the_report(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (photos / "cats" / "cut.jpg").unlink()
     assert main([*FOLDER, "--data.batch_size", "100"]) == 2
-    said, error = capsys.readouterr()
-    train = int(re.findall(r"(\d+) to train on", sections(said)["Data"]["files"])[0])
+    printed, error = capsys.readouterr()
+    train = int(re.findall(r"(\d+) to train on", sections(printed)["Data"]["files"])[0])
     error_line(error, f"--data.batch_size {train}")
 
 
@@ -220,14 +220,14 @@ def test_a_run_without_steps_has_no_estimate(capsys: pytest.CaptureFixture[str])
 
 
 def test_slow_steps_end_the_trial_sooner(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A step of 0.1 s, where 0.5 s are allowed: what is said of a step is what it took."""
+    """Steps of 0.1 s with a limit of 0.5 s: the report has the measured time."""
 
     def slow(self: NonSaturatingLoss, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
         time.sleep(0.1)
         return fake_logits.mean()
 
     monkeypatch.setattr(NonSaturatingLoss, "generator", slow)
-    monkeypatch.setattr(rehearsal, "SECONDS", 0.5)
+    monkeypatch.setattr(trial, "SECONDS", 0.5)
     assert main(DIGITS) == 0
     step = sections(capsys.readouterr().out)["Time"]["a step"]
     assert 100 < number(step) < 150

@@ -1,4 +1,4 @@
-"""export.py: a folder of files that draw what the checkpoint draws."""
+"""export.py: a folder of files that draw the same images as the checkpoint."""
 
 import re
 import subprocess
@@ -37,7 +37,7 @@ FILES = {"README.md", "config.json", "generator.onnx", "generator.pt2", "model.s
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The checkpoint of a conditional DCGAN whose weights lie in memory with their channels last."""
+    """Checkpoint of a conditional DCGAN with weights in channels-last order."""
     torch.manual_seed(0)
     gan = GAN(
         DCGANGenerator((1, 8, 8), 10, latent_dim=4, width=4, conditioning="concatenation"),
@@ -54,7 +54,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_command(path: Path) -> None:
-    """What is typed, in a process of its own; then each block of the card's Python, as a reader would paste it."""
+    """Run the command in its own process, then each Python block of the card as a reader would paste it."""
     script = Path(__file__).parents[2] / "scripts" / "export.py"
     done = subprocess.run([sys.executable, str(script), str(path)], capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -80,7 +80,7 @@ def test_the_command(path: Path) -> None:
 
 
 def contents(path: Path) -> list[bytes]:
-    """The bytes of a file, of a zip's members those of each."""
+    """Bytes of a file, or of each member of a zip."""
     if not zipfile.is_zipfile(path):
         return [path.read_bytes()]
     with zipfile.ZipFile(path) as archive:
@@ -98,7 +98,7 @@ def test_the_folder_is_a_checkpoint_for_other_commands(path: Path) -> None:
 
 
 def test_half_precision_without_a_picture(path: Path) -> None:
-    """Weights, config and model card alone, the weights in half the bytes, and the card says so."""
+    """The folder has only weights, config and model card; the weights take half the bytes, and the card says so."""
     assert Verb.export.main([str(path), "--formats", "safetensors", "--output", "single"]) == 0
     half = ["--precision", "float16", "--no_picture"]
     assert Verb.export.main([str(path), "--formats", "safetensors", "--output", "half", *half]) == 0
@@ -120,7 +120,7 @@ def test_half_precision_without_a_picture(path: Path) -> None:
     ("first", "factor", "part"),
     [
         (True, 1e6, "layers.0.weight"),  # above 65,504 float16 has only infinity
-        (False, 1e3, "--precision float32"),  # pictures of black and white, where tanh turns rounding into grey levels
+        (False, 1e3, "--precision float32"),  # black and white pictures: tanh turns rounding into grey levels
     ],
 )
 def test_weights_that_half_precision_cannot_hold_are_refused(
@@ -139,7 +139,7 @@ def test_weights_that_half_precision_cannot_hold_are_refused(
 
 
 def varied(generator: Generator) -> Generator:
-    """Weights and running statistics of which none is where it began, so that every one of them shows in the pictures."""
+    """Change all weights and running statistics, so that each of them affects the images."""
     for value in generator.state_dict().values():
         if value.dim() > 1:
             value.normal_(0, 1.5 * value[0].numel() ** -0.5)
@@ -192,7 +192,7 @@ def test_every_generator_in_batches_of_any_size(name: str, kind: str, tmp_path: 
 def test_a_file_that_draws_other_images_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One weight that is a little off is enough; nothing is left."""
+    """One slightly wrong weight is enough, and nothing remains."""
 
     def wrong(generator: Generator, file: Path) -> None:
         off = gan_lightning.load(path).generator

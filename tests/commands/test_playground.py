@@ -1,4 +1,4 @@
-"""The page to play on: its port, what it asks of the generator, and the page itself in a browser without a window."""
+"""The playground: its port, its calls of the generator, and the page itself in a headless browser."""
 
 import os
 import shlex
@@ -47,12 +47,12 @@ def watch(event, details):
 sys.addaudithook(watch)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-"""Runs a script, and says where it turns to beyond this machine."""
+"""Runs a script, and reports its connections to other machines."""
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a small conditional generator, whose classes and latents differ to the eye."""
+    """Checkpoint of a small conditional generator with visibly different classes and latents."""
     torch.manual_seed(0)
     shape, classes = (1, 8, 8), 10
     gan = GAN(
@@ -108,7 +108,7 @@ def test_the_default_port_is_the_next_free_one(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_only_the_given_address_is_reachable() -> None:
-    """On Linux all of 127.0.0.0/8 is this machine: what listens at one address of it is not reached by another."""
+    """On Linux all of 127.0.0.0/8 is this machine: a listener at one address is not reachable at another."""
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         assert can_connect("127.0.0.1", port)
@@ -139,7 +139,7 @@ def test_a_grid_equals_the_samples_in_python(sampler: Sampler) -> None:
 
 
 def test_a_walk_goes_from_one_picture_to_the_other_and_back(sampler: Sampler) -> None:
-    """Wherever the two are from: another seed, another class, another truncation."""
+    """The two pictures may have different seeds, classes and truncations."""
     player = Player(sampler)
     first = Pick(Settings(seed=1, truncation=0.5), 4)
     for second in (Pick(first.settings, 5), Pick(Settings(seed=2, label=8), 0)):
@@ -171,7 +171,7 @@ def test_clicks_set_a_and_b_alternately() -> None:
 
 
 def test_visitors_do_not_affect_each_other(sampler: Sampler) -> None:
-    """Across classes the generator's embeddings are blended for the length of a walk, which no other drawing may see."""
+    """A walk across classes temporarily blends the generator's embeddings. No other drawing may see that."""
     player = Player(sampler)
     expected = player.grid(Settings(seed=3))
     stop, walks = threading.Event(), 0
@@ -209,7 +209,7 @@ def test_the_command_repeats_the_flags_of_the_page(path: Path) -> None:
 
 @contextmanager
 def opened(path: Path, folder: Path, *args: str) -> Iterator[tuple[subprocess.Popen[str], str, IO[str]]]:
-    """The command in a process of its own: that, the address it says, and what it says of errors."""
+    """Open the page in its own process: the process, its address, and its errors."""
     with (folder / "errors").open("w+") as errors:
         running = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(SCRIPT), str(path), *args],
@@ -230,7 +230,7 @@ def opened(path: Path, folder: Path, *args: str) -> Iterator[tuple[subprocess.Po
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: chromium, chromium-browser or google-chrome")
 def test_the_page(path: Path, sampler: Sampler, tmp_path: Path) -> None:
-    """Opened in Chromium, it draws, follows its settings, walks between two pictures that were clicked, and downloads both."""
+    """In Chromium, the page draws, follows its settings, walks between two clicked pictures, and downloads grid and walk."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     expect = sync_api.expect
     expect.set_options(timeout=20_000)
@@ -298,7 +298,7 @@ def test_the_page(path: Path, sampler: Sampler, tmp_path: Path) -> None:
         assert numpy.abs(numpy.stack(frames).astype(int) - walk[:, 0].numpy()).max() <= 1
         page.screenshot(path="page_screenshot.png")
 
-        other = browser.new_page()  # of another visitor, who sees nothing of all this
+        other = browser.new_page()  # another visitor, who sees none of this
         other.goto(address)
         expect(other.locator("#command textarea")).to_have_value(command(Settings(), flags(path)))
         expect(other.locator("#walk")).to_be_disabled()

@@ -28,7 +28,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "sample.py"
 
 
 def array(args: Sequence[str], output: str = "samples.npz") -> Tensor:
-    """What the command draws, read back."""
+    """Read the images that the command draws."""
     assert main([*args, "--output", output]) == 0
     with numpy.load(output) as archive:
         assert archive.files == ["images"]
@@ -47,9 +47,9 @@ def test_a_grid_an_array_and_a_folder_hold_the_same_images(labelled: str, capsys
     assert torch.equal(array(args), drawn)
     assert main([*args, "--output", "new/samples.png"]) == 0
     assert main([*args, "--output", "samples/"]) == 0
-    said = capsys.readouterr().out
-    assert "11 images in a grid: new/samples.png" in said
-    assert "11 images as PNG: samples" in said
+    printed = capsys.readouterr().out
+    assert "11 images in a grid: new/samples.png" in printed
+    assert "11 images as PNG: samples" in printed
     with Image.open("new/samples.png") as picture:
         assert torch.equal(pil_to_tensor(picture), grid(drawn, 3))  # a column for each class
     names = sorted(folder("samples"))
@@ -63,9 +63,9 @@ def test_a_grid_an_array_and_a_folder_hold_the_same_images(labelled: str, capsys
 
 
 def test_the_script_in_its_own_process(plain: str) -> None:
-    code, said, error = finish(start_program([sys.executable, str(SCRIPT)], plain, "--num_images", "5"))
+    code, printed, error = finish(start_program([sys.executable, str(SCRIPT)], plain, "--num_images", "5"))
     assert code == 0, error
-    assert said == "  5 images in a grid: samples.png\n"
+    assert printed == "  5 images in a grid: samples.png\n"
     with Image.open("samples.png") as picture:
         assert torch.equal(pil_to_tensor(picture), grid(gan_lightning.load(plain).sample(5), 3))
 
@@ -78,7 +78,7 @@ def test_seed_class_and_truncation_change_the_images(plain: str, labelled: str) 
         assert (array([*args, "--batch_size", batch_size]).int() - first.int()).abs().max() <= 1
     for other in (["--seed", "1"], ["--raw"], ["--class", "2"], ["--truncation", "0.5"]):
         assert (array([*args, *other]).int() - first.int()).abs().float().mean() > 5, other  # 30 to 113
-    assert torch.equal(array([*args, "--class", "0,1,2"]), first)  # which is every class in turn
+    assert torch.equal(array([*args, "--class", "0,1,2"]), first)  # every class in turn
     in_turn = gan_lightning.load(labelled).sample(20, [2, 0] * 10)
     assert torch.equal(array([*args, "--class", "2,0"]), in_turn)
     assert torch.equal(array([plain, "--num_images", "3", "--raw"]), gan_lightning.load(plain, raw=True).sample(3))
@@ -125,7 +125,7 @@ import gan_lightning
 from gan_lightning.commands.verbs import Verb
 
 def measure(draw):
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     drawn = draw()
     print("peak", re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 for count in (50, 2000, 20000):
@@ -136,7 +136,7 @@ measure(lambda: gan_lightning.load(sys.argv[1]).sample(20000))
 
 @pytest.mark.parametrize("output", ["{}.npz", pytest.param("{}", marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_number_of_images(output: str, tmp_path: Path) -> None:
-    """20,000 images are 59 MiB. The peaks were 717 and 716 MiB, and 981 where all were held."""
+    """20,000 images are 59 MiB. The peaks were 717 and 716 MiB, and 981 MiB with all images in memory."""
     path = write_checkpoint(tmp_path / "last.ckpt", (3, 32, 32))
     done = subprocess.run([sys.executable, "-c", MEMORY, str(path), output], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

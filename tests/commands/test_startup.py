@@ -1,4 +1,4 @@
-"""The flags alone: help and refusals come at once, without the seconds that importing torch takes."""
+"""Flags: help and refusals are immediate, because they do not import torch."""
 
 import inspect
 import json
@@ -39,7 +39,7 @@ print(*sorted({"torch", "torchvision", "torchmetrics", "lightning"} & set(sys.mo
 
 
 def test_the_table_of_commands_is_complete() -> None:
-    """A folder, a script and an entry point for each row, and nothing else."""
+    """Each row has a folder, a script and an entry point; there are no others."""
     folders = {path.parent.name for path in (ROOT / "gan_lightning" / "commands").glob("*/cli.py")}
     assert folders == {path.parent.name for path in (ROOT / "gan_lightning" / "commands").glob("*/run.py")}
     assert folders == {verb.name for verb in Verb}
@@ -54,7 +54,7 @@ def test_the_table_of_commands_is_complete() -> None:
 
 @pytest.mark.parametrize("verb", Verb, ids=lambda verb: str(verb.name))
 def test_help_and_misspelt_flags_without_torch(verb: Verb) -> None:
-    """In a process for each command, by its script."""
+    """Run the script of each command, in one process for each."""
     bad = {"--outputs x": "--outputs"}
     if verb is Verb.train:
         bad |= {"--max_step 3": "--max_steps", "--trainer.max_step 3": "--trainer.max_steps"}
@@ -78,7 +78,7 @@ def test_help_and_misspelt_flags_without_torch(verb: Verb) -> None:
 
 
 def test_the_flags_of_training_are_those_of_its_parser() -> None:
-    """They are read from the source of Lightning's Trainer."""
+    """The list is read from the source of Lightning's Trainer."""
     dests = [action.dest.split(".") for action in Verb.train.make_parser()._actions]
     assert {dest[1] for dest in dests if dest[0] == "trainer" and dest[1:]} == set(trainer_arguments())
     assert set(SECTIONS) <= {dest[0] for dest in dests}
@@ -202,7 +202,7 @@ def test_several_processes_are_refused(verb: str, monkeypatch: pytest.MonkeyPatc
 def test_only_the_first_process_prints(
     ranks: dict[str, str], prints: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By the numbers that torchrun, Lightning and SLURM give them, in Lightning's order."""
+    """The ranks of torchrun, Lightning and SLURM count, in Lightning's order."""
     for name, rank in ranks.items():
         monkeypatch.setenv(name, rank)
     assert Verb.compare.main(["--seeds", "one"]) == 2
@@ -210,7 +210,7 @@ def test_only_the_first_process_prints(
 
 
 def test_the_flags_of_the_data_are_parsed_separately() -> None:
-    """Wherever they stand, and whatever stands behind their values."""
+    """They may have any position, and anything may follow their values."""
     for words in (
         "last.ckpt --seed 3 --data Digits --data.batch_size 5",
         "--data.batch_size 5 last.ckpt --data Digits --seed 3",
@@ -229,7 +229,7 @@ def test_the_flags_of_the_data_are_parsed_separately() -> None:
 
 @pytest.mark.parametrize("verb", [Verb.evaluate, Verb.compute_reference])
 def test_the_help_of_data(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
-    """The classes that ship are named, and each is explained."""
+    """The help lists the bundled classes, and explains each."""
     classes = {name for name in data.__all__ if inspect.isclass(getattr(data, name))} - {"ImageDataModule"}
     assert set(DATA_SETS) == classes
     for words in (["--data.help", "Digits"], ["--data.help=Digits"]):

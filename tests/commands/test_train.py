@@ -43,13 +43,13 @@ def steps(run: str | Path) -> int:
 
 def test_a_run_writes_its_files_and_prints_their_paths(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*SMALL, "--max_steps", "30", "--image_grid.every_n_steps", "20"]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     run = Path("lightning_logs/version_0")
     for path in ("images/step_00000030.png", "checkpoints/last.ckpt"):
         assert (run / path).is_file()
-        assert str(run / path) in said
-    assert "tensorboard --logdir lightning_logs" in said
-    assert "--config dcgan_mnist" in said
+        assert str(run / path) in printed
+    assert "tensorboard --logdir lightning_logs" in printed
+    assert "--config dcgan_mnist" in printed
     assert (run / "images" / "real.png").is_file()
     assert (run / "images" / "step_00000020.png").is_file()
     assert list(run.glob("events.out.tfevents.*"))
@@ -103,7 +103,7 @@ def test_a_short_flag_its_dotted_form_and_the_yaml_agree(tmp_path: Path, capsys:
     for result in results:
         result["devices"] = int(str(result["devices"]))  # Lightning takes it as text too, and so it stays from a flag
         assert {name: result[name] for name in values} == values
-        result.pop("max_epochs")  # the default recipe's, which the file replaces
+        result.pop("max_epochs")  # from the default recipe; the file replaces it
     assert all(result == results[0] for result in results)
 
 
@@ -175,7 +175,7 @@ COSINE = ["--schedules.learning_rate", "CosineSchedule", "--schedules.learning_r
 
 
 def annealed_over(run: str | Path) -> int:
-    """The length of a run with the schedule :data:`COSINE`, of which its settings, its checkpoint and its last step agree."""
+    """Length of a run with the schedule :data:`COSINE`; settings, checkpoint and last step must agree on it."""
     settings, content = config(run), checkpoint.load_gan(Path(run) / "checkpoints" / "last.ckpt")
     assert settings["schedules"]["learning_rate"]["init_args"]["steps"] is None  # type: ignore[index]
     length = content["callbacks"]["Schedules"]["length"]
@@ -187,7 +187,7 @@ def annealed_over(run: str | Path) -> int:
 
 
 def other_lengths(capsys: pytest.CaptureFixture[str]) -> list[list[int]]:
-    """The numbers in each line that reports another length of the schedules."""
+    """Numbers in each line that reports another length of the schedules."""
     lines = [line for line in capsys.readouterr().out.splitlines() if "instead of" in line]
     return [[int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", line)] for line in lines]
 
@@ -197,7 +197,7 @@ def other_lengths(capsys: pytest.CaptureFixture[str]) -> list[list[int]]:
     [(["--max_steps", "20"], 20), (["--max_steps", "-1", "--max_epochs", "1"], 22), (["--max_time", "01:00:00:00"], 20)],
 )
 def test_schedules_without_steps_end_with_the_run(limits: list[str], length: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """After --max_steps or epochs x batches, also where a time might end it sooner. What repeats it may be longer."""
+    """They end after --max_steps or epochs x batches, even with a time limit. A repeated run may be longer."""
     assert main([*SMALL, *COSINE, "--max_steps", "20", *limits]) == 0
     assert annealed_over("lightning_logs/version_0") == steps("lightning_logs/version_0") == length
     assert main(["--config", "lightning_logs/version_0/config.yaml", "--max_steps", "25", "--max_epochs", "-1"]) == 0
@@ -206,7 +206,7 @@ def test_schedules_without_steps_end_with_the_run(limits: list[str], length: int
 
 
 def test_resuming_with_another_length_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """In one line: from which update on, the new length, the old one. Nothing is said where it is the same, or is not used."""
+    """One line has the update, the new length and the old one. Nothing is printed if the length is the same or unused."""
     run = Path("lightning_logs/version_0")
     interrupted([*SMALL, *COSINE, "--max_steps", "1200"], 6, monkeypatch)
     assert (steps(run), annealed_over(run)) == (6, 1200)
@@ -223,7 +223,7 @@ def test_resuming_with_another_length_is_reported(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_time_limit_alone_is_no_length_for_schedules(capsys: pytest.CaptureFixture[str]) -> None:
-    """But it is one of a run without such a schedule; the dry run says how many updates would fit."""
+    """It is allowed for a run without such a schedule. The dry run reports how many updates fit."""
     time_alone = ["--max_time", "00:00:00:01", "--max_steps", "-1", "--max_epochs", "-1"]
     refusal(main, [*SMALL, *COSINE, *time_alone], capsys, "schedules.learning_rate", "--max_steps", "--dry_run")
     line = refusal(main, [*SMALL, *COSINE, *time_alone, "--dry_run"], capsys)
@@ -434,9 +434,9 @@ def test_help_lists_the_flags_of_all_parts(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as stopped:
         main(["--help"])
     assert stopped.value.code == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for flag in ("--config", "--ckpt_path", "--init_from", "--trainer.max_epochs", "--model.ema_halflife", "--image_grid.rows"):
-        assert flag in said
+        assert flag in printed
 
 
 def test_a_finished_run_reports_that_nothing_is_left(capsys: pytest.CaptureFixture[str]) -> None:
@@ -456,7 +456,7 @@ def test_ckpt_path_and_init_from_exclude_each_other(capsys: pytest.CaptureFixtur
 
 def test_a_run_started_from_weights_is_resumed() -> None:
     assert main([*SMALL, "--max_steps", "3"]) == 0
-    assert main(["--init_from", "lightning_logs/version_0/checkpoints/last.ckpt"]) == 0  # with the config beside it
+    assert main(["--init_from", "lightning_logs/version_0/checkpoints/last.ckpt"]) == 0  # with the config next to it
     assert steps("lightning_logs/version_1") == 3
     assert main(["--ckpt_path", "last", "--max_steps", "5"]) == 0
     assert steps("lightning_logs/version_1") == 5
@@ -499,11 +499,11 @@ def test_strategy_ddp_works_with_two_optimizers() -> None:
 
 
 def test_the_grid_equals_the_images_of_sample(capsys: pytest.CaptureFixture[str]) -> None:
-    """Of a conditional generator, a column a class; and the summary names both networks."""
+    """With a conditional generator, each column is one class. The summary names both networks."""
     assert main([*SMALL, "--enable_model_summary", "true", "--max_steps", "2", "--image_grid.rows", "3"]) == 0
-    said = capsys.readouterr().out
-    assert "MLPGenerator, " in said
-    assert "FLOPs" not in said
+    printed = capsys.readouterr().out
+    assert "MLPGenerator, " in printed
+    assert "FLOPs" not in printed
     assert Verb.sample.main([str(LAST), "--num_images", "30", "--output", "drawn.png", "--accelerator", "cpu"]) == 0
     drawn, grid = (
         numpy.asarray(Image.open(path)).astype(int)
@@ -538,14 +538,14 @@ def test_arguments_belong_to_the_penalty_before_them() -> None:
 
 
 def test_settings_changed_on_resuming_apply_and_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
-    """A smaller learning rate is what a run that diverges needs; the checkpoint's own would win without a word."""
+    """A diverging run needs a smaller learning rate; the checkpoint's must not silently override it."""
     assert main([*SMALL, "--max_steps", "4"]) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     linear = ["--schedules.learning_rate", "LinearSchedule", "--schedules.learning_rate.end", "0"]
     more = ["--model.generator_optimizer.lr", "1e-5", *linear, "--schedules.learning_rate.steps", "12"]
     assert main(["--ckpt_path", "last", "--max_steps", "6", *more]) == 0
-    said = capsys.readouterr().out
-    (line,) = [line for line in said.splitlines() if "differ from the earlier run" in line]
+    printed = capsys.readouterr().out
+    (line,) = [line for line in printed.splitlines() if "differ from the earlier run" in line]
     assert "model.generator_optimizer.lr" in line
     assert "schedules.learning_rate" in line
     assert "max_steps" not in line

@@ -1,4 +1,4 @@
-"""What a config.yaml may do that nobody named: it lies beside a checkpoint, and may be another person's."""
+"""Restrictions on a config.yaml found next to a checkpoint: it may come from another person."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ import yaml
 
 from gan_lightning import checkpoint
 from gan_lightning.commands.common.recipes import recipes
-from gan_lightning.commands.common.trust import MOST_VALUES
+from gan_lightning.commands.common.trust import MAX_VALUES
 from gan_lightning.commands.train.settings import settings
 from gan_lightning.commands.verbs import Verb
 from tests.commands.test_train import SMALL
@@ -31,7 +31,7 @@ def function(parameters): ...
 
 @pytest.fixture(autouse=True)
 def _own_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module that leaves a file where it is imported, in the current folder, where classes of one's own are looked for."""
+    """Write a module to the current folder that writes a file when it is imported."""
     Path("side_effect.py").write_text(OWN)
     monkeypatch.setattr(sys, "path", [*sys.path, str(Path.cwd())])
     monkeypatch.delitem(sys.modules, "side_effect", raising=False)
@@ -92,7 +92,7 @@ def test_references_to_further_files_are_refused(text: str, capsys: pytest.Captu
     assert not Path("ran").exists()
 
 
-@pytest.mark.parametrize("text", ["data: &a [*a]", f"data: [{'1,' * MOST_VALUES}]", f"data: {'[' * 5000}"])
+@pytest.mark.parametrize("text", ["data: &a [*a]", f"data: [{'1,' * MAX_VALUES}]", f"data: {'[' * 5000}"])
 def test_an_endless_config_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_config(text)
     refusal(Verb.train.main, ["--ckpt_path", CHECKPOINT], capsys, "run/config.yaml")
@@ -114,7 +114,7 @@ def test_trust_accepts_only_names_of_modules(words: str, capsys: pytest.CaptureF
 
 @pytest.mark.parametrize("recipe", recipes())
 def test_the_config_of_every_recipe_is_accepted(recipe: str) -> None:
-    """Paths that look like modules too: a folder photos.v2 beside a folder photos, weights of a name such as torch.pth."""
+    """This includes paths that look like modules: a folder photos.v2 next to a folder photos, weights named torch.pth."""
     Path("photos").mkdir()
     parser = make_parser()
     plain = ["--metrics.inception_weights", "torch.pth", "--default_root_dir", "photos.v3"]

@@ -117,7 +117,7 @@ def test_modes(tmp_path: Path) -> None:
 
     colour = noise(8, 8)
     alpha = numpy.concatenate([colour, numpy.full((8, 8, 1), 255, numpy.uint8)], axis=2)
-    alpha[:4, :, 3] = 0  # the upper half is transparent, whatever colour lies there
+    alpha[:4, :, 3] = 0  # the upper half is transparent, with any colour
     Image.fromarray(alpha).save(tmp_path / "rgba.png")
     pixels = decode(tmp_path / "rgba.png", (3, 8, 8))
     assert (pixels[:, :4] == 255).all()
@@ -131,7 +131,7 @@ def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
 
 
 def test_resized_to_the_shorter_side_and_cropped_at_the_centre(tmp_path: Path) -> None:
-    """Black, white, black in a row of three squares: the white one is left."""
+    """Of three squares in a row, black, white and black, the white one remains."""
     pixels = numpy.zeros((20, 60), numpy.uint8)
     pixels[:, 20:40] = 255
     for name, array in (("wide", pixels), ("tall", pixels.T)):
@@ -359,7 +359,7 @@ def test_a_hostile_file_is_named_or_skipped(classes: Path, name: str, monkeypatc
 
 
 def _alone(path: Path) -> Path:
-    """A folder beside the others that holds the file alone."""
+    """Copy a file into a new folder."""
     folder = path.parents[2] / "alone"
     folder.mkdir(exist_ok=True)
     if not list(folder.iterdir()):
@@ -384,7 +384,7 @@ def test_a_folder_with_the_name_of_an_image_is_a_class(classes: Path) -> None:
 
 @pytest.mark.parametrize("name", [b"caf\xe9", "文字 \N{SNOWMAN}".encode(), b"two\nlines", b"\x1b[31m", b"-rf", b"a'b\"c"])
 def test_any_file_name_is_allowed(tmp_path: Path, name: bytes) -> None:
-    """One that is no UTF-8 too: its classes and files are trained on as others, and named in one line where they are bad."""
+    """Names need not be UTF-8: such files are used for training, and errors about them are one line."""
     for folder in (name, b"other"):
         for i in range(8):
             path = tmp_path / "photos" / os.fsdecode(folder) / os.fsdecode(name + b"%d.png" % i)

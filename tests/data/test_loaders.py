@@ -1,4 +1,4 @@
-"""Order, sharding and the place within an epoch."""
+"""Order, sharding and the position within an epoch."""
 
 import itertools
 from collections.abc import Callable
@@ -82,7 +82,7 @@ def test_a_loader_resumes_at_its_position(make: Callable[[], ImageLoader], stop:
     state = loader.state_dict()
     again = make()
     again.load_state_dict(state)
-    # a state of an epoch's end goes on with a whole epoch
+    # a state from an epoch's end continues with a whole epoch
     assert order(again) == (whole[4 * stop :] if stop < 5 else whole)
     assert order(again) == whole
 

@@ -1,4 +1,4 @@
-"""The sources that are no folders: shapes, splits, downloads, and what is said when there is nothing."""
+"""Sources other than folders: shapes, splits, downloads, and errors if files are missing."""
 
 import functools
 import http.server
@@ -34,7 +34,7 @@ def test_digits() -> None:
 
 @pytest.fixture
 def cifar10_checksums(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """CIFAR-10's format below tmp_path/data, under checksums that torchvision takes for the real ones."""
+    """Write CIFAR-10's format to tmp_path/data, and make torchvision expect its checksums."""
     root = tmp_path / "data"
     sums = write_cifar10(root)
     monkeypatch.setattr(datasets.CIFAR10, "train_list", [[f"data_batch_{i}", sums[f"data_batch_{i}"]] for i in range(1, 6)])
@@ -81,7 +81,7 @@ def test_existing_cifar10_files_are_read(cifar10_checksums: Path) -> None:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """An HTTP server on the loopback, and the folder it serves."""
+    """HTTP server on the loopback interface, and the folder that it serves."""
     folder = tmp_path / "served"
     folder.mkdir()
 
@@ -111,7 +111,7 @@ def test_mnist_is_downloaded_once_from_a_server(
     assert len(data.images("train")[0]) == 128
     for served in folder.iterdir():
         served.unlink()
-    MNIST().prepare_data()  # nothing is asked of the server again
+    MNIST().prepare_data()  # no further request
 
 
 def test_cifar10_is_downloaded_from_a_server(

@@ -1,4 +1,4 @@
-"""Runs of the real command that are broken on purpose."""
+"""Runs of the real command with deliberate faults."""
 
 import atexit
 import contextlib
@@ -37,7 +37,7 @@ Record = Callable[[str, object], None]
 
 
 def tally(record_property: Record, fault: str, tried: int, survived: int, lost: str) -> None:
-    """A row of the table that ``make test-faults`` prints."""
+    """Record a row of the table that ``make test-faults`` prints."""
     for name, value in (("fault", fault), ("tried", tried), ("survived", survived), ("lost", lost)):
         record_property(name, value)
 
@@ -47,7 +47,7 @@ FORKING.set_forkserver_preload(["gan_lightning.commands.train.run"])
 
 
 class Forked:
-    """A command in a process that is forked from one with all imports, which would take it 6 seconds.
+    """A command in a process forked from one with all imports, which would take it 6 seconds.
 
     It is used as a ``Popen``. Signals, exit codes and further processes are those of the script.
     """
@@ -85,7 +85,7 @@ class Forked:
 
 
 def _run_command(verb: str, args: Sequence[str], output: str, folder: Path, environment: Mapping[str, str]) -> None:
-    """Do what the script does, as the leader of its own group of processes."""
+    """Do what the script does, in its own process group."""
     os.setsid()
     for number, name in ((1, "out"), (2, "error")):
         os.dup2(os.open(Path(output, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
@@ -97,12 +97,12 @@ def _run_command(verb: str, args: Sequence[str], output: str, folder: Path, envi
 
 
 def start(*args: str, verb: Verb = Verb.train) -> Forked:
-    """A command, without its imports."""
+    """Start the train command, or another one, forked from a process with all imports."""
     return Forked(verb, args)
 
 
 def start_program(program: Sequence[str], *args: str) -> subprocess.Popen[str]:
-    """A program, as the leader of a group of processes of its own."""
+    """Start a program in its own process group."""
     return subprocess.Popen(
         [*program, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -112,7 +112,7 @@ Running = Forked | subprocess.Popen[str]
 
 
 def finish(running: Running, seconds: float = 180) -> tuple[int, str, str]:
-    """Its exit code and what it printed; whatever is left of it after so many seconds is killed."""
+    """Return the exit code, output and errors. Kill the process group after so many seconds."""
     try:
         out, error = running.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -128,7 +128,7 @@ def run(*args: str) -> tuple[int, str, str]:
 
 
 def wait_for(condition: Callable[[], object], running: Running, seconds: float = 120, every: float = 0.02) -> bool:
-    """Whether it came true while the process ran."""
+    """Wait until a condition holds; return False if the process ends before."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and running.poll() is None:
         if condition():
@@ -138,13 +138,13 @@ def wait_for(condition: Callable[[], object], running: Running, seconds: float =
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
+    """Child processes of a process."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in listed]
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process that has not ended, though nobody may have asked for its exit code yet."""
+    """Check if a process runs; a zombie does not count."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -153,7 +153,7 @@ def is_running(pid: int) -> bool:
 
 
 def made(path: Path = LAST) -> int:
-    """The steps of a checkpoint, which must be whole."""
+    """Number of steps of a checkpoint; it must be complete."""
     return int(checkpoint.load_gan(path)["global_step"])
 
 
@@ -163,7 +163,7 @@ def is_finite(path: Path) -> bool:
 
 
 def assert_same_end(broken: Path, undisturbed: Path) -> None:
-    """The same checkpoint to the last bit, and each point of the curves."""
+    """Check that checkpoints are bitwise equal, and all points of the curves."""
     assert_same_state(broken, undisturbed)
     shown, expected = curves(broken), curves(undisturbed)
     for tag, points in expected.items():

@@ -1,4 +1,4 @@
-"""Losses, gradients and weights that are NaN or infinite: the run ends, says where that began, and keeps what was good."""
+"""NaN or infinite losses, gradients and weights: the run ends, names the first step, and keeps the good checkpoint."""
 
 import re
 from pathlib import Path
@@ -66,7 +66,7 @@ def spoil_penalty(model: GAN, _: str, value: float) -> None:
     ],
 )
 @pytest.mark.parametrize(
-    ("spoil", "name", "said"),
+    ("spoil", "name", "message"),
     [
         (spoil_loss, "discriminator", f"step {BAD}: discriminator_loss is "),
         (spoil_loss, "generator", f"step {BAD}: .*generator_loss, is not finite "),
@@ -76,7 +76,7 @@ def spoil_penalty(model: GAN, _: str, value: float) -> None:
     ],
 )
 def test_the_step_and_the_term_are_named(
-    spoil: Any, name: str, said: str, value: float, adam: bool, record_property: Record
+    spoil: Any, name: str, message: str, value: float, adam: bool, record_property: Record
 ) -> None:
     optimizers: dict[str, Any] = {}
     if not adam:
@@ -89,11 +89,11 @@ def test_the_step_and_the_term_are_named(
         def on_train_batch_end(self, *_: Any) -> None:
             last.append(model.global_step)
 
-    with pytest.raises(Diverged, match=said):
+    with pytest.raises(Diverged, match=message):
         fit(model, callbacks=[Count(), TrainingLog(), Checkpoints(7)], max_steps=40, **TEN)
     assert last[-1] <= 30  # the end of the interval
     (path,) = Path().rglob("last.ckpt")
-    assert made(path) == 22  # the last one before, of two epochs' ends and every seventh step
+    assert made(path) == 22  # the last checkpoint before: one at each epoch's end and at every seventh step
     assert is_finite(path)
     term = {"penalty": "a penalty"}.get(name, f"the {name}'s {'loss' if spoil is spoil_loss else 'gradient'}")
     tally(record_property, f"NaN or infinity in {term}", 1, 1, "nothing before that step")
@@ -143,8 +143,8 @@ def spoilt_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_rolls_back_once_with_other_random_numbers(capsys: pytest.CaptureFixture[str], record_property: Record) -> None:
     args = [*DIGITS, "--max_steps", "60", "--checkpoints.every_n_steps", "7", "--roll_back", "true"]
     assert main(args) == 0
-    said = capsys.readouterr().out
-    assert re.search(r"step 30: discriminator_loss is nan\n.* step 28, once, with seed \d+", said)
+    printed = capsys.readouterr().out
+    assert re.search(r"step 30: discriminator_loss is nan\n.* step 28, once, with seed \d+", printed)
     assert made() == 60
     assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
     first, second = (checkpoint_seed(RUN / name) for name in ("config_1.yaml", "config.yaml"))

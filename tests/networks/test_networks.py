@@ -1,4 +1,4 @@
-"""What every network promises."""
+"""Contracts of all networks."""
 
 import copy
 from typing import Any
@@ -59,7 +59,7 @@ EVERY_NETWORK: list[tuple[type[Network], str | None]] = [*EVERY_GENERATOR, *EVER
 
 
 def make(network: type[Network], conditioning: str | None = None, shape: Shape = (1, 16, 16), **arguments: Any) -> Any:
-    """A narrow network of a family: for data of ten classes, a generator with latents of 7 dimensions."""
+    """Make a narrow network of a family, for ten classes; generators have 7 latent dimensions."""
     size = shape[1]
     narrow: dict[type[Network], dict[str, Any]] = {
         MLPGenerator: {"hidden": [8]},
@@ -76,14 +76,14 @@ def make(network: type[Network], conditioning: str | None = None, shape: Shape =
 
 
 def stirred(network: nn.Module) -> Any:
-    """The network with weights as if it had trained: none is zero, and signals keep about their size."""
+    """Randomise the weights as if trained: none is zero, and signals keep about their size."""
     for p in network.parameters():
         nn.init.normal_(p, 0.0, (2 / p[0].numel()) ** 0.5 if p.dim() > 1 else 0.3)
     network.train()
     for module in network.modules():
         if is_parametrized(module, "weight"):
             for _ in range(20):
-                _ = module.weight  # in train mode each look is a power iteration of spectral norm
+                _ = module.weight  # in train mode each access is a power iteration of spectral norm
     return network
 
 
@@ -107,7 +107,7 @@ def test_a_generator_makes_images(network: type[Generator], conditioning: str | 
     assert images.shape == (2, *shape)
     assert images.isfinite().all()
     assert images.std() > 0
-    if network is not R3GANGenerator:  # which has no tanh
+    if network is not R3GANGenerator:  # it has no tanh
         assert images.abs().max() <= 1
     assert g.conditional == (conditioning is not None)
 
@@ -151,7 +151,7 @@ def test_a_projection_is_an_inner_product_of_the_features() -> None:
 
 @pytest.mark.parametrize(("network", "conditioning"), EVERY_NETWORK)
 def test_gradients_reach_every_parameter(network: type[Network], conditioning: str | None) -> None:
-    """In eval mode, because batch norm takes the gradient off a bias before it while it trains."""
+    """Use eval mode, because in training batch norm cancels the gradient of a bias before it."""
     attention: dict[str, Any] = {"attention_at": 8} if network in (ResNetGenerator, ResNetDiscriminator) else {}
     module = stirred(make(network, conditioning, (3, 16, 16), **attention)).eval()
     labels = torch.arange(8) if conditioning else None
@@ -238,7 +238,7 @@ def test_a_conditional_discriminator_needs_labels(network: type[Discriminator], 
 @pytest.mark.parametrize("conditioning", ["concatenation", "projection"])
 @pytest.mark.parametrize("network", DISCRIMINATORS)
 def test_a_conditional_discriminator_can_match_labels_to_images(network: type[Discriminator], conditioning: str) -> None:
-    """The difference that a label makes depends on the image: logits are no sum of a term of each."""
+    """The effect of a label depends on the image: logits are not a sum of a term for each."""
     d = stirred(make(network, conditioning)).eval()
     images = torch.randn(8, 1, 16, 16)
     logits = torch.stack([d(images, torch.full((8,), label)) for label in range(10)], dim=1).detach()  # (8, 10)
@@ -249,7 +249,7 @@ def test_a_conditional_discriminator_can_match_labels_to_images(network: type[Di
 @pytest.mark.parametrize("conditioning", ["concatenation", "projection"])
 @pytest.mark.parametrize("network", DISCRIMINATORS)
 def test_a_conditional_discriminator_learns_to_match_labels_to_images(network: type[Discriminator], conditioning: str) -> None:
-    """Of two images each belongs to one label, which is XOR: a sum of a term of each is never below log 2 = 0.69."""
+    """Each of two images belongs to one of two labels (XOR): a sum of separate terms cannot get below log 2 = 0.69."""
     wider: dict[str, Any] = {"widths": [16] * 4} if network is ResNetDiscriminator else {}
     d = without_dropout(make(network, conditioning, **wider)).train()
     images, labels = torch.randn(2, 1, 16, 16).clamp(-1, 1)[[0, 0, 1, 1]], torch.tensor([0, 1, 0, 1])
@@ -270,7 +270,7 @@ def test_a_conditional_discriminator_learns_to_match_labels_to_images(network: t
 
 
 def _with_other_company(d: Discriminator) -> tuple[Tensor, Tensor]:
-    """The logit of one image in two batches, in train mode; each by a copy, since spectral norm iterates in every pass."""
+    """Logits of one image in two batches, in train mode. Uses copies, because spectral norm iterates in each pass."""
     d = without_dropout(stirred(d)).train()
     image, company, others = (torch.randn(n, 1, 16, 16) for n in (1, 3, 3))
     return copy.deepcopy(d)(torch.cat([image, company]))[0], copy.deepcopy(d)(torch.cat([image, others]))[0]
@@ -291,7 +291,7 @@ def _with_other_company(d: Discriminator) -> tuple[Tensor, Tensor]:
 def test_independence_of_samples_is_as_declared(
     network: type[Discriminator], arguments: dict[str, Any], independent: bool
 ) -> None:
-    """In train mode, without dropout: an image's logit is the same in other company, where that is declared."""
+    """In train mode without dropout, an image's logit is independent of its batch if the class declares it."""
     d = make(network, **arguments)
     assert d.samples_are_independent == independent
     one, other = _with_other_company(d)
@@ -301,7 +301,7 @@ def test_independence_of_samples_is_as_declared(
 
 @pytest.mark.parametrize("network", DISCRIMINATORS)
 def test_real_and_generated_images_may_share_a_pass(network: type[Discriminator]) -> None:
-    """Logits of two halves in one pass are those of a pass each, where samples are independent, conditional or not."""
+    """If samples are independent, one pass over two halves gives the logits of separate passes, conditional or not."""
     without_norm: dict[str, Any] = {"batch_norm": False} if network is DCGANDiscriminator else {}
     d = without_dropout(stirred(make(network, "projection", **without_norm)))
     real, fake, labels = torch.randn(3, 1, 16, 16), torch.randn(3, 1, 16, 16), torch.tensor([0, 5, 9])
@@ -470,7 +470,7 @@ def test_a_description_holds_the_arguments_as_given() -> None:
 
 
 class Keyworded(MLPGenerator):
-    """A network that hands its arguments on."""
+    """A network that forwards its arguments."""
 
     def __init__(self, image_shape: Shape, **kwargs: Any) -> None:
         super().__init__(image_shape, **kwargs)

@@ -1,4 +1,4 @@
-"""Memory that was freed is kept: counted in page faults, in a process of its own."""
+"""Freed memory is reused: counted in page faults, in a separate process."""
 
 import platform
 import subprocess

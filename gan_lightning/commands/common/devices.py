@@ -29,7 +29,7 @@ def process_group(accelerator: str) -> Iterator[torch.device]:
     """Find the device; under torchrun, join the processes for the length of the block.
 
     Raises:
-        InputError: there is no such device.
+        InputError: the device does not exist.
     """
     device = find_device(accelerator)
     if int(os.environ.get("WORLD_SIZE", 1)) < 2:

@@ -29,7 +29,7 @@ def config_path(config: str) -> str:
     A file of an earlier version is returned as YAML text with today's names: jsonargparse takes either.
 
     Raises:
-        InputError: there is no such file or recipe.
+        InputError: the file or recipe does not exist.
     """
     if config.endswith((".yaml", ".yml")):
         settings = read_settings(config)

@@ -18,7 +18,7 @@ FILE_SETTINGS = frozenset({"ckpt_path", "default_root_dir", "inception_weights",
 """Settings whose value is always a path of a file or folder."""
 TEXT_SETTINGS = frozenset({"ckpt_path", "data", "init_from", "trust"})
 """Top-level settings that are text; for any other top-level setting, text names a file with its settings."""
-MOST_VALUES = 10_000  # of a config.yaml; a run has a few hundred
+MAX_VALUES = 10_000  # of a config.yaml; a run has a few hundred
 
 
 def trusted_modules(text: str) -> list[str]:
@@ -58,8 +58,8 @@ def check_imports(path: Path, settings: dict[str, Any], trust: Collection[str]) 
     while left:
         value = left.pop()
         seen += 1
-        if seen > MOST_VALUES:
-            raise InputError(f"{path} has more than {MOST_VALUES:,} values, more than any run writes: use another file")
+        if seen > MAX_VALUES:
+            raise InputError(f"{path} has more than {MAX_VALUES:,} values, more than any run writes: use another file")
         if isinstance(value, dict):
             left += [item for name, item in value.items() if str(name).rpartition(".")[2] not in FILE_SETTINGS]
         elif isinstance(value, list | tuple | set):

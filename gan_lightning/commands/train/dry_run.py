@@ -8,12 +8,12 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 from gan_lightning.commands.train.data_report import Rows, megabytes, report_on
-from gan_lightning.commands.train.rehearsal import Cost, timed_trial
+from gan_lightning.commands.train.trial import Cost, timed_trial
 from gan_lightning.data import ImageDataModule, ImageFolder
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 
-LONG = 24 * 3600  # seconds
+LONG_SECONDS = 24 * 3600  # seconds
 UNITS = {"days": 2 * 24 * 3600, "hours": 2 * 3600, "minutes": 2 * 60}
 """Unit -> the shortest time in seconds that is shown in it."""
 
@@ -34,25 +34,25 @@ def dry_run(objects: Namespace, begun_at: int) -> None:
     del arguments["default_root_dir"]
     refused = _read(data)
     report = report_on(data, model)
-    _section(f"Data: {type(data).__name__}", report.found)
-    _section("Preprocessing", report.treatment)
+    _section(f"Data: {type(data).__name__}", report.contents)
+    _section("Preprocessing", report.preprocessing)
     _section("Networks", _networks(model, data))
     try:
         cost = timed_trial(model, data, objects.schedules, arguments)
     except InputError as error:  # print the facts found so far
-        _section("Suggestions", _numbered([*report.hints, *([] if refused is None else [str(refused)])]))
+        _section("Suggestions", _numbered([*report.suggestions, *([] if refused is None else [str(refused)])]))
         raise error
     seconds = cost.run_steps(begun_at) * cost.step_seconds
-    if seconds > LONG and cost.device.type == "cpu":
-        report.hints.append(f"{duration(seconds)} is long: use --accelerator gpu, narrower networks, or smaller images")
+    if seconds > LONG_SECONDS and cost.device.type == "cpu":
+        report.suggestions.append(f"{duration(seconds)} is long: use --accelerator gpu, narrower networks, or smaller images")
     end = begun_at + cost.run_steps(begun_at)
     if cost.total is not None and end < cost.total and objects.schedules.without_steps:
-        report.hints.append(
+        report.suggestions.append(
             f"--max_time ends the run near update {end:,} of {cost.total:,}, before the schedules end: add --max_steps {end}"
         )
     _section("Memory", _memory(model, data, cost))
     _section("Time", _time(cost, begun_at, seconds))
-    _section("Suggestions", _numbered(report.hints))
+    _section("Suggestions", _numbered(report.suggestions))
     if refused is not None:
         raise refused
     objects.schedules.require_length(cost.total, str(end))
