@@ -232,6 +232,7 @@ exit ${code:-0}
 """
 
 
+@pytest.mark.slow
 def test_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Record) -> None:
     """Run docs/train.sbatch with SLURM's variables for two tasks on one machine: it is interrupted, requeued and resumed."""
     programs = {
