@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from gan_lightning.data.base import Split
 from gan_lightning.data.image_file import SUFFIXES, is_image
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, plain
 
 HELD_OUT = 10  # one image in so many is the test split if the folder has none
 NAMED = 5  # names in a message
@@ -111,7 +111,7 @@ def report_others(source: Path, images: int, others: Sequence[Path]) -> None:
     Raises:
         InputError: there are no images.
     """
-    kinds = Counter(path.suffix.lower() or "no suffix" for path in others)
+    kinds = Counter(plain(path.suffix.lower()) or "no suffix" for path in others)
     found = ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common(NAMED))
     found += f" and {len(kinds) - NAMED} more kinds" if len(kinds) > NAMED else ""
     if not images:

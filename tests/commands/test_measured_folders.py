@@ -12,8 +12,9 @@ import pytest
 from jsonargparse import Namespace
 from PIL import Image
 
-from gan_lightning.commands.common.real_images import folder_shape
+from gan_lightning.commands.common.real_images import common_shape
 from gan_lightning.commands.verbs import Verb
+from gan_lightning.data.image_set import survey_images
 from tests.helpers import refusal
 
 main = Verb.evaluate.main
@@ -56,7 +57,7 @@ def test_flags_choose_the_shape(capsys: pytest.CaptureFixture[str]) -> None:
     save("photos", photographs(30))
     assert record(["photos", "--real", "photos", "--image_size", "16"])["protocol"]["image_shape"] == [3, 16, 16]
     for channels in (1, 3):
-        assert folder_shape(Namespace(channels=channels, image_size=None), "photos") == (channels, 30, 40)
+        assert common_shape(Namespace(channels=channels, image_size=None), survey_images(Path("photos"))) == (channels, 30, 40)
     refusal(main, ["digits", "--channels", "1"], capsys, "--channels 1")
     refusal(main, ["digits", "--white", "4095"], capsys, "--white 4095")
     refusal(main, ["photos", "--real", "photos", "--white", "0"], capsys, "--white")

@@ -12,6 +12,7 @@ from gan_lightning.commands.common.measuring_flags import data_flags
 from gan_lightning.commands.common.trust import check_imports
 from gan_lightning.data import ImageDataModule
 from gan_lightning.data.image_set import read_images, survey_images
+from gan_lightning.data.survey import Survey
 from gan_lightning.data.tree import count_text
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.images import size_text
@@ -83,7 +84,11 @@ def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) ->
         InputError: neither flag is given although real images are needed, or there are fewer than ``--num_real``.
     """
     if config.real is not None:
-        about = {"real": str(config.real), "split": "all", **converted("real", config.real, shape)}
+        about = {
+            "real": str(config.real),
+            "split": "all",
+            **converted("real", config.real, survey_images(Path(config.real)), shape),
+        }
         images = read_images(Path(config.real), shape, config.get("white"))
         chosen = choose_real(len(images), config.num_real)
         return RealImages(images, None, about) if chosen is None else RealImages(images[chosen], None, about, "random, seed 0")
@@ -116,28 +121,24 @@ def extractor_name(config: Namespace, photographs: str = "inception") -> str:
     return "classifier" if is_classified else photographs
 
 
-def folder_shape(config: Namespace, folder: str) -> tuple[int, int, int]:
-    """Choose the shape of a folder's images, (C, H, W), from all of them: colour if any has colour, and the most frequent size.
+def common_shape(config: Namespace, found: Survey) -> tuple[int, int, int]:
+    """Choose a shape (C, H, W) for all images: colour if any has colour, and the most frequent size.
 
     ``--channels`` and ``--image_size`` override it.
-
-    Raises:
-        InputError: the folder is missing, or has no image with a readable header.
     """
-    found = survey_images(Path(folder))
     width, height = found.usual_size if config.image_size is None else (config.image_size, config.image_size)
     return config.channels or (1 if found.grey == len(found.sizes) else 3), height, width
 
 
-def converted(what: str, folder: str, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Count the images of a folder that are resized or change their colour to have ``shape``, for the record; print the counts.
+def converted(what: str, source: str, found: Survey, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Count the images that are resized or change their colour to have ``shape``, for the record; print the counts.
 
     Args:
         what: first part of the names in the record.
-        folder: the folder.
+        source: the folder or file of the images.
+        found: their headers.
         shape: (C, H, W).
     """
-    found = survey_images(Path(folder))
     channels, height, width = shape
     resized = sum(size != (width, height) for size in found.sizes)
     recoloured = found.grey if channels == 3 else len(found.sizes) - found.grey
@@ -149,5 +150,5 @@ def converted(what: str, folder: str, shape: tuple[int, int, int]) -> dict[str, 
     for name, count in counts.items():
         if count and is_first_process():
             whole = " (height, width)" if name.endswith("resized") else ""
-            print(f"{folder}: {how[name]}{whole}, in {count:,} of {count_text(len(found.sizes), 'image')}")
+            print(f"{source}: {how[name]}{whole}, in {count:,} of {count_text(len(found.sizes), 'image')}")
     return {name: f"{count_text(count, 'image')}, {how[name]}" if count else "none" for name, count in counts.items()}

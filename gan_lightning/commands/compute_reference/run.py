@@ -6,8 +6,9 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from gan_lightning.commands.common.devices import process_group
-from gan_lightning.commands.common.real_images import extractor_name, folder_shape, make_data, real_images
+from gan_lightning.commands.common.real_images import common_shape, extractor_name, make_data, real_images
 from gan_lightning.commands.common.records import versions
+from gan_lightning.data.image_set import survey_images
 from gan_lightning.errors import InputError
 from gan_lightning.measure import cache_folder, make_extractor, reference
 from gan_lightning.metrics.statistics import write_npz
@@ -22,7 +23,7 @@ def compute(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
         groups: the same flags as words, for the arguments of the data's class.
     """
     config.data = make_data(groups)
-    shape = config.data.image_shape if config.real is None else folder_shape(config, config.real)
+    shape = config.data.image_shape if config.real is None else common_shape(config, survey_images(Path(config.real)))
     with process_group(config.accelerator) as device:
         first = is_first_process()
         real = real_images(config, shape, needed=True)

@@ -17,16 +17,16 @@ from gan_lightning.commands.common.measuring_flags import is_image_set
 from gan_lightning.commands.common.outputs import require_writable
 from gan_lightning.commands.common.real_images import (
     check_shape,
+    common_shape,
     converted,
     data_of_the_run,
     extractor_name,
-    folder_shape,
     make_data,
     real_images,
 )
 from gan_lightning.commands.common.records import versions, write_record
 from gan_lightning.data import ImageDataModule
-from gan_lightning.data.image_set import read_images
+from gan_lightning.data.image_set import read_images, survey_images
 from gan_lightning.errors import InputError
 from gan_lightning.files import file_sha256, fingerprint
 from gan_lightning.inference import locate
@@ -166,13 +166,14 @@ def _data(config: Namespace, groups: Sequence[Sequence[str]]) -> ImageDataModule
 
 
 def _folder_source(config: Namespace) -> Source:
-    shape = folder_shape(config, config.source)
+    found = survey_images(Path(config.source))
+    shape = common_shape(config, found)
     images = read_images(Path(config.source), shape, config.white)
     count = len(images) if config.num_images is None else config.num_images
     if not 0 < count <= len(images):
         raise InputError(f"num_images is {count}: {config.source} has {len(images):,} images")
     images = images[choose(len(images), count)]  # files are often sorted by class
-    about = {"source": config.source, "source_sha256": fingerprint(images), **converted("source", config.source, shape)}
+    about = {"source": config.source, "source_sha256": fingerprint(images), **converted("source", config.source, found, shape)}
     return Source(shape, count, lambda _: lambda indices: images[indices], about)
 
 
