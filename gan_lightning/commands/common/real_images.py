@@ -84,11 +84,8 @@ def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) ->
         InputError: neither flag is given although real images are needed, or there are fewer than ``--num_real``.
     """
     if config.real is not None:
-        about = {
-            "real": str(config.real),
-            "split": "all",
-            **converted("real", config.real, survey_images(Path(config.real)), shape),
-        }
+        found = survey_images(Path(config.real))
+        about = {"real": str(config.real), "split": "all", **converted("real", config.real, found, shape)}
         images = read_images(Path(config.real), shape, config.get("white"))
         chosen = choose_real(len(images), config.num_real)
         return RealImages(images, None, about) if chosen is None else RealImages(images[chosen], None, about, "random, seed 0")
