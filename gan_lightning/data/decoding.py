@@ -129,18 +129,20 @@ def read_all(dataset: DecodedFiles, num_workers: int, keep: bool, done: Callable
 
 
 @naming_lost_workers()
-def read_again(dataset: DecodedFiles, num_workers: int) -> tuple[Tensor, list[str]]:
-    """Read files that were readable before, uint8 (N, C, H, W), and the failures for which others stand in."""
-    images, failures, position = room_for(len(dataset), dataset.image_shape), list[str](), 0
+def read_again(dataset: DecodedFiles, num_workers: int) -> tuple[Tensor, Tensor, list[str]]:
+    """Read files that were readable before: images uint8 (N, C, H, W), labels (N,), and failures for which others stand in."""
+    images, labels = room_for(len(dataset), dataset.image_shape), torch.empty(len(dataset), dtype=torch.int64)
+    failures, position = list[str](), 0
 
     def make(workers: int) -> "DataLoader[Item]":
         return DataLoader(dataset, CHUNK, num_workers=workers, collate_fn=pack, generator=torch.Generator())
 
-    for part, _, failed in batches_of(make, num_workers if len(dataset) > FEW else 0):
-        images[position : position + len(part)] = torch.from_numpy(part)
+    for part, part_labels, failed in batches_of(make, num_workers if len(dataset) > FEW else 0):
+        chosen = slice(position, position + len(part))
+        images[chosen], labels[chosen] = torch.from_numpy(part), torch.from_numpy(part_labels)
         position += len(part)
         failures += failed
-    return images, failures
+    return images, labels, failures
 
 
 def room_for(count: int, image_shape: tuple[int, int, int]) -> Tensor:

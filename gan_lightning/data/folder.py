@@ -95,7 +95,7 @@ class ImageFolder(ImageDataModule):
 
     def images(self, split: Split) -> Images:
         files, images = self._prepare(split)
-        return self._again(files) if images is None else images, _label_tensor(files.labels)
+        return self._again(files) if images is None else (images, _label_tensor(files.labels))
 
     def num_images(self, split: Split) -> int:
         return len(self._prepare(split)[0].paths)
@@ -103,7 +103,7 @@ class ImageFolder(ImageDataModule):
     def images_at(self, split: Split, indices: Tensor) -> Images:
         files, images = self._prepare(split)
         few = files.select(indices.tolist())
-        return self._again(few) if images is None else images[indices], _label_tensor(few.labels)
+        return self._again(few) if images is None else (images[indices], _label_tensor(few.labels))
 
     def examples(self, rows: int, columns: int, split: Split = "train") -> Images:
         files, _ = self._prepare(split)
@@ -153,12 +153,12 @@ class ImageFolder(ImageDataModule):
     def _dataset(self, files: Files) -> DecodedFiles:
         return DecodedFiles(files, self.image_shape, self.white)
 
-    def _again(self, files: Files) -> Tensor:
+    def _again(self, files: Files) -> Images:
         """Read files again that were readable before."""
-        images, failures = read_again(self._dataset(files), self.num_workers)
+        images, labels, failures = read_again(self._dataset(files), self.num_workers)
         if failures:
             self._report_failures(failures)
-        return images
+        return images, None if files.labels is None else labels
 
     def _report_failures(self, failures: Sequence[str]) -> None:
         """Refuse files that cannot be read any more, or report that others stand in for them, each once.

@@ -307,7 +307,7 @@ def _reduced_colour(source: Path | io.BytesIO, image: Image.Image, white: float 
         return image
     with open_image(source) as opened:
         file: Any = opened  # of Pillow's ImageFile, whose tiles are parts of the file
-        file.tile = [tile._replace(args=_exchanged(tile.args)) for tile in file.tile]
+        file.tile = [_with_exchanged_bytes(tile) for tile in file.tile]
         low = numpy.asarray(_upright(opened))
     levels = high.astype(numpy.float64) * 256 + low
     facts.depths[f"16 bits (white is {white:g})"] += 1
@@ -320,8 +320,14 @@ def _reduced_colour(source: Path | io.BytesIO, image: Image.Image, white: float 
 def _raw_mode(image: Image.Image) -> str:
     """Pillow's name for the layout of the pixels in a file, such as RGB;16B."""
     tiles: Any = getattr(image, "tile", None)
-    args = tiles[0].args if tiles else ""
+    args = tiles[0][3] if tiles else ""
     return str(args[0] if isinstance(args, tuple) and args else args)
+
+
+def _with_exchanged_bytes(tile: Any) -> Any:
+    """Change the layout of a part of a file. Pillow 11 made it a named tuple."""
+    changed = (*tile[:3], _exchanged(tile[3]))
+    return changed if type(tile) is tuple else type(tile)(*changed)
 
 
 def _exchanged(args: Any) -> Any:

@@ -147,7 +147,7 @@ def test_impossible_flags_are_refused(plain: str, labelled: str, capsys: pytest.
         ([plain, "target.png", "--hole", "8,8,2,2"], "--hole 8,8,2,2: covers nothing of 8x8 pixels"),
         ([plain, "target.png", "--super_resolution", "3"], "--super_resolution 3: give a divisor of the generator's 8x8"),
         ([plain, "target.png", "--class", "1"], "unconditional"),
-        ([labelled, "target.png", "--class", "3"], "from 0 to 2"),
+        ([labelled, "target.png", "--class", "3"], "0 to 2"),
         ([plain, "target.png", "--output", "target.png"], "--output target.png: "),
         (["target.png", "target.png"], "target.png: damaged"),
     ):

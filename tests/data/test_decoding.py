@@ -99,12 +99,13 @@ def test_what_crosses_between_processes_is_no_tensor(photos: Path) -> None:
 def test_workers_read_what_this_process_reads(photos: Path) -> None:
     dataset = DecodedFiles(scan(photos), (1, 8, 8))
     one, two = (read_all(dataset, workers, keep=True).images for workers in (0, 2))
-    again, failures = read_again(dataset, 2)
+    again, labels, failures = read_again(dataset, 2)
     assert one is not None
     assert two is not None
     assert torch.equal(one, two)
     assert torch.equal(one, again)
     assert not failures
+    assert set(labels.tolist()) == {-1}
     assert [int(image[0, 0, 0]) for image in one[:12]] == [20 * (i % 10) for i in range(12)]
 
 
@@ -205,6 +206,7 @@ def test_a_file_that_vanishes_before_a_picture_or_a_measurement(tmp_path: Path, 
             continue
         images, labels = read()
         assert len(images) == (count if number < 2 else 6) == len(labels)
+        assert [int(image.max() >= 100) for image in images] == labels.tolist()  # class b is bright
 
 
 def test_a_folder_that_is_gone_ends_the_run(tmp_path: Path) -> None:
