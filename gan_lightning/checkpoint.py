@@ -40,7 +40,7 @@ def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[st
     if not all(isinstance(network, dict) and {"class_path", "arguments"} <= network.keys() for network in networks):
         raise InputError(f"{path} does not describe its networks: use another checkpoint")
     if not files.is_names(about.get("class_names", [])):
-        raise InputError(f"{path} has class_names that are no list of names: use another checkpoint")
+        raise InputError(f"{path} has class_names that are not a list of names: use another checkpoint")
     if objects := sorted(HYPER_PARAMETERS & content.keys()):
         raise InputError(
             f"{path} has {' and '.join(objects)}, and Lightning would make objects of it: use a checkpoint of train.py"

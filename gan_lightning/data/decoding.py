@@ -21,15 +21,15 @@ from gan_lightning.errors import InputError, one_line
 
 FEW = 500  # files; starting a process costs more than reading them
 CHUNK = 64  # files that cross to this process at once
-TRIES = 100  # files that may stand in for one that cannot be read
+TRIES = 100  # files to try in place of one that cannot be read
 OF_THE_SYSTEM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Errors that are no fault of the file: it is not reported as corrupt."""
+"""Errors that are not the file's fault: it is not reported as corrupt."""
 
 
 class DecodedFiles(Dataset[Item]):
     """Image files, decoded on access: index -> (uint8 (C, H, W), label, reasons of failures). The label is -1 without labels.
 
-    If a file cannot be read, because it has vanished or changed since it was checked, the next one that can takes its place.
+    If a file cannot be read, because it has vanished or changed since it was checked, the next readable one replaces it.
     """
 
     def __init__(self, files: Files, image_shape: tuple[int, int, int], white: float | None = None) -> None:
@@ -76,7 +76,7 @@ def reason(error: Exception) -> str:
     """Shorten the error of a damaged file.
 
     Raises:
-        InputError: the error is no fault of the file.
+        InputError: the error is not the file's fault.
     """
     if isinstance(error, InputError):
         raise error
@@ -130,7 +130,7 @@ def read_all(dataset: DecodedFiles, num_workers: int, keep: bool, done: Callable
 
 @naming_lost_workers()
 def read_again(dataset: DecodedFiles, num_workers: int) -> tuple[Tensor, Tensor, list[str]]:
-    """Read files that were readable before: images uint8 (N, C, H, W), labels (N,), and failures for which others stand in."""
+    """Read files that were readable before: images uint8 (N, C, H, W), labels (N,), and failures that others replace."""
     images, labels = room_for(len(dataset), dataset.image_shape), torch.empty(len(dataset), dtype=torch.int64)
     failures, position = list[str](), 0
 
@@ -153,7 +153,7 @@ def room_for(count: int, image_shape: tuple[int, int, int]) -> Tensor:
     """
     try:
         return torch.empty(count, *image_shape, dtype=torch.uint8)
-    except RuntimeError as error:  # torch has no kind of its own for it on the CPU
+    except RuntimeError as error:  # torch has no special error for this on the CPU
         size = count * image_shape[0] * image_shape[1] * image_shape[2] / 1e9
         raise InputError(
             f"{count:,} images of {image_shape[1]}x{image_shape[2]} pixels take {size:,.0f} GB, more than the memory has: use "
@@ -162,7 +162,7 @@ def room_for(count: int, image_shape: tuple[int, int, int]) -> Tensor:
 
 
 class _Attempts(Dataset[tuple[int, Any, Facts, bool]]):
-    """The same files, but an unreadable one yields the reason instead of another file."""
+    """The same files, but an unreadable one yields the reason."""
 
     def __init__(self, dataset: DecodedFiles) -> None:
         self.dataset = dataset
@@ -185,7 +185,7 @@ def _parts(dataset: DecodedFiles, num_workers: int) -> Iterator[tuple[int, Any, 
     def make(workers: int) -> "DataLoader[Any]":
         return DataLoader(
             _Attempts(dataset), CHUNK, num_workers=workers, collate_fn=packed, generator=torch.Generator()
-        )  # a generator of its own, for the workers' unused seeds: the run's random state stays unchanged
+        )  # a separate generator, for the workers' unused seeds: the run's random state stays unchanged
 
     yield from batches_of(make, num_workers if len(dataset) > FEW else 0)
 

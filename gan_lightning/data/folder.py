@@ -44,8 +44,8 @@ class ImageFolder(ImageDataModule):
         channels: 1 for grey, 3 for colour. Transparent images are put on white; those of more than 8 bits are reduced to 8.
         batch_size: images per update of a network, for each process.
         horizontal_flip: flip every training image left to right with probability 1/2.
-        skip_corrupt: leave out files that cannot be read, instead of refusing the folder. Others stand in for files that cannot
-            be read any more later.
+        skip_corrupt: leave out files that cannot be read, instead of refusing the folder. Other images replace files
+            that cannot be read any more later.
         num_workers: number of processes that decode; None is one per core, at most 8.
         max_bytes_on_device: upper limit of the device memory for the images of the train split, in bytes.
         white: value that is white in images of more than 8 bits, such as 4095 if 12 of 16 bits are used. By default it is the
@@ -54,7 +54,7 @@ class ImageFolder(ImageDataModule):
 
     Attributes:
         files: files of each split.
-        others: files below ``root`` that are no images, relative to it.
+        others: files below ``root`` that are not images, relative to it.
 
     Raises:
         InputError: the folder is missing, unreadable or empty, a file is corrupt, or a number is out of range.
@@ -161,7 +161,7 @@ class ImageFolder(ImageDataModule):
         return images, None if files.labels is None else labels
 
     def _report_failures(self, failures: Sequence[str]) -> None:
-        """Refuse files that cannot be read any more, or report that others stand in for them, each once.
+        """Refuse files that cannot be read any more, or report once that others replace them.
 
         Raises:
             InputError: unless ``skip_corrupt`` is set.
@@ -172,7 +172,7 @@ class ImageFolder(ImageDataModule):
         if not self.skip_corrupt:
             raise InputError(f"{message}. Restore what is missing, or continue without it by --data.skip_corrupt true")
         if new:
-            rank_zero_warn(f"{message}. Other images stand in")
+            rank_zero_warn(f"{message}. Other images replace them")
 
     def _prepare(self, split: Split) -> tuple[Files, Tensor | None]:
         """Return the files of a split that can be read, and their images if they fit in ``max_bytes_on_device``."""

@@ -60,24 +60,24 @@ class Facts:
 
     def sentences(self) -> list[str]:
         """Describe the treatment, one sentence for each kind."""
-        told = [f"reduced to 8 bits: {count:,} with {depth}" for depth, count in sorted(self.depths.items())]
+        sentences = [f"reduced to 8 bits: {count:,} with {depth}" for depth, count in sorted(self.depths.items())]
         if self.frames:
-            told.append(f"several frames, of which the first is used: {self.frames:,}")
+            sentences.append(f"several frames, of which the first is used: {self.frames:,}")
         if self.clipped:
-            told.append(f"values below 0 or above white, which are clipped: {self.clipped:,}")
+            sentences.append(f"values below 0 or above white, which are clipped: {self.clipped:,}")
         if 0 < self.brightest < WHITE_16 // 4 and self._full_depth in self.depths:
             likely = 2 ** self.brightest.bit_length() - 1
-            told.append(
+            sentences.append(
                 f"the images of 16 bits are nearly black, because their brightest value is {self.brightest:,} of {WHITE_16:,}: "
                 f"name the value that is white, as in --data.white {likely} (--white {likely} in evaluate.py)"
             )
-        return told
+        return sentences
 
     _full_depth = f"16 bits (white is {WHITE_16})"
 
 
 def format_of(head: bytes) -> str | None:
-    """Name the format of a file by its first :data:`HEAD` bytes, as Pillow does; None if it is no supported image.
+    """Name the format of a file by its first :data:`HEAD` bytes, as Pillow does; None if it is not a supported image.
 
     No other format is ever opened: a PostScript file is a program.
     """
@@ -105,7 +105,7 @@ def format_of(head: bytes) -> str | None:
 
 
 def is_image(path: Path) -> bool:
-    """Tell if a file counts as an image: by its suffix, or by its content if the suffix is not a known one.
+    """Check if a file counts as an image: by its suffix, or by its content if the suffix is not a known one.
 
     A file with the suffix of an image counts even if it is damaged, so that it is named. A TIFF counts only under its own
     suffix or without any, because the raw files of cameras are TIFFs with a thumbnail.
@@ -138,7 +138,7 @@ def open_image(source: Path | io.BytesIO) -> Image.Image:
     """Open an image and read its size, but not its pixels yet. Refuses pipes and devices, because they may block.
 
     Raises:
-        Exception: any error of Pillow, if the file is no image or is damaged.
+        Exception: any error of Pillow, if the file is not an image or is damaged.
     """
     if isinstance(source, Path):
         if not source.is_file():
@@ -150,7 +150,7 @@ def open_image(source: Path | io.BytesIO) -> Image.Image:
         source.seek(0)
     found = format_of(head)
     if found is None:
-        raise ValueError("an empty file" if not head else "its content is no image of a supported format")
+        raise ValueError("an empty file" if not head else "its content is not an image of a supported format")
     if found == "HEIF":
         _support_heif()
     elif found == "AVIF":
@@ -159,7 +159,7 @@ def open_image(source: Path | io.BytesIO) -> Image.Image:
 
 
 def has_heif() -> bool:
-    """Tell if HEIC images can be read."""
+    """Check if HEIC images can be read."""
     try:
         _support_heif()
     except ValueError:
@@ -236,12 +236,12 @@ def decode(
         facts: counts to add this image to.
 
     Raises:
-        Exception: any error of Pillow, if the file is no image or is incomplete; ValueError if nothing tells which value is
+        Exception: any error of Pillow, if the file is not an image or is incomplete; ValueError if nothing tells which value is
             white.
     """
     facts = Facts() if facts is None else facts
     with open_image(source) as opened:
-        with suppress(Exception):  # a damaged second frame is no fault of the first
+        with suppress(Exception):  # a damaged second frame is not the first one's fault
             facts.frames += bool(getattr(opened, "is_animated", False)) and opened.format != "MPO"  # phones write MPO
         deep_colour = opened.mode in ("RGB", "RGBA") and ";16" in _raw_mode(opened)
         image = _upright(opened)

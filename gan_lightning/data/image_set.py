@@ -90,7 +90,7 @@ def _read_array(source: Path) -> NDArray[numpy.uint8]:
     """Read the images of an .npy or .npz, uint8 (N, H, W, C).
 
     Raises:
-        InputError: there is no array of images, or its values are no grey levels.
+        InputError: there is no array of images, or its values are not grey levels.
     """
     array = _load_array(source)
     if array.dtype.kind in "fiub" and array.size and array.dtype != numpy.uint8:

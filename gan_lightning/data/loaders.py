@@ -22,7 +22,7 @@ from gan_lightning.training.randomness import derived_seed
 Batch = tuple[Tensor, Tensor | None]
 """Images uint8 (B, C, H, W), and labels int64 (B,) or None."""
 Item = tuple[Tensor, int, tuple[str, ...]]
-"""An image uint8 (C, H, W), its label, and the files that could not be read and for which this one stands in."""
+"""An image uint8 (C, H, W), its label, and the files that could not be read and that this one replaces."""
 
 
 class EpochShuffle(Sampler[int]):

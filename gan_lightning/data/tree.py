@@ -59,7 +59,7 @@ class Folder:
 
 
 def find_splits(root: Path) -> Folder:
-    """Find classes and splits, and report whatever a user may not expect.
+    """Find classes and splits, and report what a user may not expect.
 
     If every subfolder with images has the name of a split, and no image is outside of them, the first of train, val and test is
     trained on, and the last is held out. Otherwise one image in :data:`HELD_OUT` is held out.
@@ -151,7 +151,7 @@ def _labelled(folder: Path, images: Sequence[Path]) -> tuple[tuple[str, ...], Fi
 
 
 def _split_folders(root: Path, images: Sequence[Path]) -> dict[str, Path] | None:
-    """Find the folder of each split, in the order train, val, test; None if the subfolders are no splits.
+    """Find the folder of each split, in the order train, val, test; None if the subfolders are not splits.
 
     Raises:
         InputError: two folders are the same split.
@@ -203,7 +203,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def is_ignored(names: Sequence[str]) -> bool:
-    """Tell if one of the parts of a path is hidden, or a folder of a system."""
+    """Check if one of the parts of a path is hidden, or a folder of a system."""
     return any(name.startswith(".") or name.lower() in SYSTEM_FOLDERS for name in names)
 
 

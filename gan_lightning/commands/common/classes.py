@@ -26,8 +26,8 @@ def class_numbers(sampler: Sampler, text: str, most: int | None = None) -> list[
     if most is not None and len(words) > most:
         raise InputError(f"--class {text} names {len(words)} classes: use at most {most}")
     numbers = [_number(word, names, generator.num_classes) for word in words]
-    told = dict.fromkeys(_described(word, number, sampler) for word, number in zip(words, numbers, strict=True))
-    print(f"  {'class' if len(told) == 1 else 'classes'}: {', '.join(told)}", flush=True)
+    described = dict.fromkeys(_described(word, number, sampler) for word, number in zip(words, numbers, strict=True))
+    print(f"  {'class' if len(described) == 1 else 'classes'}: {', '.join(described)}", flush=True)
     return numbers
 
 
@@ -46,7 +46,7 @@ def _number(word: str, names: tuple[str, ...], count: int) -> int:
         return int(word)
     few = ", ".join(map(plain, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")
     by_name = f", or by name: {few}" if names else ""
-    raise InputError(f"--class {word} is no class of this generator{nearest(word, names)} (use 0 to {count - 1}{by_name})")
+    raise InputError(f"--class {word} is not a class of this generator{nearest(word, names)} (use 0 to {count - 1}{by_name})")
 
 
 def _described(word: str, number: int, sampler: Sampler) -> str:
