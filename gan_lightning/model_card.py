@@ -125,7 +125,8 @@ def _summary(config: dict[str, Any], picture: bool) -> str:
     data = _class_name((config["recipe"] or {}).get("data"))
     channels, height, width = config["image_shape"]
     classes = f"{config['num_classes']}, numbered from 0" if config["num_classes"] else "none"
-    if names := config.get("class_names"):
+    names = config.get("class_names") or []
+    if any(name != str(number) for number, name in enumerate(names)):
         classes += ": " + ", ".join(map(_cell, names[:CLASSES_SHOWN])) + (", ..." if len(names) > CLASSES_SHOWN else "")
     weights = {"ema": "the moving average of the generator's (EMA)", "raw": "the generator's own", None: "not known"}
     steps = "not known" if config["global_step"] is None else f"{config['global_step']:,} updates of the generator"

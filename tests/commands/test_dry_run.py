@@ -49,7 +49,7 @@ def photos(tmp_path: Path) -> Path:
         image.convert("RGBA" if number == 0 else "L" if number < 5 else "RGB").save(path)
     path.with_name("copy.jpg").write_bytes(path.read_bytes())
     (tmp_path / "photos" / "cats" / "cut.jpg").write_bytes(path.read_bytes()[:-300])
-    for name in ("a.heic", "b.HEIC", "notes.txt", ".hidden.heic"):
+    for name in ("a.psd", "b.PSD", "notes.txt", ".hidden.psd"):
         (tmp_path / "photos" / "cats" / name).write_bytes(b"no image")
     return tmp_path / "photos"
 
@@ -93,7 +93,7 @@ def test_a_folder_is_reported_and_nothing_is_written(photos: Path, tmp_path: Pat
     assert data["width x height"] == "smallest 12x10, median 30x40, largest 30x57 pixels"
     assert data["formats"] == "JPEG 39, PNG 1"
     assert data["modes"] == "RGB 35, L 4, RGBA 1"
-    assert data["ignored"] == "3 files with other endings: .heic 2, .txt 1"
+    assert data["ignored"] == "3 files without an image: .psd 2, .txt 1"
     assert data["copies"].startswith("1 file ")
     assert data["unreadable"] == "1 file:"
     assert re.match(r"photos/cats/cut\.jpg \(.*truncated.*\)", data["unreadable+"])
