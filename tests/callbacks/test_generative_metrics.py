@@ -100,7 +100,7 @@ class Scripted(GenerativeMetrics):
         super().__init__(extractor=TINY, num_images=60, every_n_steps=1, **arguments)
         self.values = values
 
-    def _evaluate(self, pl_module: GAN, extractor: Any, progress: bool) -> dict[str, float]:
+    def _evaluate(self, model: GAN, measurement: Any) -> dict[str, float]:
         return {self.best_name: self.values.pop(0)}
 
 
@@ -168,8 +168,8 @@ def test_epochs_are_counted_too() -> None:
     steps = []
 
     class Noted(Scripted):
-        def _evaluate(self, pl_module: GAN, extractor: Any, progress: bool) -> dict[str, float]:
-            steps.append(pl_module.trainer.global_step)
+        def _evaluate(self, model: GAN, measurement: Any) -> dict[str, float]:
+            steps.append(model.trainer.global_step)
             return {self.best_name: 1.0}
 
     metrics = Noted([])
@@ -239,7 +239,7 @@ def test_colour_images_are_measured_with_imagenet(monkeypatch: pytest.MonkeyPatc
         passes.append(args[2])
         return collect(*args, **kwargs)
 
-    monkeypatch.setattr("gan_lightning.measure.collect", counted)
+    monkeypatch.setattr("gan_lightning.metrics.measurement.collect", counted)
     monkeypatch.setattr("gan_lightning.callbacks.generative_metrics.FEW", 24)
     monkeypatch.setattr("gan_lightning.callbacks.health_monitor.FEW", 24)
     monkeypatch.setattr("gan_lightning.callbacks.generative_metrics.SAMPLES_OF_IMAGENET", 12)

@@ -22,9 +22,9 @@ from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits
 from gan_lightning.data.folder import first_image_shape, read_folder
 from gan_lightning.lookup import bundled
-from gan_lightning.measure import cache_folder
 from gan_lightning.metrics import classifier
 from gan_lightning.metrics.evaluator import collect
+from gan_lightning.metrics.measurement import cache_folder
 from random_inception import write_random_weights
 from tests.helpers import write_mnist
 from tests.metrics.extractors import images
@@ -133,7 +133,7 @@ def test_the_reference_is_computed_once(trained: str, monkeypatch: pytest.Monkey
         passes.append(args[2])
         return collect(*args, **kwargs)
 
-    monkeypatch.setattr("gan_lightning.measure.collect", counted)
+    monkeypatch.setattr("gan_lightning.metrics.measurement.collect", counted)
     args = [trained, "--num_images", "100"]
     first = record(args)["metrics"]
     assert record(args)["metrics"] == first
@@ -248,9 +248,9 @@ def test_ctrl_c_and_several_processes_speak_once(trained: str) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     code = f"""
 import os, signal, sys
-from gan_lightning.commands.evaluate import run as evaluation
 from gan_lightning.commands.verbs import Verb
-evaluation.collect = lambda *args: os.kill(os.getpid(), signal.SIGINT)
+from gan_lightning.metrics import measurement
+measurement.collect = lambda *args: os.kill(os.getpid(), signal.SIGINT)
 sys.exit(Verb.evaluate.main([{trained!r}, "--num_images", "20"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
