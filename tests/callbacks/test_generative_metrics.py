@@ -24,7 +24,7 @@ from gan_lightning.data import CIFAR10, MNIST, Digits, ImageDataModule, ImageFol
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.losses import NonSaturatingLoss
-from gan_lightning.metrics.evaluator import collect
+from gan_lightning.metrics.statistics import Statistics, write_cache
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
 from random_inception import write_random_weights
 from tests.helpers import TensorData, fit, same_state, small_gan
@@ -193,23 +193,16 @@ def test_missing_weights_fail_before_the_first_step(
     assert "nowhere.pth: no such file" in capsys.readouterr().err
 
 
-def test_inception_on_the_cpu_says_how_long_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inception_on_the_cpu_says_how_long_it_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gan_lightning.metrics.measurement.TIMED", 1)
     write_random_weights(tmp_path / "weights.pth")
-    args = [
-        *SMALL,
-        "--metrics.extractor",
-        "inception",
-        "--metrics.inception_weights",
-        str(tmp_path / "weights.pth"),
-        "--max_steps",
-        "2",
-    ]
-    args[args.index("--enable_progress_bar") + 1] = "true"
-    assert main([*args, "--metrics.num_images", "12", "--metrics.num_real", "10"]) == 0
+    flags = ["--metrics.extractor", "inception", "--metrics.inception_weights", str(tmp_path / "weights.pth")]
+    few = ["--metrics.metrics", "fid", "--metrics.num_images", "3", "--metrics.num_real", "2", "--max_steps", "1"]
+    assert main([*SMALL, *flags, *few]) == 0
     said = capsys.readouterr().out
-    assert "s an image on this CPU" in said
-    assert said.index("s an image on this CPU") < said.index("step 2: fid_12")
-    assert "is_12" in said
+    assert said.index("s an image on this CPU") < said.index("step 1: fid_3")
 
 
 @pytest.mark.parametrize(
@@ -235,11 +228,11 @@ def test_colour_images_are_measured_with_imagenet(monkeypatch: pytest.MonkeyPatc
     """By default, on few images: metrics and health monitor look at the same real ones, once, and the next run at none."""
     passes: list[int] = []
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        passes.append(args[2])
-        return collect(*args, **kwargs)
+    def counted(folder: Path, key: dict[str, Any], statistics: Statistics) -> None:
+        passes.append(key["num_real"])
+        write_cache(folder, key, statistics)
 
-    monkeypatch.setattr("gan_lightning.metrics.measurement.collect", counted)
+    monkeypatch.setattr("gan_lightning.metrics.measurement.write_cache", counted)
     monkeypatch.setattr("gan_lightning.callbacks.generative_metrics.FEW", 24)
     monkeypatch.setattr("gan_lightning.callbacks.health_monitor.FEW", 24)
     monkeypatch.setattr("gan_lightning.callbacks.generative_metrics.SAMPLES_OF_IMAGENET", 12)

@@ -23,8 +23,8 @@ from gan_lightning.data import Digits
 from gan_lightning.data.folder import first_image_shape, read_folder
 from gan_lightning.lookup import bundled
 from gan_lightning.metrics import classifier
-from gan_lightning.metrics.evaluator import collect
 from gan_lightning.metrics.measurement import cache_folder
+from gan_lightning.metrics.statistics import Statistics, write_cache
 from random_inception import write_random_weights
 from tests.helpers import write_mnist
 from tests.metrics.extractors import images
@@ -129,11 +129,11 @@ def test_what_the_numbers_depend_on(trained: str) -> None:
 def test_the_reference_is_computed_once(trained: str, monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[int] = []
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        passes.append(args[2])
-        return collect(*args, **kwargs)
+    def counted(folder: Path, key: dict[str, Any], statistics: Statistics) -> None:
+        passes.append(key["num_real"])
+        write_cache(folder, key, statistics)
 
-    monkeypatch.setattr("gan_lightning.metrics.measurement.collect", counted)
+    monkeypatch.setattr("gan_lightning.metrics.measurement.write_cache", counted)
     args = [trained, "--num_images", "100"]
     first = record(args)["metrics"]
     assert record(args)["metrics"] == first

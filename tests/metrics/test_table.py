@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from gan_lightning.commands.verbs import Verb
 from gan_lightning.errors import InputError
 from gan_lightning.metrics import functional, table
 from gan_lightning.metrics.evaluator import compute
@@ -120,4 +119,3 @@ def test_the_worked_example_adds_a_metric(monkeypatch: pytest.MonkeyPatch, capsy
     assert expected > 0
     assert found["protocol"]["constants"] == {"class_tv": {"class": "the largest logit"}}
     assert "class_tv" in capsys.readouterr().out
-    assert Verb.evaluate.main(["--help"]) == 0
