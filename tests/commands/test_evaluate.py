@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -244,34 +245,25 @@ def test_the_record_of_a_foreign_reference(trained: str, capsys: pytest.CaptureF
     assert "theirs.npz: it has 24 features and the extractor gives 128" in line
 
 
-def test_ctrl_c_and_several_processes_speak_once(trained: str) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    code = f"""
-import os, signal, sys
-from gan_lightning.commands.verbs import Verb
-from gan_lightning.metrics import measurement
-measurement.collect = lambda *args: os.kill(os.getpid(), signal.SIGINT)
-sys.exit(Verb.evaluate.main([{trained!r}, "--num_images", "20"]))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 130
-    assert done.stderr.splitlines()[-1] == "evaluate: interrupted"
-    assert "Traceback" not in done.stderr
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-        + [str(SCRIPTS / "evaluate.py"), trained, "--metrics", "foo"],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-        env=environment,
-    )
-    assert done.returncode != 0
-    assert done.stderr.count("evaluate: error: metrics has 'foo'") == 1
+def test_ctrl_c(trained: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("gan_lightning.metrics.measurement.collect", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    assert main([trained, "--num_images", "20"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "evaluate: interrupted"
+
+
+def test_several_processes_refuse_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each refuses a bad flag before it works with the others; only the first one prints."""
+    monkeypatch.setenv("RANK", "1")
+    assert main(["samples", "--metrics", "foo"]) == 2
+    assert not capsys.readouterr().err
+    monkeypatch.setenv("RANK", "0")
+    assert main(["samples", "--metrics", "foo"]) == 2
+    assert capsys.readouterr().err.count("error:") == 1
 
 
 def test_a_reference_as_npz(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert reference_main(["--data", "Digits", "--output", "digits.npz"]) == 0
+    assert reference_main(["--data", "Digits", "--features", "--output", "digits.npz"]) == 0
+    assert len(list(cache_folder().glob("*.features.pt"))) == 1
     with numpy.load("digits.npz") as content:
         assert content["mu"].shape == (128,)
         assert content["sigma"].shape == (128, 128)
@@ -287,22 +279,15 @@ def test_a_reference_as_npz(trained: str, capsys: pytest.CaptureFixture[str]) ->
     assert "digits.npz: its extractor is classifier of digits" in line
 
 
-def test_as_typed(trained: str) -> None:
-    """The scripts themselves, and two processes: an odd number of images, and the values of one."""
+def test_two_processes_measure_what_one_does(trained: str) -> None:
+    """The script itself, of an odd number of images."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-    def run(*command: str) -> None:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=environment)
-        assert done.returncode == 0, done.stderr
-
-    run(sys.executable, str(SCRIPTS / "compute_reference.py"), "--data", "Digits", "--features")
     flags = [trained, "--num_images", "101", "--metrics", "fid,is,prdc"]
-    run(sys.executable, str(SCRIPTS / "evaluate.py"), *flags, "--output", "one.json")
-    run(
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
-        *(str(SCRIPTS / "evaluate.py"), *flags, "--output", "two.json"),
-    )
-    one, two = (json.loads(Path(name).read_text()) for name in ("one.json", "two.json"))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(SCRIPTS / "evaluate.py"), *flags, "--output", "two.json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    one, two = record(flags), json.loads(Path("two.json").read_text())
     assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-3)
     assert (one["protocol"]["processes"], two["protocol"]["processes"]) == (1, 2)
     assert one["protocol"]["weights_sha256"] == two["protocol"]["weights_sha256"]
@@ -413,7 +398,7 @@ def test_a_folder_of_export_knows_its_data(trained: str, capsys: pytest.CaptureF
 
 
 def test_a_reference_of_other_channels_is_refused(trained: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_random_weights(tmp_path / "weights.pth")
+    write_random_weights(tmp_path / "weights.pth", count=2)
     weights = ["--extractor", "inception", "--inception_weights", str(tmp_path / "weights.pth")]
     write_folder("colour", 12, seed=1)
     assert reference_main(["--real", "colour", "--image_size", "8", *weights, "--output", "colour.npz"]) == 0
