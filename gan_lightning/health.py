@@ -34,12 +34,15 @@ def overfitting(train_logits: Tensor, held_out_logits: Tensor, fake_logits: Tens
     """Degree to which a discriminator takes held-out real images for generated ones, from any number of logits of each kind.
 
     This is r_v of Karras et al. 2020 (ADA), equation 1: 0 if the discriminator rates held-out images like training images, 1 if
-    like generated ones. It is also 0 if the discriminator cannot tell generated images from training images.
+    like generated ones. It is also 0 if the discriminator cannot tell generated images from training images: if their mean
+    logits differ by at most three standard errors, the quotient would be noise.
     """
-    gap = train_logits.double().mean() - fake_logits.double().mean()
-    if gap <= 0:
+    train, held_out, fake = train_logits.double(), held_out_logits.double(), fake_logits.double()
+    gap = train.mean() - fake.mean()
+    standard_error = (train.var(correction=0) / len(train) + fake.var(correction=0) / len(fake)).sqrt()
+    if gap <= 3 * standard_error:
         return 0.0
-    return float(((train_logits.double().mean() - held_out_logits.double().mean()) / gap).clamp(-1, 2))
+    return float(((train.mean() - held_out.mean()) / gap).clamp(-1, 2))
 
 
 def separation(real_logits: Tensor, fake_logits: Tensor) -> float:

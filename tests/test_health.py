@@ -52,6 +52,15 @@ def test_overfitting_is_where_held_out_images_lie_between_the_others() -> None:
     assert overfitting(10 * train, torch.full((5,), 20.0), 10 * fake) == pytest.approx(0.5)
 
 
+def test_overfitting_needs_a_discriminator_that_tells_images_apart() -> None:
+    generator = torch.Generator().manual_seed(0)
+    noise = [torch.randn(3, 100, generator=generator, dtype=torch.float64) for _ in range(300)]
+    same = [overfitting(train, held_out, fake) for train, held_out, fake in noise]
+    assert sum(value > 0.9 for value in same) <= 3  # by chance the gap is beyond three standard errors in 0.1 % of the draws
+    apart = [overfitting(train + 1, held_out, fake) for train, held_out, fake in noise]
+    assert sum(value > 0.5 for value in apart) >= 285  # held-out images lie where the generated ones do
+
+
 def test_separation_counts_standard_deviations_on_any_scale() -> None:
     real, fake = torch.randn(5000) + 3, torch.randn(5000)
     assert separation(real, fake) == pytest.approx(3.0, rel=0.03)  # 0.01 off with this seed
