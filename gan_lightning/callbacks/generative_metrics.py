@@ -76,11 +76,11 @@ class GenerativeMetrics(Callback):
         self.num_images, self.num_real, self.split = num_images, num_real, split
         self.patience, self.batch_size, self.seed = patience, batch_size, seed
         check_request(self.metrics, num_images, num_real, real_features=True)
-        values = {value.name: value for name in self.metrics for value in METRICS[name].values}
+        values = {value: better for name in self.metrics for value, better in METRICS[name].values.items() if better}
         if best is not None and best not in values:
             raise InputError(f"metrics.best is {best!r}, and the metrics have no such value: use one of {', '.join(values)}")
         self.best = best or next(iter(values))
-        self._larger_is_better = values[self.best].better == "larger"
+        self._larger_is_better = values[self.best] == "larger"
         self.best_name, self.best_value, self.best_step, self.misses = "", float("nan"), -1, 0
         self.measurement: Measurement | None = None
         self._frequencies = torch.empty(0)
@@ -111,12 +111,11 @@ class GenerativeMetrics(Callback):
         few = min(FEW, data.num_images(self.split)) if is_slow else None
         compares = any(METRICS[metric].compares for metric in self.metrics)
         with preserved_random_state(device):
-            real = RealImages.of(data, self.split, few if self.num_real is None else self.num_real)
             measurement = Measurement(
                 name,
                 data,
                 device,
-                real,
+                RealImages.of(data, self.split, few if self.num_real is None else self.num_real),
                 data.image_shape,
                 self.metrics,
                 self.num_images,
@@ -128,7 +127,7 @@ class GenerativeMetrics(Callback):
             measurement.print_estimate("samples, each time (--metrics.num_images)")
             measurement.prepare()
         self.measurement = measurement
-        self._frequencies = class_frequencies(real.class_counts(), pl_module.generator.num_classes)
+        self._frequencies = class_frequencies(measurement.class_counts, pl_module.generator.num_classes)
         name = measurement.names()[self.best]
         if self.best_name != name:  # also if a resumed run measures something else now
             self.best_name, self.best_value, self.best_step, self.misses = name, float("nan"), -1, 0

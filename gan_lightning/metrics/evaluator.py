@@ -47,7 +47,7 @@ def evaluate(
         InputError: one process failed; every process raises it.
     """
     check_request(metrics, num_images, None if reference is None else reference.count, real_features=True)
-    keep = any(METRICS[name].needs_features for name in metrics)
+    keep = any("features" in METRICS[name].takes for name in metrics)
     generated = collect(sample, extractor, num_images, batch_size, keep, "Measuring samples" if progress else None)
     values: dict[str, float] = distributed.on_first_process(lambda: compute(generated, reference, extractor.prefix, metrics))
     return values

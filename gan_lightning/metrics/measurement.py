@@ -18,7 +18,7 @@ from gan_lightning.metrics.features import Extractor, import_extractor
 from gan_lightning.metrics.imagenet import ImageNet
 from gan_lightning.metrics.inception import Inception, find_weights
 from gan_lightning.metrics.statistics import SEPARATE, Statistics, read_cache, read_npz, write_cache
-from gan_lightning.metrics.table import METRICS, check_request, constants
+from gan_lightning.metrics.table import METRICS, check_request
 from gan_lightning.training.distributed import is_first_process, on_first_process
 
 FEW = 2048
@@ -47,6 +47,7 @@ class Measurement:
 
     Attributes:
         extractor: the extractor.
+        class_counts: number of real images of each class; None if it is unknown.
         reference: statistics of the real images, after :meth:`prepare` and only in the first process.
         about: all that the reference depends on, for the record.
 
@@ -69,9 +70,10 @@ class Measurement:
         batch_size: int = 50,
         progress: bool = True,
     ) -> None:
+        self.num_real, self.class_counts = (None, None) if real is None else (real.count, real.class_counts)
         if metrics:
-            check_request(metrics, num_images, None if real is None else real.count, not isinstance(real, ReferenceFile))
-        self.real, self.device, self.image_shape = real, device, image_shape
+            check_request(metrics, num_images, self.num_real, not isinstance(real, ReferenceFile))
+        self.device, self.image_shape = device, image_shape
         self.metrics, self.num_images, self.batch_size, self.progress = metrics, num_images, batch_size, progress
         self.extractor = make_extractor(extractor, data, inception_weights, device, progress)
         features, logits = self.extractor(torch.zeros(1, *image_shape, dtype=torch.uint8))
@@ -84,19 +86,24 @@ class Measurement:
         self.about = {} if real is None else real.about
         compared = (METRICS[name].takes for name in metrics if METRICS[name].compares)
         self._fields = {*fields, *(field for takes in compared for field in takes)}
+        self._real = real
 
     def print_estimate(self, what: str) -> None:
         """Print how long a slow extractor will take for the generated images, ``what`` in the text."""
         print_estimate(self.extractor, self.image_shape, self.num_images, what)
 
     def prepare(self) -> None:
-        """Read or compute the statistics of the real images, if they are needed; every process must call this."""
-        if self.real is not None and self._fields:
-            self.reference, self.about = self.real.statistics(self.extractor, self._fields, self.batch_size, self.progress)
+        """Read or compute the statistics of the real images if they are needed, and release the images.
+
+        Every process must call this, once.
+        """
+        if self._real is not None and self._fields:
+            self.reference, self.about = self._real.statistics(self.extractor, self._fields, self.batch_size, self.progress)
+        self._real = None
 
     def collect(self, sample: Sample) -> Statistics | None:
         """Compute the statistics of the generated images; None in all processes except the first."""
-        keep = any(METRICS[name].needs_features for name in self.metrics)
+        keep = any("features" in METRICS[name].takes for name in self.metrics)
         description = "Measuring samples" if self.progress else None
         return collect(sample, self.extractor, self.num_images, self.batch_size, keep, description)
 
@@ -121,13 +128,12 @@ class Measurement:
 
     def protocol(self) -> dict[str, Any]:
         """List all that the values depend on besides the generated images, for the record."""
-        num_real = None if self.real is None else self.real.count
         return {
             **self.about,
             **self.extractor.protocol(),
             "num_images": self.num_images,
             "image_shape": list(self.image_shape),
-            "constants": constants(self.metrics, self.num_images, num_real),
+            "constants": {name: METRICS[name].protocol(self.num_images, self.num_real) for name in self.metrics},
         }
 
 
@@ -165,6 +171,7 @@ class RealImages:
         """Number of images."""
         return len(self.images)
 
+    @property
     def class_counts(self) -> list[int] | None:
         """Number of images of each class; None if there are no labels."""
         return None if self.labels is None else torch.bincount(self.labels).tolist()
@@ -231,6 +238,7 @@ class ReferenceFile:
 
     Attributes:
         count: number of images; None if the file does not contain it.
+        class_counts: number of images of each class; None if the file does not contain it.
         about: contents and hash of the file, for the record.
 
     Raises:
@@ -240,13 +248,9 @@ class ReferenceFile:
     def __init__(self, path: str) -> None:
         self.moments, protocol = read_npz(Path(path))
         self.path, self.count = path, self.moments.count
-        self._class_counts: list[int] | None = protocol.pop("class_counts", None)
+        self.class_counts: list[int] | None = protocol.pop("class_counts", None)
         digest = file_sha256(Path(path))
         self.about = {**protocol, "reference": path, "reference_sha256": digest, "num_real": self.count}
-
-    def class_counts(self) -> list[int] | None:
-        """Number of images of each class; None if the file does not contain it."""
-        return self._class_counts
 
     def check(self, extractor: Extractor, image_shape: tuple[int, int, int], num_features: int) -> None:
         """Refuse the file if it is of other images or of another extractor.
@@ -254,17 +258,12 @@ class ReferenceFile:
         Raises:
             InputError: it does not fit.
         """
-        for name, mine in {**extractor.protocol(), "image_shape": list(image_shape)}.items():
-            if name in self.about and self.about[name] != mine:
+        theirs = {**self.about, "number of features": len(self.moments.mean)}
+        for name, own in {**extractor.protocol(), "image_shape": list(image_shape), "number of features": num_features}.items():
+            if theirs.get(name, own) != own:
                 raise InputError(
-                    f"{self.path}: its {name} is {self.about[name]} and this measurement's {mine}; use one that fits, or "
-                    "real images"
+                    f"{self.path}: its {name} is {theirs[name]} and this measurement's {own}; use one that fits, or real images"
                 )
-        if num_features != len(self.moments.mean):
-            raise InputError(
-                f"{self.path}: it has {len(self.moments.mean)} features and the extractor gives {num_features}; use the "
-                "reference that was made with this extractor"
-            )
 
     def statistics(self, *_: Any) -> tuple[Statistics, dict[str, Any]]:
         """Return mean and covariance, and everything that they depend on."""

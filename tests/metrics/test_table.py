@@ -13,7 +13,7 @@ from gan_lightning.metrics import functional, table
 from gan_lightning.metrics.evaluator import compute
 from gan_lightning.metrics.functional import KERNEL_SUBSET_SIZE
 from gan_lightning.metrics.statistics import SPLITS, Statistics, Sums
-from gan_lightning.metrics.table import METRICS, Metric, check_request, constants, short_count, split_names
+from gan_lightning.metrics.table import METRICS, Metric, check_request, short_count, split_names
 from tests.commands.test_evaluate import TINY, record, refused, write_folder
 from tests.metrics.extractors import Tiny
 
@@ -72,16 +72,17 @@ def test_a_row_fits_its_formula(metric: Metric) -> None:
     assert list(values) == list(metric.names("mnist_", 1000).values())
     if metric.compares:  # equal sets: distances are 0, shares are 1; KID is unbiased and reads -0.02
         best = {"smaller": 0.0, "larger": 1.0}
-        for value in metric.values:
-            assert values[metric.names("mnist_", 1000)[value.name]] == pytest.approx(best[value.better], abs=0.05)
+        for value, better in metric.values.items():
+            if better:
+                assert values[metric.names("mnist_", 1000)[value]] == pytest.approx(best[better], abs=0.05)
 
 
 def test_values_of_all_metrics_have_different_names() -> None:
     for prefix in ("", "mnist_"):
         names = [name for metric in METRICS.values() for name in metric.names(prefix, 5000).values()]
         assert len(names) == len(set(names))
-    assert constants(["is"], 50, None)["is"]["splits"] == SPLITS
-    assert constants(["prdc"], 50_000, 9000)["prdc"] == {
+    assert METRICS["is"].protocol(50, None)["splits"] == SPLITS
+    assert METRICS["prdc"].protocol(50_000, 9000) == {
         **{"k": 3, "k_density": 5},
         **{"num_images": 10_000, "num_real": 9000, "choice": "random, seed 0"},
     }

@@ -126,8 +126,7 @@ def _settings(measurement: Measurement) -> dict[str, Any]:
 
 def _sampler(checkpoint: Path, measurement: Measurement, seed: int) -> Sample:
     """Make the function that maps indices to samples of a checkpoint, with classes as frequent as in the real images."""
-    assert measurement.real is not None
-    return inference.load(checkpoint, device=measurement.device).by_index(measurement.real.class_counts(), seed)
+    return inference.load(checkpoint, device=measurement.device).by_index(measurement.class_counts, seed)
 
 
 def make_rows(names: Sequence[str], vary: str) -> list[Row]:

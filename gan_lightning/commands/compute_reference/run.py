@@ -34,7 +34,7 @@ def compute(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
         print(f"  cache: {cache_folder()}")
         if config.output is not None:
             try:
-                content = {**about, "versions": versions(), "class_counts": real.class_counts()}
+                content = {**about, "versions": versions(), "class_counts": real.class_counts}
                 write_npz(Path(config.output), statistics, content)
             except OSError as error:
                 raise InputError(f"--output {config.output}: cannot be written ({error.strerror})") from error

@@ -82,14 +82,13 @@ def _measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
         measurement.print_estimate("samples")
     with _timed(seconds, "reference"):
         measurement.prepare()
-        counts = None if real is None else real.class_counts()
     with _timed(seconds, "samples"):
-        generated = measurement.collect(source.sample(counts))
+        generated = measurement.collect(source.sample(measurement.class_counts))
     with _timed(seconds, "metrics"):
         values = measurement.compute(generated)
     if not is_first_process():
         return None
-    drawn = "all classes alike" if counts is None else "in proportion to the real ones"
+    drawn = "all classes alike" if measurement.class_counts is None else "in proportion to the real ones"
     labels = {"labels": drawn} if source.labels else {}
     return {
         "metrics": values,
