@@ -109,9 +109,8 @@ class Measurement:
 
     def compute(self, generated: Statistics | None) -> dict[str, float]:
         """Compute the metrics from the result of :meth:`collect`; all processes return the same, full name -> value."""
-        values: dict[str, float] = on_first_process(
-            lambda: compute(generated, self.reference, self.extractor.prefix, self.metrics)
-        )
+        prefix = self.extractor.prefix
+        values: dict[str, float] = on_first_process(lambda: compute(generated, self.reference, prefix, self.metrics))
         return values
 
     def evaluate(self, sample: Sample, num_images: int) -> dict[str, float]:

@@ -146,14 +146,9 @@ def write_cache(folder: Path, key: dict[str, Any], statistics: Statistics) -> No
 
     An unwritable cache only prints a warning.
     """
-    parts: dict[str, dict[str, Tensor]] = {
-        "moments": {
-            "count": torch.tensor(statistics.count),
-            "mean": statistics.mean,
-            "covariance": statistics.covariance,
-        }
-    }
-    parts |= {name: {name: value} for name in SEPARATE if (value := getattr(statistics, name)) is not None}
+    moments = {"count": torch.tensor(statistics.count), "mean": statistics.mean, "covariance": statistics.covariance}
+    separate = {name: {name: value} for name in SEPARATE if (value := getattr(statistics, name)) is not None}
+    parts: dict[str, dict[str, Tensor]] = {"moments": moments, **separate}
     for part, tensors in parts.items():
         content = {"key": _key_text(key), "digest": fingerprint(*tensors.values()), **tensors}
         try:

@@ -117,29 +117,17 @@ def make_measurement(
     real: RealImages | ReferenceFile | None,
     shape: tuple[int, int, int],
     device: torch.device,
-    metrics: Sequence[str] = (),
-    num_images: int = 0,
-    fields: Collection[str] = (),
     photographs: str = "inception",
+    **arguments: Any,
 ) -> Measurement:
     """Set up a measurement with ``--extractor``, else with the data set's classifier or with ``photographs``.
 
-    The other arguments are those of :class:`~gan_lightning.metrics.measurement.Measurement`.
+    ``arguments`` are those of :class:`~gan_lightning.metrics.measurement.Measurement` that no flag of all commands sets.
     """
     is_classified = config.data is not None and config.real is None and config.data.extractor == "classifier"
-    return Measurement(
-        config.extractor or ("classifier" if is_classified else photographs),
-        config.data,
-        device,
-        real,
-        shape,
-        metrics,
-        num_images,
-        fields,
-        config.inception_weights,
-        config.batch_size,
-        progress=is_first_process(),
-    )
+    name = config.extractor or ("classifier" if is_classified else photographs)
+    arguments |= {"inception_weights": config.inception_weights, "batch_size": config.batch_size}
+    return Measurement(name, config.data, device, real, shape, progress=is_first_process(), **arguments)
 
 
 def check_shape(real: RealImages, source: str, shape: tuple[int, ...]) -> None:

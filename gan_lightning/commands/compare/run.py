@@ -78,24 +78,17 @@ def compare_runs(config: Namespace) -> None:
     """Train and measure the rows that are not in the folder yet; write the table, the record and the picture."""
     names, seeds, output = config.recipes, config.seeds, Path(config.output)
     data = _data(names, config.vary, config.data)
-    test = RealImages.of(data, "test").images
-    measurement = Measurement(
-        config.extractor or data.extractor,
-        data,
-        find_device(config.accelerator),
-        RealImages.of(data, "train"),
-        data.image_shape,
-        config.metrics,
-        config.num_images,
-    )
+    name, device = config.extractor or data.extractor, find_device(config.accelerator)
+    real, test = RealImages.of(data, "train"), RealImages.of(data, "test").images
+    measurement = Measurement(name, data, device, real, data.image_shape, config.metrics, config.num_images)
     measurement.prepare()
-    real: dict[str, Sample] = {
+    baselines: dict[str, Sample] = {
         REAL: lambda indices: test[indices % len(test)],
         "one test image, repeated": lambda indices: test[:1].expand(len(indices), -1, -1, -1),
     }
     counts = {REAL: min(len(test), config.num_images)}
-    results = {name: [measurement.evaluate(sample, counts.get(name, config.num_images))] for name, sample in real.items()}
-    pictures = {name: sample(torch.arange(SHOWN)) for name, sample in real.items()}
+    results = {name: [measurement.evaluate(sample, counts.get(name, config.num_images))] for name, sample in baselines.items()}
+    pictures = {name: sample(torch.arange(SHOWN)) for name, sample in baselines.items()}
     updates: dict[str, int] = {}
     for row in make_rows(names, config.vary):
         folders = [output / _folder(row.name) / f"seed_{seed}" for seed in seeds]

@@ -78,7 +78,9 @@ def _measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
     with _timed(seconds, "set_up"):
         source = _folder_source(config) if is_image_folder(Path(config.source)) else _checkpoint_source(config, device)
         real = _real(config, source.image_shape)
-        measurement = make_measurement(config, real, source.image_shape, device, config.metrics, source.num_images)
+        measurement = make_measurement(
+            config, real, source.image_shape, device, metrics=config.metrics, num_images=source.num_images
+        )
         measurement.print_estimate("samples")
     with _timed(seconds, "reference"):
         measurement.prepare()
