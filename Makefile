@@ -19,7 +19,7 @@ test: .venv/installed-dev
 	$(BIN)/python -m pytest
 
 test-faults: .venv/installed-dev
-	GAN_LIGHTNING_THOROUGH=1 $(BIN)/python -m pytest -m "" tests/faults tests/training/test_distributed.py tests/test_recipes.py::test_a_resumed_run_ends_as_one_that_never_stopped
+	GAN_LIGHTNING_THOROUGH=1 $(BIN)/python -m pytest -m "" tests/faults tests/training/test_distributed.py tests/test_recipes.py::test_a_resumed_run_ends_like_an_uninterrupted_one
 
 docs: .venv/installed-dev
 	$(BIN)/mkdocs build --strict

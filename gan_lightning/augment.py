@@ -43,11 +43,11 @@ Probability = float | Tensor
 def color(images: Tensor, probability: Probability = 1.0) -> Tensor:
     """Change brightness by up to +-0.5, saturation 0 to 2 times and contrast 0.5 to 1.5 times (Zhao et al. 2020)."""
     wide = images.to(torch.promote_types(images.dtype, torch.float32))
-    wide = _some(probability, wide + _uniform(images, -0.5, 0.5), wide)
+    wide = _choose(probability, wide + _uniform(images, -0.5, 0.5), wide)
     grey = wide.mean(dim=1, keepdim=True)  # (B, 1, H, W); the image itself if it is grey-scale
-    wide = _some(probability, grey + _uniform(images, 0.0, 2.0) * (wide - grey), wide)
+    wide = _choose(probability, grey + _uniform(images, 0.0, 2.0) * (wide - grey), wide)
     mean = wide.mean(dim=(1, 2, 3), keepdim=True)
-    return _some(probability, mean + _uniform(images, 0.5, 1.5) * (wide - mean), wide).to(images.dtype)
+    return _choose(probability, mean + _uniform(images, 0.5, 1.5) * (wide - mean), wide).to(images.dtype)
 
 
 def translation(images: Tensor, probability: Probability = 1.0) -> Tensor:
@@ -61,7 +61,7 @@ def translation(images: Tensor, probability: Probability = 1.0) -> Tensor:
     padded = pad(images, (most_across, most_across, most_down, most_down))
     index = torch.arange(count, device=images.device)[:, None, None]
     shifted = padded.permute(0, 2, 3, 1)[index, rows, columns].permute(0, 3, 1, 2)  # (B, C, H, W)
-    return _some(probability, shifted, images)
+    return _choose(probability, shifted, images)
 
 
 def cutout(images: Tensor, probability: Probability = 1.0) -> Tensor:
@@ -75,20 +75,20 @@ def cutout(images: Tensor, probability: Probability = 1.0) -> Tensor:
     in_rows = (rows >= top) & (rows < top + height // 2)  # (B, H)
     in_columns = (columns >= left) & (columns < left + width // 2)  # (B, W)
     inside = in_rows[:, None, :, None] & in_columns[:, None, None, :]  # (B, 1, H, W)
-    return _some(probability, images * ~inside, images)
+    return _choose(probability, images * ~inside, images)
 
 
 def flip(images: Tensor, probability: Probability = 1.0) -> Tensor:
     """Flip each image left to right with half the probability."""
-    return _some(probability * 0.5, images.flip(3), images)
+    return _choose(probability * 0.5, images.flip(3), images)
 
 
 def rotate90(images: Tensor, probability: Probability = 1.0) -> Tensor:
     """Rotate by 0, 90, 180 or 270 degrees; images that are not square by 0 or 180."""
-    rotated = _some(0.5, images.flip((2, 3)), images)
+    rotated = _choose(0.5, images.flip((2, 3)), images)
     if images.shape[2] == images.shape[3]:
-        rotated = _some(0.5, rotated.rot90(1, (2, 3)), rotated)
-    return _some(probability, rotated, images)
+        rotated = _choose(0.5, rotated.rot90(1, (2, 3)), rotated)
+    return _choose(probability, rotated, images)
 
 
 def geometry(images: Tensor, probability: Probability = 1.0) -> Tensor:
@@ -144,11 +144,11 @@ class DiffAugment(Augmentation):
     def __init__(self, transforms: Sequence[Transform] = ("color", "translation", "cutout"), probability: float = 1.0) -> None:
         super().__init__()
         if not transforms:
-            raise InputError(f"transforms is empty: name some of {', '.join(TRANSFORMS)}")
+            raise InputError(f"transforms is empty: use one or more of {', '.join(TRANSFORMS)}")
         if unknown := set(transforms) - TRANSFORMS.keys():
-            raise InputError(f"transforms has {', '.join(sorted(unknown))}: there are {', '.join(TRANSFORMS)}")
+            raise InputError(f"transforms has {', '.join(sorted(unknown))}: use only {', '.join(TRANSFORMS)}")
         if not 0 < probability <= 1:
-            raise InputError(f"probability is {probability}: it must be above 0 and at most 1")
+            raise InputError(f"probability is {probability}: use a number above 0 and at most 1")
         self.transforms = list(transforms)
         self.probability: float | Tensor = probability
 
@@ -188,9 +188,9 @@ class AdaptiveAugment(DiffAugment):
     ) -> None:
         super().__init__(transforms)
         if not 0 < target < 1:
-            raise InputError(f"target is {target}: give a number between 0 and 1")
+            raise InputError(f"target is {target}: use a number between 0 and 1")
         if images < 1 or every < 1:
-            raise InputError(f"images is {images} and every {every}: both must be at least 1")
+            raise InputError(f"images is {images} and every is {every}: use at least 1 for both")
         self.target, self.images, self.every = target, images, every
         del self.probability
         self.register_buffer("probability", torch.tensor(0.0))
@@ -229,7 +229,7 @@ def _bilinear(images: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
     return result
 
 
-def _some(probability: Probability, changed: Tensor, images: Tensor) -> Tensor:
+def _choose(probability: Probability, changed: Tensor, images: Tensor) -> Tensor:
     """Choose each image (C, H, W) from ``changed`` with a probability, else from ``images``; both are (B, C, H, W)."""
     return torch.where(_uniform(images, 0.0, 1.0) < probability, changed, images)
 

@@ -21,34 +21,36 @@ def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[st
     """Read a checkpoint of a training run by :func:`gan_lightning.files.load`, and check that it is one of this project.
 
     Raises:
-        InputError: the file cannot be loaded, is no gan_lightning checkpoint, has another format, or has entries from which
+        InputError: the file cannot be loaded, is not a gan_lightning checkpoint, has another format, or has entries from which
             Lightning would make objects.
     """
     content: dict[str, Any] = files.load(path, map_location=map_location)
     about = content.get(KEY) if isinstance(content, dict) else None
     if not isinstance(about, dict) or not {"format_version", "generator", "discriminator", "ema"} <= about.keys():
-        raise InputError(f"{path}: not a gan_lightning checkpoint (it has no entry {KEY!r}); use one that train.py wrote")
+        raise InputError(
+            f"{path} is not a gan_lightning checkpoint, because it has no entry {KEY!r}: use a checkpoint of train.py"
+        )
     version = about["format_version"] if type(about["format_version"]) is int else "unknown"
     if version != FORMAT_VERSION:
         raise InputError(
-            f"{path}: checkpoint format {version}, but this version of gan_lightning reads {FORMAT_VERSION}; install the "
-            "version that wrote it"
+            f"{path} has checkpoint format {version}, but this version of gan_lightning reads format {FORMAT_VERSION}: install "
+            "the version that wrote it"
         )
     networks = [about["generator"], about["discriminator"]]
     if not all(isinstance(network, dict) and {"class_path", "arguments"} <= network.keys() for network in networks):
-        raise InputError(f"{path}: a gan_lightning checkpoint that does not describe its networks; use another")
+        raise InputError(f"{path} does not describe its networks: use another checkpoint")
     if objects := sorted(HYPER_PARAMETERS & content.keys()):
         raise InputError(
-            f"{path}: has {' and '.join(objects)}, from which Lightning would make objects; use one that train.py wrote"
+            f"{path} has {' and '.join(objects)}, and Lightning would make objects of it: use a checkpoint of train.py"
         )
     missing = {"state_dict", "global_step", "pytorch-lightning_version"} - content.keys()
     if missing:
-        raise InputError(f"{path}: a gan_lightning checkpoint without {', '.join(sorted(missing))}; use another")
+        raise InputError(f"{path} has no {' and no '.join(sorted(missing))}: use another checkpoint")
     weights = content["state_dict"]
     if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
-        raise InputError(f"{path}: a gan_lightning checkpoint whose state_dict holds no weights; use another")
+        raise InputError(f"{path} has no weights in its state_dict: use another checkpoint")
     if type(content["global_step"]) is not int:
-        raise InputError(f"{path}: a gan_lightning checkpoint whose global_step is not an integer; use another")
+        raise InputError(f"{path} has a global_step that is not an integer: use another checkpoint")
     return content
 
 
@@ -70,4 +72,4 @@ def require_resumable(content: dict[str, Any], path: str | os.PathLike[str]) -> 
         "callbacks": not isinstance(callbacks, dict) or not all(isinstance(state, dict) for state in callbacks.values()),
     }
     if found := [name for name, is_wrong in wrong.items() if is_wrong]:
-        raise InputError(f"{path}: cannot be resumed: {' and '.join(found)} missing or wrong; use another")
+        raise InputError(f"{path} cannot be resumed, because {' and '.join(found)} is missing or wrong: use another checkpoint")

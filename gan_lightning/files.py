@@ -18,8 +18,8 @@ from torch import Tensor
 
 from gan_lightning.errors import InputError, one_line
 
-LARGEST_EXPANSION = 100  # times the size of the file; statistics of images shrink to a half at best
-LEAST_REFUSED = 2**30  # bytes; a file that unpacks to less does no harm
+MAX_EXPANSION = 100  # times the size of the file; statistics of images shrink to a half at best
+MIN_REFUSED = 2**30  # bytes; a file that unpacks to less does no harm
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def write_aside(path: str | os.PathLike[str], durable: bool = True) -> Iterator[
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = _part_of(target, target.suffix)
+    aside = _temporary_path(target, target.suffix)
     try:
         aside.touch(exist_ok=False)
         yield aside
@@ -57,7 +57,7 @@ def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         path: a folder that does not exist yet or is empty.
     """
     target = Path(path)
-    aside = _part_of(target)
+    aside = _temporary_path(target)
     try:
         aside.mkdir(parents=True)
         yield aside
@@ -73,8 +73,8 @@ def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _part_of(target: Path, suffix: str = "") -> Path:
-    """A temporary name that nobody else uses, as :func:`remove_parts` finds it."""
+def _temporary_path(target: Path, suffix: str = "") -> Path:
+    """A temporary name that nobody else uses, as :func:`remove_temporary_files` finds it."""
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part{suffix}")
 
 
@@ -93,7 +93,7 @@ def link(path: Path, name: Path) -> None:
 
     Makes a hard link; copies the file only if the file system has none.
     """
-    aside = _part_of(name, name.suffix)
+    aside = _temporary_path(name, name.suffix)
     try:
         try:
             aside.hardlink_to(path)
@@ -113,7 +113,7 @@ def keep_copy(path: Path) -> None:
         shutil.copyfile(path, aside)
 
 
-def remove_parts(folder: Path) -> None:
+def remove_temporary_files(folder: Path) -> None:
     """Remove the temporary files that killed processes left in a folder. Call it only if nobody else writes there."""
     for part in folder.glob(".*.part*"):
         part.unlink(missing_ok=True)
@@ -154,9 +154,9 @@ def load(path: str | os.PathLike[str], keys: Collection[str] = (), map_location:
         try:
             content = torch.load(file, map_location=map_location, weights_only=True)
         except pickle.UnpicklingError as error:  # its message recommends to run any code in the file
-            raise InputError(f"{path}: damaged, or it holds more than tensors and primitives; use another") from error
+            raise InputError(f"{path} is damaged, or has more than tensors and primitives: use another file") from error
         except Exception as error:  # a malicious pickle can raise anything
-            raise InputError(f"{path}: cannot be read as tensors and primitives; use another") from error
+            raise InputError(f"{path} cannot be read as tensors and primitives: use another file") from error
     _require(path, content, keys)
     return content
 
@@ -179,7 +179,7 @@ def load_arrays(path: str | os.PathLike[str], keys: Collection[str], optional: C
             with numpy.load(file, allow_pickle=False) as archive:
                 content = {name: numpy.asarray(archive[name]) for name in (*keys, *optional) if name in archive}
         except Exception as error:  # a malicious header can raise anything
-            raise InputError(f"{path}: its arrays cannot be read ({one_line(error)[:150]}); use another") from error
+            raise InputError(f"{path} has arrays that cannot be read ({one_line(error)[:150]}): use another file") from error
     _require(path, content, keys)
     return content
 
@@ -189,10 +189,10 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
     try:
         if Path(path).is_file():
             return Path(path).open("rb")
-        wrong = "not a file; name a file" if Path(path).exists() else "no such file"
+        wrong = "is not a file" if Path(path).exists() else "does not exist"
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); use another") from error
-    raise InputError(f"{path}: {wrong}")
+        raise InputError(f"{path} cannot be read ({error.strerror}): use another file") from error
+    raise InputError(f"{path} {wrong}: use an existing file")
 
 
 def _verify(file: BinaryIO, path: str | os.PathLike[str], writer: str, stored: bool) -> None:
@@ -205,7 +205,7 @@ def _verify(file: BinaryIO, path: str | os.PathLike[str], writer: str, stored: b
         stored: ``writer`` never compresses, so that the contents cannot be larger than the file.
     """
     size = file.seek(0, os.SEEK_END)
-    most = size if stored else max(LARGEST_EXPANSION * size, LEAST_REFUSED)
+    most = size if stored else max(MAX_EXPANSION * size, MIN_REFUSED)
     try:
         file.seek(0)
         begins_as_zip = file.read(4) == b"PK\x03\x04"  # torch.load takes anything else for its old format
@@ -215,25 +215,25 @@ def _verify(file: BinaryIO, path: str | os.PathLike[str], writer: str, stored: b
             unpacked = sum(member.file_size for member in members)
             packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
             if not begins_as_zip or len(names) < len(members) or (stored and packed):
-                raise InputError(f"{path}: damaged, or not a file of {writer}; use another")
+                raise InputError(f"{path} is damaged, or not a file of {writer}: use another file")
             if unpacked > most:
                 raise InputError(
-                    f"{path}: {size:,} bytes that unpack to {unpacked:,}, which no file of {writer} does; use another"
+                    f"{path} has {size:,} bytes but unpacks to {unpacked:,}, more than any file of {writer}: use another file"
                 )
             damaged = archive.testzip()
     except InputError:
         raise
     except Exception as error:  # a malicious file can raise anything
         reason = one_line(error)[:150]
-        raise InputError(f"{path}: damaged, truncated, or not a file of {writer} ({reason}); use another") from error
+        raise InputError(f"{path} is damaged, truncated, or not a file of {writer} ({reason}): use another file") from error
     if damaged is not None:
-        raise InputError(f"{path}: damaged, the checksum of its part {damaged} is wrong; use another")
+        raise InputError(f"{path} is damaged, because the checksum of its part {damaged} is wrong: use another file")
 
 
 def _require(path: str | os.PathLike[str], content: Any, keys: Collection[str]) -> None:
     missing = sorted(set(keys) - content.keys()) if isinstance(content, dict) else sorted(keys)
     if missing:
-        raise InputError(f"{path}: it has no {' and no '.join(missing)}; use another")
+        raise InputError(f"{path} has no {' and no '.join(missing)}: use another file")
 
 
 def fingerprint(*tensors: Tensor) -> str:

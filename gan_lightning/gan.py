@@ -81,7 +81,7 @@ class GAN(AdversarialModule):
         if generator.conditional != discriminator.conditional:
             raise InputError(
                 f"conditioning is {generator.conditioning} for the generator and {discriminator.conditioning} for the "
-                "discriminator: set it for both, or for neither"
+                "discriminator: set it for both or for neither"
             )
         if not 0.0 <= classification_weight < float("inf"):
             raise InputError(f"model.classification_weight is {classification_weight}: use at least 0")

@@ -114,7 +114,7 @@ class Symptom:
     text: Callable[[Values], str]
     remedies: tuple[Remedy, ...]
 
-    def is_there(self, values: Values) -> bool:
+    def is_present(self, values: Values) -> bool:
         """Tell if measured values show the symptom. False if a value that it needs is missing."""
         return all(name in values for name in self.needs) and self.bad(values)
 
@@ -126,10 +126,9 @@ SYMPTOMS = (
         # a discriminator that has memorised few images spreads them far apart in its features, so these alone are no sign
         lambda v: v["pixel_diversity"] < (0.5 if v["feature_diversity"] < 0.2 else 0.2) or v.get("classes", 1.0) <= 0.3,
         lambda v: (
-            f"samples have {v['pixel_diversity']:.0%} of the diversity of real images in pixels and "
+            f"mode collapse: samples have {v['pixel_diversity']:.0%} of the diversity of real images in pixels and "
             f"{v['feature_diversity']:.0%} in the discriminator's features"
-            + (f", and are of {v['classes']:.0%} of the classes" if "classes" in v else "")
-            + ": mode collapse"
+            + (f", and cover {v['classes']:.0%} of the classes" if "classes" in v else "")
         ),
         (BATCH_NORM, PENALTY, SLOWER_GENERATOR),
     ),
@@ -138,8 +137,8 @@ SYMPTOMS = (
         ("overfitting",),
         lambda v: v["overfitting"] > 0.9,
         lambda v: (
-            f"the discriminator takes held-out images for generated ones (overfitting {v['overfitting']:.2f} of 1): it knows "
-            "the training images by heart"
+            "the discriminator has memorised the training images: it takes held-out images for generated ones (overfitting "
+            f"{v['overfitting']:.2f} of 1)"
         ),
         (AUGMENTATION, MORE_IMAGES, Remedy("a smaller discriminator")),
     ),
@@ -148,7 +147,8 @@ SYMPTOMS = (
         ("nearest_training", "pixel_diversity"),
         lambda v: v["nearest_training"] < 0.5 and v["pixel_diversity"] > 0.5,  # one grey image is near to all, but no copy
         lambda v: (
-            f"samples lie {v['nearest_training']:.2f} times as far from training images as held-out images do: they are copies"
+            "samples are copies: their distance from training images is "
+            f"{v['nearest_training']:.2f} times that of held-out images"
         ),
         (AUGMENTATION, MORE_IMAGES),
     ),
@@ -157,7 +157,7 @@ SYMPTOMS = (
         ("real_logits", "fake_logits", "separation"),
         lambda v: v["real_logits"] - v["fake_logits"] > 30 and v["separation"] > 4,
         lambda v: (
-            f"the discriminator is certain of every image (logits of {v['real_logits']:.3g} for real ones and "
+            f"the discriminator is too strong: it is certain of every image (logits of {v['real_logits']:.3g} for real ones, "
             f"{v['fake_logits']:.3g} for generated ones), and the generator learns nothing from it"
         ),
         (PENALTY, SLOWER_DISCRIMINATOR),
@@ -166,16 +166,14 @@ SYMPTOMS = (
         "saturation",
         ("saturation",),
         lambda v: v["saturation"] > 0.8,
-        lambda v: f"{v['saturation']:.0%} of what should be grey is black or white in the samples: the generator is saturated",
+        lambda v: f"the generator is saturated: {v['saturation']:.0%} of the grey values are black or white in the samples",
         (SLOWER_GENERATOR,),
     ),
     Symptom(
         "vanished gradient",
         ("generator_gradient_norm",),
         lambda v: v["generator_gradient_norm"] < 1e-6,
-        lambda v: (
-            f"the generator's gradient has vanished (norm {v['generator_gradient_norm']:.1e}): it learns nothing any more"
-        ),
+        lambda v: f"the generator's gradient has vanished (norm {v['generator_gradient_norm']:.1e}): it no longer learns",
         (NON_SATURATING, PENALTY, SLOWER_DISCRIMINATOR),
     ),
 )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gan_lightning.errors import Diverged
 
-MOST_COLUMNS = 20
+MAX_COLUMNS = 20
 """Largest number of classes that get a column each."""
 
 
@@ -25,7 +25,7 @@ def class_rows(rows: int, columns: int, num_classes: int) -> Tensor:
 
 def class_columns(num_classes: int) -> int | None:
     """Choose the columns of a grid of images that cycle through the classes: one per class; None for no or too many classes."""
-    return num_classes if 1 < num_classes <= MOST_COLUMNS else None
+    return num_classes if 1 < num_classes <= MAX_COLUMNS else None
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -41,8 +41,8 @@ def to_uint8(images: Tensor) -> Tensor:
     """
     if bool(images.isnan().any()):
         raise Diverged(
-            "the generated images hold NaN: the training has diverged; use an earlier checkpoint, or train anew with a lower "
-            "learning rate"
+            "the generated images have NaN, because the training has diverged: use an earlier checkpoint, or train again with "
+            "a smaller learning rate"
         )
     return ((images.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
 

@@ -60,7 +60,7 @@ class Sampler(ModelHubMixin):
             InputError: a count is below 1, the truncation is 0 or less, or the generator does not have these labels.
         """
         if num_images < 1 or batch_size < 1:
-            raise InputError(f"num_images is {num_images} and batch_size {batch_size}: both must be at least 1")
+            raise InputError(f"num_images is {num_images} and batch_size is {batch_size}: use at least 1 for both")
         chosen = self.labels(num_images, labels)
         parts = torch.split(torch.arange(num_images), batch_size)
         return torch.cat([self.at(part, None if chosen is None else chosen[part], seed, truncation).cpu() for part in parts])
@@ -85,7 +85,7 @@ class Sampler(ModelHubMixin):
             InputError: the seed is below 0, or the truncation is 0 or less.
         """
         if seed < 0:
-            raise InputError(f"seed is {seed}: it must be at least 0")
+            raise InputError(f"seed is {seed}: use at least 0")
         z = latents(indices, self.generator.latent_dim, seed)
         return z if truncation is None else truncated(z, truncation)
 
@@ -124,10 +124,12 @@ class Sampler(ModelHubMixin):
                 does not have these labels.
         """
         if frames < 1 or batch_size < 1:
-            raise InputError(f"frames is {frames} and batch_size {batch_size}: both must be at least 1")
+            raise InputError(f"frames is {frames} and batch_size is {batch_size}: use at least 1 for both")
         points = len(seeds) if labels is None or isinstance(labels, int) or len(seeds) > 1 else len(labels)
         if points < 2 or not seeds:
-            raise InputError(f"seeds are {list(seeds)}: a walk needs two points, by two seeds, or one seed and two classes")
+            raise InputError(
+                f"seeds are {list(seeds)}, but a walk needs two points: use two seeds, or one seed and two classes"
+            )
         chosen = self.labels(points, labels)
         z = torch.cat([self.latents(torch.tensor([0]), seed, truncation) for seed in seeds])  # (1 or K, latent_dim)
         return self.walk(z.expand(points, -1), chosen, frames, closed, batch_size)
@@ -259,7 +261,7 @@ class Sampler(ModelHubMixin):
         """
         if not self.generator.conditional:
             if labels is not None:
-                raise InputError(f"labels is {labels}: this generator is unconditional and takes none")
+                raise InputError(f"labels is {labels}, but this generator is unconditional: use it without labels")
             return None
         classes = self.generator.num_classes
         if labels is None:
@@ -271,7 +273,9 @@ class Sampler(ModelHubMixin):
         chosen = chosen.expand(num_images) if chosen.dim() == 0 else chosen
         whole = not chosen.is_floating_point() and chosen.dtype != torch.bool
         if not whole or chosen.shape != (num_images,) or int(chosen.min()) < 0 or int(chosen.max()) >= classes:
-            raise InputError(f"labels is {labels}: give one class, or {num_images} of them, each from 0 to {classes - 1}")
+            raise InputError(
+                f"labels is {labels}: use one class, or one for each of {num_images} images, from 0 to {classes - 1}"
+            )
         return chosen.long()
 
 
@@ -290,7 +294,7 @@ def _blended(generator: Generator, labels: Tensor, weights: Tensor) -> Iterator[
     embeddings = [m for m in generator.modules() if isinstance(m, nn.Embedding) and m.num_embeddings == generator.num_classes]
     if not embeddings:
         raise InputError(
-            f"{type(generator).__name__} embeds no labels, and nothing lies between two of its classes: walk within one"
+            f"{type(generator).__name__} embeds no labels, so it cannot blend two classes: use one class for the whole walk"
         )
 
     def blend(module: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
@@ -323,7 +327,7 @@ def load(
         trust: custom top-level modules from which networks may be imported. This package is always allowed.
 
     Raises:
-        InputError: there is no such file, folder or name, or it is damaged, foreign or untrusted.
+        InputError: the file, folder or name does not exist, or it is damaged, foreign or untrusted.
     """
     return Sampler(*_load(path, raw, device, trust))
 
@@ -343,7 +347,7 @@ def _download(name: str, **options: Any) -> Path:
         return Path(snapshot_download(name, allow_patterns=[pretrained.CONFIG, pretrained.WEIGHTS], **options))
     except Exception as error:  # a network can raise anything
         raise InputError(
-            f"{name}: no such folder, and it cannot be had from the Hugging Face Hub ({one_line(error)[:200]}); name another"
+            f"{name} is not a folder, and the Hugging Face Hub does not provide it ({one_line(error)[:200]}): check the name"
         ) from error
 
 
@@ -360,7 +364,7 @@ def _load(
 def _read_folder(path: str | os.PathLike[str], raw: bool, trust: Collection[str]) -> tuple[Generator, dict[str, Any]]:
     generator, config = pretrained.load(path, trust)
     if raw and config["weights"] == "ema":
-        raise InputError(f"{path}: it holds the moving average alone; for the raw weights, take the checkpoint it is from")
+        raise InputError(f"{path} has only the moving average: for the raw weights, use the original checkpoint")
     return generator, {name: config[name] for name in ("global_step", "weights", "recipe", "metrics")}
 
 
@@ -369,7 +373,7 @@ def _read_checkpoint(path: str | os.PathLike[str], raw: bool, trust: Collection[
     about, weights = content[checkpoint.KEY], content["state_dict"]
     generator = build(about["generator"], trust)
     if not isinstance(generator, Generator):
-        raise InputError(f"{path}: {about['generator']['class_path']} is no generator")
+        raise InputError(f"{path} has a {about['generator']['class_path']} instead of a generator: use another file")
     averaged = about["ema"] and not raw
     load_weights(generator, weights, "ema." if averaged else "generator.", path)
     return generator, {"global_step": content["global_step"], "weights": "ema" if averaged else "raw"}

@@ -76,18 +76,20 @@ def invert(
     """
     generator = sampler.generator
     channels, height, width = generator.image_shape
-    if restarts < 1 or steps < 1 or not lr > 0 or not prior >= 0:
-        raise InputError(
-            f"restarts is {restarts}, steps {steps}, lr {lr} and prior {prior}: give at least 1, 1, more than 0 and at least 0"
-        )
+    if restarts < 1 or steps < 1:
+        raise InputError(f"restarts is {restarts} and steps is {steps}: use at least 1 for both")
+    if not lr > 0:
+        raise InputError(f"lr is {lr}: use a number above 0")
+    if not prior >= 0:
+        raise InputError(f"prior is {prior}: use at least 0")
     if downscale < 1 or height % downscale or width % downscale:
-        raise InputError(f"downscale is {downscale}: give a divisor of the image's height and width, {height} and {width}")
+        raise InputError(f"downscale is {downscale}: use a divisor of the image's height and width, {height} and {width}")
     shape = channels, height // downscale, width // downscale
     if target.dim() != 4 or tuple(target.shape[1:]) != shape:
-        raise InputError(f"target is {tuple(target.shape)}: give (N, {shape[0]}, {shape[1]}, {shape[2]})")
+        raise InputError(f"target has shape {tuple(target.shape)}: use (N, {shape[0]}, {shape[1]}, {shape[2]})")
     known = torch.ones_like(target) if mask is None else mask.to(target).expand_as(target)
     if not bool(known.flatten(1).any(1).all()):
-        raise InputError("mask leaves no value of a target known: leave some")
+        raise InputError("mask hides every value of a target: leave some of them known")
 
     device = sampler.device
     classes = _classes(sampler, len(target), labels)  # (N, K) or None

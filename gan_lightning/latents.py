@@ -39,7 +39,7 @@ def truncated(z: Tensor, threshold: float) -> Tensor:
         InputError: the threshold is not above 0.
     """
     if not threshold > 0:
-        raise InputError(f"truncation is {threshold}: give a number above 0, such as 0.7, beyond which no latent shall lie")
+        raise InputError(f"truncation is {threshold}: use a number above 0, such as 0.7")
     tail = torch.erfc(torch.tensor(threshold * 0.5**0.5, dtype=torch.float64, device=z.device)) / 2
     quantiles = tail + torch.erfc(z.double().abs() * 0.5**0.5) / 2 * (1 - 2 * tail)  # of -|z|: float64 is finest near 0
     moved: Tensor = torch.special.ndtri(quantiles).clamp(min=-threshold).copysign(z).to(z.dtype)

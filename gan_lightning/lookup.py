@@ -40,4 +40,4 @@ def find(name: str | os.PathLike[str]) -> Path | None:
         return shipped[text]
     if REPOSITORY.fullmatch(text) and path.suffix != ".ckpt" and not path.parent.exists():
         return None
-    raise InputError(f"{text}: no such file or folder{nearest(text, shipped)} (give {expected()})")
+    raise InputError(f"{text} does not exist{nearest(text, shipped)} (use {expected()})")

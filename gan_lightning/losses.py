@@ -45,10 +45,10 @@ class MinimaxLoss(AdversarialLoss):
     """
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        return softplus(-_full(real_logits)).mean() + softplus(_full(fake_logits)).mean()
+        return softplus(-_to_float32(real_logits)).mean() + softplus(_to_float32(fake_logits)).mean()
 
     def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
-        return -softplus(_full(fake_logits)).mean()
+        return -softplus(_to_float32(fake_logits)).mean()
 
 
 class NonSaturatingLoss(MinimaxLoss):
@@ -58,7 +58,7 @@ class NonSaturatingLoss(MinimaxLoss):
     """
 
     def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
-        return softplus(-_full(fake_logits)).mean()
+        return softplus(-_to_float32(fake_logits)).mean()
 
 
 class LeastSquaresLoss(AdversarialLoss):
@@ -68,10 +68,10 @@ class LeastSquaresLoss(AdversarialLoss):
     """
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        return ((_full(real_logits) - 1).square().mean() + _full(fake_logits).square().mean()) / 2
+        return ((_to_float32(real_logits) - 1).square().mean() + _to_float32(fake_logits).square().mean()) / 2
 
     def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
-        return (_full(fake_logits) - 1).square().mean() / 2
+        return (_to_float32(fake_logits) - 1).square().mean() / 2
 
 
 class WassersteinLoss(AdversarialLoss):
@@ -82,10 +82,10 @@ class WassersteinLoss(AdversarialLoss):
     """
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        return _full(fake_logits).mean() - _full(real_logits).mean()
+        return _to_float32(fake_logits).mean() - _to_float32(real_logits).mean()
 
     def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
-        return -_full(fake_logits).mean()
+        return -_to_float32(fake_logits).mean()
 
 
 class HingeLoss(WassersteinLoss):
@@ -95,7 +95,7 @@ class HingeLoss(WassersteinLoss):
     """
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        return relu(1 - _full(real_logits)).mean() + relu(1 + _full(fake_logits)).mean()
+        return relu(1 - _to_float32(real_logits)).mean() + relu(1 + _to_float32(fake_logits)).mean()
 
 
 class RelativisticPairingLoss(AdversarialLoss):
@@ -108,10 +108,10 @@ class RelativisticPairingLoss(AdversarialLoss):
     generator_sees_real = True
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        return softplus(_full(fake_logits) - _full(real_logits)).mean()
+        return softplus(_to_float32(fake_logits) - _to_float32(real_logits)).mean()
 
     def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
-        return self.discriminator(fake_logits, _seen(real_logits))
+        return self.discriminator(fake_logits, _require_logits(real_logits))
 
 
 class RelativisticAverageLoss(AdversarialLoss):
@@ -124,20 +124,20 @@ class RelativisticAverageLoss(AdversarialLoss):
     generator_sees_real = True
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-        real, fake = _full(real_logits), _full(fake_logits)
+        real, fake = _to_float32(real_logits), _to_float32(fake_logits)
         real_mean, fake_mean = distributed.mean(torch.stack([real.mean(), fake.mean()])).unbind()
         return softplus(fake_mean - real).mean() + softplus(fake - real_mean).mean()
 
     def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:
-        return self.discriminator(fake_logits, _seen(real_logits))
+        return self.discriminator(fake_logits, _require_logits(real_logits))
 
 
-def _full(logits: Tensor) -> Tensor:
+def _to_float32(logits: Tensor) -> Tensor:
     """Convert logits to at least float32."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def _seen(real_logits: Tensor | None) -> Tensor:
+def _require_logits(real_logits: Tensor | None) -> Tensor:
     if real_logits is None:
-        raise ValueError("a relativistic loss needs the logits of real images in the generator's step, and got None")
+        raise ValueError("a relativistic loss needs the logits of real images in the generator's step, but got None")
     return real_logits

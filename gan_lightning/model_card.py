@@ -11,8 +11,8 @@ RECIPE = {"seed_everything", "data", "model", "schedules", "trainer", "run_lengt
 """Sections of a run's config.yaml that determine its result."""
 TRAINER = {"precision", "max_epochs", "max_steps", "max_time", "devices", "num_nodes", "gradient_clip_val"}
 """Settings of Lightning's Trainer that determine a run's result."""
-LARGEST = 2**20  # bytes of a config.yaml or a record; usual ones have a few thousand
-DEEPEST = 50  # nested lists and dicts of a config.yaml; usual ones have about six levels
+MAX_BYTES = 2**20  # bytes of a config.yaml or a record; usual ones have a few thousand
+MAX_DEPTH = 50  # nested lists and dicts of a config.yaml; usual ones have about six levels
 PROTOCOL = ("num_images", "weights", "real", "split", "num_real", "extractor")
 """Entries of a record that describe the measurement, in the order of the table."""
 
@@ -41,7 +41,7 @@ def _is_plain(text: str) -> bool:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+        if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
             return False
     return True
 
@@ -88,8 +88,8 @@ def _of_type(entries: Any, *types: type) -> dict[str, Any]:
 
 
 def _text(path: Path) -> str:
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"{path} is larger than any that a run writes")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path} is larger than any file that a run writes")
     return path.read_text(encoding="utf-8")
 
 
@@ -113,7 +113,7 @@ def model_card(config: dict[str, Any], formats: Collection[str] = ("safetensors"
         settings = yaml.safe_dump(config["recipe"], sort_keys=False)
         parts += [
             "## Recipe",
-            "What the run's `config.yaml` says, defaults too, without what is null.",
+            "The settings of the run's `config.yaml`, including defaults, without null values.",
             f"```yaml\n{settings}```",
         ]
     return f"---\n{yaml.safe_dump(header, sort_keys=False)}---\n\n" + "\n\n".join(parts) + "\n"
@@ -123,7 +123,7 @@ def _summary(config: dict[str, Any], picture: bool) -> str:
     name = _class_name(config["generator"])
     data = _class_name((config["recipe"] or {}).get("data"))
     channels, height, width = config["image_shape"]
-    classes = f"{config['num_classes']}, from 0 on: the label of an image says which" if config["num_classes"] else "none"
+    classes = f"{config['num_classes']}, numbered from 0" if config["num_classes"] else "none"
     weights = {"ema": "the moving average of the generator's (EMA)", "raw": "the generator's own", None: "not known"}
     steps = "not known" if config["global_step"] is None else f"{config['global_step']:,} updates of the generator"
     rows = {
@@ -154,7 +154,7 @@ def _use_safetensors(config: dict[str, Any]) -> str:
     labels = "labels=3, " if config["num_classes"] > 3 else ""
     shape = ", ".join(map(str, config["image_shape"]))
     return f"""\
-In Python, from this folder (`config.json`, `model.safetensors`; nothing in it is run):
+In Python, from this folder (`config.json`, `model.safetensors`; no code of it is run):
 
 ```python
 import gan_lightning
@@ -195,7 +195,7 @@ pictures = ((images + 1) * 127.5).round().clip(0, 255).astype(numpy.uint8)
 ```"""
 
 
-QUANTISATION = "values are nominally in [-1, 1], and what lies outside is clamped"
+QUANTISATION = "values are nominally in [-1, 1]; others are clamped"
 USES = {"safetensors": _use_safetensors, "torch": _use_torch, "onnx": _use_onnx}
 """Format -> function that describes the use of its file."""
 

@@ -104,7 +104,7 @@ class AdversarialModule(LightningModule):
         if not 0.0 <= ema_halflife < float("inf"):
             raise InputError(f"model.ema_halflife is {ema_halflife}: use a number of images, or 0 for no average")
         if ema_ramp is not None and not 0.0 < ema_ramp < float("inf"):
-            raise InputError(f"model.ema_ramp is {ema_ramp}: use a share of the images seen above 0, or null for no ramp")
+            raise InputError(f"model.ema_ramp is {ema_ramp}: use a number above 0, or null for no limit")
         self.automatic_optimization = False
         self.generator_optimizer = generator_optimizer
         self.discriminator_optimizer = discriminator_optimizer
@@ -185,7 +185,7 @@ class AdversarialModule(LightningModule):
                 self.discriminator_optimizer(self._parameters_of(self.discriminators)),
             ]
         except (ValueError, TypeError) as error:
-            raise InputError(f"an optimizer refuses its settings: {one_line(error)}") from error
+            raise InputError(f"an optimizer does not accept its settings: {one_line(error)}") from error
         for group in (group for optimizer in optimizers if isinstance(optimizer, Adam) for group in optimizer.param_groups):
             if group["fused"] is None and not (group["foreach"] or group["differentiable"]):
                 group["fused"] = True  # one pass over each weight instead of ten, on the CPU too
@@ -234,13 +234,13 @@ class AdversarialModule(LightningModule):
                 theirs, mine = (with_defaults(description, getattr(self, name)) for description in (theirs, mine))
             if theirs != mine:
                 difference = _difference(theirs, mine)
-                raise InputError(f"the checkpoint's {name} differs from this run's: {difference}; use the same settings")
+                raise InputError(f"{name} differs between the checkpoint and this run ({difference}): use the same settings")
         theirs, mine = (_shapes(weights) for weights in (content["state_dict"], self.state_dict()))
         if differing := sorted(name for name in theirs.keys() | mine.keys() if theirs.get(name) != mine.get(name)):
             first = differing[0]
             raise InputError(
-                f"the checkpoint's networks have other layers than this version's: {len(differing)} weights differ, such as "
-                f"{first} ({theirs.get(first)} there and {mine.get(first)} here); sample from it, or train anew"
+                f"the checkpoint's networks have other layers than this version: {len(differing)} weights differ, such as "
+                f"{first} ({theirs.get(first)} there, {mine.get(first)} here). Sample from the checkpoint, or train a new model"
             )
 
     def _description(self) -> dict[str, Any]:
@@ -265,7 +265,7 @@ def _to_channels_last(module: nn.Module, inputs: Any, features: Tensor) -> Tenso
 
 
 def _shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:
-    """Return the shape of each weight by name, None for what is no tensor."""
+    """Return the shape of each weight by name, None for entries that are not tensors."""
     return {name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in weights.items()}
 
 
@@ -277,4 +277,4 @@ def _difference(theirs: Any, mine: Any) -> str:
             for name in sorted(theirs.keys() | mine.keys())
             if theirs.get(name) != mine.get(name)
         )
-    return f"{theirs} there and {mine} here"
+    return f"{theirs} there, {mine} here"

@@ -13,7 +13,7 @@ from gan_lightning.errors import InputError
 from gan_lightning.files import write_aside
 
 MIN_TILE = 48  # pixels; smaller images are enlarged by a whole number to be visible
-FRAMES_A_SECOND = 10  # exact in a GIF: its unit is a hundredth of a second
+FRAMES_PER_SECOND = 10  # exact in a GIF: its unit is a hundredth of a second
 
 
 def enlarged(images: Tensor, least: int = MIN_TILE) -> Tensor:
@@ -61,14 +61,14 @@ def require_animation(path: Path) -> None:
         InputError: the ending is neither .gif nor .mp4, or it is .mp4 and the package ``av`` is not installed.
     """
     if path.suffix not in WRITERS:
-        raise InputError(f"{path}: an animation's name ends in {' or '.join(WRITERS)}")
+        raise InputError(f"{path} is not the name of an animation: use one that ends in {' or '.join(WRITERS)}")
     if path.suffix == ".mp4" and find_spec("av") is None:
-        raise InputError(f"{path}: an MP4 needs the package av: run pip install av, or name a .gif")
+        raise InputError(f"{path} needs the package av: run pip install av, or write a .gif")
 
 
 def _write_gif(frames: list[Image.Image], path: Path) -> None:
     first, *others = frames
-    first.save(path, format="gif", save_all=True, append_images=others, duration=1000 // FRAMES_A_SECOND, loop=0)
+    first.save(path, format="gif", save_all=True, append_images=others, duration=1000 // FRAMES_PER_SECOND, loop=0)
 
 
 def _write_mp4(frames: list[Image.Image], path: Path) -> None:
@@ -76,7 +76,7 @@ def _write_mp4(frames: list[Image.Image], path: Path) -> None:
 
     width, height = (side // 2 * 2 for side in frames[0].size)  # the pixel format needs even sides
     with av.open(str(path), "w", format="mp4") as file:
-        stream = file.add_stream("libx264", rate=FRAMES_A_SECOND, options={"crf": "18"})
+        stream = file.add_stream("libx264", rate=FRAMES_PER_SECOND, options={"crf": "18"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"  # every player supports it
         for frame in frames:
             pixels = numpy.asarray(frame.convert("RGB").crop((0, 0, width, height)))

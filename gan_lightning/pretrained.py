@@ -32,7 +32,7 @@ def configuration(generator: Generator, about: dict[str, Any], dtype: str = "flo
         dtype: type in which :func:`save` stores the weights, one of :data:`DTYPES`.
 
     Raises:
-        InputError: an argument of the generator is no primitive, or a weight is too large for ``dtype``.
+        InputError: an argument of the generator is not a primitive, or a weight is too large for ``dtype``.
     """
     return {
         "format_version": FORMAT_VERSION,
@@ -77,17 +77,19 @@ def load(folder: str | os.PathLike[str], trust: Collection[str] = ()) -> tuple[G
     path = Path(folder, WEIGHTS)
     weights = _read_weights(path)
     if config["weights_sha256"] != _fingerprint(weights):
-        raise InputError(f"{path}: damaged, or not the weights that its {CONFIG} was written with; use another")
+        raise InputError(f"{path} is damaged, or does not belong to its {CONFIG}: use another folder")
     with torch.device("meta"):
         blank = build(config["generator"], trust)
     if not isinstance(blank, Generator):
-        raise InputError(f"{Path(folder, CONFIG)}: {config['generator']['class_path']} is no generator")
+        raise InputError(
+            f"{Path(folder, CONFIG)} has a {config['generator']['class_path']} instead of a generator: use another folder"
+        )
     expected, found = _shapes(blank.state_dict()), _shapes(weights)
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             raise InputError(
-                f"{path}: its weights do not fit {type(blank).__name__}: {name} is {found.get(name, 'not there')}, and "
-                f"should be {expected.get(name, 'not there')}; use another"
+                f"{path} has weights that do not fit {type(blank).__name__} ({name} is {found.get(name, 'missing')} instead of "
+                f"{expected.get(name, 'missing')}): use another folder"
             )
     generator = build(config["generator"], trust)
     assert isinstance(generator, Generator)
@@ -99,28 +101,31 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a folder's config.json and check the type of every entry.
 
     Raises:
-        InputError: the file is missing, is no JSON, has another format, or lacks an entry.
+        InputError: the file is missing, is not JSON, has another format, or lacks an entry.
     """
     path = Path(folder, CONFIG)
     if not path.is_file():
         raise InputError(
-            f"{folder}: a folder without {CONFIG}; give a checkpoint of train.py, or a folder that export.py wrote"
+            f"{folder} is a folder without {CONFIG}: use a checkpoint of train.py, or a folder that export.py wrote"
         )
     try:
         if path.stat().st_size > LARGEST_CONFIG:
-            raise InputError(f"{path}: larger than any {CONFIG} of gan_lightning; use another")
+            raise InputError(f"{path} is larger than any {CONFIG} of gan_lightning: use another folder")
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: cannot be read as JSON ({one_line(error)[:150]}); use another") from error
+        raise InputError(f"{path} cannot be read as JSON ({one_line(error)[:150]}): use another folder") from error
     about = config if isinstance(config, dict) else {}
     version = about.get("format_version")
     if type(version) is not int:
-        raise InputError(f"{path}: not of gan_lightning (it has no format_version); use one that export.py wrote")
+        raise InputError(
+            f"{path} is not from gan_lightning, because it has no format_version: use a folder that export.py wrote"
+        )
     if version != FORMAT_VERSION:
         raise InputError(
-            f"{path}: format {version}, and this version of gan_lightning reads {FORMAT_VERSION}; install the one that wrote it"
+            f"{path} has format {version}, but this version of gan_lightning reads format {FORMAT_VERSION}: install the "
+            "version that wrote it"
         )
     network = about.get("generator")
     steps, recipe, metrics = (about.get(name) for name in ("global_step", "recipe", "metrics"))
@@ -134,7 +139,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "metrics": metrics is not None and not isinstance(metrics, dict),
     }
     if found := [name for name, is_wrong in wrong.items() if is_wrong]:
-        raise InputError(f"{path}: its {' and '.join(found)} are not what they should be; use another")
+        raise InputError(f"{path} has invalid values for {' and '.join(found)}: use another folder")
     return {"dtype": "float32", "global_step": None, "weights": None, "recipe": None, "metrics": None, **about}
 
 
@@ -148,17 +153,17 @@ def _stored(generator: Generator, dtype: str) -> dict[str, Tensor]:
     stored = {name: value.to(DTYPES[dtype]) if value.is_floating_point() else value for name, value in weights.items()}
     for name, value in weights.items():
         if bool((value.isfinite() & stored[name].isinf()).any()):
-            raise InputError(f"{name} has a value of {value.abs().max():.3g}, which {dtype} cannot hold; use float32")
+            raise InputError(f"{name} has a value of {value.abs().max():.3g}, too large for {dtype}: use float32")
     return stored
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise InputError(f"{path}: no such file; give a folder that has it")
+        raise InputError(f"{path} does not exist: use a folder that has it")
     try:
         return load_file(path)
     except Exception as error:  # a malicious file can raise anything
-        raise InputError(f"{path}: damaged, or no weights ({one_line(error)[:150]}); use another") from error
+        raise InputError(f"{path} is damaged, or has no weights ({one_line(error)[:150]}): use another folder") from error
 
 
 def _shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -61,16 +61,16 @@ class GradientPenalty(Penalty):
     def __init__(self, weight: float, every: int = 1) -> None:
         super().__init__()
         if not 0 < weight < float("inf"):
-            raise InputError(f"{type(self).__name__}'s {self.symbol} is {weight}: it must be above 0")
+            raise InputError(f"{type(self).__name__}'s {self.symbol} is {weight}: use a number above 0")
         if every < 1:
-            raise InputError(f"{type(self).__name__}'s every is {every}: it must be at least 1")
+            raise InputError(f"{type(self).__name__}'s every is {every}: use at least 1")
         self.weight, self.every = weight, every
 
     def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
         if batch.update % self.every:
             return batch.real_logits.new_zeros((), dtype=torch.float32)
         with torch.autocast(batch.real.device.type, enabled=False):
-            points = self.points(_full(batch.real.detach()), _full(batch.fake.detach())).requires_grad_(True)
+            points = self.points(_to_float32(batch.real.detach()), _to_float32(batch.fake.detach())).requires_grad_(True)
             logits = critic(points, batch.labels)
             (gradients,) = torch.autograd.grad(logits.sum(), points, create_graph=True)  # (B, C, H, W)
             return self.every * self.weight * self.penalty(gradients.flatten(1)).mean()
@@ -163,15 +163,15 @@ class LeCam(Penalty):
     def __init__(self, weight: float = 0.3, decay: float = 0.99) -> None:
         super().__init__()
         if not 0 < weight < float("inf"):
-            raise InputError(f"LeCam's weight is {weight}: it must be above 0")
+            raise InputError(f"LeCam's weight is {weight}: use a number above 0")
         if not 0 <= decay < 1:
-            raise InputError(f"LeCam's decay is {decay}: give a number from 0 to below 1")
+            raise InputError(f"LeCam's decay is {decay}: use at least 0 and below 1")
         self.weight, self.decay = weight, decay
         self.register_buffer("real_average", torch.tensor(torch.nan))  # NaN before the first batch
         self.register_buffer("fake_average", torch.tensor(torch.nan))
 
     def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
-        real, fake = _full(batch.real_logits), _full(batch.fake_logits)
+        real, fake = _to_float32(batch.real_logits), _to_float32(batch.fake_logits)
         self._move(self.real_average, real)
         self._move(self.fake_average, fake)
         return self.weight * ((real - self.fake_average).square().mean() + (fake - self.real_average).square().mean())
@@ -202,7 +202,7 @@ class WeightClipping(Constraint):
 
     def __init__(self, limit: float = 0.01) -> None:
         if not 0 < limit < float("inf"):
-            raise InputError(f"WeightClipping's limit is {limit}: it must be above 0")
+            raise InputError(f"WeightClipping's limit is {limit}: use a number above 0")
         self.limit = limit
 
     @torch.no_grad()
@@ -212,7 +212,7 @@ class WeightClipping(Constraint):
         torch._foreach_clamp_max_(parameters, self.limit)
 
 
-def _full(values: Tensor) -> Tensor:
+def _to_float32(values: Tensor) -> Tensor:
     """Convert half precision to float32; leave float32 and float64 as they are."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 

@@ -25,9 +25,9 @@ class Schedule(ABC):
 
     def __init__(self, steps: int | None = None, start: float = 1.0, end: float = 0.0) -> None:
         if steps is not None and steps < 1:
-            raise InputError(f"a schedule's steps is {steps}: it must be at least 1, or null to end with the run")
+            raise InputError(f"steps of a schedule is {steps}: use at least 1, or null to end with the run")
         if not (0 <= start < math.inf and 0 <= end < math.inf):
-            raise InputError(f"a schedule's start is {start} and its end {end}: both must be at least 0")
+            raise InputError(f"start of a schedule is {start} and end is {end}: use at least 0 for both")
         self.steps, self.start, self.end = steps, start, end
 
     @abstractmethod
@@ -42,7 +42,7 @@ class Schedule(ABC):
             ValueError: the schedule ends with a run of unknown length; :meth:`over` sets it.
         """
         if self.steps is None:
-            raise ValueError("this schedule ends with the run: call schedule.over(length) and use what it returns")
+            raise ValueError("this schedule ends with the run: call schedule.over(length) and use the result")
         return self.steps
 
     def over(self: S, length: int) -> S:
@@ -78,8 +78,8 @@ class CosineSchedule(Schedule):
     def __init__(self, steps: int | None = None, start: float = 1.0, end: float = 0.0, warmup: int = 0) -> None:
         super().__init__(steps, start, end)
         if warmup < 0 or (steps is not None and warmup >= steps):
-            below = "" if steps is None else f", and below its steps, {steps}"
-            raise InputError(f"a schedule's warmup is {warmup}: it must be at least 0{below}")
+            below = "" if steps is None else f" and below its steps, {steps}"
+            raise InputError(f"warmup of a schedule is {warmup}: use at least 0{below}")
         self.warmup = warmup
 
     def __call__(self, step: int) -> float:

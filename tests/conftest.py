@@ -1,4 +1,4 @@
-"""What every test stands on: few threads, an empty folder to work in, no data set unless it is asked for."""
+"""Fixtures of all tests: one thread, an empty working folder, no data set unless requested."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ REAL_DATA = os.environ.get("GAN_LIGHTNING_DATA")
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test works in a folder of its own, with one thread, and finds no data set and no cache but its own."""
+    """Run each test in its own folder, with one thread, without data sets and caches of others."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GAN_LIGHTNING_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -23,16 +23,27 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_rng_state(state)
 
 
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The checkpoint of a small GAN with an average, after 8 updates on the digits."""
+    from tests.helpers import fit, small_gan
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("small") / "last.ckpt"
+    fit(small_gan(ema_halflife=500.0), max_steps=8).save_checkpoint(path, weights_only=False)
+    return path.read_bytes()
+
+
 @pytest.fixture
 def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the real MNIST files and the CIFAR-10 JPEGs."""
+    """Folder of the real MNIST files and the CIFAR-10 JPEGs."""
     assert REAL_DATA is not None
     monkeypatch.setenv("GAN_LIGHTNING_DATA", REAL_DATA)
     return Path(REAL_DATA)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The table of what was broken on purpose: tests/faults records it."""
+    """Print the table of the faults that tests/faults records."""
     rows: dict[str, tuple[int, int, str]] = {}
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):

@@ -1,27 +1,30 @@
-"""Small models and data that several tests use, and files in the formats of the real data sets."""
+"""Small models and data, files in the formats of the real data sets, and checks of refusals."""
 
 import csv
 import gzip
 import hashlib
 import pickle
+import re
 import signal
 import struct
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 from gan_lightning import checkpoint
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits, ImageDataModule, Split
+from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.losses import AdversarialLoss, NonSaturatingLoss
 from gan_lightning.module import AdversarialModule
@@ -30,7 +33,7 @@ from gan_lightning.training.trainer import make_trainer
 
 
 def small_gan(loss: AdversarialLoss | None = None, image_shape: tuple[int, int, int] = (1, 8, 8), **arguments: Any) -> GAN:
-    """A GAN of two tiny MLPs."""
+    """Make a GAN of two tiny MLPs."""
     return GAN(
         MLPGenerator(image_shape, latent_dim=4, hidden=[8]),
         MLPDiscriminator(image_shape, hidden=[8]),
@@ -46,7 +49,7 @@ def fit(
     ckpt_path: Path | None = None,
     **arguments: Any,
 ) -> Trainer:
-    """Train on the CPU in the current folder, without a word; from ``ckpt_path`` on where it is given."""
+    """Train on the CPU in the current folder, silently; resume from ``ckpt_path`` if it is given."""
     quiet: dict[str, Any] = {
         "accelerator": "cpu",
         "logger": False,
@@ -74,7 +77,7 @@ class TensorData(ImageDataModule):
 
 
 def write_mnist(root: Path, name: str = "MNIST", count: int = 128, compress: bool = False) -> dict[str, str]:
-    """Files in MNIST's own format below root/name/raw: noise, whose labels go round. The MD5 of each."""
+    """Write noise in MNIST's format to root/name/raw, with labels that cycle. Returns the MD5 of each file."""
     raw = root / name / "raw"
     raw.mkdir(parents=True)
     random = numpy.random.default_rng(0)
@@ -95,7 +98,7 @@ def write_mnist(root: Path, name: str = "MNIST", count: int = 128, compress: boo
 
 
 def write_cifar10(root: Path, count: int = 20) -> dict[str, str]:
-    """Files in CIFAR-10's own format below root/cifar-10-batches-py, and its archive. The MD5 of each."""
+    """Write noise in CIFAR-10's format to root/cifar-10-batches-py, and its archive. Returns the MD5 of each file."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     random = numpy.random.default_rng(0)
@@ -113,14 +116,48 @@ def write_cifar10(root: Path, count: int = 20) -> dict[str, str]:
     return checksums
 
 
+@contextmanager
+def refuses(*named: object) -> Iterator[None]:
+    """Check that the block raises an InputError of one line that names flags, values, paths or suggestions."""
+    with pytest.raises(InputError) as caught:
+        yield
+    _check_line(str(caught.value), named)
+
+
+def error_line(errors: str, *named: object) -> str:
+    """Find the one line of an error among what a command wrote to the standard error, and check the names in it."""
+    assert "Traceback" not in errors
+    (line,) = (line for line in errors.splitlines() if re.match(r"[\w.-]+: error: ", line))
+    _check_line(line, named)
+    return line
+
+
+def refusal(
+    main: Callable[[Sequence[str]], int], args: Sequence[str], capsys: pytest.CaptureFixture[str], *named: object
+) -> str:
+    """Run a command with bad input, and return its error: exit code 2, one line with the names, no new run folder."""
+    capsys.readouterr()
+    runs = sorted(Path().glob("lightning_logs/*"))
+    assert main(args) == 2
+    assert sorted(Path().glob("lightning_logs/*")) == runs
+    return error_line(capsys.readouterr().err, *named)
+
+
+def _check_line(line: str, named: Sequence[object]) -> None:
+    assert "\n" not in line
+    assert len(line) < 1000
+    for part in named:
+        assert str(part) in line, line
+
+
 def same_state(one: torch.nn.Module, other: torch.nn.Module) -> bool:
-    """Whether two modules hold the same values, to the last bit."""
+    """Check if two modules are bitwise equal."""
     ours, theirs = one.state_dict(), other.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def assert_same_state(one: Path, other: Path) -> None:
-    """The last checkpoints of two runs agree to the last bit: weights, optimizers, what adapts, counters, the data's place."""
+    """Check that the last checkpoints of two runs are bitwise equal, including optimizers, counters and data position."""
     first, second = (checkpoint.load_gan(run / "checkpoints" / "last.ckpt") for run in (one, other))
     for content in (first, second):
         content["callbacks"].pop("Timer", None)
@@ -145,8 +182,28 @@ def _assert_same(one: Any, other: Any, where: str) -> None:
         assert one == other or (one != one and other != other), where
 
 
+class Batches(Callback):
+    """Keeps the images and labels of every step, as the model gets them."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Tensor, Tensor | None]] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.seen.append((batch[0].clone(), batch[1]))
+
+
+class Outputs(Callback):
+    """Keeps what every training step returns."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, float]] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        self.seen.append({name: float(value) for name, value in outputs.items()})
+
+
 class InterruptAt(Callback):
-    """Ends the run after so many steps as Ctrl-C does, by a signal to this process."""
+    """Ends the run after so many steps with SIGINT, like Ctrl-C."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -172,14 +229,14 @@ def interrupted(args: Sequence[str], step: int, monkeypatch: pytest.MonkeyPatch)
 
 
 def await_next_second(run: Path) -> None:
-    """Wait until a further event file of this process comes after those of ``run`` by its name, which holds the second."""
+    """Wait until a new event file would sort after those of ``run``: their names contain the second."""
     newest = max(int(path.name.split(".")[3]) for path in run.glob("events.out.tfevents.*"))
     while int(time.time()) <= newest:
         time.sleep(0.05)
 
 
 def curves(run: Path) -> dict[str, dict[int, float]]:
-    """What TensorBoard shows of a run, by name and step, but for the speed; the same as its metrics.csv, where it has one."""
+    """Read TensorBoard's curves of a run by name and step, without the speed; metrics.csv must agree if there is one."""
     scalars = EventAccumulator(str(run))
     scalars.Reload()
     tags = [tag for tag in scalars.Tags()["scalars"] if tag != "train/images_per_second"]

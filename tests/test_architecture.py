@@ -130,12 +130,12 @@ LIGHT = {"jsonargparse", "jsonargparse.typing", "yaml"}
 
 
 def imports(path: Path) -> set[str]:
-    """The modules that a file imports, by their dotted names."""
+    """List the modules that a file imports, by their dotted names."""
     return names_in(ast.walk(ast.parse(path.read_text())), path)
 
 
 def imports_at_once(path: Path) -> set[str]:
-    """Those that it imports as soon as it is imported itself."""
+    """List the modules that a file imports at its own import."""
     return names_in(ast.parse(path.read_text()).body, path)
 
 
@@ -156,7 +156,7 @@ def names_in(nodes: Iterable[ast.AST], path: Path) -> set[str]:
 
 
 def room(module: str) -> str:
-    """The name under which a module, without the package's name, stands in ALLOWED."""
+    """Find the key in ALLOWED of a module, given without the package's name."""
     return module if module in ALLOWED else module.partition(".")[0]
 
 
@@ -187,7 +187,7 @@ def test_flags_are_read_without_torch(module: str) -> None:
     assert not {name for name in found if name not in allowed and name.partition(".")[0] not in allowed}
 
 
-def test_the_check_finds_a_wrong_door() -> None:
+def test_the_check_finds_a_forbidden_import() -> None:
     assert not is_allowed("networks.mlp", "networks.dcgan")
     assert not is_allowed("gan", "data.base")
     assert not is_allowed("module", "gan")
@@ -195,5 +195,5 @@ def test_the_check_finds_a_wrong_door() -> None:
     assert not is_allowed("losses", "training.trainer")
 
 
-def test_who_imports_one_part_of_training_does_not_import_lightning() -> None:
+def test_parts_of_training_do_not_import_lightning() -> None:
     assert not (PACKAGE / "training" / "__init__.py").read_text()

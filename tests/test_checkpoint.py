@@ -1,4 +1,4 @@
-"""Contents of checkpoints: what is refused, and by which name."""
+"""Contents of checkpoints, and refusals that name the wrong entry."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gan_lightning import checkpoint, files
-from gan_lightning.errors import InputError
+from tests.helpers import refuses
 
 NETWORK = {"class_path": "gan_lightning.networks.mlp.MLPGenerator", "arguments": {}}
 WHOLE: dict[str, Any] = {
@@ -71,11 +71,11 @@ WHOLE: dict[str, Any] = {
 )
 def test_a_foreign_file_is_refused(tmp_path: Path, content: object, named: str) -> None:
     files.save(content, tmp_path / "file.ckpt")
-    with pytest.raises(InputError, match=rf"file\.ckpt: .*{named}"):
+    with refuses("file.ckpt", named):
         checkpoint.load_gan(tmp_path / "file.ckpt")
 
 
-def test_a_whole_checkpoint_is_not_refused(tmp_path: Path) -> None:
+def test_a_complete_checkpoint_is_accepted(tmp_path: Path) -> None:
     files.save(WHOLE, tmp_path / "file.ckpt")
     assert checkpoint.load_gan(tmp_path / "file.ckpt") == WHOLE
 
@@ -89,7 +89,7 @@ RESUMABLE: dict[str, Any] = {
 }
 
 
-def test_a_resumable_checkpoint_is_not_refused() -> None:
+def test_a_resumable_checkpoint_is_accepted() -> None:
     checkpoint.require_resumable(RESUMABLE, "last.ckpt")
 
 
@@ -105,6 +105,6 @@ def test_a_resumable_checkpoint_is_not_refused() -> None:
         ("callbacks", {"Timer": 5}),
     ],
 )
-def test_what_cannot_be_resumed_is_named(entry: str, value: object) -> None:
-    with pytest.raises(InputError, match=rf"last\.ckpt: .*{entry}"):
+def test_the_entry_that_prevents_resuming_is_named(entry: str, value: object) -> None:
+    with refuses("last.ckpt", entry):
         checkpoint.require_resumable({**RESUMABLE, entry: value}, "last.ckpt")

@@ -1,4 +1,4 @@
-"""What the README and the pages of docs/ say: commands have the flags they are shown with, links lead somewhere, code runs."""
+"""README and docs: commands have the flags shown, links exist, code runs."""
 
 import ast
 import importlib
@@ -23,9 +23,10 @@ from gan_lightning.commands.common.arguments import arrange, given, parse
 from gan_lightning.commands.common.measuring_flags import data_flags
 from gan_lightning.commands.common.real_images import make_data
 from gan_lightning.commands.common.recipes import config_path
-from gan_lightning.commands.train import rehearsal
+from gan_lightning.commands.train import trial
 from gan_lightning.commands.train.settings import DEFAULT_RECIPE
 from gan_lightning.commands.verbs import Verb
+from tests.helpers import refuses
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,12 +35,12 @@ FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The fenced blocks of a page in a language; '' is none."""
+    """Fenced blocks of a page in a language; '' is none."""
     return [text for named, text in FENCED.findall(page.read_text(encoding="utf-8")) if named == language]
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """The words of every command of scripts/ that a page shows, from the script's name on."""
+    """Words of every command of scripts/ on a page, from the script's name on."""
     text = page.read_text(encoding="utf-8")
     lines = [line for block in blocks(page, "") for line in block.replace("\\\n", " ").splitlines()]
     spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", FENCED.sub("", text))]
@@ -49,7 +50,7 @@ def commands(page: Path) -> Iterator[list[str]]:
 
 
 def written_files(page: Path) -> dict[str, str]:
-    """The files that a page shows: those blocks whose first line names one, with what follows them in the same language."""
+    """Files that a page shows: a block with a file name in its first line, and later blocks of the same language."""
     found: dict[str, str] = {}
     for language in ("python", "yaml"):
         name = ""  # of the block before
@@ -66,7 +67,7 @@ SHOWN = [(page, words) for page in PAGES for words in commands(page)]
 
 @pytest.fixture
 def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What the pages say to put beside the command."""
+    """Write the files that the pages put next to the command."""
     for page in PAGES:
         for name, text in written_files(page).items():
             (tmp_path / name).write_text(text)
@@ -77,7 +78,7 @@ def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 @pytest.mark.usefixtures("own_files")
-def test_every_command_has_the_flags_that_it_is_shown_with() -> None:
+def test_every_shown_command_parses() -> None:
     (Path.cwd() / "my_module.py").write_text("from gan_lightning.networks import MLPGenerator as MyGenerator\n")
     wrong = []
     for page, (script, *args) in SHOWN:
@@ -95,7 +96,7 @@ def test_every_command_has_the_flags_that_it_is_shown_with() -> None:
 
 
 def read(script: str, args: list[str]) -> None:
-    """Parse what is typed after a script, without a look at the files that it names."""
+    """Parse the flags of a script, without reading the files that they name."""
     if script == "scripts/minimal.py":  # has no flags
         return
     name, benchmark = Path(script).stem, "benchmark" in script
@@ -127,8 +128,8 @@ def test_the_check_of_commands_finds_a_wrong_flag() -> None:
             read(script, args.split())
 
 
-def test_every_link_of_the_readme_leads_to_a_file() -> None:
-    """Those of docs/ are MkDocs' to follow: make docs."""
+def test_every_link_of_the_readme_exists() -> None:
+    """MkDocs checks those of docs/ (make docs)."""
     text = re.sub(r"`[^`]*`", "", FENCED.sub("", (ROOT / "README.md").read_text(encoding="utf-8")))
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
     assert len(links) > 20
@@ -136,7 +137,7 @@ def test_every_link_of_the_readme_leads_to_a_file() -> None:
 
 
 def test_links_of_pages_to_the_repository_become_names() -> None:
-    """But those that lead nowhere, which MkDocs then refuses."""
+    """Broken links stay, so that MkDocs refuses them."""
     rewritten = runpy.run_path(str(ROOT / "docs" / "tools" / "links.py"))["on_page_markdown"]
     assert rewritten("[checkpoint.py](../gan_lightning/checkpoint.py)") == "`gan_lightning/checkpoint.py`"
     assert rewritten("the [README](../README.md).") == "the README (`README.md`)."
@@ -144,8 +145,8 @@ def test_links_of_pages_to_the_repository_become_names() -> None:
         assert rewritten(left) == left
 
 
-def test_code_of_pages_wraps_at_the_joints_of_names() -> None:
-    """Markup, entities, numbers and everything outside code stay as they are."""
+def test_code_of_pages_wraps_between_parts_of_names() -> None:
+    """Markup, entities, numbers and everything outside code are unchanged."""
     marked = runpy.run_path(str(ROOT / "docs" / "tools" / "code.py"))["on_page_content"]
     assert marked("<code>a_b/c.d::e --max_steps</code>") == (
         '<code>a_<wbr>b/<wbr>c.<wbr>d::<wbr>e <span class="unbroken">--max</span>_<wbr>steps</code>'
@@ -169,8 +170,8 @@ def test_code_can_be_parsed(page: Path) -> None:
 
 
 @pytest.mark.usefixtures("own_files")
-def test_the_code_of_ones_own_trains_and_loads(capsys: pytest.CaptureFixture[str]) -> None:
-    """docs/extending.md, by the command that it ends with."""
+def test_the_custom_code_of_the_docs_trains_and_loads(capsys: pytest.CaptureFixture[str]) -> None:
+    """Run the last command of docs/extending.md."""
     (command,) = (words for words in commands(ROOT / "docs" / "extending.md") if "my_parts.Bars" in words)
     short = ["--max_steps", "101", "--enable_progress_bar", "false", "--logger", "csv", "--metrics.num_images", "100"]
     assert Verb.train.main([*command[1:], *short]) == 0, capsys.readouterr().err
@@ -178,7 +179,7 @@ def test_the_code_of_ones_own_trains_and_loads(capsys: pytest.CaptureFixture[str
     content = checkpoint.load_gan(path)[checkpoint.KEY]
     assert content["generator"]["class_path"] == "my_parts.UpsampleGenerator"
     assert content["discriminator"]["class_path"] == "my_parts.StridedDiscriminator"
-    with pytest.raises(gan_lightning.errors.InputError, match=r"trust=\['my_parts'\]"):
+    with refuses("trust=['my_parts']"):
         gan_lightning.load(path)
     assert gan_lightning.load(path, trust=["my_parts"]).sample(4, labels=1).shape == (4, 1, 16, 16)
     header, *rows = Path("lightning_logs/version_0/metrics.csv").read_text().splitlines()
@@ -188,21 +189,21 @@ def test_the_code_of_ones_own_trains_and_loads(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.usefixtures("own_files")
-def test_the_dry_run_that_the_page_shows(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """docs/data.md: the folder that its code makes holds what its report says; the networks' figures and the times differ."""
+def test_the_dry_run_in_the_docs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report in docs/data.md is right for the folder that its code makes, except figures of networks and times."""
     subprocess.run([sys.executable, "make_photos.py"], check=True, timeout=120)
     page = ROOT / "docs" / "data.md"
     (words, *_) = (words for words in commands(page) if "--dry_run" in words)
     (shown, *_) = (block for block in blocks(page, "text") if "Data: ImageFolder" in block)
     small = "--model.generator.width 4 --model.discriminator.width 4 --data.batch_size 8 --accelerator cpu"
-    monkeypatch.setattr(rehearsal, "STEPS", 1)
+    monkeypatch.setattr(trial, "STEPS", 1)
     assert Verb.train.main([*words[1:], *small.split()]) == 2
-    said, error = capsys.readouterr()
+    printed, error = capsys.readouterr()
     other = ("  generator", "  discriminator", "  networks", "  peak", "  a step", "  an epoch", "  the run")
     lines = [line for line in shown.splitlines() if not line.startswith(other) and " is long: " not in line]
     assert len(lines) > 25
     for line in lines:
-        assert line in [*said.splitlines(), *error.splitlines()], line
+        assert line in [*printed.splitlines(), *error.splitlines()], line
 
 
 def test_the_notebook_holds_no_output() -> None:
@@ -214,7 +215,7 @@ def test_the_notebook_holds_no_output() -> None:
 
 @pytest.mark.timeout(200)
 def test_the_notebook_runs(tmp_path: Path) -> None:
-    """From training on; in its last figures, images differ the more, the less their latents are truncated."""
+    """It includes training. In its last figures, images are more diverse with less truncation."""
     notebook: Any = nbformat.read(NOTEBOOK, as_version=4)
     os.environ.pop("GAN_LIGHTNING_CHECKPOINT", None)
     client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}})

@@ -1,4 +1,4 @@
-"""Checkpoints and configs of earlier versions of this project: they load, or one line says why not.
+"""Checkpoints and configs of earlier versions of this project load, or are refused with one line.
 
 Each folder in tests/earlier/ is a run of two steps that version 565e73a made, with four images drawn by that version. The
 weights of the generators were stirred afterwards, so that the images differ.
@@ -14,10 +14,10 @@ from PIL import Image
 import gan_lightning
 from gan_lightning import checkpoint
 from gan_lightning.commands.verbs import Verb
-from tests.helpers import write_mnist
+from tests.helpers import refusal, write_mnist
 
 EARLIER = Path(__file__).parent / "earlier"
-FEWER_LAYERS = ["dcgan_28", "dropout_conv_8"]  # in the discriminator, than it has today
+FEWER_LAYERS = ["dcgan_28", "dropout_conv_8"]  # fewer layers in the discriminator than today
 AS_TODAY = "unchanged_8"
 every = pytest.mark.parametrize("name", [*FEWER_LAYERS, AS_TODAY])
 QUIET = [*("--max_steps", "3", "--enable_progress_bar", "false", "--accelerator", "cpu")]
@@ -37,20 +37,8 @@ def of(name: str) -> str:
     return str(EARLIER / name / "last.ckpt")
 
 
-def refused(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line of a refusal; nothing is left behind."""
-    capsys.readouterr()
-    assert Verb.train.main(args) == 2
-    error = capsys.readouterr().err
-    assert "Traceback" not in error
-    lines = [line for line in error.splitlines() if line.startswith("train: error: ")]
-    assert len(lines) == 1, error
-    assert not list(Path().glob("lightning_logs/version_*"))
-    return lines[0]
-
-
 @every
-def test_it_is_sampled_evaluated_and_exported(name: str) -> None:
+def test_an_earlier_checkpoint_is_sampled_evaluated_and_exported(name: str) -> None:
     images = gan_lightning.load(of(name)).sample(4)
     drawn = numpy.concatenate([image[0].numpy() for image in images], axis=1)
     with Image.open(EARLIER / name / "samples.png") as picture:
@@ -64,15 +52,13 @@ def test_it_is_sampled_evaluated_and_exported(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FEWER_LAYERS)
-def test_one_line_says_why_training_does_not_go_on(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_checkpoints_that_cannot_be_resumed_are_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     for flag in ("--ckpt_path", "--init_from"):
-        line = refused([*settings(name), flag, of(name)], capsys)
-        assert "discriminator" in line
-        assert "layers" in line
+        refusal(Verb.train.main, [*settings(name), flag, of(name)], capsys, "discriminator", "layers")
 
 
-def test_training_goes_on_if_the_layers_are_the_same() -> None:
-    """Although the class has an argument today that the checkpoint does not name."""
+def test_training_resumes_if_the_layers_are_the_same() -> None:
+    """The class has a newer argument that the checkpoint lacks."""
     assert "hidden" not in checkpoint.load_gan(of(AS_TODAY))[checkpoint.KEY]["generator"]["arguments"]
     for number, flag in enumerate(("--ckpt_path", "--init_from")):
         assert Verb.train.main([*settings(AS_TODAY), flag, of(AS_TODAY)]) == 0
@@ -81,7 +67,7 @@ def test_training_goes_on_if_the_layers_are_the_same() -> None:
         assert content[checkpoint.KEY]["generator"]["arguments"]["hidden"] == 0
 
 
-def test_a_run_goes_on_in_its_folder() -> None:
+def test_an_earlier_run_resumes_in_its_folder() -> None:
     folder = Path("lightning_logs/version_0")
     (folder / "checkpoints").mkdir(parents=True)
     shutil.copy(EARLIER / AS_TODAY / "config.yaml", folder)
@@ -91,6 +77,6 @@ def test_a_run_goes_on_in_its_folder() -> None:
 
 
 @every
-def test_a_config_trains_anew(name: str) -> None:
+def test_an_earlier_config_trains(name: str) -> None:
     assert Verb.train.main(settings(name)) == 0
     assert checkpoint.load_gan("lightning_logs/version_0/checkpoints/last.ckpt")["global_step"] == 3

@@ -25,7 +25,7 @@ def test_the_half_life_halves() -> None:
     assert ema.decay(64, 640.0) ** 10 == pytest.approx(0.5)
 
 
-def test_the_average_is_apart() -> None:
+def test_the_average_is_independent() -> None:
     module = nn.Linear(2, 2)
     average = ema.averaged_copy(module)
     assert not average.training

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from gan_lightning import files
-from gan_lightning.errors import InputError
+from tests.helpers import refuses
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+def test_saved_content_is_loaded(tmp_path: Path) -> None:
     content: dict[str, Any] = {"weights": torch.randn(3), "step": 7, "names": ["a"]}
     files.save(content, tmp_path / "new" / "file.pt")
     loaded = files.load(tmp_path / "new" / "file.pt")
@@ -38,7 +38,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
+def test_a_reader_sees_the_old_file_until_the_new_one_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
     with files.write_aside(path) as aside:
@@ -93,10 +93,10 @@ def test_copies_take_the_next_free_number(tmp_path: Path) -> None:
 
 def test_only_temporary_files_are_removed(tmp_path: Path) -> None:
     part = files.write_aside(tmp_path / "last.ckpt")
-    left = part.__enter__()  # as a process leaves it that is killed
+    left = part.__enter__()  # as left by a killed process
     (tmp_path / "party.ckpt").touch()
     assert left.exists()
-    files.remove_parts(tmp_path)
+    files.remove_temporary_files(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["party.ckpt"]
 
 
@@ -121,7 +121,7 @@ def test_every_flipped_bit_of_the_weights_is_found(tmp_path: Path) -> None:
         damaged = bytearray(whole)
         damaged[position] ^= 1
         path.write_bytes(bytes(damaged))
-        with pytest.raises(InputError, match="damaged"):
+        with refuses(path):
             files.load(path)
 
 
@@ -131,12 +131,12 @@ def test_a_truncated_file_is_refused(tmp_path: Path, kept: float) -> None:
     files.save({"weights": torch.randn(1000)}, path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
-    with pytest.raises(InputError, match=r"file\.pt"):
+    with refuses(path):
         files.load(path)
 
 
 class Calls:
-    """Pickled, what calls a function with arguments when it is unpickled."""
+    """An object that calls a function when it is unpickled."""
 
     def __init__(self, function: Callable[..., object], *arguments: object) -> None:
         self.function, self.arguments = function, arguments
@@ -147,10 +147,10 @@ class Calls:
 
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("zipped", [False, True])
-def test_a_file_that_would_run_code_does_not(tmp_path: Path, legacy: bool, zipped: bool) -> None:
+def test_no_code_of_a_file_runs(tmp_path: Path, legacy: bool, zipped: bool) -> None:
     content = {"state_dict": Calls(os.system, "touch ran")}
     torch.save(content, tmp_path / "evil.ckpt", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(InputError, match=r"holds more than tensors and primitives|not a file of torch\.save"):
+    with refuses("evil.ckpt"):
         files.load(tmp_path / "evil.ckpt", legacy=legacy)
     assert not Path("ran").exists()
     torch.load(tmp_path / "evil.ckpt", weights_only=False)
@@ -158,7 +158,7 @@ def test_a_file_that_would_run_code_does_not(tmp_path: Path, legacy: bool, zippe
 
 
 def rewrite(path: Path, pickled: bytes, compression: int = zipfile.ZIP_STORED) -> None:
-    """Put a pickle of one's own into a file of torch.save, with right checksums."""
+    """Replace the pickle in a file of torch.save, with valid checksums."""
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w", compression) as archive:
@@ -181,13 +181,12 @@ def rewrite(path: Path, pickled: bytes, compression: int = zipfile.ZIP_STORED) -
         b"\x80\x02cbuiltins\nbytearray\n\x8a\x09\xff\xff\xff\xff\xff\xff\xff\xff\x00\x85R.",
     ],
 )
-def test_a_pickle_that_was_made_to_fail_is_one_line(tmp_path: Path, pickled: bytes) -> None:
+def test_a_malicious_pickle_is_one_line(tmp_path: Path, pickled: bytes) -> None:
     path = tmp_path / "file.pt"
     files.save({"weights": torch.zeros(3)}, path)
     rewrite(path, pickled)
-    with pytest.raises(InputError, match=r"file\.pt: (damaged|cannot be read)") as caught:
+    with refuses(path):
         files.load(path)
-    assert "\n" not in str(caught.value)
 
 
 def test_any_error_of_unpickling_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,28 +197,28 @@ def test_any_error_of_unpickling_is_one_line(tmp_path: Path, monkeypatch: pytest
             raise error
 
         monkeypatch.setattr(torch, "load", fail)
-        with pytest.raises(InputError, match="cannot be read as tensors and primitives"):
+        with refuses("file.pt"):
             files.load(tmp_path / "file.pt")
 
 
 def test_a_compressed_file_of_tensors_is_refused(tmp_path: Path) -> None:
-    """torch.save never compresses: ten megabytes of zeros in ten kilobytes are a bomb."""
+    """torch.save never compresses, so ten megabytes of zeros in ten kilobytes are a zip bomb."""
     path = tmp_path / "bomb.pt"
     files.save({"weights": torch.zeros(2_500_000)}, path)
     with zipfile.ZipFile(path) as archive:
         pickled = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
     rewrite(path, pickled, zipfile.ZIP_DEFLATED)
     assert path.stat().st_size < 20_000
-    with pytest.raises(InputError, match=r"bomb\.pt: damaged, or not a file of torch\.save"):
+    with refuses("bomb.pt", "torch.save"):
         files.load(path)
 
 
-def test_a_file_whose_parts_share_a_name_or_their_bytes_is_refused(tmp_path: Path) -> None:
+def test_a_zip_with_duplicate_names_or_overlapping_parts_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file.pt"
     files.save({"weights": torch.zeros(1000)}, path)
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr(archive.namelist()[0], b"another")
-    with pytest.raises(InputError, match="not a file of torch"):
+    with refuses(path, "torch.save"):
         files.load(path)
     files.save({"weights": torch.zeros(1000)}, path)
     with zipfile.ZipFile(path, "a") as archive:
@@ -231,29 +230,29 @@ def test_a_file_whose_parts_share_a_name_or_their_bytes_is_refused(tmp_path: Pat
             archive.filelist.append(again)
             archive.NameToInfo[again.filename] = again
         archive.writestr("end", b"")
-    with pytest.raises(InputError, match=r"bytes that unpack to [\d,]+, which no file of torch\.save does"):
+    with refuses(path, "bytes", "torch.save"):
         files.load(path)
 
 
 def test_a_file_that_only_ends_as_a_zip_is_refused(tmp_path: Path) -> None:
-    """torch.load would take its beginning for the old format, which has no checksums."""
+    """torch.load would read its beginning in the old format, without checksums."""
     path = tmp_path / "file.pt"
     files.save([1], path)
     whole = path.read_bytes()
     torch.save([2], path, _use_new_zipfile_serialization=False)
     path.write_bytes(path.read_bytes() + whole)
     assert torch.load(path, weights_only=True) == [2]
-    with pytest.raises(InputError, match="not a file of torch"):
+    with refuses(path, "torch.save"):
         files.load(path)
 
 
 def test_missing_entries_are_named(tmp_path: Path) -> None:
     files.save({"a": 1, "b": 2}, tmp_path / "file.pt")
     assert files.load(tmp_path / "file.pt", keys=("a",)) == {"a": 1, "b": 2}
-    with pytest.raises(InputError, match=r"file\.pt: it has no c and no d; use another"):
+    with refuses("file.pt", "no c and no d"):
         files.load(tmp_path / "file.pt", keys=("a", "c", "d"))
     files.save([1], tmp_path / "file.pt")
-    with pytest.raises(InputError, match="it has no a"):
+    with refuses("file.pt", "no a"):
         files.load(tmp_path / "file.pt", keys=("a",))
 
 
@@ -262,16 +261,16 @@ LOADERS = [files.load, lambda path: files.load_arrays(path, ["mu"])]
 
 @pytest.mark.parametrize("load", LOADERS)
 @pytest.mark.timeout(20)
-def test_what_is_no_regular_file_is_refused(tmp_path: Path, load: Callable[[Path], object]) -> None:
+def test_only_regular_files_are_read(tmp_path: Path, load: Callable[[Path], object]) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    for name, message in {"folder": "not a file", "pipe": "not a file", "link": "not a file", "loop": "no such file"}.items():
-        with pytest.raises(InputError, match=f"{name}: {message}"):
+    for name in ("folder", "pipe", "link", "loop"):
+        with refuses(tmp_path / name):
             load(tmp_path / name)
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
-    with pytest.raises(InputError, match="cannot be read"):
+    with refuses("long", "name too long"):
         load(tmp_path / ("long" * 100))
 
 
@@ -281,34 +280,34 @@ def test_arrays_are_loaded_and_every_flipped_bit_is_found(tmp_path: Path, save: 
     made = numpy.random.default_rng(0).normal(size=100)
     save(path, mu=made, more=numpy.array([print], dtype=object))
     assert (files.load_arrays(path, ["mu"], optional=["sigma"])["mu"] == made).all()
-    with pytest.raises(InputError, match=r"file\.npz: it has no sigma"):
+    with refuses("file.npz", "sigma"):
         files.load_arrays(path, ["mu", "sigma"])
     whole = path.read_bytes()
     for position in range(200, 700, 31):
         path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
-        with pytest.raises(InputError, match="damaged"):
+        with refuses(path):
             files.load_arrays(path, ["mu"])
 
 
-def test_arrays_that_unpack_to_an_absurd_size_are_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arrays_that_unpack_to_an_absurd_size_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "bomb.npz"
     numpy.savez_compressed(path, mu=numpy.zeros(1_000_000))
     assert len(files.load_arrays(path, ["mu"])["mu"]) == 1_000_000
-    monkeypatch.setattr(files, "LEAST_REFUSED", 1_000_000)
+    monkeypatch.setattr(files, "MIN_REFUSED", 1_000_000)
     monkeypatch.setattr(zipfile.ZipFile, "testzip", lambda _: pytest.fail("unpacked"))
-    with pytest.raises(InputError, match=r"bytes that unpack to 8,000,\d+, which no file of numpy\.savez does"):
+    with refuses(path, "8,000,", "numpy.savez"):
         files.load_arrays(path, ["mu"])
 
 
-def test_an_array_that_claims_to_be_larger_than_it_is(tmp_path: Path) -> None:
+def test_an_array_with_a_wrong_size_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file.npz"
     header = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000000,), }".ljust(117) + "\n"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("mu.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(80))
-    with pytest.raises(InputError, match="its arrays cannot be read"):
+    with refuses(path, "arrays"):
         files.load_arrays(path, ["mu"])
 
 
 def test_a_missing_file_is_named() -> None:
-    with pytest.raises(InputError, match=r"nowhere\.ckpt: no such file"):
+    with refuses("nowhere.ckpt"):
         files.load("nowhere.ckpt")

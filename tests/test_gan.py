@@ -1,4 +1,4 @@
-"""The adversarial step and what it promises."""
+"""Contracts of the adversarial step."""
 
 from typing import Any
 
@@ -9,23 +9,22 @@ from torch import Tensor
 from torch.optim import SGD
 
 from gan_lightning.data import Digits
-from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.losses import MinimaxLoss, NonSaturatingLoss, RelativisticPairingLoss, WassersteinLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
 from gan_lightning.regularizers import Constraint, WeightClipping
 from gan_lightning.training.randomness import derived_seed
-from tests.helpers import fit, small_gan
+from tests.helpers import Batches, fit, refuses, small_gan
 
 
-def test_an_epoch_is_the_data_over_what_a_step_takes() -> None:
+def test_length_of_an_epoch() -> None:
     for steps in (1, 2):
         trainer = fit(small_gan(discriminator_steps=steps), max_epochs=2)
         assert trainer.global_step == 2 * (1437 // (64 * steps))
 
 
 class RecordInputs(MLPDiscriminator):
-    """Remembers the real images it was trained on."""
+    """Keeps the real images of its training."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -48,8 +47,8 @@ def test_each_update_sees_fresh_real_images() -> None:
         assert not torch.equal(one, other)
 
 
-def test_both_networks_see_the_same_images_where_fakes_are_reused() -> None:
-    """Those of the discriminator's last update, and, for a loss that looks at them, its real ones."""
+def test_both_networks_see_the_same_images_with_reused_fakes() -> None:
+    """They are those of the discriminator's last update, including real ones if the loss uses them."""
     model = small_gan(RelativisticPairingLoss(), discriminator_steps=2, reuse_fakes=True)
     model.discriminator = recorder = RecordInputs((1, 8, 8), hidden=[8])
     fit(model, Digits(batch_size=16), max_steps=1)
@@ -62,7 +61,7 @@ def test_both_networks_see_the_same_images_where_fakes_are_reused() -> None:
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_the_generator_step_leaves_the_discriminator_alone(precision: str) -> None:
+def test_the_generator_step_does_not_change_the_discriminator(precision: str) -> None:
     model = small_gan()
     frozen = model.discriminator.get_parameter("layers.0.bias")
     frozen.requires_grad_(False)  # by a user who fine-tunes
@@ -93,7 +92,7 @@ def test_the_generator_step_leaves_the_discriminator_alone(precision: str) -> No
 
 @pytest.mark.parametrize("reuse_fakes", [False, True])
 def test_one_step_against_the_same_step_written_by_hand(reuse_fakes: bool) -> None:
-    """Both updates of a whole step, with plain SGD, from the same weights, images and latents."""
+    """Compare both updates of a step with plain SGD, from the same weights, images and latents."""
 
     def sgd(parameters: Any) -> SGD:
         return SGD(parameters, lr=0.1)
@@ -110,17 +109,12 @@ def test_one_step_against_the_same_step_written_by_hand(reuse_fakes: bool) -> No
     discriminator = MLPDiscriminator((1, 8, 8), hidden=[8])
     generator.load_state_dict(model.generator.state_dict())
     discriminator.load_state_dict(model.discriminator.state_dict())
-    seen: list[Tensor] = []
-
-    class Look(Callback):
-        def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-            seen.append(batch[0])
-
-    fit(model, Digits(batch_size=8), callbacks=[Look()], max_steps=1)
+    fit(model, Digits(batch_size=8), callbacks=[batches := Batches()], max_steps=1)
+    ((real, _),) = batches.seen
 
     torch.manual_seed(derived_seed("step", model.seed, 0, 0))
     z = torch.randn(8, 4)
-    probability_real, probability_fake = discriminator(seen[0]).sigmoid(), discriminator(generator(z).detach()).sigmoid()
+    probability_real, probability_fake = discriminator(real).sigmoid(), discriminator(generator(z).detach()).sigmoid()
     (-probability_real.log().mean() - (1 - probability_fake).log().mean()).backward()
     with torch.no_grad():
         for p in discriminator.parameters():
@@ -138,8 +132,8 @@ def test_one_step_against_the_same_step_written_by_hand(reuse_fakes: bool) -> No
             assert torch.allclose(mine, theirs, atol=1e-6)  # usually within 1e-8
 
 
-def test_mixed_precision_sees_the_weights_of_after_a_step() -> None:
-    """Autocast may keep copies of the weights until the step's end, and the second update would see those of before the first.
+def test_mixed_precision_uses_updated_weights() -> None:
+    """Autocast may cache casts of the weights until the end of the step, so the second update would use old ones.
 
     Lightning switches that off, and this holds it. With a learning rate of 0.5, the losses of both updates of the
     discriminator and that of the generator against those of float32: rounding to bfloat16 moves them by up to 0.02, stale
@@ -172,10 +166,10 @@ def test_mixed_precision_sees_the_weights_of_after_a_step() -> None:
         model.generator_optimizer = model.discriminator_optimizer = sgd
         fit(model, max_steps=1, precision=precision)
     assert losses["bf16-mixed"] == pytest.approx(losses["32-true"], abs=0.05)
-    assert abs(losses["32-true"][0] - losses["32-true"][1]) > 0.2  # so that stale weights would show
+    assert abs(losses["32-true"][0] - losses["32-true"][1]) > 0.2  # so that stale weights would be visible
 
 
-def test_one_pass_over_both_equals_two_where_samples_are_independent() -> None:
+def test_one_pass_equals_two_if_samples_are_independent() -> None:
     torch.manual_seed(0)
     one = small_gan()
     torch.manual_seed(0)
@@ -195,7 +189,7 @@ def test_no_average_by_default() -> None:
     assert model.sampler is model.generator
 
 
-def test_sampling_uses_the_average_in_eval_mode_and_leaves_the_mode() -> None:
+def test_sampling_uses_the_average_in_eval_mode_and_restores_the_mode() -> None:
     model = small_gan(ema_halflife=64.0, ema_ramp=None)
     fit(model, max_steps=3)
     model.train()
@@ -239,12 +233,12 @@ def test_precisions_train_on_cuda(precision: str) -> None:
     ],
 )
 def test_numbers_out_of_range(arguments: dict[str, Any], named: str) -> None:
-    with pytest.raises(InputError, match=named):
+    with refuses(named):
         small_gan(**arguments)
 
 
-def test_both_networks_are_conditional_or_neither() -> None:
-    with pytest.raises(InputError, match=r"conditioning is concatenation .*None"):
+def test_only_one_conditional_network_is_refused() -> None:
+    with refuses("conditioning is concatenation", None):
         GAN(
             MLPGenerator((1, 8, 8), 10, hidden=[8], conditioning="concatenation"),
             MLPDiscriminator((1, 8, 8), 10, hidden=[8]),
@@ -253,7 +247,7 @@ def test_both_networks_are_conditional_or_neither() -> None:
 
 
 def test_an_auxiliary_classifier_by_hand() -> None:
-    """One step with plain SGD: D minimises its loss and the cross-entropy of both kinds, G its loss and that of its own."""
+    """One step with plain SGD: D adds the cross-entropy of real and generated images to its loss, G that of its images."""
 
     def sgd(parameters: Any) -> SGD:
         return SGD(parameters, lr=0.1)
@@ -267,14 +261,9 @@ def test_an_auxiliary_classifier_by_hand() -> None:
 
     model = GAN(*networks(), NonSaturatingLoss(), sgd, sgd, classification_weight=0.7)
     generator, discriminator = networks()
-    seen: list[tuple[Tensor, Tensor]] = []
-
-    class Look(Callback):
-        def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-            seen.append(batch)
-
-    fit(model, Digits(batch_size=8), callbacks=[Look()], max_steps=1)
-    ((real, labels),) = seen
+    fit(model, Digits(batch_size=8), callbacks=[batches := Batches()], max_steps=1)
+    ((real, labels),) = batches.seen
+    assert labels is not None
 
     def negative_log_likelihood(images: Tensor) -> Tensor:
         scores = discriminator.judge(images)[1]
@@ -302,7 +291,7 @@ def step(network: torch.nn.Module) -> None:
 
 
 def test_weights_are_clipped_after_each_update_of_the_discriminator() -> None:
-    """It is called once an update; and at its end every weight lies within, some of them at the limit."""
+    """It is called once per update, and afterwards all weights are within the limit, some at it."""
     clip, calls = WeightClipping(0.02), []
 
     class Counted(Constraint):

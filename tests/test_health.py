@@ -1,4 +1,4 @@
-"""What is read off images and logits, against closed forms, and both sides of each bound."""
+"""Measures of images and logits against closed forms, and both sides of each bound."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ from tests.helpers import small_gan
 
 
 def test_the_spread_is_the_distance_from_the_mean() -> None:
-    images = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1).expand(2, 3, 4, 4)  # every value is 1 from its mean, of 48
+    images = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1).expand(2, 3, 4, 4)  # each of 48 values has distance 1 from the mean
     assert spread(images) == pytest.approx(48**0.5)
     assert spread(images + 7) == pytest.approx(48**0.5)
     assert spread(images[:1].expand(5, -1, -1, -1)) == 0.0
@@ -35,7 +35,7 @@ def test_the_spread_is_that_of_a_normal_distribution() -> None:
     assert spread(values) == pytest.approx(6.0, rel=0.02)  # 0.004 off with this seed
 
 
-def test_the_spread_within_groups_leaves_out_what_lies_between_them() -> None:
+def test_the_spread_within_groups_ignores_distances_between_them() -> None:
     centres = torch.tensor([[0.0, 0.0], [100.0, 0.0]]).repeat_interleave(2, 0)
     values = centres + torch.tensor([[1.0, 0.0], [-1.0, 0.0]]).repeat(2, 1)
     groups = torch.tensor([7, 7, 3, 3])
@@ -44,11 +44,11 @@ def test_the_spread_within_groups_leaves_out_what_lies_between_them() -> None:
     assert spread(centres, groups) == 0.0
 
 
-def test_overfitting_is_where_held_out_images_lie_between_the_others() -> None:
+def test_overfitting_is_the_position_of_held_out_images() -> None:
     train, fake = torch.tensor([3.0, 5.0]), torch.tensor([-1.0, 1.0, 0.0])
     for held_out, expected in ((4.0, 0.0), (0.0, 1.0), (2.0, 0.5), (-2.0, 1.5), (100.0, -1.0)):
         assert overfitting(train, torch.full((5,), held_out), fake) == pytest.approx(expected)
-    assert overfitting(fake, fake, train) == 0.0  # which does not tell them apart
+    assert overfitting(fake, fake, train) == 0.0  # the discriminator cannot tell them apart
     assert overfitting(10 * train, torch.full((5,), 20.0), 10 * fake) == pytest.approx(0.5)
 
 
@@ -68,16 +68,16 @@ def test_separation_counts_standard_deviations_on_any_scale() -> None:
     assert separation(fake, real) == pytest.approx(-separation(real, fake))
 
 
-def test_saturation_is_the_share_of_grey_that_is_lost() -> None:
+def test_saturation_is_the_share_of_lost_grey() -> None:
     levels = to_float(torch.tensor([[0, 255, 255, 0], [1, 254, 128, 127]], dtype=torch.uint8))  # half is grey
     assert saturation(levels, levels) == 0.0
     assert saturation(torch.full((3, 3), 1.7), levels) == 1.0
     assert saturation(torch.tensor([1.0, -1.0, 0.9, 1.1]), levels) == 0.5  # a quarter is grey
     assert saturation(torch.zeros(4), levels) == 0.0  # all is
-    assert saturation(torch.zeros(4), torch.ones(4)) == 0.0  # drawings in black and white have none to lose
+    assert saturation(torch.zeros(4), torch.ones(4)) == 0.0  # black and white drawings have no grey
 
 
-def test_copies_are_looked_for_at_most_at_sixteen_pixels() -> None:
+def test_copies_are_compared_at_sixteen_pixels() -> None:
     small, large = torch.rand(3, 1, 8, 8), torch.rand(3, 3, 64, 32)
     assert torch.equal(coarse(small), small.flatten(1))
     assert coarse(large).shape == (3, 3 * 16 * 16)
@@ -99,9 +99,9 @@ HEALTHY = {
 
 
 @pytest.mark.parametrize("symptom", SYMPTOMS, ids=lambda symptom: symptom.name)
-def test_nothing_is_wrong_with_healthy_values(symptom: Symptom) -> None:
-    assert not symptom.is_there(HEALTHY)
-    assert not symptom.is_there({})  # nothing was measured
+def test_healthy_values_have_no_symptom(symptom: Symptom) -> None:
+    assert not symptom.is_present(HEALTHY)
+    assert not symptom.is_present({})  # nothing was measured
 
 
 @pytest.mark.parametrize(
@@ -117,32 +117,32 @@ def test_nothing_is_wrong_with_healthy_values(symptom: Symptom) -> None:
 )
 def test_a_bound_from_both_sides(name: str, value: str, well: float, ill: float) -> None:
     symptoms = {symptom.name: symptom for symptom in SYMPTOMS}
-    assert not symptoms[name].is_there(HEALTHY | {value: well})
+    assert not symptoms[name].is_present(HEALTHY | {value: well})
     values = HEALTHY | {value: ill}
-    assert [found for found, symptom in symptoms.items() if symptom.is_there(values)] == [name]
+    assert [found for found, symptom in symptoms.items() if symptom.is_present(values)] == [name]
     text = symptoms[name].text(values)
     assert "\n" not in text
     assert any(shown in text for shown in (f"{ill:.0%}", f"{ill:.2f}", f"{ill:.0f}", f"{ill:.1e}"))
 
 
 @pytest.mark.parametrize(("real", "separation", "ill"), [(28.0, 5.0, False), (32.0, 3.9, False), (32.0, 4.1, True)])
-def test_certainty_counts_where_nothing_is_between(real: float, separation: float, ill: bool) -> None:
+def test_certainty_needs_separated_logits(real: float, separation: float, ill: bool) -> None:
     values = HEALTHY | {"real_logits": real, "separation": separation}  # a critic's logits are as large as its images
-    assert [symptom.name for symptom in SYMPTOMS if symptom.is_there(values)] == ["too strong discriminator"] * ill
+    assert [symptom.name for symptom in SYMPTOMS if symptom.is_present(values)] == ["too strong discriminator"] * ill
 
 
 @pytest.mark.parametrize(("pixels", "features", "ill"), [(0.51, 0.01, False), (0.49, 0.21, False), (0.49, 0.19, True)])
-def test_features_alone_are_no_collapse(pixels: float, features: float, ill: bool) -> None:
+def test_low_feature_diversity_alone_is_no_collapse(pixels: float, features: float, ill: bool) -> None:
     values = HEALTHY | {"pixel_diversity": pixels, "feature_diversity": features}
-    assert [symptom.name for symptom in SYMPTOMS if symptom.is_there(values)] == ["mode collapse"] * ill
+    assert [symptom.name for symptom in SYMPTOMS if symptom.is_present(values)] == ["mode collapse"] * ill
 
 
-def test_a_grey_image_near_to_all_is_no_copy() -> None:
+def test_a_grey_image_is_no_copy() -> None:
     values = HEALTHY | {"nearest_training": 0.2, "pixel_diversity": 0.3}
-    assert not any(symptom.is_there(values) for symptom in SYMPTOMS)
+    assert not any(symptom.is_present(values) for symptom in SYMPTOMS)
 
 
-def test_what_a_run_has_is_not_advised() -> None:
+def test_remedies_already_taken_are_not_suggested() -> None:
     bare = small_gan()
     full = small_gan(penalty=R1(), augmentation=DiffAugment())
     for symptom in SYMPTOMS:

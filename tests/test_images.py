@@ -14,7 +14,7 @@ def test_every_row_of_a_grid_is_one_class(rows: int, num_classes: int, wanted: l
     assert class_rows(rows, 4, num_classes).view(rows, 4).tolist() == [[c] * 4 for c in wanted]
 
 
-def test_every_grey_level_comes_back() -> None:
+def test_every_grey_level_is_restored() -> None:
     levels = torch.arange(256, dtype=torch.uint8)
     floats = to_float(levels)
     assert floats.dtype == torch.float32
@@ -22,11 +22,11 @@ def test_every_grey_level_comes_back() -> None:
     assert torch.equal(to_uint8(floats), levels)
 
 
-def test_out_of_range_is_clamped_and_between_is_rounded() -> None:
+def test_values_are_clamped_and_rounded() -> None:
     assert to_uint8(torch.tensor([-3.0, 1.7, -1 + 0.6 / 127.5, -1 + 0.4 / 127.5])).tolist() == [0, 255, 1, 0]
 
 
-def test_the_source_is_left_alone() -> None:
+def test_the_input_is_not_changed() -> None:
     levels = torch.tensor([3], dtype=torch.uint8)
     floats = torch.tensor([0.5])
     to_float(levels), to_uint8(floats)

@@ -8,17 +8,15 @@ import torch
 import gan_lightning
 from gan_lightning import files
 from gan_lightning.data import Digits
-from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
-from tests.helpers import fit, small_gan
+from tests.helpers import fit, refuses
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    trainer = fit(small_gan(ema_halflife=500.0), max_steps=8)
-    trainer.save_checkpoint(tmp_path / "last.ckpt", weights_only=False)
+def path(tmp_path: Path, small_checkpoint: bytes) -> Path:
+    (tmp_path / "last.ckpt").write_bytes(small_checkpoint)
     return tmp_path / "last.ckpt"
 
 
@@ -29,7 +27,7 @@ def test_a_checkpoint_alone_rebuilds_the_generator(path: Path) -> None:
     assert images.float().std() > 0
 
 
-def test_it_is_the_average_unless_raw(path: Path) -> None:
+def test_the_average_is_loaded_unless_raw(path: Path) -> None:
     weights = files.load(path)["state_dict"]
     for raw, prefix in ((False, "ema."), (True, "generator.")):
         loaded = gan_lightning.load(path, raw=raw).generator.state_dict()
@@ -60,46 +58,45 @@ def test_labels_of_a_conditional_generator(tmp_path: Path) -> None:
     assert not torch.equal(threes, sampler.sample(4, labels=4))
     assert torch.equal(sampler.sample(4), sampler.sample(4, labels=[0, 1, 2, 3]))
     for labels in (10, -1, [1, 2], 3.5, True, "3", [[1, 2, 3, 4]]):
-        with pytest.raises(InputError, match="from 0 to 9"):
+        with refuses(f"labels is {labels}", "from 0 to 9"):
             sampler.sample(4, labels=labels)  # type: ignore[arg-type]
 
 
 def test_an_unconditional_generator_takes_no_labels(path: Path) -> None:
-    with pytest.raises(InputError, match="unconditional"):
+    with refuses("labels is 3", "unconditional"):
         gan_lightning.load(path).sample(2, labels=3)
 
 
 def test_no_images_are_refused(path: Path) -> None:
-    with pytest.raises(InputError, match="num_images is 0"):
+    with refuses("num_images is 0"):
         gan_lightning.load(path).sample(0)
 
 
 @pytest.mark.parametrize(
-    ("class_path", "message"),
+    ("class_path", "named"),
     [
-        ("os.system", "not trusted; use another"),
-        ("gan_lightning.networks.mlp.Missing", "cannot be imported"),
-        ("gan_lightning.files.load", "no Generator or Discriminator"),
-        ("gan_lightning.networks.mlp.MLPDiscriminator", "arguments do not fit"),
+        ("os.system", "os.system"),
+        ("gan_lightning.networks.mlp.Missing", "Missing"),
+        ("gan_lightning.files.load", "neither a Generator nor a Discriminator"),
+        ("gan_lightning.networks.mlp.MLPDiscriminator", "MLPDiscriminator"),
     ],
 )
-def test_a_checkpoint_cannot_name_any_class(path: Path, class_path: str, message: str) -> None:
+def test_a_checkpoint_cannot_name_any_class(path: Path, class_path: str, named: str) -> None:
     content = files.load(path)
     content["gan_lightning"]["generator"]["class_path"] = class_path
     files.save(content, path)
-    with pytest.raises(InputError, match=message):
+    with refuses(named):
         gan_lightning.load(path)
 
 
 @pytest.mark.parametrize("arguments", [{"image_shape": "wide"}, {1: 2}, {"hidden": [2**70]}, {"hidden": [2**60]}, [1], None])
-def test_arguments_that_were_made_up_are_one_line(path: Path, arguments: object) -> None:
+def test_invented_arguments_are_one_line(path: Path, arguments: object) -> None:
     content = files.load(path)
     right = content["gan_lightning"]["generator"]["arguments"]
     content["gan_lightning"]["generator"]["arguments"] = right | arguments if isinstance(arguments, dict) else arguments
     files.save(content, path)
-    with pytest.raises(InputError, match=r"image_shape is|arguments do not fit") as caught:
+    with refuses():
         gan_lightning.load(path)
-    assert "\n" not in str(caught.value)
 
 
 def test_nothing_is_imported_before_the_refusal(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +112,7 @@ def test_nothing_is_imported_before_the_refusal(path: Path, tmp_path: Path, monk
     ):
         content["gan_lightning"]["generator"]["class_path"] = class_path
         files.save(content, path)
-        with pytest.raises(InputError, match="trust"):
+        with refuses("trust"):
             gan_lightning.load(path)
     assert not Path("ran").exists()
     content["gan_lightning"]["generator"]["class_path"] = "imported_by_mistake.OwnGenerator"
@@ -124,11 +121,11 @@ def test_nothing_is_imported_before_the_refusal(path: Path, tmp_path: Path, monk
     assert Path("ran").exists()  # it would have
 
 
-def test_a_class_of_ones_own_needs_trust(path: Path) -> None:
+def test_a_custom_class_needs_trust(path: Path) -> None:
     content = files.load(path)
     content["gan_lightning"]["generator"]["class_path"] = "tests.test_inference.OwnGenerator"
     files.save(content, path)
-    with pytest.raises(InputError, match="trust"):
+    with refuses("trust"):
         gan_lightning.load(path)
     assert isinstance(gan_lightning.load(path, trust=["tests"]).generator, OwnGenerator)
 
@@ -141,6 +138,5 @@ def test_weights_that_do_not_fit_are_one_line(path: Path) -> None:
     content = files.load(path)
     content["gan_lightning"]["generator"]["arguments"]["hidden"] = [9]
     files.save(content, path)
-    with pytest.raises(InputError, match="do not fit MLPGenerator") as caught:
+    with refuses(path, "MLPGenerator"):
         gan_lightning.load(path)
-    assert "\n" not in str(caught.value)

@@ -6,8 +6,8 @@ import torch
 from scipy.stats import kstest, norm, truncnorm
 from torch import Tensor
 
-from gan_lightning.errors import InputError
 from gan_lightning.latents import class_labels, latents, spherical, truncated
+from tests.helpers import refuses
 
 
 def test_a_latent_depends_on_seed_and_index_alone() -> None:
@@ -22,8 +22,8 @@ def test_a_latent_depends_on_seed_and_index_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_latents_are_standard_normal_and_unlike_each_other() -> None:
-    """400,000 of them: mean 0.0004 and deviation 1.0002 as they fall, neighbours' correlation 0.001."""
+def test_latents_are_standard_normal_and_independent() -> None:
+    """400,000 values have mean 0.0004, deviation 1.0002, and a correlation of neighbours of 0.001."""
     z = latents(torch.arange(4000), 100, seed=0)
     assert abs(float(z.mean())) < 0.006
     assert abs(float(z.std()) - 1) < 0.006
@@ -42,7 +42,7 @@ def test_labels_are_in_proportion_for_every_count() -> None:
 
 
 def reference_walk(start: Tensor, end: Tensor, weights: Tensor) -> Tensor:
-    """Turn the first direction towards the second, in their plane, by a share of the angle; then give it its length."""
+    """Rotate the first direction towards the second, in their plane, by a share of the angle, and scale it."""
     a = start.double() / start.double().norm()
     across = end.double() - (end.double() @ a) * a
     angle = torch.atan2(across.norm(), end.double() @ a)
@@ -53,7 +53,7 @@ def reference_walk(start: Tensor, end: Tensor, weights: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("dim", [2, 3, 100, 2000])
 def test_a_walk_turns_at_a_constant_rate(dim: int) -> None:
-    """Against the rotation in the plane of the two ends; lengths and angles by their closed forms."""
+    """Compare with the rotation in the plane of the two ends, and with closed forms of lengths and angles."""
     start, end = latents(torch.arange(2), dim, seed=dim)
     weights = torch.linspace(0, 1, 17, dtype=torch.float64)
     walked = spherical(start, end, weights)
@@ -71,8 +71,8 @@ def test_a_walk_turns_at_a_constant_rate(dim: int) -> None:
     assert straight < 0.95  # the straight line's middle is shorter: 0.72 of it in 100 dimensions and more
 
 
-def test_a_walk_between_points_that_are_alike_or_opposite() -> None:
-    """There the great circle is a point, or is not determined: the straight line."""
+def test_a_walk_between_equal_or_opposite_points() -> None:
+    """The great circle is a point or not unique, so the walk is a straight line."""
     weights = torch.linspace(0, 1, 5)
     (start,) = latents(torch.arange(1), 50, seed=0)
     torch.testing.assert_close(spherical(start, start, weights), start.expand(5, -1))
@@ -87,13 +87,13 @@ def test_a_walk_between_points_that_are_alike_or_opposite() -> None:
         torch.testing.assert_close(
             spherical(start, start + nearly * other, weights), start.expand(5, -1), atol=5 * nearly, rtol=1e-5
         )
-    one = spherical(torch.tensor([0.5]), torch.tensor([-2.0]), weights)  # in one dimension a line is all there is
+    one = spherical(torch.tensor([0.5]), torch.tensor([-2.0]), weights)  # in one dimension there is only a line
     torch.testing.assert_close(one, torch.lerp(torch.tensor([[0.5]]), torch.tensor([[-2.0]]), weights[:, None]))
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.7, 2.0])
 def test_truncated_latents_have_scipys_truncated_normal_distribution(threshold: float) -> None:
-    """40,000 of them: the distribution functions differ by 0.0039 at most, p = 0.57; of another threshold's, p < 1e-11."""
+    """Over 40,000 values the distribution functions differ by at most 0.0039, p = 0.57; with another threshold, p < 1e-11."""
     z = truncated(latents(torch.arange(400), 100, seed=0), threshold)
     assert z.dtype == torch.float32
     assert threshold * 0.99 < float(z.abs().max()) <= threshold
@@ -112,7 +112,7 @@ def test_truncation_moves_each_value_to_the_same_quantile() -> None:
         assert float(moved[-1]) == pytest.approx(threshold, abs=1e-9)
         expected = truncnorm(-threshold, threshold).ppf(norm.cdf(z[:1201].numpy()))
         numpy.testing.assert_allclose(moved[:1201].numpy(), expected, atol=1e-9)
-    torch.testing.assert_close(truncated(z, 100.0), z, atol=1e-7, rtol=1e-7)  # beyond which nothing lies
+    torch.testing.assert_close(truncated(z, 100.0), z, atol=1e-7, rtol=1e-7)  # no value exceeds it
     inner = z[z.abs() <= 3]
     assert (truncated(inner, 0.5).abs() <= truncated(inner, 0.6).abs()).all()  # steadily with the threshold
     one = torch.tensor([0.3])
@@ -120,6 +120,6 @@ def test_truncation_moves_each_value_to_the_same_quantile() -> None:
 
 
 @pytest.mark.parametrize("threshold", [0.0, -1.0, float("nan")])
-def test_a_threshold_beyond_which_everything_lies_is_refused(threshold: float) -> None:
-    with pytest.raises(InputError, match="give a number above 0"):
+def test_a_threshold_out_of_range(threshold: float) -> None:
+    with refuses(f"truncation is {threshold}"):
         truncated(torch.zeros(2), threshold)

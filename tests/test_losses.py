@@ -51,7 +51,7 @@ def log_loss() -> float:
     return -mean([math.log(probability(r)) for r in REAL]) - mean([math.log(1 - probability(f)) for f in FAKE])
 
 
-BY_HAND = {  # of the discriminator and the generator at REAL, whose mean is 0.5, and FAKE, whose mean is -1.25
+BY_HAND = {  # discriminator and generator at REAL (mean 0.5) and FAKE (mean -1.25)
     MinimaxLoss: (log_loss(), mean([math.log(1 - probability(f)) for f in FAKE])),
     NonSaturatingLoss: (log_loss(), -mean([math.log(probability(f)) for f in FAKE])),
     LeastSquaresLoss: ((1 + 4) / 2 / 2 + (0.25 + 9) / 2 / 2, (0.25 + 16) / 2 / 2),
@@ -86,12 +86,12 @@ def test_which_generators_see_real_images(loss: AdversarialLoss) -> None:
         assert torch.equal(loss.generator(None, fake), loss.generator(real, fake))
 
 
-def test_an_undecided_discriminator_pays_two_log_two() -> None:
+def test_an_undecided_discriminator_loses_two_log_two() -> None:
     zero = torch.zeros(5)
     assert float(MinimaxLoss().discriminator(zero, zero)) == pytest.approx(2 * math.log(2), rel=1e-6)
 
 
-def test_minimax_saturates_where_the_discriminator_is_sure_and_non_saturating_does_not() -> None:
+def test_only_minimax_saturates_if_the_discriminator_is_sure() -> None:
     gradients = {}
     for loss in (MinimaxLoss(), NonSaturatingLoss()):
         logits = torch.tensor([-10.0], requires_grad=True)
@@ -111,8 +111,8 @@ def test_hinge_is_flat_beyond_its_margin_and_of_slope_one_inside() -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=name)
-def test_only_the_relativistic_losses_do_not_see_a_constant(loss: AdversarialLoss) -> None:
-    """It is added to all logits. Of the others the Wasserstein discriminator's, a difference, does not see it either."""
+def test_only_relativistic_losses_ignore_a_common_offset(loss: AdversarialLoss) -> None:
+    """The offset is added to all logits. The Wasserstein discriminator's loss, a difference, ignores it as well."""
     real, fake = torch.tensor(REAL), torch.tensor(FAKE)
     changes = [
         abs(float(player(real + 5, fake + 5)) - float(player(real, fake))) for player in (loss.discriminator, loss.generator)
@@ -124,7 +124,7 @@ def test_only_the_relativistic_losses_do_not_see_a_constant(loss: AdversarialLos
         assert changes[0] < 1e-6 if type(loss) is WassersteinLoss else changes[0] > 0.1
 
 
-def test_pairs_matter_to_relativistic_pairing_alone() -> None:
+def test_only_relativistic_pairing_depends_on_pairs() -> None:
     real, swapped, fake = torch.tensor(REAL), torch.tensor(REAL[::-1]), torch.tensor(FAKE)
     for loss in LOSSES:
         change = abs(float(loss.discriminator(real, fake)) - float(loss.discriminator(swapped, fake)))

@@ -1,4 +1,4 @@
-"""scripts/minimal.py: the same mathematics as the recipe that it stands for."""
+"""scripts/minimal.py: the same mathematics as its recipe."""
 
 import importlib.util
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The model card, and what is read for it beside a checkpoint."""
+"""The model card, and the files next to a checkpoint that it is made from."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from gan_lightning import Sampler
-from gan_lightning.model_card import LARGEST, metrics, model_card, recipe
+from gan_lightning.model_card import MAX_BYTES, metrics, model_card, recipe
 from gan_lightning.networks import MLPGenerator
 
 CHECKPOINT = Path("run/checkpoints/last.ckpt")
@@ -26,7 +26,7 @@ def write_config(text: str) -> None:
 
 
 def write_record(name: str, seconds: int, **entries: Any) -> None:
-    """A record of the average after 8 steps, written at a time."""
+    """Write a record of the average after 8 steps, with a modification time."""
     protocol = {"global_step": 8, "weights": "ema", "num_images": 5000, "real": "mnist", "versions": {"torch": "2.11"}}
     record = {"metrics": {"fd": 3.25, "kd": 0.5, "kd_std": 0.125}, "protocol": protocol} | entries
     path = CHECKPOINT.with_name(name)
@@ -38,7 +38,7 @@ def config(**entries: Any) -> dict[str, Any]:
     return Sampler(MLPGenerator((1, 8, 8), 10, latent_dim=4, hidden=[8], conditioning="concatenation")).config() | entries
 
 
-def test_the_recipe_is_what_decides_and_names_no_folder_of_a_person() -> None:
+def test_the_recipe_has_the_relevant_settings_without_private_folders() -> None:
     write_config(
         "seed_everything: 0\nckpt_path: /home/me/last.ckpt\n"
         "trainer: {max_steps: 8, precision: null, logger: tensorboard, default_root_dir: /home/me}\n"
@@ -56,9 +56,9 @@ def test_the_recipe_is_what_decides_and_names_no_folder_of_a_person() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "5", "data: [", "[" * 10_000, "data: &a [*a]", "a: &a [x]\nb: [*a]", "data: !!python/name:os.system", "\x00"]
-    + ["ckpt_path: x", f"data: {'x' * LARGEST}"],
+    + ["ckpt_path: x", f"data: {'x' * MAX_BYTES}"],
 )
-def test_a_config_that_is_none_is_left_out(text: str) -> None:
+def test_an_unreadable_config_is_omitted(text: str) -> None:
     write_config(text)
     assert recipe(CHECKPOINT) is None
 
@@ -108,7 +108,7 @@ def test_the_card() -> None:
     assert "torch.export" not in text
 
 
-def test_the_card_of_what_is_not_known() -> None:
+def test_the_card_of_a_generator_without_facts() -> None:
     sampler = Sampler(MLPGenerator((3, 8, 8), latent_dim=4, hidden=[8]))
     text = str(sampler.generate_model_card())
     assert ModelCard(text).data.to_dict()["pipeline_tag"] == "unconditional-image-generation"
@@ -121,7 +121,7 @@ def test_the_card_of_what_is_not_known() -> None:
 
 @pytest.mark.parametrize("data", [5, None, [], {}, {"class_path": None}, {"class_path": ["x"]}, "gan_lightning.data.MNIST"])
 @pytest.mark.parametrize("values", [{}, {"fd": 1}, "x", {"fd": "low"}, {"fd": [1]}, None])
-def test_the_card_of_a_config_that_was_made_up(data: Any, values: Any) -> None:
-    """Folders may be another person's: whatever lies in their recipe and metrics, there is a card."""
+def test_the_card_of_an_invented_config(data: Any, values: Any) -> None:
+    """Folders may come from another person: any recipe and metrics give a card."""
     text = model_card(config(recipe={"data": data}, metrics={"values": values, "protocol": values}))
     assert text.startswith("---\nlibrary_name: gan_lightning\n")

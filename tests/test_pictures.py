@@ -1,4 +1,4 @@
-"""What a person looks at, read back by other programs: Pillow, and FFmpeg by av."""
+"""Pictures, read back by Pillow, and by FFmpeg through av."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from gan_lightning import pictures
-from gan_lightning.errors import InputError
 from gan_lightning.pictures import enlarged, grid, write_animation, write_png
+from tests.helpers import refuses
 
 
 def noise(*shape: int) -> Tensor:
@@ -36,7 +36,7 @@ def test_a_grid_is_filled_row_by_row() -> None:
     for number, image in enumerate(images):
         top, left = 2 + number // 3 * 50, 2 + number % 3 * 50
         assert torch.equal(picture[:, top : top + 48, left : left + 48], image.expand(3, -1, -1))
-    assert (picture[:, 52:, 102:] == 128).all()  # where there is no sixth
+    assert (picture[:, 52:, 102:] == 128).all()  # there is no sixth image
     assert (picture[:, :2] == 128).all()
 
 
@@ -50,7 +50,7 @@ def test_a_png_keeps_every_level(channels: int, mode: str) -> None:
     assert [path.name for path in Path().iterdir()] == ["a.png"]
 
 
-def test_a_gif_has_every_frame_as_it_is() -> None:
+def test_a_gif_has_every_frame_unchanged() -> None:
     images = noise(7, 1, 20, 30)
     write_animation(images, Path("a.gif"))
     with Image.open("a.gif") as read:
@@ -62,8 +62,8 @@ def test_a_gif_has_every_frame_as_it_is() -> None:
             assert torch.equal(shown, images[number, 0])  # 256 greys are what a palette holds
 
 
-def test_a_gif_of_frames_that_do_not_differ_lasts_as_long() -> None:
-    """Pillow writes them as one."""
+def test_a_gif_of_equal_frames_keeps_its_duration() -> None:
+    """Pillow writes them as one frame."""
     write_animation(noise(1, 3, 8, 8).expand(5, -1, -1, -1), Path("a.gif"))
     with Image.open("a.gif") as read:
         assert read.info["duration"] == 500
@@ -71,7 +71,7 @@ def test_a_gif_of_frames_that_do_not_differ_lasts_as_long() -> None:
 
 @pytest.mark.parametrize(("size", "shown"), [((28, 28), (280, 280)), ((29, 13), (260, 116)), ((301, 257), (300, 256))])
 def test_an_mp4_has_every_frame(size: tuple[int, int], shown: tuple[int, int]) -> None:
-    """Of an odd size it loses a line: 29 pixels are 261 wide enlarged, and shown as 260."""
+    """Odd sizes lose a line: 29 pixels are enlarged to 261 and stored as 260."""
     levels = torch.tensor([20, 80, 140, 200, 250], dtype=torch.uint8)
     write_animation(levels.view(5, 1, 1, 1).expand(5, 3, size[1], size[0]), Path("a.mp4"))
     with av.open("a.mp4") as file:
@@ -85,19 +85,19 @@ def test_an_mp4_has_every_frame(size: tuple[int, int], shown: tuple[int, int]) -
 
 
 def test_another_ending_is_refused() -> None:
-    with pytest.raises(InputError, match=r"a.avi: an animation's name ends in .gif or .mp4"):
+    with refuses("a.avi", ".gif or .mp4"):
         write_animation(noise(2, 1, 8, 8), Path("a.avi"))
 
 
 def test_without_av_an_mp4_is_refused_and_a_gif_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"a.mp4: an MP4 needs the package av: run pip install av, or name a .gif"):
+    with refuses("a.mp4", "pip install av", ".gif"):
         write_animation(noise(2, 1, 8, 8), Path("a.mp4"))
     assert not list(Path().iterdir())
     write_animation(noise(2, 1, 8, 8), Path("a.gif"))
 
 
-def test_a_picture_that_fails_leaves_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_picture_keeps_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
     write_animation(noise(2, 1, 8, 8), Path("a.mp4"))
     before = Path("a.mp4").read_bytes()
 

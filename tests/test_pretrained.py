@@ -1,4 +1,4 @@
-"""A generator as a folder, and the Hub's doors to it."""
+"""A generator as a folder, and the Hub's functions for it."""
 
 import json
 import os
@@ -16,17 +16,16 @@ from safetensors.torch import load_file, save_file
 
 import gan_lightning
 from gan_lightning import Sampler
-from gan_lightning.errors import InputError
 from gan_lightning.networks import DCGANGenerator, MLPGenerator
 from gan_lightning.pretrained import CONFIG, LARGEST_CONFIG, WEIGHTS, read_config
-from tests.helpers import fit, same_state, small_gan
+from tests.helpers import refuses, same_state
 
 FILES = {CONFIG, WEIGHTS, "README.md", "samples.png"}
 
 
 @pytest.fixture
-def sampler() -> Sampler:
-    fit(small_gan(ema_halflife=500.0), max_steps=8).save_checkpoint("last.ckpt", weights_only=False)
+def sampler(small_checkpoint: bytes) -> Sampler:
+    Path("last.ckpt").write_bytes(small_checkpoint)
     return gan_lightning.load("last.ckpt")
 
 
@@ -51,8 +50,8 @@ def test_a_folder_draws_what_the_checkpoint_draws(sampler: Sampler) -> None:
         assert again.origin == origin
 
 
-def test_what_is_saved_of_a_folder_is_what_was_in_it(folder: Path) -> None:
-    """Where it is saved into that folder itself, too."""
+def test_saving_a_loaded_folder_repeats_its_files(folder: Path) -> None:
+    """Also if it is saved into the same folder."""
     change(folder, recipe={"data": "Digits"}, metrics={"values": {"fd": 1.5}, "protocol": {"num_images": 100}})
     (folder / "README.md").unlink()
     gan_lightning.load(folder).save_pretrained(folder)
@@ -65,7 +64,7 @@ def test_what_is_saved_of_a_folder_is_what_was_in_it(folder: Path) -> None:
 
 def test_the_raw_weights_are_not_in_a_folder_of_the_average(sampler: Sampler) -> None:
     sampler.save_pretrained(folder := Path("averaged"))
-    with pytest.raises(InputError, match="averaged: it holds the moving average alone"):
+    with refuses(folder):
         gan_lightning.load(folder, raw=True)
     raw = gan_lightning.load("last.ckpt", raw=True)
     raw.save_pretrained("raw")
@@ -73,8 +72,8 @@ def test_the_raw_weights_are_not_in_a_folder_of_the_average(sampler: Sampler) ->
     assert not same_state(gan_lightning.load("raw").generator, gan_lightning.load(folder).generator)
 
 
-def test_a_generator_that_no_checkpoint_holds() -> None:
-    """In whatever order its weights lie in memory."""
+def test_a_generator_without_a_checkpoint() -> None:
+    """Its weights may have any memory format."""
     generator = DCGANGenerator((1, 8, 8), 10, width=8, conditioning="batch_norm").to(memory_format=torch.channels_last)
     Sampler(generator).save_pretrained("saved")
     again = gan_lightning.load("saved")
@@ -83,7 +82,7 @@ def test_a_generator_that_no_checkpoint_holds() -> None:
 
 
 def test_weights_in_half_precision_are_loaded_in_single() -> None:
-    """Each rounded once; what is no floating-point number, such as batch norm's count of batches, is kept."""
+    """Each is rounded once; other numbers, such as batch norm's counter, are unchanged."""
     generator = DCGANGenerator((1, 8, 8), 10, width=8, conditioning="batch_norm")
     counts = [name for name, value in generator.state_dict().items() if not value.is_floating_point()]
     generator.state_dict()[counts[0]].fill_(70_001)  # more than float16 can hold
@@ -100,7 +99,7 @@ def test_weights_in_half_precision_are_loaded_in_single() -> None:
     assert [read_config(folder)["dtype"] for folder in ("half", "single")] == ["float16", "float32"]
 
 
-def test_a_folder_of_before_half_precision(folder: Path) -> None:
+def test_a_folder_without_dtype_is_float32(folder: Path) -> None:
     config = json.loads((folder / CONFIG).read_text())
     del config["dtype"]
     (folder / CONFIG).write_text(json.dumps(config))
@@ -112,95 +111,93 @@ def test_a_folder_of_before_half_precision(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "named"),
     [
-        ("", "cannot be read as JSON"),
-        ("{", "cannot be read as JSON"),
-        ("[" * 100_000, "cannot be read as JSON"),
-        ("9" * 10_000, "cannot be read as JSON"),
-        ("\udcff", "cannot be read as JSON"),
-        ("[]", "it has no format_version"),
-        ("5", "it has no format_version"),
-        ('{"model_type": "bert"}', "it has no format_version"),
-        ('{"format_version": true}', "it has no format_version"),
-        ('{"format_version": 2}', "format 2, and this version of gan_lightning reads 1"),
-        ('{"format_version": 1}', "its generator and weights_sha256 are not what they should be"),
-        (" " * LARGEST_CONFIG + "{}", "larger than any"),
+        ("", "JSON"),
+        ("{", "JSON"),
+        ("[" * 100_000, "JSON"),
+        ("9" * 10_000, "JSON"),
+        ("\udcff", "JSON"),
+        ("[]", "format_version"),
+        ("5", "format_version"),
+        ('{"model_type": "bert"}', "format_version"),
+        ('{"format_version": true}', "format_version"),
+        ('{"format_version": 2}', "format 2"),
+        ('{"format_version": 1}', "generator and weights_sha256"),
+        (" " * LARGEST_CONFIG + "{}", "larger"),
     ],
 )
-def test_a_config_that_is_none_is_one_line(folder: Path, text: str, message: str) -> None:
+def test_an_invalid_config_is_one_line(folder: Path, text: str, named: str) -> None:
     (folder / CONFIG).write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(InputError, match=message) as caught:
+    with refuses("saved/config.json", named):
         gan_lightning.load(folder)
-    assert str(caught.value).startswith("saved/config.json: ")
-    assert len(str(caught.value)) < 300
 
 
 NETWORK = "gan_lightning.networks.mlp.MLPGenerator"
 
 
 @pytest.mark.parametrize(
-    ("entries", "message"),
+    ("entries", "named"),
     [
-        ({"generator": 5}, "its generator are not"),
-        ({"generator": {"class_path": NETWORK}}, "its generator are not"),
-        ({"weights_sha256": None}, "its weights_sha256 are not"),
-        ({"weights_sha256": "0" * 64}, "damaged, or not the weights"),
-        ({"global_step": "8"}, "its global_step are not"),
-        ({"global_step": 1e99}, "its global_step are not"),
-        ({"weights": ["ema"]}, "its weights are not"),
-        ({"dtype": "float8"}, "its dtype are not"),
-        ({"dtype": ["float16"]}, "its dtype are not"),
-        ({"recipe": "x", "metrics": []}, "its recipe and metrics are not"),
-        ({"generator": {"class_path": "os.system", "arguments": {}}}, "os.system, which is not trusted"),
-        ({"generator": {"class_path": "../x.Own", "arguments": {}}}, "not trusted"),
-        ({"generator": {"class_path": "tests.test_pretrained.Own", "arguments": {}}}, "not trusted"),
-        ({"generator": {"class_path": 5, "arguments": {}}}, "not trusted"),
-        ({"generator": {"class_path": "gan_lightning.networks.mlp.MLPDiscriminator", "arguments": [1]}}, "do not fit"),
-        ({"generator": {"class_path": NETWORK, "arguments": None}}, "do not fit"),
+        ({"generator": 5}, "generator"),
+        ({"generator": {"class_path": NETWORK}}, "generator"),
+        ({"weights_sha256": None}, "weights_sha256"),
+        ({"weights_sha256": "0" * 64}, CONFIG),
+        ({"global_step": "8"}, "global_step"),
+        ({"global_step": 1e99}, "global_step"),
+        ({"weights": ["ema"]}, "weights"),
+        ({"dtype": "float8"}, "dtype"),
+        ({"dtype": ["float16"]}, "dtype"),
+        ({"recipe": "x", "metrics": []}, "recipe and metrics"),
+        ({"generator": {"class_path": "os.system", "arguments": {}}}, "os.system"),
+        ({"generator": {"class_path": "../x.Own", "arguments": {}}}, "../x.Own"),
+        ({"generator": {"class_path": "tests.test_pretrained.Own", "arguments": {}}}, "trust=['tests']"),
+        ({"generator": {"class_path": 5, "arguments": {}}}, "trusted"),
+        ({"generator": {"class_path": "gan_lightning.networks.mlp.MLPDiscriminator", "arguments": [1]}}, "MLPDiscriminator"),
+        ({"generator": {"class_path": NETWORK, "arguments": None}}, NETWORK),
         ({"generator": {"class_path": NETWORK, "arguments": {"image_shape": "wide"}}}, "image_shape is wide"),
-        ({"generator": {"class_path": NETWORK, "arguments": {"image_shape": [1, 2**70, 8]}}}, "do not fit"),
-        # what takes terabytes is refused before they are asked for
-        ({"generator": {"class_path": NETWORK, "arguments": {"image_shape": [1, 8, 8], "hidden": [2**20] * 2}}}, r"\(1048576"),
-        ({"generator": {"class_path": NETWORK, "arguments": {"image_shape": [1, 8, 8], "hidden": [8]}}}, "latent"),
+        ({"generator": {"class_path": NETWORK, "arguments": {"image_shape": [1, 2**70, 8]}}}, NETWORK),
+        # terabytes are refused before they are allocated
+        ({"generator": {"class_path": NETWORK, "arguments": {"image_shape": [1, 8, 8], "hidden": [2**20] * 2}}}, "(1048576"),
+        (
+            {"generator": {"class_path": NETWORK, "arguments": {"image_shape": [1, 8, 8], "hidden": [8]}}},
+            "layers.0.weight is (8, 4)",
+        ),  # the default latent_dim is larger
     ],
 )
-def test_a_config_that_was_made_up_is_one_line(folder: Path, entries: dict[str, Any], message: str) -> None:
-    if message == "latent":  # the default is another, so that the first layer is of another shape
-        message = r"layers\.0\.weight is \(8, 4\), and should be \(8, 100\)"
+def test_an_invented_config_is_one_line(folder: Path, entries: dict[str, Any], named: str) -> None:
     change(folder, **entries)
-    with pytest.raises(InputError, match=message) as caught:
+    with refuses(named):
         gan_lightning.load(folder)
-    assert len(str(caught.value)) < 400
 
 
-def test_weights_that_are_damaged_or_do_not_fit(folder: Path) -> None:
+def test_damaged_or_wrong_weights_are_refused(folder: Path) -> None:
     path = folder / WEIGHTS
     whole = path.read_bytes()
     flipped = bytearray(whole)
     flipped[-3] ^= 4
     for content in (b"", whole[:-1], whole[:100], b"\xff" * 64, whole + b"0", bytes(flipped)):
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"saved/model\.safetensors: damaged"):
+        with refuses("saved/model.safetensors"):
             gan_lightning.load(folder)
     path.write_bytes(whole)
     weights = load_file(path)
     weights.pop("layers.0.weight")
     save_file(weights, path)
-    with pytest.raises(InputError, match="damaged, or not the weights"):
+    with refuses("saved/model.safetensors"):
         gan_lightning.load(folder)
     path.unlink()
-    with pytest.raises(InputError, match="no such file"):
+    with refuses("saved/model.safetensors"):
         gan_lightning.load(folder)
     (folder / CONFIG).unlink()
-    with pytest.raises(InputError, match=r"a folder without config\.json"):
+    with refuses("saved", CONFIG):
         gan_lightning.load(folder)
 
 
-def test_a_class_of_ones_own_needs_trust() -> None:
+def test_a_custom_class_needs_trust() -> None:
     generator = Own((1, 8, 8), latent_dim=4, hidden=[8])
     Sampler(generator).save_pretrained("own")
-    with pytest.raises(InputError, match=r"pass trust=\['tests'\]"):
+    with refuses("trust=['tests']"):
         gan_lightning.load("own")
     for again in (gan_lightning.load("own", trust=["tests"]), Sampler.from_pretrained("own", trust=["tests"])):
         assert same_state(again.generator, generator)
@@ -214,7 +211,7 @@ class Own(MLPGenerator):
 
 
 def test_push_to_hub(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What would be uploaded is a folder that draws the same."""
+    """The uploaded folder draws the same images."""
 
     class Api:
         def __init__(self, token: str | None = None) -> None:
@@ -236,7 +233,7 @@ def test_push_to_hub(sampler: Sampler, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_from_pretrained_by_the_cache_of_the_hub(folder: Path) -> None:
-    """As huggingface_hub lays it out: a reference names the commit, whose files lie in a folder of its name."""
+    """The layout is huggingface_hub's: a reference names the commit, and a folder of that name has its files."""
     commit, repository = "0123456789" * 4, Path("cache/models--me--my-gan")
     shutil.copytree(folder, repository / "snapshots" / commit)
     (repository / "refs").mkdir()
@@ -244,12 +241,12 @@ def test_from_pretrained_by_the_cache_of_the_hub(folder: Path) -> None:
     again = Sampler.from_pretrained("me/my-gan", cache_dir="cache", local_files_only=True)
     assert torch.equal(again.sample(5), gan_lightning.load(folder).sample(5))
     for name, revision in (("me/another", None), ("me/my-gan", "v2"), ("no//name", None)):
-        with pytest.raises(InputError, match=f"{name}: no such folder, and it cannot be had from the Hugging Face Hub"):
+        with refuses(name, "Hub"):
             Sampler.from_pretrained(name, cache_dir="cache", local_files_only=True, revision=revision)
 
 
 class Hub(BaseHTTPRequestHandler):
-    """The little of the Hub that a download asks for, of the folder ``saved`` as me/my-gan."""
+    """The part of the Hub that a download needs; serves the folder ``saved`` as me/my-gan."""
 
     commit = "0123456789" * 4
     files: ClassVar[list[str]] = []
@@ -298,10 +295,10 @@ for only_the_cache in (False, True):
 
 
 def test_from_pretrained_by_the_hub(folder: Path) -> None:
-    """Two files are downloaded, and kept: nothing else of a repository is asked for.
+    """Only two files are downloaded and cached.
 
-    In a process of its own, because huggingface_hub makes its addresses of $HF_ENDPOINT when it is imported; there, no name
-    but that of this machine can be looked up.
+    This needs a separate process, because huggingface_hub reads $HF_ENDPOINT at import. There, only the name of this machine
+    can be resolved.
     """
     Hub.files.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:

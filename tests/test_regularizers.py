@@ -9,24 +9,22 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from torch.optim import SGD, Adam
 
 from gan_lightning import checkpoint
 from gan_lightning.data import Digits
-from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.images import to_float
 from gan_lightning.losses import NonSaturatingLoss, WassersteinLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator
 from gan_lightning.regularizers import DRAGAN, R1, R2, WGANGP, Critic, DiscriminatorBatch, LeCam, Penalty, WeightClipping
-from tests.helpers import fit, same_state, small_gan
+from tests.helpers import Outputs, fit, refuses, same_state, small_gan
 
 SHAPE = (2, 3, 4)
 IMAGES = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(0))
-ALIKE = torch.full((5, *SHAPE), 0.75)  # their standard deviation is 0, so that DRAGAN looks at them as they are
+ALIKE = torch.full((5, *SHAPE), 0.75)  # their standard deviation is 0, so DRAGAN adds no noise
 WEIGHTS = torch.randn(24, generator=torch.Generator().manual_seed(1))
 Kind = type[R1] | type[WGANGP]  # or of a subclass
 GRADIENT_PENALTIES: list[Kind] = [R1, R2, WGANGP, DRAGAN]
@@ -39,7 +37,7 @@ def batch_of(real: Tensor, fake: Tensor, labels: Tensor | None = None, update: i
 
 
 def of_norm(kind: Kind, norms: Sequence[float], weight: float) -> float:
-    """The penalty on gradients of the given norms, by hand."""
+    """Compute the penalty for gradients of the given norms."""
     each = [norm**2 / 2 if issubclass(kind, R1) else (norm - 1) ** 2 for norm in norms]
     return weight * sum(each) / len(each)
 
@@ -53,7 +51,7 @@ def precision(autocast: bool) -> AbstractContextManager[Any]:
 
 @pytest.mark.parametrize(("dtype", "autocast"), AUTOCAST.values(), ids=AUTOCAST)
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
-def test_of_a_linear_discriminator_it_is_known_everywhere(kind: Kind, dtype: torch.dtype, autocast: bool) -> None:
+def test_the_penalty_of_a_linear_discriminator(kind: Kind, dtype: torch.dtype, autocast: bool) -> None:
     """D(x) = w.x + 7 has the gradient w: gamma / 2 |w|^2, or lambda (|w| - 1)^2."""
     expected = of_norm(kind, [sum(w * w for w in WEIGHTS.tolist()) ** 0.5], weight=3)
     with precision(autocast):
@@ -68,8 +66,8 @@ def test_of_a_linear_discriminator_it_is_known_everywhere(kind: Kind, dtype: tor
 
 @pytest.mark.parametrize(("dtype", "autocast"), AUTOCAST.values(), ids=AUTOCAST)
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
-def test_of_a_quadratic_discriminator_it_depends_on_the_point(kind: Kind, dtype: torch.dtype, autocast: bool) -> None:
-    """D(x) = x.Ax / 2 with a symmetric A has the gradient Ax. Real and generated are the same, hence all between them."""
+def test_the_penalty_of_a_quadratic_discriminator(kind: Kind, dtype: torch.dtype, autocast: bool) -> None:
+    """D(x) = x.Ax / 2 with a symmetric A has the gradient Ax. Real and generated images are equal, so all points are."""
     square = torch.randn(24, 24, generator=torch.Generator().manual_seed(2)) / 5
     matrix = square + square.T
     images = (ALIKE if kind is DRAGAN else IMAGES).to(dtype)
@@ -84,8 +82,8 @@ def test_of_a_quadratic_discriminator_it_depends_on_the_point(kind: Kind, dtype:
 
 
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
-def test_of_networks_it_is_the_same_in_any_precision(kind: Kind) -> None:
-    """At images that bfloat16 holds exactly; rounding within the network would move it by about 1e-3."""
+def test_the_penalty_is_the_same_in_any_precision(kind: Kind) -> None:
+    """Images are exact in bfloat16; rounding within the network would change the penalty by about 1e-3."""
     d = DCGANDiscriminator((1, 8, 8), width=8, batch_norm=False)
     images = torch.full((4, 1, 8, 8), 0.5) if kind is DRAGAN else torch.randn(4, 1, 8, 8).bfloat16().float()
     expected = kind()(d, batch_of(images, images))
@@ -99,8 +97,8 @@ def test_of_networks_it_is_the_same_in_any_precision(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
-def test_it_reaches_the_discriminators_parameters(kind: Kind) -> None:
-    """Its gradient, in float32, against differences of the same formula in float64."""
+def test_the_penalty_has_a_gradient_in_the_parameters(kind: Kind) -> None:
+    """Compare the gradient in float32 with finite differences in float64."""
     images = ALIKE if kind is DRAGAN else IMAGES
     d = MLPDiscriminator(SHAPE, hidden=[8])
     exact = copy.deepcopy(d).double()
@@ -134,8 +132,8 @@ def flat_linear(images: Tensor, weights: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("critic", [flat_square, flat_linear])
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
-def test_where_the_discriminator_is_flat(kind: Kind, critic: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """The norm has no derivative at a gradient of 0; the penalty is finite there, and what the weights get of it."""
+def test_the_penalty_of_a_flat_discriminator(kind: Kind, critic: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """The norm has no derivative at a gradient of 0, but the penalty and its gradient in the weights are finite."""
     weights = torch.ones(SHAPE, requires_grad=True)
     zero = torch.zeros(5, *SHAPE)
     penalty = kind(3.0)(lambda images, _: critic(images, weights), batch_of(zero, zero))
@@ -145,7 +143,7 @@ def test_where_the_discriminator_is_flat(kind: Kind, critic: Callable[[Tensor, T
 
 
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
-def test_of_a_network_without_weights_it_is_finite(kind: Kind) -> None:
+def test_the_penalty_of_a_network_without_weights_is_finite(kind: Kind) -> None:
     d = MLPDiscriminator(SHAPE, hidden=[8, 8])
     for p in d.parameters():
         nn.init.zeros_(p)
@@ -169,7 +167,7 @@ def points_of(penalty: Penalty, real: Tensor, fake: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", [R1, R2])
-def test_r1_looks_at_real_images_alone_and_r2_at_generated_ones(kind: Kind) -> None:
+def test_r1_uses_real_images_and_r2_generated_ones(kind: Kind) -> None:
     nothing = torch.full_like(IMAGES, torch.nan)
     real, fake = (IMAGES, nothing) if kind is R1 else (nothing, IMAGES)
     assert torch.equal(points_of(kind(), real, fake), IMAGES)
@@ -194,7 +192,7 @@ def test_the_discriminator_is_given_the_labels(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
-def test_the_images_are_left_as_they_are(kind: Kind) -> None:
+def test_the_images_are_not_changed(kind: Kind) -> None:
     real, fake = IMAGES.clone(), -IMAGES.clone()
     kind()(lambda images, _: images.square().sum(dim=(1, 2, 3)), batch_of(real, fake)).backward()
     assert torch.equal(real, IMAGES)
@@ -203,8 +201,8 @@ def test_the_images_are_left_as_they_are(kind: Kind) -> None:
     assert real.grad is None
 
 
-def test_wgan_gp_looks_uniformly_between_a_real_and_a_generated_image() -> None:
-    """Of 2000 places the mean lies within 0.007 of 1/2 in two cases of three, and the variance within 0.002 of 1/12."""
+def test_wgan_gp_uses_uniform_points_between_real_and_generated_images() -> None:
+    """Over 2000 points the mean is within 0.007 of 1/2 in two cases of three, and the variance within 0.002 of 1/12."""
     real, fake = torch.rand(2000, 1, 2, 2) + 1, -torch.rand(2000, 1, 2, 2) - 1
     way = (points_of(WGANGP(), real, fake) - fake) / (real - fake)  # 0 at the generated image, 1 at the real one
     place = way.mean(dim=(1, 2, 3))
@@ -215,7 +213,7 @@ def test_wgan_gp_looks_uniformly_between_a_real_and_a_generated_image() -> None:
     assert float(place.var()) == pytest.approx(1 / 12, abs=0.01)
 
 
-def test_dragan_looks_up_to_half_a_standard_deviation_above_the_real_images() -> None:
+def test_dragan_uses_points_up_to_half_a_deviation_above_real_images() -> None:
     """Each pixel's noise is u r with u of the image and r of the pixel, both uniform: the mean is 1/4 and the variance 7/144.
 
     Of 1000 images the mean lies within 0.005 of that in two cases of three; an image's mean, divided by u, near 1/2.
@@ -246,7 +244,7 @@ def test_lazily_every_third_update_has_three_times_the_penalty(kind: Kind) -> No
     always = [float(kind(3.0)(critic, batch_of(IMAGES, IMAGES, update=update))) for update in range(6)]
     calls.clear()
     lazy = [kind(3.0, every=3)(critic, batch_of(IMAGES, IMAGES, update=update)) for update in range(6)]
-    assert len(calls) == 2  # that is what it saves
+    assert len(calls) == 2  # this is the saving
     assert [float(value) for value in lazy] == pytest.approx([3 * always[0], 0, 0, 3 * always[3], 0, 0], rel=1e-6)
     assert sum(map(float, lazy)) / 6 == pytest.approx(sum(always) / 6, rel=1e-6)
     assert {value.dtype for value in lazy} == {torch.float32}
@@ -268,7 +266,7 @@ BATCHES = [([1.0, 3.0], [-1.0, -2.0]), ([4.0, 2.0], [0.0, 1.0]), ([0.0, 1.0], [2
 
 
 def test_lecam_by_hand_over_three_batches() -> None:
-    """The averages, at a decay of 3/4: those of the first batch, then a quarter of the way to each."""
+    """With a decay of 3/4, the averages start at the first batch and move a quarter of the way to each."""
     averages = [(2.0, -1.5), (2.25, -1.0), (1.8125, -1.25)]
     lecam = LeCam(weight=0.5, decay=0.75)
     for (real, fake), (real_average, fake_average) in zip(BATCHES, averages, strict=True):
@@ -291,7 +289,7 @@ def test_lecam_remembers_its_averages_in_its_state() -> None:
 
 
 def test_lecam_moves_the_logits_and_not_its_averages() -> None:
-    """Its gradient at a logit l of a batch of 2 is 0.5 * 2 (l - a) / 2, the average a a constant."""
+    """The gradient at a logit l of a batch of 2 is 0.5 * 2 (l - a) / 2, with a constant average a."""
     lecam = LeCam(weight=0.5, decay=0.75)
     logits = [(torch.tensor(real, requires_grad=True), torch.tensor(fake, requires_grad=True)) for real, fake in BATCHES]
     penalties = [lecam(no_critic, with_logits(*pair)) for pair in logits]  # all averages moved before the first gradient
@@ -303,7 +301,7 @@ def test_lecam_moves_the_logits_and_not_its_averages() -> None:
     assert not lecam.fake_average.requires_grad
 
 
-def test_lecam_takes_half_precision_to_float32() -> None:
+def test_lecam_computes_in_float32() -> None:
     lecam = LeCam(decay=0.75)
     for _ in range(2):
         penalty = lecam(no_critic, with_logits(torch.full((4,), 300.0).half(), torch.full((4,), -300.0).half()))
@@ -314,7 +312,7 @@ def test_lecam_takes_half_precision_to_float32() -> None:
 # Weight clipping
 
 
-def test_weight_clipping_clamps_what_lies_outside_and_nothing_else() -> None:
+def test_weight_clipping_changes_only_values_outside() -> None:
     d = DCGANDiscriminator((1, 8, 8), width=8)
     for p in d.parameters():
         nn.init.normal_(p, 0.0, 0.1)
@@ -334,31 +332,12 @@ def test_weight_clipping_clamps_what_lies_outside_and_nothing_else() -> None:
     assert outside > 100
 
 
-def test_weights_are_clipped_after_each_update() -> None:
-    model = small_gan(WassersteinLoss(), constraint=WeightClipping(0.02), discriminator_steps=2)
-    assert max(float(p.detach().abs().max()) for p in model.discriminator.parameters()) > 0.1
-    fit(model, max_steps=2)
-    # Adam's next step would leave the range, so the update was before the clipping
-    assert max(float(p.detach().abs().max()) for p in model.discriminator.parameters()) == pytest.approx(0.02, rel=1e-6)
-    assert max(float(p.detach().abs().max()) for p in model.generator.parameters()) > 0.1
-
-
 # Through the adversarial step
-
-
-class Outputs(Callback):
-    """What each training step returns."""
-
-    def __init__(self) -> None:
-        self.seen: list[dict[str, float]] = []
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        self.seen.append({name: float(value) for name, value in outputs.items()})
 
 
 @pytest.mark.parametrize("run_precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("kind", PENALTIES)
-def test_it_trains_and_is_returned(kind: type[Penalty], run_precision: str) -> None:
+def test_a_run_trains_and_logs_the_penalty(kind: type[Penalty], run_precision: str) -> None:
     model = GAN(
         DCGANGenerator((1, 8, 8), width=4),
         DCGANDiscriminator((1, 8, 8), width=4, batch_norm=False),
@@ -375,7 +354,7 @@ def test_it_trains_and_is_returned(kind: type[Penalty], run_precision: str) -> N
 
 
 def test_several_penalties_are_added() -> None:
-    """At the first step from one seed: R1, R2 and both; one run without has no such output."""
+    """Compare R1, R2 and both at the first step from one seed; a run without penalties has no such output."""
     penalties: list[Penalty | list[Penalty] | None] = [R1(2.0), R2(3.0), [R1(2.0), R2(3.0)], None]
     first = []
     for penalty in penalties:
@@ -391,7 +370,7 @@ def test_several_penalties_are_added() -> None:
 
 
 class Record(Penalty):
-    """Keeps what it is called with."""
+    """Keeps its arguments."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -404,21 +383,21 @@ class Record(Penalty):
         return torch.zeros(())
 
 
-def test_what_a_penalty_is_told() -> None:
+def test_the_batch_of_a_penalty() -> None:
     record = Record()
     fit(small_gan(penalty=record, discriminator_steps=2), Digits(batch_size=16), max_steps=3)
     assert [each.update for each in record.seen] == [0, 1, 2, 3, 4, 5]
-    for told, (real_logits, fake_logits) in zip(record.seen, record.heard, strict=True):
-        assert told.real.shape == told.fake.shape == (16, 1, 8, 8)
-        assert told.labels is None
-        assert not told.fake.requires_grad
-        assert told.real_logits.requires_grad
-        assert torch.allclose(told.real_logits, real_logits, atol=1e-6)
-        assert torch.allclose(told.fake_logits, fake_logits, atol=1e-6)
+    for batch, (real_logits, fake_logits) in zip(record.seen, record.heard, strict=True):
+        assert batch.real.shape == batch.fake.shape == (16, 1, 8, 8)
+        assert batch.labels is None
+        assert not batch.fake.requires_grad
+        assert batch.real_logits.requires_grad
+        assert torch.allclose(batch.real_logits, real_logits, atol=1e-6)
+        assert torch.allclose(batch.fake_logits, fake_logits, atol=1e-6)
     assert not any(torch.equal(a.real, b.real) for a, b in itertools.pairwise(record.seen))
 
 
-def test_a_resumed_run_counts_its_updates_on(tmp_path: Path) -> None:
+def test_a_resumed_run_continues_to_count_updates(tmp_path: Path) -> None:
     fit(small_gan(penalty=Record(), discriminator_steps=2), max_steps=2).save_checkpoint(
         tmp_path / "a.ckpt", weights_only=False
     )
@@ -428,7 +407,7 @@ def test_a_resumed_run_counts_its_updates_on(tmp_path: Path) -> None:
 
 
 def test_r1_lowers_the_gradients() -> None:
-    """The same run with and without: the penalty on real images at its end, 0.042 and 0.015 when this was written."""
+    """Compare the penalty on real images at the end of a run without and with R1: 0.042 and 0.015 when this was written."""
     sizes = []
     for penalty in (None, R1(gamma=10.0)):
         torch.manual_seed(0)
@@ -439,10 +418,10 @@ def test_r1_lowers_the_gradients() -> None:
     assert sizes[1] < sizes[0] / 2
 
 
-def test_wgan_gp_draws_the_norm_of_the_gradients_to_one() -> None:
-    """Before a generator that stands still, the mean norm on real images after 100 updates: 52 without, 1.18 with it.
+def test_wgan_gp_pulls_the_gradient_norm_to_one() -> None:
+    """Mean norm on real images after 100 updates against a fixed generator: 52 without it, 1.18 with it.
 
-    It is above 1 because the loss pulls as the penalty holds; of two other seeds it is 1.23 and 1.22.
+    It is above 1, because loss and penalty balance; with two other seeds it is 1.23 and 1.22.
     """
     norms = []
     for penalty in (None, WGANGP()):
@@ -468,9 +447,9 @@ def test_lecams_averages_are_in_the_checkpoint(tmp_path: Path) -> None:
     for name, average in (("real", lecam.real_average), ("fake", lecam.fake_average)):
         assert torch.equal(state[f"penalties.0.{name}_average"], average)
     resumed = small_gan(penalty=LeCam())
-    fit(resumed, ckpt_path=tmp_path / "a.ckpt", max_steps=3)  # which is no step more
+    fit(resumed, ckpt_path=tmp_path / "a.ckpt", max_steps=3)  # no further step
     assert same_state(resumed, model)
-    with pytest.raises(InputError, match="state differs"):
+    with refuses("state", "penalties.0.real_average"):
         fit(small_gan(), ckpt_path=tmp_path / "a.ckpt", max_steps=4)
 
 
@@ -481,30 +460,30 @@ def test_lecams_averages_are_in_the_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_weight_out_of_range(kind: Callable[[float], Penalty], weight: float) -> None:
     name = "gamma" if kind in (R1, R2) else "weight"
-    with pytest.raises(InputError, match=f"{kind.__name__}'s {name} is {weight}: "):
+    with refuses(kind.__name__, f"{name} is {weight}"):
         kind(weight)
 
 
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
 @pytest.mark.parametrize("every", [0, -4])
-def test_every_so_many_updates_out_of_range(kind: Kind, every: int) -> None:
-    with pytest.raises(InputError, match=f"{kind.__name__}'s every is {every}: "):
+def test_an_interval_out_of_range(kind: Kind, every: int) -> None:
+    with refuses(kind.__name__, f"every is {every}"):
         kind(1.0, every=every)
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.0, float("nan")])
 def test_a_decay_out_of_range(decay: float) -> None:
-    with pytest.raises(InputError, match=f"LeCam's decay is {decay}: "):
+    with refuses(f"LeCam's decay is {decay}"):
         LeCam(decay=decay)
 
 
 @pytest.mark.parametrize("limit", [0.0, -0.01, float("nan"), float("inf")])
 def test_a_limit_out_of_range(limit: float) -> None:
-    with pytest.raises(InputError, match=f"WeightClipping's limit is {limit}: "):
+    with refuses(f"WeightClipping's limit is {limit}"):
         WeightClipping(limit)
 
 
-def test_the_ends_of_the_ranges_are_taken() -> None:
+def test_the_ends_of_the_ranges_are_accepted() -> None:
     LeCam(decay=0.0)
     R1(1e-12, every=1)
     WeightClipping(1e-12)

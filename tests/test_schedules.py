@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gan_lightning.errors import InputError
 from gan_lightning.schedules import CosineSchedule, LinearSchedule, Schedule
+from tests.helpers import refuses
 
 SCHEDULES = [LinearSchedule, CosineSchedule]
 
@@ -21,7 +21,7 @@ def test_linear(start: float, end: float) -> None:
 
 @pytest.mark.parametrize(("start", "end"), [(1.0, 0.0), (0.2, 0.8), (0.9, 0.99), (3.0, 3.0)])
 def test_cosine(start: float, end: float) -> None:
-    """Halfway in the middle; a quarter of the way (1 + cos 45 degrees) / 2 = 0.854 of the start and the rest of the end."""
+    """Halfway it is the mean; after a quarter it is (1 + cos 45 degrees) / 2 = 0.854 of the start plus the rest of the end."""
     schedule = CosineSchedule(8, start, end)
     near = (1 + math.sqrt(0.5)) / 2
     for step, value in (
@@ -36,7 +36,7 @@ def test_cosine(start: float, end: float) -> None:
 @pytest.mark.parametrize("kind", SCHEDULES)
 @pytest.mark.parametrize(("start", "end"), [(1.0, 0.0), (0.0, 1.0), (0.2, 0.8)])
 @pytest.mark.parametrize("steps", [1, 7])
-def test_at_the_end_and_beyond_it_stays(kind: type[LinearSchedule], start: float, end: float, steps: int) -> None:
+def test_a_schedule_stays_at_its_end(kind: type[LinearSchedule], start: float, end: float, steps: int) -> None:
     schedule = kind(steps, start, end)
     assert schedule(0) == pytest.approx(start, rel=1e-12)
     assert schedule(steps - 1) != pytest.approx(end, abs=1e-3)
@@ -45,7 +45,7 @@ def test_at_the_end_and_beyond_it_stays(kind: type[LinearSchedule], start: float
 
 
 @pytest.mark.parametrize("kind", SCHEDULES)
-def test_from_one_to_nothing_by_default(kind: type[LinearSchedule]) -> None:
+def test_from_one_to_zero_by_default(kind: type[LinearSchedule]) -> None:
     schedule = kind(10)
     values = [schedule(step) for step in range(11)]
     assert values[0] == 1
@@ -56,7 +56,7 @@ def test_from_one_to_nothing_by_default(kind: type[LinearSchedule]) -> None:
 
 
 def test_cosine_warms_up_to_its_start() -> None:
-    """Over 4 updates by quarters of it, the first of which is no 0; then down over what is left of the steps."""
+    """It rises over 4 updates in quarters, from a quarter on; then it falls over the remaining steps."""
     schedule = CosineSchedule(12, start=2.0, end=1.0, warmup=4)
     assert [schedule(step) for step in range(5)] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0], rel=1e-12)
     assert schedule(6) == pytest.approx(1 + (1 + math.sqrt(0.5)) / 2, rel=1e-12)
@@ -71,24 +71,24 @@ def test_a_warm_up_of_all_but_one_update() -> None:
 
 @pytest.mark.parametrize("kind", SCHEDULES)
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "named"),
     [
-        ({"steps": 0}, "steps is 0"),
-        ({"steps": -5}, "steps is -5"),
-        ({"steps": 5, "start": -0.1}, "start is -0.1 and its end 0"),
-        ({"steps": 5, "end": -2.0}, "start is 1.0 and its end -2.0"),
-        ({"steps": 5, "start": float("nan")}, "start is nan"),
-        ({"steps": 5, "end": float("inf")}, "its end inf"),
+        ({"steps": 0}, "steps of a schedule is 0"),
+        ({"steps": -5}, "steps of a schedule is -5"),
+        ({"steps": 5, "start": -0.1}, "start of a schedule is -0.1"),
+        ({"steps": 5, "end": -2.0}, "end is -2.0"),
+        ({"steps": 5, "start": float("nan")}, "start of a schedule is nan"),
+        ({"steps": 5, "end": float("inf")}, "end is inf"),
     ],
 )
-def test_numbers_out_of_range(kind: Callable[..., Schedule], arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_numbers_out_of_range(kind: Callable[..., Schedule], arguments: dict[str, Any], named: str) -> None:
+    with refuses(named):
         kind(**arguments)
 
 
 @pytest.mark.parametrize("warmup", [-1, 5, 6])
 def test_a_warm_up_out_of_range(warmup: int) -> None:
-    with pytest.raises(InputError, match=f"warmup is {warmup}: it must be at least 0, and below its steps, 5"):
+    with refuses(f"warmup of a schedule is {warmup}", "5"):
         CosineSchedule(5, warmup=warmup)
 
 
@@ -104,7 +104,7 @@ def test_without_steps_a_schedule_ends_with_each_run(schedule: Schedule) -> None
 
 
 @pytest.mark.parametrize("kind", SCHEDULES)
-def test_steps_of_its_own_win(kind: Callable[..., Schedule]) -> None:
+def test_given_steps_win(kind: Callable[..., Schedule]) -> None:
     schedule = kind(10)
     assert schedule.over(1000)(10) == schedule(10) == pytest.approx(0, abs=1e-12)
     assert schedule.over(5)(5) == pytest.approx(0.5)

@@ -1,4 +1,4 @@
-"""What makes a step fast leaves its numbers as they are; what a step costs grows with the batch and with nothing else."""
+"""Faster steps have the same results, and the cost of a step depends only on the batch."""
 
 import os
 import re
@@ -18,13 +18,14 @@ from gan_lightning.gan import GAN
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator
 from gan_lightning.regularizers import R1
-from tests.helpers import TensorData, fit
+from tests.faults.runs import run
+from tests.helpers import TensorData, error_line, fit
 
 ROOT = Path(__file__).parent.parent
 
 
 def convolutional_gan(**arguments: Any) -> GAN:
-    """A small conditional DCGAN of 16 x 16 pixels whose penalty differentiates twice, always with the same weights."""
+    """Make a small conditional DCGAN for 16x16 pixels with a gradient penalty, always with the same weights."""
     torch.manual_seed(0)
     generator = DCGANGenerator((3, 16, 16), 10, latent_dim=4, width=8, conditioning="concatenation")
     discriminator = DCGANDiscriminator((3, 16, 16), 10, width=8, batch_norm=False, conditioning="projection")
@@ -39,7 +40,7 @@ def noise(batch_size: int = 16) -> TensorData:
 
 
 class Losses(Callback):
-    """Keeps what every step returns, and saves a checkpoint after the fourth."""
+    """Keeps the outputs of every step, and saves a checkpoint after the fourth."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -54,7 +55,7 @@ class Losses(Callback):
 
 
 def losses(model: GAN, steps: int = 4, path: Path | None = None, **arguments: Any) -> list[dict[str, float]]:
-    """What the first steps return, or those from a checkpoint on; ``path`` is where to save one."""
+    """Train, and return the outputs of each step; save a checkpoint to ``path``, or resume from one."""
     torch.manual_seed(0)
     fit(model, noise(), callbacks=[kept := Losses(path)], max_steps=steps, **arguments)
     return kept.rows
@@ -66,7 +67,7 @@ def assert_alike(rows: list[dict[str, float]], others: list[dict[str, float]], w
         assert row == pytest.approx(other, rel=within)
 
 
-def test_channels_last_is_an_order_in_memory_and_nothing_else() -> None:
+def test_channels_last_changes_only_the_memory_format() -> None:
     model = convolutional_gan(channels_last=True)
     ours = losses(model)
     assert_alike(ours, losses(convolutional_gan()), within=1e-4)  # usually within 1e-6
@@ -80,16 +81,16 @@ def test_channels_last_is_an_order_in_memory_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_a_run_may_go_on_in_the_other_order(before: bool, tmp_path: Path) -> None:
-    """Fused Adam takes its moments to lie in memory as the weights do; a checkpoint has them as they lay before."""
+def test_a_run_may_resume_with_the_other_memory_format(before: bool, tmp_path: Path) -> None:
+    """Fused Adam assumes that moments have the weights' memory format; a checkpoint has the earlier format."""
     straight = losses(convolutional_gan(channels_last=before), 8, tmp_path / "4.ckpt")
     resumed = losses(convolutional_gan(channels_last=not before), 8, ckpt_path=tmp_path / "4.ckpt")
-    assert_alike(resumed, straight[4:], within=1e-4)  # usually within 1e-6; with the moments as they lay, 1e-2
+    assert_alike(resumed, straight[4:], within=1e-4)  # usually within 1e-6; with unconverted moments, 1e-2
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 def test_compiled_passes_have_the_same_numbers_and_keys() -> None:
-    """With a penalty that differentiates twice, which compiled code cannot: it runs eagerly."""
+    """The gradient penalty runs eagerly, because compiled code cannot differentiate twice."""
     compiled, eager = convolutional_gan(compile=True), convolutional_gan()
     torch._dynamo.reset()  # after eight versions of one method it would run eagerly
     calls = torch._dynamo.utils.counters["stats"]
@@ -106,21 +107,18 @@ def test_no_compiler_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), *args]
     done = subprocess.run(command, env=os.environ | nowhere, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    line = done.stderr.strip().splitlines()[-1]
-    assert line.startswith("train: error: --model.compile true: torch.compile fails here (")
+    line = error_line(done.stderr, "train: error: --model.compile true")
     assert "InvalidCxxCompiler" in line or "PermissionError" in line  # of torch 2.11
-    assert line.endswith("leave it out")
-    assert "Traceback" not in done.stderr
 
 
 def operations(batch_size: int, steps: int) -> int:
-    """Multiplications and additions of the matrix products and convolutions of so many steps."""
+    """Count multiplications and additions of the matrix products and convolutions of so many steps."""
     with FlopCounterMode(display=False) as counter:
         fit(convolutional_gan(penalty=None), noise(batch_size), max_steps=steps)  # it cannot count within autograd.grad
     return int(counter.get_total_flops())
 
 
-def test_a_step_costs_in_proportion_to_the_batch_and_not_to_the_steps_before_it() -> None:
+def test_the_cost_of_a_step_is_proportional_to_the_batch() -> None:
     assert operations(16, 2) > 10**6
     assert operations(32, 2) == 2 * operations(16, 2)
     assert operations(16, 6) == 3 * operations(16, 2)
@@ -137,20 +135,12 @@ class Memory(Callback):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_is_flat_over_5000_steps() -> None:
-    """The real command with its logs, grids and checkpoints: a kibibyte kept at each step would be 4 MiB from step 1,000 on."""
-    args = [
-        "--config",
-        "digits",
-        "--data.batch_size",
-        "8",
-        "--model.generator.hidden",
-        "[16]",
-        "--model.discriminator.hidden",
-        "[16]",
-    ]
+    """The command with its logs, grids and checkpoints: a kibibyte kept at each step would be 4 MiB from step 1,000 on."""
+    args = ["--config", "digits", "--data.batch_size", "8", "--model.generator.hidden", "[16]"]
+    args += ["--model.discriminator.hidden", "[16]"]
     args += ["--max_steps", "5000", "--metrics.extractor", "none", "--logger", "[tensorboard, csv]"]
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *args, f"--trainer.callbacks+={__name__}.Memory"]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True)
-    mebibytes = [int(found) for found in re.findall(r"MEMORY (\d+)", done.stdout)]
+    code, out, error = run(*args, f"--trainer.callbacks+={__name__}.Memory")
+    assert code == 0, error
+    mebibytes = [int(found) for found in re.findall(r"MEMORY (\d+)", out)]
     assert len(mebibytes) == 10
     assert max(mebibytes[2:]) - mebibytes[1] < 4, mebibytes

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians in the plane, where it can be counted what a generator covers: a point is an image of 2 x 1 x 1."""
+"""Mixtures of Gaussians in the plane, to count the modes that a generator covers. A point is an image of 2x1x1."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ GRID = torch.tensor(list(itertools.product((-0.8, -0.4, 0.0, 0.4, 0.8), repeat=2
 
 
 class Points(LightningDataModule):
-    """Endless batches (B, 2, 1, 1) of a mixture with the given centres (K, 2), all as likely."""
+    """Endless batches (B, 2, 1, 1) of a mixture with the given centres (K, 2), all equally likely."""
 
     def __init__(self, centres: Tensor, seed: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Points(LightningDataModule):
 
 
 def covered(centres: Tensor, loss: AdversarialLoss, penalty: list[Penalty] | None, seed: int, steps: int) -> int:
-    """How many centres have a fair share of the samples after training: a tenth of an even one within four deviations."""
+    """Count the centres that get at least a tenth of an equal share of the samples, within four deviations."""
     torch.manual_seed(seed)
     shape = (2, 1, 1)
     model = GAN(
@@ -69,7 +69,7 @@ def test_a_ring_of_eight_is_covered(loss: AdversarialLoss, penalty: list[Penalty
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_r3gan_covers_more_of_a_grid_than_the_plain_gan() -> None:
+def test_r3gan_covers_more_of_a_grid_than_a_plain_gan() -> None:
     """At equal updates, the mean over three seeds; each run takes half a minute on one core."""
     plain = [covered(GRID, *PLAIN, seed, 3000) for seed in range(3)]
     r3gan = [covered(GRID, *R3GAN, seed, 3000) for seed in range(3)]

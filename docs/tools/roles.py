@@ -1,4 +1,4 @@
-"""An extension of Griffe, which reads the docstrings: the roles of Sphinx, ``:func:`gan_lightning.load```, become code."""
+"""An extension of Griffe, the reader of the docstrings: the roles of Sphinx, ``:func:`gan_lightning.load```, become code."""
 
 import re
 from typing import Any

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from gan_lightning.errors import Diverged, InputError
-from gan_lightning.files import remove_parts
+from gan_lightning.files import remove_temporary_files
 
 
 class Checkpoints(Checkpoint):
@@ -30,10 +30,9 @@ class Checkpoints(Checkpoint):
     """
 
     def __init__(self, every_n_steps: int = 1000, every_n_epochs: int = 0, keep: int = 5) -> None:
-        if min(every_n_steps, every_n_epochs, keep) < 0:
-            raise InputError(
-                f"checkpoints has every_n_steps {every_n_steps}, every_n_epochs {every_n_epochs}, keep {keep}: give at least 0"
-            )
+        for name, number in {"every_n_steps": every_n_steps, "every_n_epochs": every_n_epochs, "keep": keep}.items():
+            if number < 0:
+                raise InputError(f"checkpoints.{name} is {number}: use at least 0")
         self.every_n_steps, self.every_n_epochs, self.keep = every_n_steps, every_n_epochs, keep
         self.saved_at = -1
         self._folder = Path()
@@ -41,7 +40,7 @@ class Checkpoints(Checkpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
         if trainer.is_global_zero:
-            remove_parts(self._folder)
+            remove_temporary_files(self._folder)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save at once, so that a run can be resumed whenever its process dies."""

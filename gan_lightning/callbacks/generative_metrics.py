@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from gan_lightning.callbacks.stop_signals import is_told_to_stop
+from gan_lightning.callbacks.stop_signals import is_interrupted
 from gan_lightning.data.base import ImageDataModule, Split
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
@@ -141,7 +141,7 @@ class GenerativeMetrics(Callback):
 
     def _is_due(self, trainer: Trainer) -> bool:
         step, epochs = trainer.global_step, trainer.current_epoch + 1
-        out_of_time = is_out_of_time(trainer) and not is_told_to_stop(trainer)
+        out_of_time = is_out_of_time(trainer) and not is_interrupted(trainer)
         if step == trainer.max_steps or out_of_time or (self.every_n_steps and step % self.every_n_steps == 0):
             return True
         ends_epoch = self.every_n_epochs and epochs % self.every_n_epochs == 0

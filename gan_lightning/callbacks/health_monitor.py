@@ -35,7 +35,7 @@ REFERENCES = (32, 64)
 EXTRACTORS = ("auto", "none", "classifier", "imagenet", "inception")
 
 BEGINNING = 3
-"""Measurements at the start that are not judged: an untrained generator draws one grey image."""
+"""Measurements at the start that are ignored: an untrained generator draws one grey image."""
 CONFIRMED = 2
 """Consecutive measurements needed to report or to clear a symptom."""
 
@@ -60,7 +60,7 @@ class HealthMonitor(Callback):
     - ``classes``: the share of the data's classes that the samples cover; needs the data's classifier.
     - ``nearest_training_features``: ``nearest_training`` in the features of an extractor.
 
-    The first measurements are not judged, because training has only begun. A symptom counts if two measurements in a row show
+    The first measurements are ignored, because training has only begun. A symptom counts if two measurements in a row show
     it. The last checkpoint before a symptom is kept as ``checkpoints/healthy.ckpt``.
 
     Args:
@@ -79,15 +79,15 @@ class HealthMonitor(Callback):
         if every_n_steps < 0:
             raise InputError(f"health.every_n_steps is {every_n_steps}: use at least 0")
         if extractor not in EXTRACTORS:
-            raise InputError(f"health.extractor is {extractor!r}: there is {', '.join(EXTRACTORS)}")
+            raise InputError(f"health.extractor is {extractor!r}: use one of {', '.join(EXTRACTORS)}")
         self.every_n_steps, self.stop, self.extractor_name = every_n_steps, stop, extractor
         self.latest: dict[str, float] = {}
         """Values of the last measurement, by name."""
         self.found: dict[str, int] = {}
         """Symptom -> a count from 0 to CONFIRMED: a measurement with the symptom adds one, any other subtracts one."""
-        self.told: list[str] = []
+        self.reported: list[str] = []
         """Symptoms that were reported, since the run began or was resumed, and are not cleared yet."""
-        self.ill_step = 0
+        self.last_symptom_step = 0
         """Step of the last measurement with a symptom; 0 if there was none."""
         self.measured = 0
         """Number of measurements so far."""
@@ -97,15 +97,15 @@ class HealthMonitor(Callback):
         self._extractor: Extractor | None = None
         self._references = torch.empty(0)  # coarse pixels (N, D) of training images
         self._reference_features = torch.empty(0)  # (N, F)
-        self._usual = self._usual_features = float("nan")  # median distance of held-out images to them
-        self._kept_at = -1  # the step of healthy.ckpt
+        self._held_out_distance = self._held_out_feature_distance = float("nan")  # median distance of held-out images to them
+        self._healthy_step = -1  # the step of healthy.ckpt
         self._folder = Path()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"found": self.found, "ill_step": self.ill_step, "measured": self.measured}
+        return {"found": self.found, "ill_step": self.last_symptom_step, "measured": self.measured}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.found, self.ill_step = dict(state_dict["found"]), state_dict["ill_step"]
+        self.found, self.last_symptom_step = dict(state_dict["found"]), state_dict["ill_step"]
         self.measured = state_dict["measured"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -119,9 +119,9 @@ class HealthMonitor(Callback):
         device = pl_module.device
         with preserved_random_state(device):
             self._batch_size = data.batch_size
-            self._train = _mixed(data.examples(ROWS, COLUMNS), device)
+            self._train = _shuffled(data.examples(ROWS, COLUMNS), device)
             try:
-                self._held_out = _mixed(data.examples(ROWS, COLUMNS, "test"), device)
+                self._held_out = _shuffled(data.examples(ROWS, COLUMNS, "test"), device)
             except InputError:  # too few images to hold any out
                 self._held_out = None
             self._extractor = self._choose(trainer, data, device)
@@ -134,9 +134,11 @@ class HealthMonitor(Callback):
                 features = None if statistics is None else statistics.features  # None in later processes
                 self._reference_features = distributed.on_first_process(lambda: features)
             if self._held_out is not None:
-                self._usual = _distance(coarse(self._held_out[0].cpu()), self._references)
+                self._held_out_distance = _distance(coarse(self._held_out[0].cpu()), self._references)
                 if self._extractor is not None:
-                    self._usual_features = _distance(self._extractor(self._held_out[0])[0].cpu(), self._reference_features)
+                    self._held_out_feature_distance = _distance(
+                        self._extractor(self._held_out[0])[0].cpu(), self._reference_features
+                    )
 
     def _choose(self, trainer: Trainer, data: ImageDataModule, device: torch.device) -> Extractor | None:
         """Make the extractor that the settings name."""
@@ -164,7 +166,7 @@ class HealthMonitor(Callback):
             logger.log_metrics({f"health/{name}": value for name, value in self.latest.items()}, step=trainer.global_step)
         self.measured += 1
         if self.measured > BEGINNING:
-            self._conclude(trainer)
+            self._update_symptoms(trainer)
 
     @torch.no_grad()
     def _measure(self, model: GAN, real: Tensor, labels: Tensor | None) -> dict[str, float]:
@@ -172,15 +174,15 @@ class HealthMonitor(Callback):
         labels = labels if model.generator.conditional else None
         z = latents(torch.arange(len(real)), model.generator.latent_dim, seed=0).to(model.device)
         held_out = None
-        with preserved_random_state(model.device), _untouched_buffers(model):
+        with preserved_random_state(model.device), _restored_buffers(model):
             parts = -(-len(z) // max(2, self._batch_size))
             fake = torch.cat([model.generator(*part) for part in _parts(z, labels, parts)])
-            real_features, real_logits = _judged(model, to_float(real), labels, parts)
-            fake_features, fake_logits = _judged(model, fake, labels, parts)
+            real_features, real_logits = _features_and_logits(model, to_float(real), labels, parts)
+            fake_features, fake_logits = _features_and_logits(model, fake, labels, parts)
             if self._held_out is not None:
                 held_out, own = self._held_out
                 own = own if model.generator.conditional else None
-                _, held_out_logits = _judged(model, to_float(held_out), own, parts)
+                _, held_out_logits = _features_and_logits(model, to_float(held_out), own, parts)
         drawn = to_uint8(fake.cpu())
         fake, real, labels = fake.float().cpu(), real.cpu(), None if labels is None else labels.cpu()
         values = {
@@ -195,7 +197,7 @@ class HealthMonitor(Callback):
         if held_out is not None:
             values["held_out_logits"] = float(held_out_logits.mean())
             values["overfitting"] = overfitting(real_logits, held_out_logits, fake_logits)
-            values["nearest_training"] = _ratio(_distance(coarse(drawn), self._references), self._usual)
+            values["nearest_training"] = _ratio(_distance(coarse(drawn), self._references), self._held_out_distance)
         if self._extractor is not None:
             values |= self._compare(self._extractor, drawn)
         return values
@@ -208,32 +210,32 @@ class HealthMonitor(Callback):
             values["classes"] = float((logits.argmax(1).bincount(minlength=logits.shape[1]) >= 2).double().mean())
         if self._held_out is not None:
             distance = _distance(features.cpu(), self._reference_features)
-            values["nearest_training_features"] = _ratio(distance, self._usual_features)
+            values["nearest_training_features"] = _ratio(distance, self._held_out_feature_distance)
         return values
 
-    def _conclude(self, trainer: Trainer) -> None:
+    def _update_symptoms(self, trainer: Trainer) -> None:
         """Report the symptoms that have appeared and those that have cleared."""
         step = trainer.global_step
-        now = {symptom.name for symptom in SYMPTOMS if symptom.is_there(self.latest)}
+        now = {symptom.name for symptom in SYMPTOMS if symptom.is_present(self.latest)}
         for symptom in SYMPTOMS:
             change = 1 if symptom.name in now else -1
             self.found[symptom.name] = min(CONFIRMED, max(0, self.found.get(symptom.name, 0) + change))
-            if self.found[symptom.name] == CONFIRMED and symptom.name not in self.told:
-                self.told.append(symptom.name)
-                end = " (stopping here)" if self.stop else ""
+            if self.found[symptom.name] == CONFIRMED and symptom.name not in self.reported:
+                self.reported.append(symptom.name)
+                end = " The run stops here." if self.stop else ""
                 model = trainer.lightning_module
-                ways = " or ".join(remedy.text for remedy in symptom.remedies if not remedy.is_taken(model))
-                self._say(trainer, f"{symptom.text(self.latest)}; {self._last_good()}; try {ways}{end}")
+                remedies = " or ".join(remedy.text for remedy in symptom.remedies if not remedy.is_taken(model))
+                self._print(trainer, f"{symptom.text(self.latest)}. {self._last_good()}. Try {remedies}.{end}")
                 trainer.should_stop = trainer.should_stop or self.stop
-            if self.found[symptom.name] == 0 and symptom.name in self.told:
-                self.told.remove(symptom.name)
-                self._say(trainer, f"the {symptom.name} is over")
+            if self.found[symptom.name] == 0 and symptom.name in self.reported:
+                self.reported.remove(symptom.name)
+                self._print(trainer, f"the {symptom.name} is over")
         if now:
-            self.ill_step = step
+            self.last_symptom_step = step
         else:
             self._keep_healthy(trainer)
 
-    def _say(self, trainer: Trainer, text: str) -> None:
+    def _print(self, trainer: Trainer, text: str) -> None:
         if trainer.is_global_zero:
             print(f"\nstep {trainer.global_step:,}: {text}", flush=True)
 
@@ -241,16 +243,16 @@ class HealthMonitor(Callback):
         """Keep the last checkpoint under a second name if it was saved between two measurements without a symptom."""
         checkpoints = (callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
         saved_at = next((callback.saved_at for callback in checkpoints), -1)
-        if trainer.is_global_zero and saved_at >= max(self.ill_step + self.every_n_steps, self._kept_at + 1):
+        if trainer.is_global_zero and saved_at >= max(self.last_symptom_step + self.every_n_steps, self._healthy_step + 1):
             link(self._folder / "last.ckpt", self._folder / "healthy.ckpt")
-            self._kept_at = saved_at
+            self._healthy_step = saved_at
 
     def _last_good(self) -> str:
         healthy = self._folder / "healthy.ckpt"
-        return f"last good checkpoint: {healthy}" if healthy.is_file() else "there is no good checkpoint"
+        return f"Last good checkpoint: {healthy}" if healthy.is_file() else "There is no good checkpoint"
 
 
-def _mixed(images: Images, device: torch.device) -> Images:
+def _shuffled(images: Images, device: torch.device) -> Images:
     """Move images and labels to the device, in an order that mixes the classes like batches of the training."""
     order = torch.randperm(len(images[0]), generator=torch.Generator().manual_seed(0))
     return images[0][order].to(device), None if images[1] is None else images[1][order].to(device)
@@ -262,7 +264,7 @@ def _parts(tensor: Tensor, labels: Tensor | None, count: int) -> Iterator[tuple[
     return zip(tensor.tensor_split(count), own, strict=True)
 
 
-def _judged(model: GAN, images: Tensor, labels: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
+def _features_and_logits(model: GAN, images: Tensor, labels: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
     """Compute the discriminator's features (N, F) and logits (N,), on the CPU, in batches no larger than the training's."""
     features, logits = zip(*(model.features_and_logits(*part) for part in _parts(images, labels, count)), strict=True)
     return torch.cat(features).float().cpu(), torch.cat(logits).float().cpu()
@@ -278,7 +280,7 @@ def _ratio(one: float, other: float) -> float:
 
 
 @contextmanager
-def _untouched_buffers(model: nn.Module) -> Iterator[None]:
+def _restored_buffers(model: nn.Module) -> Iterator[None]:
     """Restore running moments and other buffers after the block."""
     before = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:

@@ -35,10 +35,11 @@ class ImageGrid(Callback):
     """
 
     def __init__(self, every_n_steps: int = 1000, rows: int = 10, columns: int | None = None) -> None:
-        if every_n_steps < 0 or rows < 1 or (columns is not None and columns < 1):
-            raise InputError(
-                f"image_grid has every_n_steps {every_n_steps}, rows {rows}, columns {columns}: give at least 0, 1 and 1"
-            )
+        if every_n_steps < 0:
+            raise InputError(f"image_grid.every_n_steps is {every_n_steps}: use at least 0")
+        for name, number in {"rows": rows, "columns": columns}.items():
+            if number is not None and number < 1:
+                raise InputError(f"image_grid.{name} is {number}: use at least 1")
         self.every_n_steps, self.rows, self.columns = every_n_steps, rows, columns
         self._latents: Tensor | None = None
         self._labels: Tensor | None = None

@@ -42,7 +42,7 @@ class Schedules(Callback):
         for name, schedule, limit in (("beta2", beta2, "below 1"), ("augmentation", augmentation, "at most 1")):
             largest = 0.0 if schedule is None else max(schedule.start, schedule.end)
             if largest > 1 or (largest == 1 and schedule is beta2):
-                raise InputError(f"schedules.{name} goes up to {largest}: it must be {limit}")
+                raise InputError(f"schedules.{name} reaches {largest}: keep it {limit}")
         arguments = {
             "learning_rate": learning_rate,
             "beta2": beta2,
@@ -72,8 +72,8 @@ class Schedules(Callback):
         """
         if length is None and self.without_steps:
             raise InputError(
-                f"schedules.{self.without_steps[0]} ends with the run, and --max_time alone does not say after how many "
-                f"updates: add --max_steps {fits}"
+                f"schedules.{self.without_steps[0]} ends with the run, but --max_time alone leaves its number of updates open: "
+                f"add --max_steps {fits}"
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -84,16 +84,18 @@ class Schedules(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, GAN)
-        there = {
+        available = {
             "penalty": pl_module.penalties,
             "ema_halflife": pl_module.ema is not None,
             "augmentation": pl_module.augmentation is not None,
             "beta2": all("betas" in optimizer.defaults for optimizer in trainer.optimizers),
         }
-        for name, found in there.items():
+        for name, found in available.items():
             if name in self.given and not found:
-                missing = "an optimizer has no betas" if name == "beta2" else f"model.{name} is not set"
-                raise InputError(f"schedules.{name} has nothing to change: {missing}; set it, or leave the schedule out")
+                missing, remedy = f"model.{name} is not set", "set it, or remove the schedule"
+                if name == "beta2":
+                    missing, remedy = "an optimizer has no betas", "use Adam for both, or remove the schedule"
+                raise InputError(f"schedules.{name} has nothing to change, because {missing}: {remedy}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let the schedules without ``steps`` end with the run: its length is known by now."""
@@ -102,8 +104,8 @@ class Schedules(Callback):
         self._in_this_run = self.given if length is None else {name: s.over(length) for name, s in self.given.items()}
         self._length, self._length_before = length if self.without_steps else None, None
         if before is not None and self._length not in (before, None) and trainer.is_global_zero:
-            over = f"schedules without steps run over {self._length:,} updates instead of {before:,}"
-            print(f"From update {trainer.global_step:,} on, {over}", flush=True)
+            change = f"schedules without steps run over {self._length:,} updates instead of {before:,}"
+            print(f"From update {trainer.global_step:,} on, {change}", flush=True)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         assert isinstance(pl_module, GAN)

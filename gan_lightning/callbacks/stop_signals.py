@@ -29,54 +29,54 @@ class StopSignals(Callback):
 
     def __init__(self) -> None:
         self.received = 0
-        self._told = 0
-        self._told_at = 0.0
-        self._before: dict[signal.Signals, Any] = {}
+        self._signal = 0
+        self._signal_time = 0.0
+        self._earlier_handlers: dict[signal.Signals, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.received = self._told = 0
+        self.received = self._signal = 0
         if threading.current_thread() is threading.main_thread():  # no other thread may handle signals
-            self._before = {number: signal.signal(number, _end_at_once) for number in SIGNALS}
+            self._earlier_handlers = {number: signal.signal(number, _end_at_once) for number in SIGNALS}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for number in self._before:
-            signal.signal(number, self._tell)  # instead of Lightning's handler: it ends the run with exit code 0
+        for number in self._earlier_handlers:
+            signal.signal(number, self._receive)  # instead of Lightning's handler: it ends the run with exit code 0
         # Lightning's processes ask each other at each step and wait for the device; on_train_batch_end asks without it
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.received = distributed.largest(self._told)
+        self.received = distributed.largest(self._signal)
         if self.received:
             trainer.should_stop = True
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._restore()
+        self._restore_handlers()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._restore()
+        self._restore_handlers()
 
-    def _tell(self, number: int, frame: FrameType | None) -> None:
-        if not self._told:
-            self._told, self._told_at = number, time.monotonic()
-        elif time.monotonic() - self._told_at > ECHO:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if not self._signal:
+            self._signal, self._signal_time = number, time.monotonic()
+        elif time.monotonic() - self._signal_time > ECHO:
             _end_at_once(number, frame)
 
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
+    def _restore_handlers(self) -> None:
+        for number, handler in self._earlier_handlers.items():
             signal.signal(number, handler)
-        self._before = {}
+        self._earlier_handlers = {}
 
 
-def is_told_to_stop(trainer: Trainer) -> bool:
-    """Tell if a signal ends the run after this step."""
+def is_interrupted(trainer: Trainer) -> bool:
+    """Check if a signal ends the run after this step."""
     return any(isinstance(callback, StopSignals) and callback.received for callback in trainer.callbacks)  # type: ignore[attr-defined]
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        print(f"Ended at once by {signal.Signals(number).name}; the last checkpoint stays", file=sys.stderr, flush=True)
+        print(f"{signal.Signals(number).name} ended the run at once. The last checkpoint is kept.", file=sys.stderr, flush=True)
     raise SystemExit(128 + number)
 
 

@@ -13,7 +13,7 @@ from gan_lightning.errors import Diverged
 from gan_lightning.module import AdversarialModule
 from gan_lightning.training import distributed
 
-UNLOGGED = 50
+DEFAULT_INTERVAL = 50
 """Steps between two checks of the values if ``log_every_n_steps`` is 0."""
 
 
@@ -42,7 +42,7 @@ class TrainingLog(Callback):
         self._rows: list[Tensor] = []  # (K,) for each step since those of _averaged
         self._averaged = torch.empty(0, 0)  # (N, K), over the processes, for the steps since the last write
         self._images = 0
-        self._since = 0.0
+        self._start_time = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Values of the steps since the last write, so that a resumed run writes the same means as an uninterrupted one."""
@@ -53,7 +53,7 @@ class TrainingLog(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._averaged = self._averaged.to(pl_module.device)
-        self._images, self._since = 0, time.perf_counter()
+        self._images, self._start_time = 0, time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -63,7 +63,7 @@ class TrainingLog(Callback):
         self._names = list(outputs)
         self._rows.append(torch.stack(list(outputs.values())))
         self._images += len(batch[0]) // pl_module.real_batches_per_step * trainer.world_size
-        if trainer.global_step % (trainer.log_every_n_steps or UNLOGGED) == 0:  # type: ignore[attr-defined]
+        if trainer.global_step % (trainer.log_every_n_steps or DEFAULT_INTERVAL) == 0:  # type: ignore[attr-defined]
             self._write(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -88,7 +88,7 @@ class TrainingLog(Callback):
             first = int(wrong.any(1).nonzero()[0])
             step = last_step - len(rows) + 1 + first
             named = [name for name, is_wrong in zip(self._names, wrong[first].tolist(), strict=True) if is_wrong]
-            raise Diverged(_what_diverged(step, named, float(rows[first, self._names.index(named[0])])))
+            raise Diverged(_divergence_message(step, named, float(rows[first, self._names.index(named[0])])))
 
     def _write(self, trainer: Trainer) -> None:
         self._require_finite(trainer.global_step)
@@ -96,16 +96,16 @@ class TrainingLog(Callback):
         for name, optimizer in zip(("generator", "discriminator"), trainer.optimizers, strict=True):
             values[f"{name}_gradient_norm"] = float(gradient_norm(optimizer))
         now = time.perf_counter()
-        values["images_per_second"] = self._images / (now - self._since)
+        values["images_per_second"] = self._images / (now - self._start_time)
         for name, optimizer in zip(("generator", "discriminator"), trainer.optimizers, strict=True):
             values[f"{name}_learning_rate"] = optimizer.param_groups[0]["lr"]
         for logger in trainer.loggers:
             logger.log_metrics({f"train/{name}": value for name, value in values.items()}, step=trainer.global_step)
         self.latest = values
-        self._averaged, self._images, self._since = torch.empty(0, 0), 0, now
+        self._averaged, self._images, self._start_time = torch.empty(0, 0), 0, now
 
 
-def _what_diverged(step: int, named: list[str], value: float) -> str:
+def _divergence_message(step: int, named: list[str], value: float) -> str:
     """Describe the step, the term that is not finite, and the cause, as far as the finite values show it.
 
     An update that is not finite, because its gradient is not or because it is too large, makes weights NaN, and then logits.

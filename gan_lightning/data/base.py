@@ -64,7 +64,7 @@ class ImageDataModule(LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         if batch_size < 1:
-            raise InputError(f"data.batch_size is {batch_size}: it must be at least 1")
+            raise InputError(f"data.batch_size is {batch_size}: use at least 1")
         self.root = Path(root).expanduser() if root is not None else default_root()
         self.batch_size = batch_size
         self.horizontal_flip = horizontal_flip
@@ -140,8 +140,8 @@ class ImageDataModule(LightningDataModule, ABC):
         share = size // self.trainer.world_size
         if self.batch_size * updates > share:
             raise InputError(
-                f"data.batch_size is {self.batch_size} and a training step takes {updates} such batches, but there are "
-                f"{share} training images for each process: use --data.batch_size {max(1, share // updates)} or less"
+                f"data.batch_size is {self.batch_size} and a training step takes {updates} such batches, but each process has "
+                f"only {share} training images: use --data.batch_size {max(1, share // updates)} or less"
             )
         return self.batch_size * updates
 

@@ -13,7 +13,7 @@ class CIFAR10(TorchvisionSource):
     image_shape = (3, 32, 32)
     class_names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     dataset_class = datasets.CIFAR10
-    files = "the original cifar-10-python.tar.gz, or what it holds, cifar-10-batches-py,"
+    files = "the original cifar-10-python.tar.gz, or its content cifar-10-batches-py,"
 
     def _convert(self, split: Split) -> Images:
         dataset = self._open(split)

@@ -37,7 +37,7 @@ class Files:
     paths: tuple[str, ...]
     labels: tuple[int, ...] | None
 
-    def only(self, chosen: Iterable[int]) -> "Files":
+    def select(self, chosen: Iterable[int]) -> "Files":
         """Return the files at the positions ``chosen``."""
         kept = list(chosen)
         labels = None if self.labels is None else tuple(self.labels[i] for i in kept)
@@ -86,17 +86,17 @@ class ImageFolder(ImageDataModule):
     ) -> None:
         super().__init__(root, batch_size, horizontal_flip, seed)
         if image_size < 1:
-            raise InputError(f"data.image_size is {image_size}: it must be at least 1")
+            raise InputError(f"data.image_size is {image_size}: use at least 1")
         if channels not in (1, 3):
-            raise InputError(f"data.channels is {channels}: it must be 1 (grey) or 3 (colour)")
+            raise InputError(f"data.channels is {channels}: use 1 (grey) or 3 (colour)")
         if num_workers is not None and num_workers < 0:
-            raise InputError(f"data.num_workers is {num_workers}: it must be at least 0")
+            raise InputError(f"data.num_workers is {num_workers}: use at least 0")
         self.image_size = image_size
         self.image_shape = (channels, image_size, image_size)
         self.skip_corrupt = skip_corrupt
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         self.max_bytes_on_device = max_bytes_on_device
-        self.class_names, self.files = _find(self.root)
+        self.class_names, self.files = _find_splits(self.root)
         self._read: dict[Split, tuple[Tensor | None, dict[int, str]]] = {}
         self._prepared: dict[Split, tuple[Files, Tensor | None]] = {}
 
@@ -104,22 +104,22 @@ class ImageFolder(ImageDataModule):
         files, images = self._prepare(split)
         if images is None:
             images = torch.cat([batch for _, batch, _ in _decoded(DecodedFiles(files, self.image_shape), self.num_workers)])
-        return images, _tensor(files.labels)
+        return images, _label_tensor(files.labels)
 
     def num_images(self, split: Split) -> int:
         return len(self._prepare(split)[0].paths)
 
     def images_at(self, split: Split, indices: Tensor) -> Images:
         files, images = self._prepare(split)
-        few = files.only(indices.tolist())
+        few = files.select(indices.tolist())
         if images is None:
             read = [batch for _, batch, _ in _decoded(DecodedFiles(few, self.image_shape), self.num_workers)]
-            return torch.cat(read), _tensor(few.labels)
-        return images[indices], _tensor(few.labels)
+            return torch.cat(read), _label_tensor(few.labels)
+        return images[indices], _label_tensor(few.labels)
 
     def examples(self, rows: int, columns: int, split: Split = "train") -> Images:
         files, _ = self._prepare(split)
-        return self.images_at(split, example_indices(_tensor(files.labels), len(files.paths), rows, columns))
+        return self.images_at(split, example_indices(_label_tensor(files.labels), len(files.paths), rows, columns))
 
     def prepare_data(self) -> None:
         self._prepare("train")
@@ -161,9 +161,9 @@ class ImageFolder(ImageDataModule):
         """Return the files of a split that can be read, and their images if they fit in ``max_bytes_on_device``."""
         if split not in self._prepared:
             files = self.files[split]
-            if not files.paths:  # only the test split can be empty: _find refuses an empty train split
+            if not files.paths:  # only the test split can be empty: _find_splits refuses an empty train split
                 raise InputError(
-                    f"{self.root}: too few images to hold any out for the {split} split; put some in {self.root / split}"
+                    f"{self.root} has too few images for a {split} split: put some images into {self.root / split}"
                 )
             images, corrupt = self._read_once(split)
             if corrupt:
@@ -171,11 +171,13 @@ class ImageFolder(ImageDataModule):
                 more = f" and {len(corrupt) - 5} more" if len(corrupt) > 5 else ""
                 message = f"{len(corrupt)} of {len(files.paths)} files of {files.folder} cannot be read: {named}{more}"
                 if not self.skip_corrupt:
-                    raise InputError(f"{message}; mend or remove them, or leave them out by --data.skip_corrupt true")
-                rank_zero_warn(f"{message}; left out")
-            good = files.only(i for i in range(len(files.paths)) if i not in corrupt)
+                    raise InputError(f"{message}. Repair or remove them, or skip them with --data.skip_corrupt true")
+                rank_zero_warn(f"{message}. Skipping them")
+            good = files.select(i for i in range(len(files.paths)) if i not in corrupt)
             if not good.paths:
-                raise InputError(f"{files.folder}: none of its {len(files.paths)} files can be read as an image")
+                raise InputError(
+                    f"{files.folder} has {len(files.paths)} files, but none can be read as an image: use another folder"
+                )
             self._prepared[split] = good, images
         return self._prepared[split]
 
@@ -184,13 +186,15 @@ class ImageFolder(ImageDataModule):
         if split not in self._read:
             files, keep = self.files[split], self.keeps_images(split)
             cache = default_root() / "image_folder_cache" / f"{self._fingerprint(files, keep)}.pt"
-            content = _cached(cache)
+            content = _load_cache(cache)
             if content is None:
                 content = self._decode(files, keep)
                 try:
                     save(content, cache)
                 except OSError as error:
-                    rank_zero_warn(f"{cache}: cannot be written ({error.strerror}), so that the images are read anew each time")
+                    rank_zero_warn(
+                        f"{cache} cannot be written ({error.strerror}). The images will be decoded again in each run"
+                    )
             self._read[split] = content["images"], content["corrupt"]
         return self._read[split]
 
@@ -228,7 +232,7 @@ def read_folder(folder: Path, image_shape: tuple[int, int, int], num_workers: in
     _, files = _scan(folder)
     read = list(_decoded(DecodedFiles(files, image_shape), num_workers))
     for index, why in (error for _, _, errors in read for error in errors.items()):
-        raise InputError(f"{folder / files.paths[index]}: cannot be read as an image ({why}); mend or remove it")
+        raise InputError(f"{folder / files.paths[index]} cannot be read as an image ({why}): repair or remove it")
     return torch.cat([images for _, images, _ in read])
 
 
@@ -261,7 +265,7 @@ def file_shape(path: Path) -> tuple[int, int, int]:
     try:
         with open_image(path) as image:
             return (1 if image.mode in ("1", "L", "I", "I;16") else 3), image.height, image.width
-    except Exception as error:  # Pillow raises all sorts for a damaged file
+    except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
         raise _unreadable(path, error) from error
 
 
@@ -278,7 +282,7 @@ def read_file(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: cannot be read as an image ({one_line(error)}); mend or remove it")
+    return InputError(f"{path} cannot be read as an image ({one_line(error)}): repair or remove it")
 
 
 class DecodedFiles(Dataset[tuple[Tensor, int]]):
@@ -298,7 +302,7 @@ class DecodedFiles(Dataset[tuple[Tensor, int]]):
 def open_image(path: Path) -> Image.Image:
     """Open an image and read its size, but not its pixels yet. Refuses pipes and devices, because they may block."""
     if not path.is_file():
-        raise ValueError("not a file" if path.exists() else "a link that leads nowhere, or in a circle")
+        raise ValueError("not a file" if path.exists() else "a broken or circular link")
     return Image.open(path, formats=FORMATS)
 
 
@@ -306,7 +310,7 @@ def decode(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
     """Read an image file as uint8 (C, H, W): upright, on white if transparent, resized and centre-cropped if necessary.
 
     Raises:
-        Exception: any error of Pillow, if the file is no image or is incomplete.
+        Exception: any error of Pillow, if the file is not an image or is incomplete.
     """
     with open_image(path) as opened:
         image: Image.Image = ImageOps.exif_transpose(opened)
@@ -324,7 +328,7 @@ def decode(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
     return pixels.permute(2, 0, 1).contiguous() if channels == 3 else pixels.unsqueeze(0)
 
 
-class _Attempts(Dataset[tuple[int, Tensor | str]]):
+class _ImagesOrErrors(Dataset[tuple[int, Tensor | str]]):
     """The same files, but an unreadable one yields the reason instead of raising."""
 
     def __init__(self, dataset: DecodedFiles) -> None:
@@ -336,17 +340,17 @@ class _Attempts(Dataset[tuple[int, Tensor | str]]):
     def __getitem__(self, index: int) -> tuple[int, Tensor | str]:
         try:
             return index, self.dataset[index][0]
-        except Exception as error:  # Pillow's decoders raise all sorts for a damaged file
+        except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
             return index, one_line(error)[:200]
 
 
 def _decoded(dataset: DecodedFiles, num_workers: int) -> Iterator[tuple[int, Tensor, dict[int, str]]]:
     """Read every file in order, in parts: (count, images that could be read, {index of an unreadable file: reason})."""
     workers = num_workers if len(dataset) > 500 else 0  # starting a process costs more than reading a few files
-    yield from DataLoader(_Attempts(dataset), 64, num_workers=workers, collate_fn=_Packed(dataset.image_shape))
+    yield from DataLoader(_ImagesOrErrors(dataset), 64, num_workers=workers, collate_fn=_Collate(dataset.image_shape))
 
 
-class _Packed:
+class _Collate:
     """Packs attempts in the worker, so that one tensor crosses to this process instead of 64."""
 
     def __init__(self, image_shape: tuple[int, int, int]) -> None:
@@ -358,7 +362,7 @@ class _Packed:
         return len(attempts), torch.stack(images) if images else torch.empty(0, *self.image_shape, dtype=torch.uint8), errors
 
 
-def _cached(path: Path) -> dict[str, Any] | None:
+def _load_cache(path: Path) -> dict[str, Any] | None:
     """Content of a cache file; None if it is missing or damaged, so that it is made again."""
     try:
         content: dict[str, Any] = load(path, keys=("images", "corrupt"))
@@ -367,11 +371,11 @@ def _cached(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _tensor(labels: tuple[int, ...] | None) -> Tensor | None:
+def _label_tensor(labels: tuple[int, ...] | None) -> Tensor | None:
     return None if labels is None else torch.tensor(labels)
 
 
-def _find(root: Path) -> tuple[tuple[str, ...], dict[Split, Files]]:
+def _find_splits(root: Path) -> tuple[tuple[str, ...], dict[Split, Files]]:
     """Find the names of the classes, and the files of both splits."""
     _require_folder(root)
     if sorted(entry.name for entry in root.iterdir() if not entry.name.startswith(".")) == ["test", "train"]:
@@ -381,30 +385,31 @@ def _find(root: Path) -> tuple[tuple[str, ...], dict[Split, Files]]:
             unknown = sorted(set(test_names) - set(class_names))
             if unknown:
                 raise InputError(
-                    f"{root / 'test'}: its classes {', '.join(unknown[:5])} are not in {root / 'train'}; make them alike"
+                    f"{root / 'test'} has classes that {root / 'train'} lacks ({', '.join(unknown[:5])}): use the same classes "
+                    "in both"
                 )
             test = Files(test.folder, test.paths, tuple(class_names.index(test_names[label]) for label in test.labels))
         return class_names, {"train": train, "test": test}
     class_names, files = _scan(root)
     held_out = [_is_held_out(path) for path in files.paths]
     positions = range(len(files.paths))
-    train = files.only(i for i in positions if not held_out[i])
+    train = files.select(i for i in positions if not held_out[i])
     if not train.paths:
-        raise InputError(f"{root}: {len(files.paths)} images are too few to train on")
-    return class_names, {"train": train, "test": files.only(i for i in positions if held_out[i])}
+        raise InputError(f"{root} has only {len(files.paths)} images, too few to train on: add more")
+    return class_names, {"train": train, "test": files.select(i for i in positions if held_out[i])}
 
 
 def _require_folder(folder: Path) -> None:
     try:
         exists, is_folder = folder.exists(), folder.is_dir()
     except OSError as error:  # such as a name that is too long
-        raise InputError(f"{folder}: cannot be looked at ({error.strerror}); name a folder of images") from error
+        raise InputError(f"{folder} cannot be opened ({error.strerror}): use a folder of images") from error
     if not exists:
-        raise InputError(f"{folder}: no such folder; name a folder of images")
+        raise InputError(f"{folder} does not exist: use a folder of images")
     if not is_folder:
-        raise InputError(f"{folder}: not a folder; name a folder of images")
+        raise InputError(f"{folder} is not a folder: use a folder of images")
     if not os.access(folder, os.R_OK | os.X_OK):
-        raise InputError(f"{folder}: this folder may not be read; give yourself the right to, or name another by --data.root")
+        raise InputError(f"{folder} cannot be read (no permission): change its permissions, or use another --data.root")
 
 
 def _is_held_out(path: str) -> bool:
@@ -416,12 +421,12 @@ def _scan(folder: Path) -> tuple[tuple[str, ...], Files]:
     _require_folder(folder)
     paths = sorted(path.relative_to(folder) for path in _walk(folder))
     if not paths:
-        raise InputError(f"{folder}: no images in it (of {', '.join(sorted(SUFFIXES))}); name a folder of images")
+        raise InputError(f"{folder} has no images ({', '.join(sorted(SUFFIXES))}): use another folder")
     names = tuple(str(path) for path in paths)
     flat = [path for path in paths if len(path.parts) == 1]
     if flat:
         if len(flat) < len(paths):
-            rank_zero_warn(f"{folder}: no labels, because images such as {flat[0]} lie directly in it beside its subfolders")
+            rank_zero_warn(f"{folder}: the images have no labels, because some, such as {flat[0]}, are outside its subfolders")
         return (), Files(folder, names, None)
     class_names = tuple(sorted({path.parts[0] for path in paths}))
     return class_names, Files(folder, names, tuple(class_names.index(path.parts[0]) for path in paths))

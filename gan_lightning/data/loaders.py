@@ -1,6 +1,6 @@
 """Loaders of batches: from a tensor on the device, or through workers from the disk.
 
-Both have what Lightning requires of a loader that is no DataLoader: ``__len__``, ``state_dict`` and ``load_state_dict`` (to
+Both have what Lightning requires of a loader other than a DataLoader: ``__len__``, ``state_dict`` and ``load_state_dict`` (to
 resume within an epoch), and a ``sampler``, because Lightning sets its epoch.
 """
 

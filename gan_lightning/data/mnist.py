@@ -13,7 +13,7 @@ class MNIST(TorchvisionSource):
     class_names: tuple[str, ...] = tuple("0123456789")
     extractor = "classifier"
     dataset_class = datasets.MNIST
-    files = "the four original files (train-images-idx3-ubyte.gz ...) into MNIST/raw"
+    files = "the four original files (train-images-idx3-ubyte.gz ...) in MNIST/raw"
 
     def _convert(self, split: Split) -> Images:
         dataset = self._open(split)
@@ -25,4 +25,4 @@ class FashionMNIST(MNIST):
 
     class_names = tuple(datasets.FashionMNIST.classes)
     dataset_class = datasets.FashionMNIST
-    files = "the four original files (train-images-idx3-ubyte.gz ...) into FashionMNIST/raw"
+    files = "the four original files (train-images-idx3-ubyte.gz ...) in FashionMNIST/raw"

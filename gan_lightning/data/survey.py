@@ -47,8 +47,8 @@ class Survey:
 def survey(paths: Sequence[Path]) -> Survey:
     """Read the header of each file. To find copies, compare the bytes of files of equal length."""
     sizes, modes, formats, transparent = [], Counter[str](), Counter[str](), 0
-    for path in tqdm(paths, desc="Looking at the files", unit=" files", delay=1):
-        with suppress(Exception), open_image(path) as image:  # Pillow raises all sorts for a damaged file
+    for path in tqdm(paths, desc="Inspecting files", unit=" files", delay=1):
+        with suppress(Exception), open_image(path) as image:  # Pillow raises many kinds of exceptions for damaged files
             sizes.append(image.size)
             modes[image.mode] += 1
             formats[str(image.format)] += 1

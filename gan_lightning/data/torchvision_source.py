@@ -48,8 +48,8 @@ class TorchvisionSource(ImageDataModule):
             self.dataset_class(str(self.root), download=True)
         except (URLError, OSError, RuntimeError) as error:
             raise InputError(
-                f"{name}: not found in {self.root} and could not be downloaded ({one_line(error)}); put "
-                f"{self.files} there, or name another folder by --data.root, or train with --config digits, which needs neither"
+                f"{name} is not in {self.root} and cannot be downloaded ({one_line(error)}): put {self.files} there, use "
+                "another --data.root, or train without a download with --config digits"
             ) from error
 
     def _found(self) -> bool:
@@ -72,6 +72,6 @@ class TorchvisionSource(ImageDataModule):
             if str(error).startswith("Dataset not found"):
                 raise FileNotFoundError(str(error)) from error
             raise InputError(
-                f"{type(self).__name__}: a file below {self.root} is damaged or cannot be read ({one_line(error)}): "
-                "delete it, so that it is downloaded anew"
+                f"{type(self).__name__} has a damaged or unreadable file in {self.root} ({one_line(error)}): delete it, and "
+                "the next run downloads it again"
             ) from error

@@ -49,15 +49,15 @@ class Network(nn.Module, ABC):
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int = 0, conditioning: str | None = None) -> None:
         super().__init__()
         if len(image_shape) != 3 or min(image_shape) < 1:
-            raise InputError(f"image_shape is {image_shape}: give (channels, height, width), each at least 1")
+            raise InputError(f"image_shape is {image_shape}: use (channels, height, width), each at least 1")
         if conditioning is not None and conditioning not in self.conditionings:
             raise InputError(
-                f"{type(self).__name__}: conditioning is {conditioning!r}: there is {', '.join(self.conditionings)}, or null"
+                f"conditioning of {type(self).__name__} is {conditioning!r}: use {', '.join(self.conditionings)} or null"
             )
         if conditioning is not None and num_classes < 2:
             raise InputError(
-                f"{type(self).__name__}: conditioning={conditioning} needs at least two classes and the data has "
-                f"{num_classes}; use data with labels, or conditioning=null"
+                f"conditioning of {type(self).__name__} is {conditioning}, but the data has {num_classes} classes: use data "
+                "with at least two classes, or conditioning=null"
             )
         self.image_shape = tuple(image_shape)
         self.num_classes = num_classes
@@ -89,7 +89,7 @@ class Generator(Network):
     ) -> None:
         super().__init__(image_shape, num_classes, conditioning)
         if latent_dim < 1:
-            raise InputError(f"latent_dim is {latent_dim}: it must be at least 1")
+            raise InputError(f"latent_dim is {latent_dim}: use at least 1")
         self.latent_dim = latent_dim
 
     @abstractmethod
@@ -132,14 +132,14 @@ def describe(network: Network) -> dict[str, Any]:
     """Describe a network by its class path and arguments: all that :func:`build` needs, primitives only.
 
     Raises:
-        InputError: an argument is no primitive, so a checkpoint with it could not be loaded safely.
+        InputError: an argument is not a primitive, so a checkpoint with it could not be loaded safely.
     """
     cls = type(network)
     for name, value in network.arguments.items():
         if not _is_primitive(value):
             raise InputError(
-                f"{cls.__name__}: its argument {name} is a {type(value).__name__}, which a checkpoint cannot hold; take "
-                "numbers, text, and lists or dicts of them"
+                f"argument {name} of {cls.__name__} is a {type(value).__name__}, and checkpoints cannot store it: use numbers, "
+                "text, and lists or dicts of them"
             )
     return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "arguments": network.arguments}
 
@@ -160,21 +160,23 @@ def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
         trust: top-level modules, besides this package, from which classes may be imported.
 
     Raises:
-        InputError: the class is outside the trusted modules, does not exist, is no network, or refuses the arguments.
+        InputError: the class is outside the trusted modules, does not exist, is not a network, or refuses the arguments.
     """
     class_path, arguments = description["class_path"], description["arguments"]
     module_name, _, class_name = str(class_path).rpartition(".")
     top_level = module_name.partition(".")[0]
     if top_level not in {"gan_lightning", *trust}:
         own = top_level.isidentifier() and top_level not in sys.stdlib_module_names
-        way = f"to run code of it, pass trust=[{top_level!r}]" if own else "use another"
-        raise InputError(f"the checkpoint names the class {class_path}, which is not trusted; {way}")
+        advice = f"pass trust=[{top_level!r}] to run its code" if own else "use another checkpoint"
+        raise InputError(f"the checkpoint's class {class_path} is not trusted: {advice}")
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"the checkpoint names the class {class_path}, which cannot be imported: {error}") from error
+        raise InputError(f"the checkpoint's class {class_path} cannot be imported: {error}") from error
     if not (isinstance(cls, type) and issubclass(cls, Network)):
-        raise InputError(f"the checkpoint names {class_path}, which is no Generator or Discriminator")
+        raise InputError(
+            f"the checkpoint's class {class_path} is neither a Generator nor a Discriminator: use another checkpoint"
+        )
     try:
         return cls(**arguments)
     except InputError:
@@ -186,8 +188,8 @@ def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
 def with_defaults(description: Any, network: Network) -> Any:
     """Add to a description of ``network`` the defaults of the arguments that it lacks.
 
-    A checkpoint lacks the arguments that are newer than it. Returns descriptions of other classes, and anything that is no
-    description, unchanged.
+    A checkpoint lacks the arguments that are newer than it. Returns descriptions of other classes, and other
+    objects, unchanged.
     """
     cls = type(network)
     if not isinstance(description, dict) or description.get("class_path") != describe(network)["class_path"]:
@@ -208,4 +210,4 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], prefix: str, pa
         network.load_state_dict(own)
     except (RuntimeError, TypeError, AttributeError) as error:
         first = [*str(error).splitlines(), ""][1].strip()  # after an introduction, one line per difference
-        raise InputError(f"{path}: its weights {prefix}* do not fit {type(network).__name__}: {first[:150]}") from error
+        raise InputError(f"{path} has weights {prefix}* that do not fit {type(network).__name__}: {first[:150]}") from error

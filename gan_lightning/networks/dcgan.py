@@ -33,7 +33,9 @@ def _check(image_shape: tuple[int, int, int], width: int, hidden: int | None) ->
     """
     _, height, across = image_shape
     if height != across or height not in SIZES:
-        raise InputError(f"DCGAN makes square images of {', '.join(map(str, sorted(SIZES)))} pixels, not {height} x {across}")
+        raise InputError(
+            f"images are {height}x{across}, but DCGAN supports only squares of {', '.join(map(str, sorted(SIZES)))} pixels"
+        )
     if width < 1:
         raise InputError(f"width is {width}: use at least 1")
     if hidden is not None and hidden < 0:

@@ -38,7 +38,7 @@ class DropoutConvDiscriminator(Discriminator):
     ) -> None:
         super().__init__(image_shape, num_classes, conditioning)
         if width < 1 or hidden < 1:
-            raise InputError(f"width is {width} and hidden {hidden}: both must be at least 1")
+            raise InputError(f"width is {width} and hidden is {hidden}: use at least 1 for both")
         inputs, height, across = image_shape
         sequence: list[nn.Module] = []
         for channels in (width, 2 * width, 4 * width):

@@ -49,7 +49,7 @@ class LabelEmbedding(nn.Module):
         Raises:
             ValueError: a conditional network was called without labels.
         """
-        return torch.cat([features, self.embedding(_given(labels))], dim=1)
+        return torch.cat([features, self.embedding(_require_labels(labels))], dim=1)
 
 
 class ConditionalBatchNorm(nn.Module):
@@ -71,7 +71,7 @@ class ConditionalBatchNorm(nn.Module):
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
         """Map features (B, C) or (B, C, H, W) and labels (B,) to features of the same shape."""
         shape = *features.shape[:2], *[1] * (features.dim() - 2)
-        scale, shift = self.scale(_given(labels)).view(shape), self.shift(labels).view(shape)
+        scale, shift = self.scale(_require_labels(labels)).view(shape), self.shift(labels).view(shape)
         return torch.addcmul(shift, self.norm(features), scale)
 
 
@@ -132,7 +132,7 @@ class ConcatenationHead(LogitHead):
         self.label_embedding = nn.Embedding(num_classes, hidden)  # not wrapped: not on the path from image to logit
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        joint = self.hidden(features) + self.label_embedding(_given(labels))
+        joint = self.hidden(features) + self.label_embedding(_require_labels(labels))
         return super().forward(leaky_relu(joint, 0.2))
 
 
@@ -146,7 +146,7 @@ class ProjectionHead(LogitHead):
         self.embedding = wrap(embedding)
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        inner: Tensor = (self.embedding(_given(labels)) * features).sum(dim=1)
+        inner: Tensor = (self.embedding(_require_labels(labels)) * features).sum(dim=1)
         return super().forward(features) + inner
 
 
@@ -187,9 +187,9 @@ def initialise_he(network: nn.Module, negative_slope: float) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _given(labels: Tensor | None) -> Tensor:
+def _require_labels(labels: Tensor | None) -> Tensor:
     if labels is None:
-        raise ValueError("a conditional network needs labels, and got None")
+        raise ValueError("a conditional network needs labels, but got None")
     return labels
 
 
@@ -200,5 +200,5 @@ def dropout(probability: float) -> nn.Dropout:
         InputError: the probability is out of range.
     """
     if not 0.0 <= probability < 1.0:
-        raise InputError(f"dropout is {probability}: give a probability from 0 to below 1")
+        raise InputError(f"dropout is {probability}: use at least 0 and below 1")
     return nn.Dropout(probability)

@@ -13,7 +13,7 @@ from gan_lightning.networks.layers import DiscriminatorConditioning, GeneratorCo
 
 def _widths(hidden: Sequence[int]) -> list[int]:
     if not hidden or min(hidden) < 1:
-        raise InputError(f"hidden is {list(hidden)}: give at least one width, each at least 1, such as [256,512]")
+        raise InputError(f"hidden is {list(hidden)}: use one or more widths of at least 1, such as [256,512]")
     return list(hidden)
 
 
@@ -45,7 +45,7 @@ class MLPGenerator(Generator):
     ) -> None:
         super().__init__(image_shape, num_classes, latent_dim, conditioning)
         if conditioning == "batch_norm" and not batch_norm:
-            raise InputError("conditioning=batch_norm needs batch_norm=true; or use conditioning=concatenation")
+            raise InputError("conditioning=batch_norm needs batch norm: set batch_norm=true, or use conditioning=concatenation")
         self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
         layers: list[nn.Module] = []
         width = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)

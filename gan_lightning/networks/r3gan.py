@@ -24,18 +24,18 @@ def _scales(
     """Return the size of the smallest feature map, and the channels and the number of blocks at each scale from there."""
     _, height, across = image_shape
     if height != across or height not in SIZES:
-        raise InputError(f"R3GAN makes square images of {', '.join(map(str, SIZES))} pixels, not {height} x {across}")
+        raise InputError(
+            f"images are {height}x{across}, but R3GAN supports only squares of {', '.join(map(str, SIZES))} pixels"
+        )
     base, scales = SIZES[height]
     chosen = [768] * scales if widths is None else list(widths)
     if len(chosen) != scales or min(chosen) < 1:
-        raise InputError(
-            f"widths is {chosen}: give {scales} of them for {height} pixels, smallest scale first, each at least 1"
-        )
+        raise InputError(f"widths is {chosen}: for {height} pixels use {scales} widths of at least 1, the smallest scale first")
     depths = [blocks] * scales if isinstance(blocks, int) else list(blocks)
     if len(depths) != scales or min(depths) < 1:
-        raise InputError(f"blocks is {blocks}: give one number, or {scales} for {height} pixels, each at least 1")
+        raise InputError(f"blocks is {blocks}: for {height} pixels use one number or {scales} numbers of at least 1")
     if group_width < 1 or any(2 * width % group_width for width in chosen):
-        raise InputError(f"group_width is {group_width}: it must divide twice each of the widths {chosen}")
+        raise InputError(f"group_width is {group_width}: use a number that divides 2 x each of the widths {chosen}")
     return base, chosen, depths
 
 

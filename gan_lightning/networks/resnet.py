@@ -47,7 +47,7 @@ def _size(image_shape: tuple[int, int, int]) -> int:
     _, height, across = image_shape
     if height != across or height not in HALVINGS:
         sizes = ", ".join(map(str, HALVINGS))
-        raise InputError(f"the residual networks make square images of {sizes} pixels, not {height} x {across}")
+        raise InputError(f"images are {height}x{across}, but the residual networks support only squares of {sizes} pixels")
     return height
 
 
@@ -154,7 +154,7 @@ class ResNetGenerator(Generator):
         doublings = len(GENERATOR_WIDTHS[size]) - 1
         channels = list(GENERATOR_WIDTHS[size] if widths is None else widths)
         if len(channels) != doublings + 1 or min(channels) < 1:
-            raise InputError(f"widths is {channels}: give {doublings + 1} of them for {size} pixels, each at least 1")
+            raise InputError(f"widths is {channels}: for {size} pixels use {doublings + 1} widths of at least 1")
         base = size // 2**doublings
         self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
         inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
@@ -219,7 +219,7 @@ class ResNetDiscriminator(Discriminator):
         halvings = HALVINGS[size]
         channels = list(DISCRIMINATOR_WIDTHS[size] if widths is None else widths)
         if len(channels) < halvings or min(channels) < 1:
-            raise InputError(f"widths is {channels}: give at least {halvings} of them for {size} pixels, each at least 1")
+            raise InputError(f"widths is {channels}: for {size} pixels use {halvings} or more widths of at least 1")
         wrap = spectrally_normalized if spectral_norm else as_is
         inputs = [image_shape[0], *channels[:-1]]
         self.blocks = nn.ModuleList(
@@ -230,7 +230,7 @@ class ResNetDiscriminator(Discriminator):
         self.attention = _attention(attention_at, sizes, channels, wrap)
         self.attention_at = attention_at
         if pool not in ("sum", "mean"):
-            raise InputError(f"pool is {pool!r}: it must be sum or mean")
+            raise InputError(f"pool is {pool!r}: use sum or mean")
         self.pool = pool
         self.head = HEADS[conditioning](channels[-1], num_classes, lambda layer: wrap(_xavier(layer)))
 
@@ -249,7 +249,7 @@ def _attention(size: int, sizes: Sequence[int], channels: Sequence[int], wrap: W
     if size == 0:
         return None
     if size not in sizes:
-        raise InputError(f"attention_at is {size}: there are feature maps of {', '.join(map(str, dict.fromkeys(sizes)))}")
+        raise InputError(f"attention_at is {size}: use the size of a feature map, {', '.join(map(str, dict.fromkeys(sizes)))}")
     return SelfAttention(channels[list(sizes).index(size)], wrap)
 
 

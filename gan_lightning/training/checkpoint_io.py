@@ -33,7 +33,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except OSError as error:
             tensors = [leaf for leaf in tree_leaves(content) if isinstance(leaf, Tensor)]
             size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-            raise InputError(f"{cannot_write(path, error)}; the checkpoint takes {size / 1e6:,.1f} MB") from error
+            raise InputError(f"{cannot_write(path, error)}. The checkpoint needs {size / 1e6:,.1f} MB") from error
 
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
@@ -45,5 +45,5 @@ def cannot_write(path: str | os.PathLike[str], error: OSError) -> str:
     """Error message for a file of a run that the system cannot write: its name, the reason, and the free space."""
     folder = next(parent for parent in Path(path).absolute().parents if parent.exists())
     free = shutil.disk_usage(folder).free
-    reason = f"cannot be written ({error.strerror or one_line(error)}, {free / 1e6:,.1f} MB are free there)"
-    return f"{path}: {reason}; the last checkpoint is intact: fix this and resume from it by --ckpt_path"
+    reason = f"cannot be written ({error.strerror or one_line(error)}, {free / 1e6:,.1f} MB free)"
+    return f"{path} {reason}. The last checkpoint is intact: fix this, and resume from it with --ckpt_path"

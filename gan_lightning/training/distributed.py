@@ -29,7 +29,7 @@ def _is_initialized() -> bool:
 
 
 def is_first_process() -> bool:
-    """Tell if this process reports for all: it is alone or has rank 0."""
+    """Check if this process reports for all: it is alone or has rank 0."""
     return rank() == 0
 
 
@@ -41,16 +41,16 @@ def on_first_process(make: Callable[[], Any]) -> Any:
     """
     if world_size() == 1:
         return make()
-    told: list[Any] = [None, None]
+    result: list[Any] = [None, None]  # the object, or the message of the error
     if rank() == 0:
         try:
-            told = [make(), None]
+            result = [make(), None]
         except InputError as error:
-            told = [None, str(error)]
-    dist.broadcast_object_list(told, src=0)
-    if told[1] is not None:
-        raise InputError(told[1])
-    return told[0]
+            result = [None, str(error)]
+    dist.broadcast_object_list(result, src=0)
+    if result[1] is not None:
+        raise InputError(result[1])
+    return result[0]
 
 
 def mean(tensor: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class ResumableCSVLogger(CSVLogger):
     Lightning's logger deletes the file of the earlier run. This one keeps it as ``metrics_1.csv``, ``metrics_2.csv`` and so on.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         begun_at: training steps completed when the run was resumed.
     """
 
@@ -61,7 +61,7 @@ def make_loggers(names: LoggerName | Sequence[LoggerName] | bool, folder: Path, 
 
     Args:
         names: one or several names; True is TensorBoard, False none.
-        folder: of the run.
+        folder: folder of the run.
         begun_at: training steps completed when the run was resumed.
     """
     chosen: Sequence[LoggerName] = (

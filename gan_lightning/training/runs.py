@@ -43,7 +43,7 @@ def run_folder(root: Path, resumed: Path | None = None) -> Iterator[Path]:
         except FileExistsError:  # another run was faster
             number += 1
         except OSError as error:
-            raise InputError(f"{folder}: cannot be made ({error.strerror}); name another by --default_root_dir") from error
+            raise InputError(f"{folder} cannot be created ({error.strerror}): use another --default_root_dir") from error
     try:
         yield folder
     except (InputError, KeyboardInterrupt, SystemExit):
@@ -60,8 +60,8 @@ def last_checkpoint(root: Path) -> Path:
     """
     earlier = earlier_runs(root)
     if not earlier:
-        raise InputError(f"--ckpt_path last: there is no run in {root}; leave the flag out to start one")
+        raise InputError(f"--ckpt_path last finds no run in {root}: remove the flag to start one")
     for run in reversed(earlier):
         if (path := run / "checkpoints" / "last.ckpt").is_file():
             return path
-    raise InputError(f"--ckpt_path last: no run in {root} has saved a checkpoint; leave the flag out to start one")
+    raise InputError(f"--ckpt_path last finds no run with a checkpoint in {root}: remove the flag to start one")

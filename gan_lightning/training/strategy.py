@@ -60,11 +60,11 @@ class GANStrategy(DDPStrategy):
             if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
                 continue
             penalties: Iterable[nn.Module] = getattr(model, "penalties", ())
-            twice = name == "discriminator" and any(isinstance(penalty, GradientPenalty) for penalty in penalties)
-            if self.root_device.type == "cuda" and not twice:
+            has_penalty = name == "discriminator" and any(isinstance(penalty, GradientPenalty) for penalty in penalties)
+            if self.root_device.type == "cuda" and not has_penalty:
                 setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(network))  # type: ignore[no-untyped-call]
             elif self.is_global_zero:
-                print(f"Batch norm in the {name} uses the images of each process alone", flush=True)
+                print(f"Batch norm in the {name} uses only the images of its own process", flush=True)
 
     def configure_ddp(self) -> None:
         """Start all processes from the weights of the first, instead of wrapping the model."""

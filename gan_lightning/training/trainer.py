@@ -26,7 +26,7 @@ def make_trainer(
     """Make a Trainer that writes all its files to ``folder``.
 
     Args:
-        folder: of the run; loggers and callbacks find it as ``trainer.log_dir``.
+        folder: folder of the run; loggers and callbacks find it as ``trainer.log_dir``.
         logger: names of loggers; True is TensorBoard, False none.
         begun_at: training steps completed when the run was resumed.
         arguments: further arguments of Lightning's Trainer.
@@ -36,7 +36,8 @@ def make_trainer(
     """
     if str(arguments.get("precision")) in ("16-true", "bf16-true"):
         raise InputError(
-            f"--precision {arguments['precision']}: the optimizers need float32 weights; use 16-mixed or bf16-mixed"
+            f"--precision {arguments['precision']} is not supported, because the optimizers need float32 weights: use 16-mixed "
+            "or bf16-mixed"
         )
     try:
         if (max_time := arguments.pop("max_time", None)) is not None:
@@ -51,10 +52,10 @@ def make_trainer(
             **arguments,
         )
     except (MisconfigurationException, ValueError, TypeError, ModuleNotFoundError) as error:
-        reason = f"the Trainer refuses its settings: {one_line(error)}"
+        reason = f"Lightning does not accept the settings of the Trainer: {one_line(error)}"
         accelerator = arguments.get("accelerator")
         if accelerator in ("gpu", "cuda", "mps") and re.search("No supported gpu backend|not available", reason):
-            reason = f"--accelerator {accelerator}: this machine has no GPU that torch can use; use --accelerator cpu, or auto"
+            reason = f"--accelerator {accelerator} is not available on this machine: use --accelerator cpu or auto"
         raise InputError(reason) from error
     if type(trainer.strategy) is DDPStrategy:
         trainer.strategy.__class__ = GANStrategy  # Lightning decides if there are several processes; 'auto' is its own

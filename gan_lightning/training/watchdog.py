@@ -27,8 +27,8 @@ class Watchdog(threading.Thread):
 
     Args:
         address: host of the store.
-        port: of the store.
-        rank: of this process.
+        port: port of the store.
+        rank: rank of this process.
         world_size: number of processes.
         end: called with the error message; does not return.
     """
@@ -98,7 +98,7 @@ class Watchdog(threading.Thread):
 
 
 def _message(name: str) -> str:
-    return f"{name} has died, and the others cannot continue without it; resume from the last checkpoint by --ckpt_path"
+    return f"{name} has died, and the others cannot continue without it: resume from the last checkpoint with --ckpt_path"
 
 
 def end_process(message: str) -> None:

@@ -1,4 +1,4 @@
-"""What the benchmarks' command lines share."""
+"""Flags that the benchmarks share."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -19,20 +19,20 @@ def make_parser(script: str, description: str) -> ArgumentParser:
 
 
 def add_rounds(parser: ArgumentParser) -> None:
-    """Add the flags of what is repeated and recorded."""
-    parser.add_argument("--rounds", type=PositiveInt, default=3, help="runs of each side, alternately; medians are printed")
-    parser.add_argument("--output", type=str | None, help="write the figures to this JSON file too")
+    """Add the number of rounds and the file of the figures."""
+    parser.add_argument("--rounds", type=PositiveInt, default=3, help="runs of each side, alternately; the table shows medians")
+    parser.add_argument("--output", type=str | None, help="JSON file for the figures")
 
 
 def add_inception(parser: ArgumentParser) -> None:
-    """Add the flag of what runs Inception."""
+    """Add ``--inception_weights``."""
     parser.add_argument(
         "--inception_weights", type=str | None, help="Inception's weights; random ones of the same layout by default"
     )
 
 
 def add_training(parser: ArgumentParser) -> None:
-    """Add the flags of what trains recipes on noise."""
+    """Add the flags of benchmarks that train recipes on noise."""
     parser.add_argument("--recipes", default="mlp_mnist,dcgan_mnist", help="comma-separated recipes; they train on noise")
     parser.add_argument("--steps", type=PositiveInt, default=250, help="timed steps of each run, after a warm-up of at most 20")
     parser.add_argument("--batch_sizes", default="", help="comma-separated batch sizes; the recipe's by default")
@@ -41,21 +41,21 @@ def add_training(parser: ArgumentParser) -> None:
 
 
 def recipe_names(config: Namespace) -> list[str]:
-    """The names in ``--recipes``.
+    """Read the names in ``--recipes``.
 
     Raises:
         InputError: there are none, or one does not exist.
     """
     names = [name for name in config.recipes.split(",") if name]
     if not names:
-        raise InputError("--recipes is empty: name some, such as mlp_mnist,dcgan_mnist")
+        raise InputError("--recipes is empty: use one or more, such as mlp_mnist,dcgan_mnist")
     for name in names:
         config_path(name)
     return names
 
 
 def batch_sizes(config: Namespace, processes: int = 1) -> list[int]:
-    """The numbers in ``--batch_sizes``, which may be none.
+    """Read the numbers in ``--batch_sizes``; the list may be empty.
 
     Args:
         config: parsed flags.
@@ -67,7 +67,9 @@ def batch_sizes(config: Namespace, processes: int = 1) -> list[int]:
     sizes = whole_numbers("batch_sizes", config.batch_sizes, least=1) if config.batch_sizes else []
     for size in sizes:
         if size % processes:
-            raise InputError(f"--batch_sizes {config.batch_sizes}: {processes} processes cannot share {size} equally")
+            raise InputError(
+                f"--batch_sizes {config.batch_sizes} is not a multiple of {processes} processes for {size}: use multiples"
+            )
     return sizes
 
 

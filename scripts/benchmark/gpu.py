@@ -58,14 +58,14 @@ from timing import flags
 
 Figures = dict[str, float | str]
 Case = tuple[str, Callable[[], Figures]]
-"""A name, and what measures its figures."""
+"""A name, and the function that measures its figures."""
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 COMPARED = [
     *("digits", "dcgan_mnist", "acgan_mnist", "dcgan_cifar10"),
     *("sngan_cifar10_conditional", "r3gan_mnist_slim", "wgan_clip_mnist", "mlp_mnist"),
 ]
-"""Recipes whose steps draw nothing but latents, so that two devices can be given the same."""
+"""Recipes with steps that draw only latents, so that two devices can get the same ones."""
 TIMED = [
     *("dcgan_mnist", "digits", "dcgan_cifar10", "sngan_cifar10"),
     *("r3gan_mnist_slim", "r3gan_cifar10_slim", "wgan_gp_cifar10", "folder_64"),
@@ -209,7 +209,7 @@ def correct(campaign: Campaign) -> Iterator[Case]:
 
 def _losses(recipe: str, device: torch.device) -> Figures:
     step, half = Steps(recipe, device, 4), Steps(recipe, device, 4, Way(bf16=True))
-    with full_precision(device.type), _no_waiting(device):
+    with full_precision(device.type), _forbid_synchronization(device):
         losses = {name: value.clone() for name, value in step().items()}
         step()
     figures: Figures = {name: float(value) for name, value in losses.items()}
@@ -217,8 +217,8 @@ def _losses(recipe: str, device: torch.device) -> Figures:
 
 
 @contextmanager
-def _no_waiting(device: torch.device) -> Iterator[None]:
-    """Raise an error where the host waits for the GPU."""
+def _forbid_synchronization(device: torch.device) -> Iterator[None]:
+    """Raise an error if the host waits for the GPU."""
     if device.type == "cuda":
         torch.cuda.set_sync_debug_mode("error")
     try:
@@ -246,7 +246,7 @@ def _against_cpu(recipe: str, device: torch.device) -> Figures:
 
 
 def _same_latents(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A forward hook: draw the latents on the CPU, whose numbers do not depend on the device."""
+    """Draw the latents on the CPU, because its numbers do not depend on the device: a forward hook."""
     z, *labels = inputs
     return torch.randn(z.shape, generator=torch.Generator().manual_seed(len(z))).to(z.device), *labels
 
@@ -375,7 +375,7 @@ def _commands(recipe: str, campaign: Campaign) -> Figures:
 
 
 def metrics(campaign: Campaign) -> Iterator[Case]:
-    """What metrics cost on the device."""
+    """Cost of the metrics on the device."""
     for batch in (50, 200):
         for layout in (torch.contiguous_format, torch.channels_last):
             name = f"Inception, {batch} images, {str(layout).removeprefix('torch.')}"
@@ -426,7 +426,7 @@ def memory(campaign: Campaign) -> Iterator[Case]:
 
 
 def profiles(campaign: Campaign) -> Iterator[Case]:
-    """How long a step keeps the device busy, and with which kernels."""
+    """Busy time of the device during a step, by kernel."""
     for recipe in campaign.recipes or PROFILED:
         yield recipe, partial(_profile, recipe, campaign)
 
@@ -471,9 +471,9 @@ def main(args: Sequence[str] | None = None) -> int:
 def make_parser() -> ArgumentParser:
     """Make the parser of all flags."""
     parser = command_line.make_parser("benchmark/gpu.py", "Measure this project on a GPU, stage by stage, within a budget.")
-    parser.add_argument("stages", nargs="*", type=str, help=f"some of {', '.join(STAGES)}; all by default")
-    parser.add_argument("--budget", type=PositiveFloat, default=600.0, help="seconds after which no case begins")
-    parser.add_argument("--output", default="gpu", help="folder of campaign.json; cases that are in it are skipped")
+    parser.add_argument("stages", nargs="*", type=str, help=f"one or more of {', '.join(STAGES)}; all by default")
+    parser.add_argument("--budget", type=PositiveFloat, default=600.0, help="seconds after which no new case starts")
+    parser.add_argument("--output", default="gpu", help="folder of campaign.json; cases that it already has are skipped")
     parser.add_argument("--recipes", default="", help="comma-separated recipes; each stage's own by default")
     parser.add_argument("--steps", type=PositiveInt | None, help="measured steps; each stage's own number by default")
     parser.add_argument("--data", type=str | None, help="folder of the data sets, for the stage commands")
@@ -487,11 +487,11 @@ def measure(args: Sequence[str]) -> None:
     stages = config.stages or list(STAGES)
     for name in stages:
         if name not in STAGES:
-            raise InputError(f"{name}: no such stage; use some of {', '.join(STAGES)}")
+            raise InputError(f"{name} is not a stage: use one or more of {', '.join(STAGES)}")
     if config.accelerator == "gpu" and not torch.cuda.is_available():
-        raise InputError("--accelerator gpu: torch finds no CUDA device here; use cpu")
+        raise InputError("--accelerator gpu is not available on this machine: use --accelerator cpu")
     if config.data is not None and not Path(config.data).is_dir():
-        raise InputError(f"--data {config.data}: no such folder")
+        raise InputError(f"--data {config.data} does not exist: use the folder of the data sets")
     path = Path(config.output, "campaign.json")
     require_writable(path)
     record = _record(path, _machine(config.accelerator))
@@ -522,7 +522,7 @@ def measure(args: Sequence[str]) -> None:
     for stage, figures in campaign.figures.items():
         print(f"\n{table(stage, figures)}")
     if campaign.left() <= 0:
-        print("\nThe budget ended; the same command measures what is missing.")
+        print("\nThe budget ended. Run the same command again to measure the rest.")
 
 
 def _machine(accelerator: str) -> str:
@@ -543,9 +543,11 @@ def _record(path: Path, machine: str) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         earlier = record["machine"]
     except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"--output {path.parent}: campaign.json is no record of a campaign; use another folder") from error
+        raise InputError(
+            f"--output {path.parent} has a campaign.json that is not a record of a campaign: use another folder"
+        ) from error
     if earlier != machine:
-        raise InputError(f"--output {path.parent}: measured on {earlier}, and this is {machine}; use another folder")
+        raise InputError(f"--output {path.parent} was measured on {earlier}, but this is {machine}: use another folder")
     return record
 
 

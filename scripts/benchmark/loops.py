@@ -56,8 +56,8 @@ def tutorial_loop(model: GAN, data: ImageDataModule, device: torch.device) -> It
             real_logits, fake_logits = discriminator(real, classes), discriminator(fake.detach(), classes)
             d_loss = loss.discriminator(real_logits, fake_logits)
             for penalty in model.penalties:
-                judged = DiscriminatorBatch(real, fake.detach(), classes, real_logits, fake_logits, update)
-                d_loss = d_loss + penalty(discriminator, judged)
+                discriminate = DiscriminatorBatch(real, fake.detach(), classes, real_logits, fake_logits, update)
+                d_loss = d_loss + penalty(discriminator, discriminate)
             discriminator.zero_grad()
             d_loss.backward()  # type: ignore[no-untyped-call]
             d_optimizer.step()
@@ -77,7 +77,7 @@ def bare_loop(model: GAN, data: ImageDataModule, device: torch.device) -> Iterat
     """Train with the mathematics of :class:`GAN` and nothing around it; yield after each step.
 
     Images are on the device, optimizers are fused, nothing is logged. It has no branch that the recipe does not need, so it is
-    the most that the real command can reach. Schedules stay at their first value, which costs the same.
+    the most that the real command can reach. Schedules stay at their first value, at the same cost.
     """
     if device.type == "cpu":
         keep_freed_memory()
@@ -111,8 +111,8 @@ def bare_loop(model: GAN, data: ImageDataModule, device: torch.device) -> Iterat
                     real_logits, fake_logits = discriminator(real, classes), discriminator(fake.detach(), classes)
                 total = loss.discriminator(real_logits, fake_logits)
                 for penalty in model.penalties:
-                    judged = DiscriminatorBatch(real, fake.detach(), classes, real_logits, fake_logits, update)
-                    total = total + penalty(discriminator, judged)
+                    discriminate = DiscriminatorBatch(real, fake.detach(), classes, real_logits, fake_logits, update)
+                    total = total + penalty(discriminator, discriminate)
                 update += 1
                 d_optimizer.zero_grad()
                 total.backward()  # type: ignore[no-untyped-call]
@@ -141,7 +141,9 @@ def require_comparable(model: GAN, data: ImageDataModule) -> None:
         InputError: an augmentation, a constraint, an auxiliary classifier, or a step that takes more images than there are.
     """
     if model.augmentation is not None or model.constraint is not None or model.discriminator.conditioning == "classifier":
-        raise InputError("the hand-written loops have no augmentation, constraint or auxiliary classifier: use another recipe")
+        raise InputError(
+            "the hand-written loops support no augmentation, constraint or auxiliary classifier: use another recipe"
+        )
     images = len(data.images("train")[0])
     if data.batch_size * model.real_batches_per_step > images:
         raise InputError(

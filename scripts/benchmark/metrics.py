@@ -102,12 +102,12 @@ def compare(folder: Path, num_images: int, rounds: int, weights: str | None) -> 
             spent = time.perf_counter() - begun
             if done.returncode != 0:
                 raise InputError(f"{who} failed: {done.stderr.strip().splitlines()[-1][:300] if done.stderr else 'no reason'}")
-            said = (
+            measured = (
                 json.loads(record.read_text())["metrics"]
                 if who == "ours"
                 else json.loads(done.stdout[done.stdout.index("{") :])
             )
-            values[who] = {name: float(value) for name, value in said.items()}
+            values[who] = {name: float(value) for name, value in measured.items()}
             if number:
                 seconds[who].setdefault("whole command", []).append(spent)
         if number:
@@ -118,7 +118,7 @@ def compare(folder: Path, num_images: int, rounds: int, weights: str | None) -> 
 
 
 def _parts(weights: Path, images: Tensor) -> dict[str, Callable[[], dict[str, float]]]:
-    """For each project a function that times its parts on images in memory: extraction of one batch, and the rest."""
+    """Make a function for each project that times its parts on images in memory: extraction of one batch, and the rest."""
     inception = Inception(weights)
     theirs = fidelity.FeatureExtractorInceptionV3("", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(weights))
     batch, count = images[:50], len(images)

@@ -25,7 +25,7 @@ def varied_images(count: int, seed: int, size: int = 32) -> Tensor:
 def write_random_weights(path: Path, seed: int = 0, count: int = 32) -> None:
     """Write random weights in the layout of torch-fidelity's Inception file, so that the whole pipeline runs offline.
 
-    Default initialisation gives a FID of 1e-15 and a score of 1, which tests nothing. Here batch norms are calibrated on
+    Default initialisation gives a FID of 1e-15 and a score of 1. Such values test nothing. Here batch norms are calibrated on
     ``count`` :func:`varied_images` and shifted by one: most units are active, and rounding is not amplified from layer to
     layer. Logits are scaled to a spread of 2 over images, so that scores are not trivial.
     """

@@ -1,4 +1,4 @@
-"""Time training loops on noise, each in a process of its own: a tutorial's, the bare one, and scripts/train.py.
+"""Time training loops on noise, each in its own process: a tutorial's, a bare one, and scripts/train.py.
 
 This file is also the program of those processes:
 python scripts/benchmark/timing.py LOOP RECIPE BATCH_SIZE STEPS ACCELERATOR [FLAG ...]
@@ -32,7 +32,7 @@ from gan_lightning.data.base import Images
 from gan_lightning.errors import InputError
 from loops import bare_loop, require_comparable, tutorial_loop
 
-MOST_WARM_UP = 20
+MAX_WARM_UP = 20
 """Steps before the clock starts; as many as are timed if those are fewer."""
 RESULT = "RESULT"
 """The first word of the line on which a process prints its figures."""
@@ -125,7 +125,7 @@ class Stopwatch(Callback):
     Args:
         warm_up: steps before the clock starts.
         steps: timed steps.
-        parts: time the parts of a step too, which slows it down.
+        parts: also time the parts of a step. This slows it down.
     """
 
     def __init__(self, warm_up: int, steps: int, parts: bool = False) -> None:
@@ -158,7 +158,7 @@ def synthetic_data(recipe: str, count: int | None = None) -> list[str]:
     """
     settings = read_settings(config_path(recipe))["data"]
     source = getattr(data, settings["class_path"])
-    size = settings.get("init_args", {}).get("image_size")  # a folder has no shape of its own
+    size = settings.get("init_args", {}).get("image_size")  # a folder does not define a shape
     channels, height, width = (3, size, size) if size else source.image_shape
     return [
         *("--data", f"{SyntheticImages.__module__}.SyntheticImages", "--data.image_shape", f"[{channels},{height},{width}]"),
@@ -180,7 +180,7 @@ def run_loop(
     loop: Loop, recipe: str, batch_size: int | None, steps: int, accelerator: str, variant: Sequence[str] = ()
 ) -> None:
     """Run one loop in this process and print its figures; ``variant`` are further flags of the loop ``variant``."""
-    warm_up = min(MOST_WARM_UP, steps)
+    warm_up = min(MAX_WARM_UP, steps)
     processes = 2 if loop == "two" else 1
     each = batch_size // processes if batch_size else None
     args = [*flags(recipe, each, warm_up + steps), "--accelerator", accelerator, "--devices", str(processes)]
@@ -233,7 +233,7 @@ def time_loops(
     Args:
         recipes: names of recipes.
         batch_sizes: sizes to train each recipe with; None is the recipe's own.
-        loops: some of :data:`NAMES`, and ``parts``, which runs once to time the parts of a step.
+        loops: one or more of :data:`NAMES`, and ``parts`` to time the parts of a step in one run.
         steps: timed steps of each run.
         rounds: runs of each loop.
         accelerator: ``cpu`` or ``gpu``.
@@ -269,7 +269,7 @@ def time_loops(
 
 
 def _run(folder: str, *words: str) -> dict[str, Any]:
-    """The figures of one loop, run in a process of its own with these arguments."""
+    """Run one loop with these arguments in its own process, and return the figures."""
     command = [sys.executable, str(Path(__file__).resolve()), *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]

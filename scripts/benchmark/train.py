@@ -49,14 +49,14 @@ def benchmark(args: Sequence[str]) -> None:
 
 
 def _words(variant: str) -> list[str]:
-    """Split ``--variant``; refuse what the benchmark sets itself."""
+    """Split ``--variant``, and refuse flags that the benchmark sets."""
     try:
         words = shlex.split(variant)
     except ValueError as error:
-        raise InputError(f"--variant {variant}: {error}; close every quotation mark") from error
+        raise InputError(f"--variant {variant} cannot be read ({error}): close every quotation mark") from error
     for word in words:
         if word.lstrip("-").removeprefix("trainer.").startswith(OWN):
-            raise InputError(f"--variant {variant}: the benchmark sets {word} itself; use --steps and --batch_sizes")
+            raise InputError(f"--variant {variant} has {word}, but the benchmark sets this: use --steps and --batch_sizes")
     return words
 
 

@@ -1,4 +1,4 @@
-"""The campaign for a GPU, tried on the CPU: all but CUDA itself."""
+"""The campaign for a GPU, run on the CPU: everything except CUDA itself."""
 
 import json
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_commands_and_metrics() -> None:
 
 
 def test_tables() -> None:
-    """Cases that share no figure have tables of their own."""
+    """Cases without a common figure get separate tables."""
     cases: dict[str, Figures] = {"a": {"ms": 0.98123, "images/s": 65311.2}, "c": {"error": "no"}, "b": {"ms": 5.0}}
     assert table("speed", cases).splitlines() == [
         "| speed | ms | images/s |",

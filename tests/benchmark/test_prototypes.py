@@ -1,4 +1,4 @@
-"""Prototypes for CUDA: the same gradients in another way. Graphs are tried on a stand-in: nothing here runs on a GPU."""
+"""Prototypes for CUDA compute the same gradients. A stand-in replaces CUDA graphs, because nothing here runs on a GPU."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -17,7 +17,7 @@ REPLAYED = ["digits", "cgan_mnist", "wgan_clip_mnist", "acgan_mnist", "bottlenec
 
 
 class Recorded:
-    """A stand-in of a CUDA graph: it captures by doing the work, and its first replay is what the capture has left."""
+    """A stand-in for a CUDA graph: its capture does the work, and its first replay keeps that result."""
 
     def __init__(self, work: Work, inputs: Inputs, parameters: Sequence[nn.Parameter]) -> None:
         real, labels = inputs
@@ -57,22 +57,22 @@ def trained(recipe: str, way: Way = EAGER, capture: type[Recorded] | None = None
 
 
 @pytest.mark.parametrize("recipe", REPLAYED)
-def test_a_split_and_replayed_step_is_the_packages_own_to_the_last_bit(recipe: str) -> None:
-    """With labels, fakes that are reused, lazy penalties, several updates of D, a constraint, an average."""
+def test_a_split_and_replayed_step_equals_the_packages_bitwise(recipe: str) -> None:
+    """Covers labels, reused fakes, lazy penalties, several updates of D, a constraint, and an average."""
     steps = Steps(recipe, CPU, 4)
     assert not same_state(steps.model, expected := trained(recipe))
     assert same_state(trained(recipe, Way(split=True)), expected)
     assert same_state(trained(recipe, Way(split=True), Recorded), expected)
 
 
-def test_labels_that_are_copied_before_the_capture_of_g_spoil_reused_fakes() -> None:
-    """What broke on the card: the fakes' autograd graph has saved the labels."""
+def test_labels_copied_before_the_capture_of_g_break_reused_fakes() -> None:
+    """The failure on the GPU: the fakes' autograd graph has saved the labels."""
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         trained("cgan_mnist", Way(split=True), CopiedTwice)
     trained("digits", Way(split=True), CopiedTwice)  # draws fresh fakes for G
 
 
-def test_penalties_differentiated_apart_have_the_same_gradients() -> None:
+def test_penalties_differentiated_separately_have_the_same_gradients() -> None:
     for recipe in ("cgan_mnist", "r3gan_mnist_slim"):
         one, other = (Steps(recipe, CPU, 4, way) for way in (EAGER, Way(separate=True)))
         for mine, theirs in zip(*(step().items() for step in (one, other)), strict=True):
@@ -86,7 +86,7 @@ def test_penalties_differentiated_apart_have_the_same_gradients() -> None:
 
 @pytest.mark.parametrize(("stride", "groups"), [(1, 1), (2, 2)])
 def test_derivatives_of_convolve(stride: int, groups: int) -> None:
-    """First and second ones against finite differences; the values and R1's gradients against torch's convolution."""
+    """Compare first and second derivatives with finite differences, and values and R1's gradients with torch's convolution."""
     torch.manual_seed(0)
     images = torch.randn(2, 4, 5, 5, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(6, 4 // groups, 3, 3, dtype=torch.float64, requires_grad=True)
@@ -101,7 +101,7 @@ def test_derivatives_of_convolve(stride: int, groups: int) -> None:
 
 
 def test_installed_convolutions_have_the_same_gradients() -> None:
-    """Of R1 and R2 through the grouped convolutions of R3GAN's discriminator."""
+    """Check R1 and R2 through the grouped convolutions of R3GAN's discriminator."""
     one, other = (Steps("r3gan_mnist_slim", CPU, 2, way) for way in (EAGER, Way(convolution=True)))
     one(), other()
     parameters = (step.model.discriminator.parameters() for step in (one, other))

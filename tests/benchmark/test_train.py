@@ -1,4 +1,4 @@
-"""Training speed: the loops that are compared do the same work, and the table is right."""
+"""Training speed: the compared loops do the same work, and the table is right."""
 
 import json
 import re
@@ -15,10 +15,10 @@ from gan_lightning.commands.common.recipes import recipes
 from gan_lightning.commands.train.settings import settings
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import ImageDataModule
-from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.regularizers import DiscriminatorBatch
 from loops import bare_loop, require_comparable, tutorial_loop
+from tests.helpers import refuses
 from timing import Parts, flags, synthetic_data, table
 
 Loop = Callable[[GAN, ImageDataModule, torch.device], Iterator[None]]
@@ -53,8 +53,8 @@ def test_every_weight_moves(loop: Loop, recipe: str) -> None:
     assert all(bool(value.isfinite().all()) for value in model.parameters())
 
 
-def test_the_bare_loop_is_the_mathematics_of_the_real_one() -> None:
-    """From the same weights, images and latents the gradients of D's first update are equal, to rounding; with R1."""
+def test_the_bare_loop_computes_the_same_gradients() -> None:
+    """Compare the gradients of D's first update, with R1, from the same weights, images and latents: equal to rounding."""
     model, data = made("mlp_mnist")
     twin, _ = made("mlp_mnist")
     twin.load_state_dict(model.state_dict())
@@ -75,18 +75,18 @@ def test_the_bare_loop_is_the_mathematics_of_the_real_one() -> None:
         assert torch.allclose(mine.grad, theirs, rtol=1e-4, atol=1e-7)
 
 
-def test_recipes_with_parts_that_the_loops_lack_are_refused() -> None:
+def test_recipes_with_unsupported_parts_are_refused() -> None:
     for recipe in ("wgan_clip_mnist", "acgan_mnist"):
-        with pytest.raises(InputError, match="no augmentation, constraint or auxiliary classifier"):
+        with refuses("augmentation"):
             require_comparable(*made(recipe))
     model, data = made("mlp_mnist")
     require_comparable(model, data)
     data.batch_size = 60_001
-    with pytest.raises(InputError, match="1 x 60001 images of 60,000"):
+    with refuses(60001, "60,000"):
         require_comparable(model, data)
 
 
-def test_a_profile_of_the_real_command_has_both_optimizers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_profile_of_the_command_shows_both_optimizers(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     monkeypatch.setattr(Parts, "start", lambda self, action_name: seen.append(action_name))
     monkeypatch.setattr(Parts, "stop", lambda self, action_name: None)
@@ -135,8 +135,8 @@ def test_a_part_is_timed_without_nested_parts(monkeypatch: pytest.MonkeyPatch) -
     assert parts.seconds == {"data": 0, "D": 6, "G": 0, "optimizers": 8, "EMA": 0, "logging": 16, "Lightning": 1}
 
 
-def test_noise_has_the_shape_and_classes_of_a_recipes_images() -> None:
-    """Every recipe that ships has images of a known shape."""
+def test_noise_has_the_shape_and_classes_of_the_recipe() -> None:
+    """Every bundled recipe has images of a known shape."""
     shapes = {}
     for recipe in recipes():
         found = dict(zip(*[iter(synthetic_data(recipe))] * 2, strict=True))
@@ -159,26 +159,27 @@ def test_train(capsys: pytest.CaptureFixture[str]) -> None:
     assert min(case["parts"][part] for part in ("data", "D", "G", "optimizers", "EMA", "logging", "Lightning")) > 0
 
 
+SHORT = ["--recipes", "small_mlp_mnist", "--steps", "2", "--rounds", "1", "--batch_sizes", "4"]
+
+
+@pytest.mark.slow
 def test_scale(capsys: pytest.CaptureFixture[str]) -> None:
-    args = ["--recipes", "small_mlp_mnist", "--steps", "2", "--rounds", "1", "--batch_sizes", "4"]
-    assert scale.main(args) == 0
+    assert scale.main(SHORT) == 0
     assert re.findall("batch [0-9]+", capsys.readouterr().out) == ["batch 4"]
 
 
-def test_variant(capsys: pytest.CaptureFixture[str]) -> None:
-    """Flags that the parser refuses are reported in the child's words; others give two columns."""
-    args = ["--recipes", "small_mlp_mnist", "--steps", "2", "--rounds", "1", "--batch_sizes", "4"]
-    assert benchmark.main([*args, "--variant=--model.compil true"]) == 2
+def test_a_child_that_refuses_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Flags that the parser refuses are reported with the child's message."""
+    assert benchmark.main([*SHORT, "--variant=--model.compil true"]) == 2
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "error" in line)
     assert "--model.compil" in line
     assert "small_mlp_mnist" in line
-    assert benchmark.main([*args, "--variant=--model.reuse_fakes true --log_every_n_steps 1"]) == 0
+
+
+@pytest.mark.slow
+def test_variant(capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main([*SHORT, "--variant=--model.reuse_fakes true --log_every_n_steps 1"]) == 0
     assert capsys.readouterr().out.splitlines()[0].startswith("| images a second | scripts/train.py | variant | ms a step")
-
-
-def test_a_recipe_that_the_loops_lack_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark.main(["--recipes", "acgan_mnist", "--steps", "1"]) == 2
-    assert "acgan_mnist" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

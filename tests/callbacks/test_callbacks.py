@@ -15,12 +15,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gan_lightning import files
 from gan_lightning.callbacks import Checkpoints, ImageGrid, ProgressBar, TrainingLog
 from gan_lightning.data import Digits
-from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.latents import latents
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
-from tests.helpers import TensorData, fit, same_state, small_gan
+from tests.helpers import Batches, Outputs, TensorData, fit, refuses, same_state, small_gan
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -29,21 +28,8 @@ def events(folder: Path) -> EventAccumulator:
     return accumulator
 
 
-class Record(Callback):
-    """The outputs of every step."""
-
-    def __init__(self) -> None:
-        self.outputs: list[dict[str, float]] = []
-        self.images = 0.0
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self.outputs.append({name: float(value) for name, value in outputs.items()})
-
-
 def test_the_curves_are_means_over_the_interval(tmp_path: Path) -> None:
-    record, log = Record(), TrainingLog()
+    record, log = Outputs(), TrainingLog()
     logger = TensorBoardLogger(tmp_path, name="", version="")
     began = time.perf_counter()
     fit(small_gan(), callbacks=[log, record], max_steps=25, logger=logger, log_every_n_steps=10)
@@ -65,13 +51,13 @@ def test_the_curves_are_means_over_the_interval(tmp_path: Path) -> None:
         written = scalars.Scalars(f"train/{name}")
         assert [event.step for event in written] == [10, 20, 25]
         for event, part in zip(written, (slice(0, 10), slice(10, 20), slice(20, 25)), strict=True):
-            mean = numpy.mean([output[name] for output in record.outputs[part]])
+            mean = numpy.mean([output[name] for output in record.seen[part]])
             assert event.value == pytest.approx(mean, rel=1e-5)
     assert log.latest["images_per_second"] > 5 * 64 / seconds  # of the last five steps
     assert log.latest["generator_learning_rate"] == 2e-4
 
 
-def test_gradient_norms_are_those_of_the_step_that_is_written() -> None:
+def test_gradient_norms_are_of_the_logged_step() -> None:
     norms: list[list[float]] = []
 
     class Norms(Callback):
@@ -92,8 +78,8 @@ def test_gradient_norms_are_those_of_the_step_that_is_written() -> None:
     assert min(norms[-1]) > 0
 
 
-def test_nothing_is_written_between() -> None:
-    """self.log is never called, and no value leaves the device but at the interval's end."""
+def test_nothing_is_logged_between_intervals() -> None:
+    """self.log is never called, and values leave the device only at the end of an interval."""
     calls = []
 
     class Spy(TrainingLog):
@@ -107,7 +93,7 @@ def test_nothing_is_written_between() -> None:
     assert calls == [50, 100]
 
 
-def test_grids_are_drawn_for_the_same_latents(tmp_path: Path) -> None:
+def test_grids_always_show_the_same_latents(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="", version="")
     grid = ImageGrid(every_n_steps=10, rows=3, columns=4)
     model = small_gan()
@@ -129,8 +115,8 @@ def test_grids_are_drawn_for_the_same_latents(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("given", "columns"), [(None, 10), (20, 20)])
-def test_a_class_a_column(given: int | None, columns: int, tmp_path: Path) -> None:
-    """A conditional generator that paints its label's grey level, and data likewise."""
+def test_each_column_shows_one_class(given: int | None, columns: int, tmp_path: Path) -> None:
+    """Use a conditional generator and data that paint the grey level of the label."""
 
     class Paint(MLPGenerator):
         def forward(self, z: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
@@ -154,7 +140,7 @@ def test_a_class_a_column(given: int | None, columns: int, tmp_path: Path) -> No
                 assert abs(int(picture[50 * row + 20, 50 * column + 20, 0]) - level) <= 1
 
 
-def test_a_grid_does_not_move_the_training() -> None:
+def test_grids_do_not_change_the_training() -> None:
     models = []
     for callbacks in ([], [ImageGrid(every_n_steps=1)]):
         torch.manual_seed(0)
@@ -179,7 +165,7 @@ def test_checkpoints(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("every", "found"), [(0, 22), (5, 25)])
-def test_last_is_renewed_at_each_epochs_end_and_by_choice_between(every: int, found: int, tmp_path: Path) -> None:
+def test_last_is_saved_at_each_epochs_end_and_at_intervals(every: int, found: int, tmp_path: Path) -> None:
     steps = []
 
     class Killed(Callback):
@@ -199,16 +185,6 @@ def test_last_is_renewed_at_each_epochs_end_and_by_choice_between(every: int, fo
     assert steps == [found]
 
 
-class Seen(Callback):
-    """What the images of every step were."""
-
-    def __init__(self) -> None:
-        self.sums: list[float] = []
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self.sums.append(float(batch[0].double().sum()))
-
-
 class Stop(Callback):
     """Ends the run as a time limit or early stopping would."""
 
@@ -219,25 +195,24 @@ class Stop(Callback):
         trainer.should_stop = trainer.should_stop or trainer.global_step == self.step
 
 
-@pytest.mark.parametrize("by", ["max_steps", "should_stop"])
-@pytest.mark.parametrize("step", [11, 22, 30, 44])
-def test_a_resumed_run_sees_the_images_that_it_would_have_seen(step: int, by: str, tmp_path: Path) -> None:
-    """Stopped within an epoch of 22 steps, or at its end, in the first and the second."""
+@pytest.mark.parametrize(("step", "by"), [(11, "max_steps"), (22, "max_steps"), (22, "should_stop"), (44, "should_stop")])
+def test_a_resumed_run_sees_the_same_images(step: int, by: str, tmp_path: Path) -> None:
+    """Stop within an epoch of 22 steps or at its end, in the first and the second epoch."""
 
     def run(folder: Path, until: int, stop: int | None = None, ckpt: Path | None = None) -> tuple[Trainer, list[float]]:
-        seen = Seen()
+        seen = Batches()
         callbacks = [seen, *([Stop(stop)] if stop else []), Checkpoints()]
         arguments: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         trainer = Trainer(accelerator="cpu", max_steps=until, callbacks=callbacks, default_root_dir=folder, **arguments)
         trainer.fit(small_gan(), datamodule=Digits(), ckpt_path=ckpt, weights_only=True)
-        return trainer, seen.sums
+        return trainer, [float(images.double().sum()) for images, _ in seen.seen]
 
-    whole, undisturbed = run(tmp_path / "whole", 70)
-    _, first = run(tmp_path / "parts", step if by == "max_steps" else 70, step if by == "should_stop" else None)
-    resumed, second = run(tmp_path / "parts", 70, ckpt=tmp_path / "parts" / "checkpoints" / "last.ckpt")
+    whole, undisturbed = run(tmp_path / "whole", 50)
+    _, first = run(tmp_path / "parts", step if by == "max_steps" else 50, step if by == "should_stop" else None)
+    resumed, second = run(tmp_path / "parts", 50, ckpt=tmp_path / "parts" / "checkpoints" / "last.ckpt")
     assert len(first) == step
     assert first + second == undisturbed
-    assert resumed.global_step == whole.global_step == 70
+    assert resumed.global_step == whole.global_step == 50
     assert resumed.current_epoch == whole.current_epoch
 
 
@@ -250,21 +225,22 @@ def test_the_progress_bar_counts_the_run(capsys: pytest.CaptureFixture[str]) -> 
         assert name in last
 
 
-def test_the_bar_knows_which_limit_comes_first(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bar_uses_the_first_limit(capsys: pytest.CaptureFixture[str]) -> None:
     fit(small_gan(), callbacks=[ProgressBar()], max_epochs=3, max_steps=30, enable_progress_bar=True)
     assert "30/30" in capsys.readouterr().out.split("\r")[-1]
 
 
 @pytest.mark.parametrize(
-    "make",
+    ("make", "named"),
     [
-        lambda: ImageGrid(every_n_steps=-1),
-        lambda: ImageGrid(rows=0),
-        lambda: ImageGrid(columns=0),
-        lambda: Checkpoints(keep=-1),
-        lambda: Checkpoints(every_n_epochs=-1),
+        (lambda: ImageGrid(every_n_steps=-1), "image_grid.every_n_steps is -1"),
+        (lambda: ImageGrid(rows=0), "image_grid.rows is 0"),
+        (lambda: ImageGrid(columns=0), "image_grid.columns is 0"),
+        (lambda: Checkpoints(every_n_steps=-1), "checkpoints.every_n_steps is -1"),
+        (lambda: Checkpoints(keep=-1), "checkpoints.keep is -1"),
+        (lambda: Checkpoints(every_n_epochs=-1), "checkpoints.every_n_epochs is -1"),
     ],
 )
-def test_numbers_out_of_range(make: Any) -> None:
-    with pytest.raises(InputError, match="give at least"):
+def test_numbers_out_of_range(make: Any, named: str) -> None:
+    with refuses(named):
         make()

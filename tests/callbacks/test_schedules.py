@@ -1,4 +1,4 @@
-"""What a run's schedules set, step by step."""
+"""Values that the schedules of a run set, step by step."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +13,11 @@ from torch.optim import Adam, RMSprop
 from gan_lightning.augment import AdaptiveAugment, Augmentation, DiffAugment
 from gan_lightning.callbacks import Schedules
 from gan_lightning.data import Digits
-from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.module import OptimizerCallable
 from gan_lightning.regularizers import R1, Critic, DiscriminatorBatch, Penalty
 from gan_lightning.schedules import CosineSchedule, LinearSchedule
-from tests.helpers import fit, same_state, small_gan
+from tests.helpers import fit, refuses, same_state, small_gan
 
 
 def adam(learning_rate: float) -> OptimizerCallable:
@@ -31,7 +30,7 @@ def two_scales(**arguments: Any) -> GAN:
 
 
 class Seen(Callback):
-    """What held in each training step, and the weights after it."""
+    """Scheduled values of each training step, and the weights after it."""
 
     def __init__(self) -> None:
         self.rates: list[tuple[float, ...]] = []
@@ -63,8 +62,8 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_learning_rates_fall_together_to_zero_and_stay() -> None:
-    """Each from its own, and over more than one epoch; at 0 neither network moves any more."""
+def test_learning_rates_fall_together_to_zero_and_stay_there() -> None:
+    """Each falls from its own start, over more than one epoch; at 0 neither network changes."""
     schedules = Schedules(learning_rate=LinearSchedule(4))
     seen = run(two_scales(), schedules, 7, Digits(batch_size=512))  # 2 steps an epoch
     factors = [1, 0.75, 0.5, 0.25, 0, 0, 0]
@@ -77,7 +76,7 @@ def test_learning_rates_fall_together_to_zero_and_stay() -> None:
 
 @pytest.mark.parametrize("length", [{"max_steps": 6}, {"max_steps": 6, "max_epochs": 9}, {"max_steps": -1, "max_epochs": 3}])
 def test_a_schedule_without_steps_ends_with_the_run(length: dict[str, int]) -> None:
-    """Whichever limit comes first; of 2 updates an epoch, after 3 of D each. Its next run may have another length."""
+    """The first limit counts: 2 updates per epoch, each after 3 of D. The next run may have another length."""
     schedules = Schedules(learning_rate=CosineSchedule(end=0.2), beta2=LinearSchedule(4, 0.9, 0.98))
     for times in (1, 2):
         limits = {name: limit * times for name, limit in length.items() if limit > 0}
@@ -86,7 +85,7 @@ def test_a_schedule_without_steps_ends_with_the_run(length: dict[str, int]) -> N
         steps = 6 * times
         factors = CosineSchedule(steps, end=0.2)
         assert [rates[0] for rates in seen.rates] == pytest.approx([1e-3 * factors(i) for i in range(steps)], rel=1e-9)
-        assert seen.betas[-1][0][1] == seen.betas[4][0][1] == pytest.approx(0.98)  # steps of its own win
+        assert seen.betas[-1][0][1] == seen.betas[4][0][1] == pytest.approx(0.98)  # given steps win
         assert seen.betas[3][0][1] == pytest.approx(0.96)
 
 
@@ -115,19 +114,19 @@ def test_beta2_of_both_optimizers() -> None:
 
 
 class Two(Penalty):
-    """2, wherever."""
+    """Constant 2."""
 
     def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
         return torch.tensor(2.0)
 
 
 def test_the_factor_of_the_penalties() -> None:
-    """Of their sum, 4."""
+    """The sum of the penalties is 4."""
     seen = run(small_gan(penalty=[Two(), Two()]), Schedules(penalty=LinearSchedule(4, 1.0, 0.5)), 6)
     assert [outputs["penalty"] for outputs in seen.outputs] == pytest.approx([4, 3.5, 3, 2.5, 2, 2], rel=1e-6)
 
 
-def test_a_penalty_of_factor_zero_is_none() -> None:
+def test_a_penalty_with_factor_zero_has_no_effect() -> None:
     models = []
     for penalty, schedules in ((None, Schedules()), (R1(100.0), Schedules(penalty=LinearSchedule(1, 0.0, 0.0)))):
         torch.manual_seed(0)
@@ -139,7 +138,7 @@ def test_a_penalty_of_factor_zero_is_none() -> None:
 
 
 def test_the_half_life_of_the_average() -> None:
-    """Factors 0, 1/2 and 1 of a half-life of one batch: the average is the weights, then keeps 1/4 and 1/2 of itself."""
+    """With factors 0, 1/2 and 1 on a half-life of one batch, the average keeps nothing, then 1/4 and 1/2 of itself."""
     schedules = Schedules(ema_halflife=LinearSchedule(2, 0.0, 1.0))
     seen = run(two_scales(ema_halflife=64.0, ema_ramp=None), schedules, 3, Digits(batch_size=64))
     weights = [generator for generator, _ in seen.weights]
@@ -151,7 +150,7 @@ def test_the_half_life_of_the_average() -> None:
 
 
 class Strengths(Augmentation):
-    """Keeps the strength that held at each call."""
+    """Keeps the strength at each call."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,8 +168,8 @@ def test_the_strength_of_the_augmentation() -> None:
     assert discriminator == generator == pytest.approx([1, 0.75, 0.5, 0.25, 0, 0], rel=1e-9)
 
 
-def test_an_augmentation_of_strength_zero_is_none() -> None:
-    """For the first step; from the second on it shows."""
+def test_an_augmentation_of_strength_zero_has_no_effect() -> None:
+    """The first step is unchanged; later ones differ."""
     results = []
     for augmentation in (None, DiffAugment()):
         torch.manual_seed(0)
@@ -192,7 +191,7 @@ def test_without_schedules_nothing_changes() -> None:
     assert same_state(*models)
 
 
-def test_generator_updates_are_counted_however_often_the_discriminator_is_updated() -> None:
+def test_schedules_count_generator_updates_only() -> None:
     seen = []
     for discriminator_steps in (1, 3):
         augmentation = Strengths()
@@ -209,8 +208,8 @@ def test_generator_updates_are_counted_however_often_the_discriminator_is_update
     assert seen[0] == seen[1]
 
 
-def test_a_resumed_run_goes_on_where_it_was(tmp_path: Path) -> None:
-    """Twice: a factor that was taken of what the last run left would show the first time, and more the second."""
+def test_a_resumed_run_continues_its_schedules(tmp_path: Path) -> None:
+    """Resume twice: a factor on the value that the last run left would differ at the first resume, and more at the second."""
 
     def make() -> tuple[GAN, Schedules]:
         model = two_scales(penalty=Two(), ema_halflife=64.0, augmentation=Strengths())
@@ -243,24 +242,24 @@ def test_a_resumed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert parts == whole
 
 
-def test_a_run_that_had_none_is_resumed_with_a_schedule(tmp_path: Path) -> None:
+def test_a_run_without_schedules_is_resumed_with_one(tmp_path: Path) -> None:
     fit(two_scales(), max_steps=2).save_checkpoint(tmp_path / "a.ckpt", weights_only=False)
     seen = run(two_scales(), Schedules(learning_rate=LinearSchedule(8)), 4, ckpt_path=tmp_path / "a.ckpt")
     assert seen.rates == [pytest.approx((1e-3 * f, 4e-3 * f), rel=1e-9) for f in (0.75, 0.625)]
 
 
 @pytest.mark.parametrize(
-    ("model", "name", "message"),
+    ("model", "name", "missing"),
     [
-        (small_gan, "penalty", "model.penalty is not set"),
-        (small_gan, "ema_halflife", "model.ema_halflife is not set"),
-        (small_gan, "augmentation", "model.augmentation is not set"),
-        (lambda: small_gan(generator_optimizer=RMSprop), "beta2", "an optimizer has no betas"),
-        (lambda: small_gan(discriminator_optimizer=RMSprop), "beta2", "an optimizer has no betas"),
+        (small_gan, "penalty", "model.penalty"),
+        (small_gan, "ema_halflife", "model.ema_halflife"),
+        (small_gan, "augmentation", "model.augmentation"),
+        (lambda: small_gan(generator_optimizer=RMSprop), "beta2", "betas"),
+        (lambda: small_gan(discriminator_optimizer=RMSprop), "beta2", "betas"),
     ],
 )
-def test_a_schedule_for_what_is_not_there(model: Callable[[], GAN], name: str, message: str) -> None:
-    with pytest.raises(InputError, match=f"schedules.{name} has nothing to change: {message}"):
+def test_a_schedule_without_its_target_is_refused(model: Callable[[], GAN], name: str, missing: str) -> None:
+    with refuses(f"schedules.{name}", missing):
         fit(model(), callbacks=[Schedules(**{name: LinearSchedule(4, 0.9, 0.5)})], max_steps=1)
 
 
@@ -271,19 +270,19 @@ def test_learning_rates_of_optimizers_without_betas() -> None:
 
 @pytest.mark.parametrize("ends", [(1.0, 0.5), (0.5, 1.0), (0.9, 1.1)])
 def test_beta2_stays_below_one(ends: tuple[float, float]) -> None:
-    with pytest.raises(InputError, match=f"schedules.beta2 goes up to {max(ends)}: it must be below 1"):
+    with refuses("schedules.beta2", max(ends), "below 1"):
         Schedules(beta2=LinearSchedule(4, *ends))
     Schedules(beta2=LinearSchedule(4, 0.9, 0.9999))
 
 
 @pytest.mark.parametrize("ends", [(1.01, 0.5), (0.5, 2.0)])
 def test_the_strength_of_the_augmentation_is_at_most_one(ends: tuple[float, float]) -> None:
-    with pytest.raises(InputError, match=f"schedules.augmentation goes up to {max(ends)}: it must be at most 1"):
+    with refuses("schedules.augmentation", max(ends), "at most 1"):
         Schedules(augmentation=LinearSchedule(4, *ends))
     Schedules(augmentation=LinearSchedule(4, 0.5, 1.0))
 
 
-def test_adaptive_augmentation_takes_a_strength() -> None:
+def test_adaptive_augmentation_has_a_strength() -> None:
     augmentation = AdaptiveAugment(["color"])
     run(small_gan(augmentation=augmentation), Schedules(augmentation=LinearSchedule(2)), 2)
     assert augmentation.strength == 0.5

@@ -1,4 +1,4 @@
-"""Checkpoints of tiny generators whose pictures differ, without the training that this takes."""
+"""Checkpoints of tiny generators with different pictures, without training."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tests.helpers import TensorData, fit
 def write_checkpoint(
     path: Path, shape: tuple[int, int, int] = (1, 8, 8), num_classes: int = 0, conditioning: Any = None
 ) -> Path:
-    """What train.py would write of two tiny MLPs; its average and its raw weights are far apart."""
+    """Write a checkpoint of two tiny MLPs like train.py; its average and its raw weights are far apart."""
     torch.manual_seed(0)  # a fixture of a module is made before conftest.py seeds a test
     gan = GAN(
         MLPGenerator(shape, num_classes, latent_dim=16, hidden=[32], conditioning=conditioning),

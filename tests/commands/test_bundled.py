@@ -1,4 +1,4 @@
-"""Each command that draws takes the name of a bundled generator, and says which weights it uses."""
+"""Each drawing command accepts the name of a bundled generator, and prints which weights it uses."""
 
 import os
 import signal
@@ -32,7 +32,9 @@ FROM = f", from {bundled()['digits']}"
     ],
     ids=["sample", "interpolate", "invert", "export"],
 )
-def test_by_its_name(main: Callable[[Sequence[str]], int], args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_command_accepts_the_name(
+    main: Callable[[Sequence[str]], int], args: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     to_pil_image(torch.zeros(1, 8, 8)).save("digit.png")
     assert main(["digits", *args]) == 0
     first, *_ = capsys.readouterr().out.splitlines()
@@ -40,19 +42,19 @@ def test_by_its_name(main: Callable[[Sequence[str]], int], args: list[str], caps
     assert first.endswith(FROM)
 
 
-def test_it_draws_what_it_draws_in_python() -> None:
+def test_the_command_and_python_draw_the_same() -> None:
     assert Verb.sample.main(["digits", "--output", "a.npz", "--num_images", "20", "--seed", "3", "--accelerator", "cpu"]) == 0
     assert numpy.array_equal(numpy.load("a.npz")["images"], gan_lightning.load("digits").sample(20, seed=3))
 
 
-def test_what_is_exported_of_it_is_what_it_is() -> None:
+def test_its_export_is_identical() -> None:
     assert Verb.export.main(["digits", "--formats", "safetensors"]) == 0
     one, other = gan_lightning.load("digits"), gan_lightning.load("exported")
     assert same_state(one.generator, other.generator)
     assert {**one.origin, "checkpoint": "exported"} == other.origin
 
 
-def test_a_folder_of_that_name_wins(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_with_the_same_name_wins(capsys: pytest.CaptureFixture[str]) -> None:
     mine = Sampler(MLPGenerator((1, 8, 8), latent_dim=4, hidden=[8]))
     mine.save_pretrained("digits")
     for name in ("digits", "./digits"):

@@ -346,7 +346,7 @@ def test_bad_input_gets_one_line(
 
 def test_a_checkpoint_without_its_run_says_what_to_name(trained: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path(trained).rename("moved.ckpt")
-    assert "name real images by --data or --real" in refused(["moved.ckpt", "--num_images", "20"], capsys)
+    assert "--data or --real" in refused(["moved.ckpt", "--num_images", "20"], capsys)
     assert record(["moved.ckpt", "--data", "Digits", "--num_images", "20"])["metrics"]
 
 
@@ -389,7 +389,7 @@ def test_a_folder_of_export_knows_its_data(trained: str, capsys: pytest.CaptureF
     cases: list[tuple[Any, str]] = [
         ({"class_path": "tests.helpers.TensorData"}, "exported/config.json: names tests.helpers.TensorData"),
         ({"class_path": "gan_lightning.data.ImageFolder", "init_args": {"root": "photos"}}, "ImageFolder needs root"),
-        (None, "name real images by --data or --real"),
+        (None, "--data or --real"),
         *((data, "exported/config.json: names no class of the data") for data in odd),
         ({"class_path": 5, "init_args": {"root": "photos"}}, "exported/config.json: names no class of the data"),
         ({"class_path": "Digits", "init_args": 5}, "--data"),

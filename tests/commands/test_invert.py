@@ -21,7 +21,7 @@ QUICK = ["--steps", "200", "--restarts", "6"]
 
 
 def tiles(path: str, count: int) -> list[Tensor]:
-    """The columns of the picture, in the generator's own size."""
+    """Columns of the picture, in the generator's size."""
     with Image.open(path) as picture:
         pixels: Tensor = pil_to_tensor(picture.convert("RGB"))
     assert pixels.shape == (3, 116, 114 * count + 2)
@@ -29,24 +29,24 @@ def tiles(path: str, count: int) -> list[Tensor]:
 
 
 def write_target(checkpoint: str, path: str = "target.png", label: int | None = None) -> Tensor:
-    """An image of the generator's own."""
+    """Write an image that the generator draws."""
     (image,) = gan_lightning.load(checkpoint).sample(1, label, seed=5)
     to_pil_image(image).save(path)
     expanded: Tensor = image.expand(3, -1, -1)
     return expanded
 
 
-def errors(said: str) -> list[float]:
-    return [float(value) for value in re.findall(r"error \(RMSE\).*: (\S+) grey levels", said)]
+def errors(printed: str) -> list[float]:
+    return [float(value) for value in re.findall(r"error \(RMSE\).*: (\S+) grey levels", printed)]
 
 
-def test_an_image_of_the_generators_own(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_of_the_generator_itself(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
     target = write_target(plain)
     args = [plain, "target.png", *QUICK, "--save_latent", "z.npz"]
     assert main(args) == 0
-    said = capsys.readouterr().out
-    assert "target, the generator's nearest: inverted.png" in said
-    assert errors(said)[0] < 15  # 7, for the prior
+    printed = capsys.readouterr().out
+    assert "target, the generator's closest: inverted.png" in printed
+    assert errors(printed)[0] < 15  # 7, for the prior
     shown, found = tiles("inverted.png", 2)
     assert torch.equal(shown, target)
     assert float((found.int() - target.int()).abs().float().mean()) < 15
@@ -58,32 +58,32 @@ def test_an_image_of_the_generators_own(plain: str, capsys: pytest.CaptureFixtur
     assert (drawn[0].int() - found.int()).abs().max() <= 1
 
 
-def test_the_class_is_told_and_kept(labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_class_is_printed_and_saved(labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_target(labelled, label=1)
     assert main([labelled, "target.png", *QUICK, "--save_latent", "z.npz"]) == 0
-    said = capsys.readouterr().out
-    assert "class: 1" in said
+    printed = capsys.readouterr().out
+    assert "class: 1" in printed
     with numpy.load("z.npz") as archive:
         assert int(archive["label"]) == 1
     assert main([labelled, "target.png", *QUICK, "--class", "2", "--output", "two.png"]) == 0
     other = capsys.readouterr().out
     assert "class: 2" in other
-    assert errors(other)[0] > errors(said)[0]
+    assert errors(other)[0] > errors(printed)[0]
 
 
 @pytest.mark.parametrize("way", ["hole", "mask"])
-def test_a_hole_is_filled_and_the_rest_kept(plain: str, way: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hole_is_filled_and_the_rest_is_kept(plain: str, way: str, capsys: pytest.CaptureFixture[str]) -> None:
     target = write_target(plain)
     known = torch.ones(8, 8, dtype=torch.bool)
     known[1:4, 2:7] = False
     to_pil_image((~known).to(torch.uint8)[None] * 255).save("mask.png")
     flag = ["--hole", "1,2,3,5"] if way == "hole" else ["--mask", "mask.png"]
     assert main([plain, "target.png", *flag, *QUICK]) == 0
-    said = capsys.readouterr().out
-    assert "target, known part, the generator's nearest, inpainted: inverted.png" in said
-    where, elsewhere = errors(said)
+    printed = capsys.readouterr().out
+    assert "target, known part, the generator's closest, inpainted: inverted.png" in printed
+    where, elsewhere = errors(printed)
     assert where < 15  # 7
-    assert elsewhere < 40  # 14, which noise makes 117
+    assert elsewhere < 40  # 14; with noise 117
     shown, masked, nearest, inpainted = tiles("inverted.png", 4)
     assert torch.equal(shown, target)
     assert torch.equal(masked[:, known], target[:, known])
@@ -93,7 +93,7 @@ def test_a_hole_is_filled_and_the_rest_kept(plain: str, way: str, capsys: pytest
     assert not torch.equal(nearest[:, known], target[:, known])
 
 
-def test_what_is_in_the_hole_is_not_looked_at(plain: str) -> None:
+def test_the_pixels_of_the_hole_are_not_used(plain: str) -> None:
     target = write_target(plain)[:1].clone()
     target[:, 1:4, 2:7] = 200
     to_pil_image(target).save("other.png")
@@ -104,35 +104,35 @@ def test_what_is_in_the_hole_is_not_looked_at(plain: str) -> None:
     assert torch.equal(tiles("target_filled.png", 4)[3], tiles("other_filled.png", 4)[3])
 
 
-def test_a_small_image_and_a_large_one_that_is_shrunk(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_super_resolution_of_a_small_and_of_a_shrunk_image(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
     target = write_target(plain)
     floats = target[:1].float().view(1, 4, 2, 4, 2).mean((2, 4)) / 127.5 - 1
     to_pil_image(to_uint8(floats)).save("small.png")
     args = ["--super_resolution", "2", *QUICK]
     assert main([plain, "target.png", *args, "--output", "large.png"]) == 0
-    said = capsys.readouterr().out
-    assert "target, low resolution, the generator's nearest: large.png" in said
-    assert errors(said)[0] < 15  # 6
-    assert len(errors(said)) == 2
+    printed = capsys.readouterr().out
+    assert "target, low resolution, the generator's closest: large.png" in printed
+    assert errors(printed)[0] < 15  # 6
+    assert len(errors(printed)) == 2
     shown, low, _ = tiles("large.png", 3)
     assert torch.equal(shown, target)
     assert torch.equal(low[:1, ::2, ::2], to_uint8(floats))
     assert torch.equal(low[:, ::2, ::2], low[:, 1::2, 1::2])
     assert main([plain, "small.png", *args, "--output", "small_result.png"]) == 0
-    said = capsys.readouterr().out
-    assert "low resolution, the generator's nearest: small_result.png" in said
-    assert "target" not in said
-    assert len(errors(said)) == 1
+    printed = capsys.readouterr().out
+    assert "low resolution, the generator's closest: small_result.png" in printed
+    assert "target" not in printed
+    assert len(errors(printed)) == 1
     assert torch.equal(tiles("small_result.png", 2)[0], low)
 
 
-def test_any_image_is_brought_to_the_generators_size(labelled: str) -> None:
+def test_any_image_is_resized_to_the_generators_size(labelled: str) -> None:
     Image.new("L", (40, 24), 90).save("grey.jpg")
     assert main([labelled, "grey.jpg", "--steps", "1"]) == 0
     assert (tiles("inverted.png", 2)[0].int() - 90).abs().max() <= 1
 
 
-def test_what_cannot_be(plain: str, labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_impossible_flags_are_refused(plain: str, labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_target(plain)
     Path("text.png").write_text("no image")
     Image.new("L", (8, 8), 255).save("white.png")

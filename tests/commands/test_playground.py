@@ -1,4 +1,4 @@
-"""The page to play on: its port, what it asks of the generator, and the page itself in a browser without a window."""
+"""The playground: its port, its calls of the generator, and the page itself in a headless browser."""
 
 import os
 import shlex
@@ -25,13 +25,12 @@ from gan_lightning.commands.playground.cli import PORTS, listen
 from gan_lightning.commands.playground.player import FRAMES, NUM_IMAGES, Pick, Player, Settings, a_and_b, command
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits
-from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.inference import Sampler
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
 from gan_lightning.pictures import enlarged, grid
-from tests.helpers import fit
+from tests.helpers import fit, refuses
 
 main = Verb.playground.main
 
@@ -48,12 +47,12 @@ def watch(event, details):
 sys.addaudithook(watch)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-"""Runs a script, and says where it turns to beyond this machine."""
+"""Runs a script, and reports its connections to other machines."""
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a small conditional generator, whose classes and latents differ to the eye."""
+    """Checkpoint of a small conditional generator with visibly different classes and latents."""
     torch.manual_seed(0)
     shape, classes = (1, 8, 8), 10
     gan = GAN(
@@ -88,28 +87,28 @@ def can_connect(host: str, port: int) -> bool:
     return True
 
 
-def test_a_named_port_is_taken_or_refused() -> None:
+def test_a_given_port_is_used_or_refused() -> None:
     with listen("127.0.0.1", 0) as other:
         port = other.getsockname()[1]
         assert port > 0
-        with pytest.raises(InputError, match=rf"--port {port}: another program is listening there already; name another"):
+        with refuses(f"--port {port}", "--port 0"):
             listen("127.0.0.1", port)
     listen("127.0.0.1", port).close()
 
 
-def test_a_port_that_nobody_named_is_the_next_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_port_is_the_next_free_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with listen("127.0.0.1", None) as first, listen("127.0.0.1", None) as second:
         one, other = (listener.getsockname()[1] for listener in (first, second))
         assert one in PORTS
         assert other in PORTS
         assert one < other
         monkeypatch.setattr("gan_lightning.commands.playground.cli.PORTS", range(one, one + 1))
-        with pytest.raises(InputError, match=rf"ports {one} to {one}: other programs are listening"):
+        with refuses(f"{one} to {one}", "--port"):
             listen("127.0.0.1", None)
 
 
-def test_who_can_reach_it() -> None:
-    """On Linux all of 127.0.0.0/8 is this machine: what listens at one address of it is not reached by another."""
+def test_only_the_given_address_is_reachable() -> None:
+    """On Linux all of 127.0.0.0/8 is this machine: a listener at one address is not reachable at another."""
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         assert can_connect("127.0.0.1", port)
@@ -124,7 +123,7 @@ def test_without_gradio(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert capsys.readouterr().err == "playground: error: the page needs the package gradio: run pip install gradio\n"
 
 
-def test_a_grid_is_what_gan_sample_draws(sampler: Sampler) -> None:
+def test_a_grid_equals_the_samples_in_python(sampler: Sampler) -> None:
     player = Player(sampler)
     for settings, expected in (
         (Settings(), sampler.sample(NUM_IMAGES)),
@@ -135,12 +134,12 @@ def test_a_grid_is_what_gan_sample_draws(sampler: Sampler) -> None:
         picked = player.pictures([Pick(settings, 7), Pick(settings, 24)])
         assert (picked.int() - expected[[7, 24]].int()).abs().max() <= 1  # drawn in a batch of another size: within rounding
     for seed in (-1, 2**32):
-        with pytest.raises(InputError, match=f"seed is {seed}: give a whole number from 0"):
+        with refuses(f"seed is {seed}"):
             player.grid(Settings(seed=seed))
 
 
-def test_a_walk_goes_from_one_to_the_other_and_back(sampler: Sampler) -> None:
-    """Wherever the two are from: another seed, another class, another truncation."""
+def test_a_walk_goes_from_one_picture_to_the_other_and_back(sampler: Sampler) -> None:
+    """The two pictures may have different seeds, classes and truncations."""
     player = Player(sampler)
     first = Pick(Settings(seed=1, truncation=0.5), 4)
     for second in (Pick(first.settings, 5), Pick(Settings(seed=2, label=8), 0)):
@@ -161,18 +160,18 @@ def test_an_unconditional_generator_has_no_class() -> None:
     first, second = Pick(Settings(), 3), Pick(Settings(), 4)
     ends = player.walk(first, second)[[0, FRAMES]]
     assert (ends.int() - player.pictures([first, second]).int()).abs().max() <= 1
-    with pytest.raises(InputError, match="unconditional"):
+    with refuses("unconditional"):
         player.grid(Settings(label=1))
 
 
-def test_clicks_make_a_and_b_in_turn() -> None:
+def test_clicks_set_a_and_b_alternately() -> None:
     clicks = [Pick(Settings(), number) for number in range(4)]
     expected: list[list[int]] = [[], [0], [0, 1], [2, 1], [2, 3]]
     assert [[pick.number for pick in a_and_b(clicks[:count])] for count in range(5)] == expected
 
 
-def test_visitors_do_not_disturb_one_another(sampler: Sampler) -> None:
-    """Across classes the generator's embeddings are blended for the length of a walk, which no other drawing may see."""
+def test_visitors_do_not_affect_each_other(sampler: Sampler) -> None:
+    """A walk across classes temporarily blends the generator's embeddings. No other drawing may see that."""
     player = Player(sampler)
     expected = player.grid(Settings(seed=3))
     stop, walks = threading.Event(), 0
@@ -202,7 +201,7 @@ def test_the_command_draws_the_same_grid(path: Path, sampler: Sampler, settings:
     assert torch.equal(pixels(Path("same.png")), grid(Player(sampler).grid(settings), 5))
 
 
-def test_the_command_says_how_the_page_was_opened(path: Path) -> None:
+def test_the_command_repeats_the_flags_of_the_page(path: Path) -> None:
     words = shlex.split(command(Settings(), flags(path, raw=True, accelerator="cpu", trust=["one", "two"])))
     config = Verb.sample.make_parser().parse_args(words[2:])
     assert (config.raw, config.accelerator, config.trust, config.truncation) == (True, "cpu", "one,two", None)
@@ -210,7 +209,7 @@ def test_the_command_says_how_the_page_was_opened(path: Path) -> None:
 
 @contextmanager
 def opened(path: Path, folder: Path, *args: str) -> Iterator[tuple[subprocess.Popen[str], str, IO[str]]]:
-    """The command in a process of its own: that, the address it says, and what it says of errors."""
+    """Open the page in its own process: the process, its address, and its errors."""
     with (folder / "errors").open("w+") as errors:
         running = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, str(SCRIPT), str(path), *args],
@@ -231,7 +230,7 @@ def opened(path: Path, folder: Path, *args: str) -> Iterator[tuple[subprocess.Po
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: chromium, chromium-browser or google-chrome")
 def test_the_page(path: Path, sampler: Sampler, tmp_path: Path) -> None:
-    """Opened in Chromium, it draws, follows its settings, walks between two pictures that were clicked, and downloads both."""
+    """In Chromium, the page draws, follows its settings, walks between two clicked pictures, and downloads grid and walk."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     expect = sync_api.expect
     expect.set_options(timeout=20_000)
@@ -299,7 +298,7 @@ def test_the_page(path: Path, sampler: Sampler, tmp_path: Path) -> None:
         assert numpy.abs(numpy.stack(frames).astype(int) - walk[:, 0].numpy()).max() <= 1
         page.screenshot(path="page_screenshot.png")
 
-        other = browser.new_page()  # of another visitor, who sees nothing of all this
+        other = browser.new_page()  # another visitor, who sees none of this
         other.goto(address)
         expect(other.locator("#command textarea")).to_have_value(command(Settings(), flags(path)))
         expect(other.locator("#walk")).to_be_disabled()

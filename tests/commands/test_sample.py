@@ -20,7 +20,7 @@ from gan_lightning.commands.verbs import Verb
 from gan_lightning.pictures import grid
 from tests.commands.checkpoints import write_checkpoint
 from tests.commands.test_evaluate import refused
-from tests.faults.runs import finish, start, wait_for
+from tests.faults.runs import finish, start, start_program, wait_for
 
 main = Verb.sample.main
 
@@ -28,7 +28,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "sample.py"
 
 
 def array(args: Sequence[str], output: str = "samples.npz") -> Tensor:
-    """What the command draws, read back."""
+    """Read the images that the command draws."""
     assert main([*args, "--output", output]) == 0
     with numpy.load(output) as archive:
         assert archive.files == ["images"]
@@ -47,9 +47,9 @@ def test_a_grid_an_array_and_a_folder_hold_the_same_images(labelled: str, capsys
     assert torch.equal(array(args), drawn)
     assert main([*args, "--output", "new/samples.png"]) == 0
     assert main([*args, "--output", "samples/"]) == 0
-    said = capsys.readouterr().out
-    assert "11 images in a grid: new/samples.png" in said
-    assert "11 images as PNG: samples" in said
+    printed = capsys.readouterr().out
+    assert "11 images in a grid: new/samples.png" in printed
+    assert "11 images as PNG: samples" in printed
     with Image.open("new/samples.png") as picture:
         assert torch.equal(pil_to_tensor(picture), grid(drawn, 3))  # a column for each class
     names = sorted(folder("samples"))
@@ -62,15 +62,15 @@ def test_a_grid_an_array_and_a_folder_hold_the_same_images(labelled: str, capsys
         assert torch.equal(pil_to_tensor(picture), grid(drawn, 11))
 
 
-def test_the_script_in_a_process_of_its_own(plain: str) -> None:
-    code, said, error = finish(start(plain, "--num_images", "5", program=[sys.executable, str(SCRIPT)]))
+def test_the_script_in_its_own_process(plain: str) -> None:
+    code, printed, error = finish(start_program([sys.executable, str(SCRIPT)], plain, "--num_images", "5"))
     assert code == 0, error
-    assert said == "  5 images in a grid: samples.png\n"
+    assert printed == "  5 images in a grid: samples.png\n"
     with Image.open("samples.png") as picture:
         assert torch.equal(pil_to_tensor(picture), grid(gan_lightning.load(plain).sample(5), 3))
 
 
-def test_what_the_images_depend_on(plain: str, labelled: str) -> None:
+def test_seed_class_and_truncation_change_the_images(plain: str, labelled: str) -> None:
     args = [labelled, "--num_images", "20"]
     first = array(args)
     assert torch.equal(array(args), first)
@@ -78,13 +78,13 @@ def test_what_the_images_depend_on(plain: str, labelled: str) -> None:
         assert (array([*args, "--batch_size", batch_size]).int() - first.int()).abs().max() <= 1
     for other in (["--seed", "1"], ["--raw"], ["--class", "2"], ["--truncation", "0.5"]):
         assert (array([*args, *other]).int() - first.int()).abs().float().mean() > 5, other  # 30 to 113
-    assert torch.equal(array([*args, "--class", "0,1,2"]), first)  # which is every class in turn
+    assert torch.equal(array([*args, "--class", "0,1,2"]), first)  # every class in turn
     in_turn = gan_lightning.load(labelled).sample(20, [2, 0] * 10)
     assert torch.equal(array([*args, "--class", "2,0"]), in_turn)
     assert torch.equal(array([plain, "--num_images", "3", "--raw"]), gan_lightning.load(plain, raw=True).sample(3))
 
 
-def test_a_folder_that_was_cut_short_is_gone_on_with(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_folder_is_resumed(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
     args = [plain, "--num_images", "30", "--batch_size", "8", "--output"]
     assert main([*args, "whole"]) == 0
     assert main([*args, "part"]) == 0
@@ -104,9 +104,9 @@ def test_a_folder_that_was_cut_short_is_gone_on_with(plain: str, capsys: pytest.
     assert len(folder("part")) == 41
 
 
-def test_killed_in_the_middle_it_goes_on_to_the_same_files(plain: str) -> None:
+def test_a_killed_command_resumes_to_the_same_files(plain: str) -> None:
     args = [plain, "--num_images", "1500", "--batch_size", "40", "--output"]
-    running = start(*args, "part", program=[sys.executable, str(SCRIPT)])
+    running = start(*args, "part", verb=Verb.sample)
     assert wait_for(lambda: Path("part", "000100.png").exists(), running, every=0.002)
     os.killpg(running.pid, signal.SIGKILL)
     finish(running)
@@ -125,7 +125,7 @@ import gan_lightning
 from gan_lightning.commands.verbs import Verb
 
 def measure(draw):
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     drawn = draw()
     print("peak", re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 for count in (50, 2000, 20000):
@@ -136,7 +136,7 @@ measure(lambda: gan_lightning.load(sys.argv[1]).sample(20000))
 
 @pytest.mark.parametrize("output", ["{}.npz", pytest.param("{}", marks=pytest.mark.slow)])
 def test_memory_does_not_grow_with_the_number_of_images(output: str, tmp_path: Path) -> None:
-    """20,000 images are 59 MiB. The peaks were 717 and 716 MiB, and 981 where all were held."""
+    """20,000 images are 59 MiB. The peaks were 717 and 716 MiB, and 981 MiB with all images in memory."""
     path = write_checkpoint(tmp_path / "last.ckpt", (3, 32, 32))
     done = subprocess.run([sys.executable, "-c", MEMORY, str(path), output], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -145,7 +145,7 @@ def test_memory_does_not_grow_with_the_number_of_images(output: str, tmp_path: P
     assert held - small > 50
 
 
-def test_what_is_there_is_never_overwritten(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_existing_files_are_never_overwritten(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("a.png").write_bytes(b"mine")
     Path("photos").mkdir()
     Path("photos", "cat.png").write_bytes(b"mine too")
@@ -161,7 +161,7 @@ def test_what_is_there_is_never_overwritten(plain: str, capsys: pytest.CaptureFi
     assert folder("photos") == {"cat.png": b"mine too", ".cat.png.part": b"of another program"}
 
 
-def test_a_folder_of_other_settings_is_refused(plain: str, labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_with_other_settings_is_refused(plain: str, labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
     args = [labelled, "--num_images", "4", "--output", "samples"]
     assert main(args) == 0
     before = folder("samples")
@@ -182,16 +182,11 @@ def test_a_folder_of_other_settings_is_refused(plain: str, labelled: str, capsys
         assert "name another folder" in refused(args, capsys, main, "sample")
 
 
-def test_labels_that_there_are_not(plain: str, labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_labels_are_refused(plain: str, labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
     line = refused([labelled, "--class", "3"], capsys, main, "sample")
     assert "labels is [3]: give one class, or 1 of them, each from 0 to 2" in line
     assert "this generator is unconditional" in refused([plain, "--class", "3"], capsys, main, "sample")
     assert not list(Path().iterdir())
-
-
-def test_several_processes_are_refused(plain: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "WORLD_SIZE is 2: sample works in one process" in refused([plain], capsys, main, "sample")
 
 
 def test_a_full_disk_is_one_line(plain: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,6 +200,6 @@ def test_a_full_disk_is_one_line(plain: str, capsys: pytest.CaptureFixture[str],
 
 
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_gpu_is_refused(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("gpu", "cuda", "mps"):
         assert f"--accelerator {name}: " in refused([plain, "--accelerator", name], capsys, main, "sample")

@@ -20,7 +20,7 @@ from gan_lightning.data import ImageFolder
 from gan_lightning.data.folder import SUFFIXES, _is_held_out, count_other_sizes, decode, first_image_shape, read_folder
 from gan_lightning.data.loaders import DeviceLoader, WorkerLoader
 from gan_lightning.errors import InputError
-from tests.helpers import fit, small_gan
+from tests.helpers import fit, refuses, small_gan
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 
@@ -78,7 +78,7 @@ def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
     assert trainer.global_step == 3
 
 
-def test_train_and_test_are_the_splits_where_exactly_these_exist(tmp_path: Path) -> None:
+def test_exactly_train_and_test_are_the_splits(tmp_path: Path) -> None:
     for split, count in (("train", 12), ("test", 3)):
         for i in range(count):
             write(tmp_path / "data" / split / "ab"[i % 2] / f"{i}.png", seed=i)
@@ -92,7 +92,7 @@ def test_train_and_test_are_the_splits_where_exactly_these_exist(tmp_path: Path)
 def test_the_splits_must_agree_on_classes(tmp_path: Path) -> None:
     write(tmp_path / "data" / "train" / "a" / "1.png")
     write(tmp_path / "data" / "test" / "b" / "1.png")
-    with pytest.raises(InputError, match="its classes b are not in"):
+    with refuses(tmp_path / "data" / "test", "(b)"):
         ImageFolder(tmp_path / "data")
 
 
@@ -117,7 +117,7 @@ def test_modes(tmp_path: Path) -> None:
 
     colour = noise(8, 8)
     alpha = numpy.concatenate([colour, numpy.full((8, 8, 1), 255, numpy.uint8)], axis=2)
-    alpha[:4, :, 3] = 0  # the upper half is transparent, whatever colour lies there
+    alpha[:4, :, 3] = 0  # the upper half is transparent, with any colour
     Image.fromarray(alpha).save(tmp_path / "rgba.png")
     pixels = decode(tmp_path / "rgba.png", (3, 8, 8))
     assert (pixels[:, :4] == 255).all()
@@ -131,7 +131,7 @@ def test_floating_point_pixels_are_refused(tmp_path: Path) -> None:
 
 
 def test_resized_to_the_shorter_side_and_cropped_at_the_centre(tmp_path: Path) -> None:
-    """Black, white, black in a row of three squares: the white one is left."""
+    """Of three squares in a row, black, white and black, the white one remains."""
     pixels = numpy.zeros((20, 60), numpy.uint8)
     pixels[:, 20:40] = 255
     for name, array in (("wide", pixels), ("tall", pixels.T)):
@@ -140,7 +140,7 @@ def test_resized_to_the_shorter_side_and_cropped_at_the_centre(tmp_path: Path) -
         assert (image > 200).all(), image
 
 
-def test_upright_as_the_camera_says(tmp_path: Path) -> None:
+def test_images_are_rotated_as_the_camera_recorded(tmp_path: Path) -> None:
     pixels = numpy.zeros((8, 8), numpy.uint8)
     pixels[:, :4] = 255  # the left half is white
     exif = Image.Exif()
@@ -172,7 +172,7 @@ def test_corrupt_files_are_named(classes: Path) -> None:
 def test_corrupt_files_are_skipped_on_request_with_their_labels(classes: Path) -> None:
     whole, labels = ImageFolder(classes, image_size=8).images("train")
     corrupt(classes)
-    with pytest.warns(UserWarning, match=r"empty\.png.*left out"):
+    with pytest.warns(UserWarning, match=r"empty\.png"):
         skipped, skipped_labels = ImageFolder(classes, image_size=8, skip_corrupt=True).images("train")
     assert labels is not None
     assert skipped_labels is not None
@@ -180,10 +180,10 @@ def test_corrupt_files_are_skipped_on_request_with_their_labels(classes: Path) -
     assert torch.equal(labels, skipped_labels)
 
 
-def test_nothing_but_corrupt_files(tmp_path: Path) -> None:
+def test_a_folder_of_corrupt_files_only_is_refused(tmp_path: Path) -> None:
     for i in range(30):
         (tmp_path / f"{i}.png").touch()
-    with pytest.raises(InputError, match="none of its"):
+    with refuses(tmp_path):
         ImageFolder(tmp_path, skip_corrupt=True).prepare_data()
 
 
@@ -203,7 +203,7 @@ def test_images_are_decoded_once(classes: Path, monkeypatch: pytest.MonkeyPatch)
     assert not torch.equal(ImageFolder(classes, image_size=8).images("train")[0], first)
 
 
-def test_a_damaged_cache_is_made_anew(classes: Path, tmp_path: Path) -> None:
+def test_a_damaged_cache_is_made_again(classes: Path, tmp_path: Path) -> None:
     first = ImageFolder(classes, image_size=8).images("train")[0]
     (cache,) = (tmp_path / "data" / "image_folder_cache").iterdir()
     content = bytearray(cache.read_bytes())
@@ -212,7 +212,7 @@ def test_a_damaged_cache_is_made_anew(classes: Path, tmp_path: Path) -> None:
     assert torch.equal(ImageFolder(classes, image_size=8).images("train")[0], first)
 
 
-def test_a_large_folder_goes_through_workers_in_the_same_format(classes: Path) -> None:
+def test_a_large_folder_is_read_by_workers_in_the_same_format(classes: Path) -> None:
     loaders: list[Any] = []
     for limit in (2**30, 100):
         data = ImageFolder(classes, image_size=8, channels=1, batch_size=4, num_workers=0, max_bytes_on_device=limit)
@@ -267,15 +267,15 @@ def test_links_are_followed_once_and_hidden_files_left_out(classes: Path) -> Non
     assert len(data.files["train"].paths) + len(data.files["test"].paths) == count
 
 
-def test_a_link_that_leads_nowhere_is_a_corrupt_file(classes: Path) -> None:
+def test_a_broken_link_is_a_corrupt_file(classes: Path) -> None:
     (classes / "cats" / "broken.png").symlink_to(classes / "nowhere.png")
-    with pytest.raises(InputError, match=r"1 of .*broken\.png"):
+    with refuses("1 of ", "broken.png", "--data.skip_corrupt true"):
         ImageFolder(classes, image_size=8).prepare_data()
 
 
-def test_a_cache_that_cannot_be_written_is_gone_without(classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_cache_only_prints_a_warning(classes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GAN_LIGHTNING_DATA", "/dev/null")
-    with pytest.warns(UserWarning, match="cannot be written"):
+    with pytest.warns(UserWarning, match="/dev/null"):
         assert len(ImageFolder(classes, image_size=8).images("train")[0]) > 30
 
 
@@ -343,7 +343,7 @@ def test_a_hostile_file_is_named_or_skipped(classes: Path, name: str, monkeypatc
         with monkeypatch.context() as patched:
             patched.setattr("PIL.Image.core.new", lambda *_: pytest.fail("the pixels were given room"))
             for read in (first_image_shape, lambda folder: read_folder(folder, (3, 8, 8))):
-                with pytest.raises(InputError, match=rf"{name}: cannot be read as an image .*exceeds limit of"):
+                with refuses(name, "exceeds limit"):
                     read(_alone(path))
     with pytest.raises(InputError) as caught:
         ImageFolder(classes, image_size=8).prepare_data()
@@ -351,15 +351,15 @@ def test_a_hostile_file_is_named_or_skipped(classes: Path, name: str, monkeypatc
     assert str(caught.value).count(f"cats/{name} (") == 1
     monkeypatch.undo()
     monkeypatch.setattr("gan_lightning.data.folder._is_held_out", lambda path: _is_held_out(path) and not path.endswith(name))
-    with pytest.raises(InputError, match=f"{re.escape(name)}: cannot be read as an image"):
+    with refuses(name):
         read_folder(_alone(path), (3, 8, 8))
     assert count_other_sizes(_alone(path), (3, 8, 8)) <= 1
-    with pytest.warns(UserWarning, match="left out"):
+    with pytest.warns(UserWarning, match=re.escape(name)):
         assert torch.equal(ImageFolder(classes, image_size=8, skip_corrupt=True).images("train")[0], whole)
 
 
 def _alone(path: Path) -> Path:
-    """A folder beside the others that holds the file alone."""
+    """Copy a file into a new folder."""
     folder = path.parents[2] / "alone"
     folder.mkdir(exist_ok=True)
     if not list(folder.iterdir()):
@@ -369,7 +369,7 @@ def _alone(path: Path) -> Path:
 
 @pytest.mark.parametrize("ending", sorted(SUFFIXES))
 @pytest.mark.parametrize("written", ["BMP", "GIF", "PNG", "PPM", "TIFF"])
-def test_a_good_image_under_another_ending_is_read_right(tmp_path: Path, ending: str, written: str) -> None:
+def test_an_image_with_the_wrong_ending_is_read(tmp_path: Path, ending: str, written: str) -> None:
     pixels = noise(8, 8) if written != "GIF" else numpy.repeat(noise(8, 8, 1)[:, :, None], 3, axis=2)
     Image.fromarray(pixels).save(tmp_path / "image", written)
     (tmp_path / "image").rename(tmp_path / f"image{ending}")
@@ -383,8 +383,8 @@ def test_a_folder_with_the_name_of_an_image_is_a_class(classes: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9", "文字 \N{SNOWMAN}".encode(), b"two\nlines", b"\x1b[31m", b"-rf", b"a'b\"c"])
-def test_any_name_that_a_file_system_takes(tmp_path: Path, name: bytes) -> None:
-    """One that is no UTF-8 too: its classes and files are trained on as others, and named in one line where they are bad."""
+def test_any_file_name_is_allowed(tmp_path: Path, name: bytes) -> None:
+    """Names need not be UTF-8: such files are used for training, and errors about them are one line."""
     for folder in (name, b"other"):
         for i in range(8):
             path = tmp_path / "photos" / os.fsdecode(folder) / os.fsdecode(name + b"%d.png" % i)
@@ -394,67 +394,69 @@ def test_any_name_that_a_file_system_takes(tmp_path: Path, name: bytes) -> None:
     assert fit(small_gan(), data, max_steps=2).global_step == 2
     for path in (tmp_path / "photos").rglob("*.png"):
         path.write_bytes(b"")
-    done = subprocess.run(
-        [sys.executable, SCRIPT, "--config", "folder_64", "--data.root", "photos"],
-        capture_output=True,
-        check=False,
-        timeout=120,
-    )
+    with pytest.raises(InputError) as caught:
+        ImageFolder(tmp_path / "photos", image_size=8).prepare_data()
+    assert "\n" not in str(caught.value)
+    if name.isascii():
+        return
+    # printing what is no ASCII may fail
+    command = [sys.executable, str(SCRIPT), "--config", "folder_64", "--data.root", "photos"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=120)
     assert done.returncode == 2
     assert b"Traceback" not in done.stderr
     (line,) = (line for line in done.stderr.splitlines() if b"error: " in line)
-    assert b"mend or remove them" in line
+    assert b"--data.skip_corrupt true" in line
 
 
-def test_a_stray_image_beside_the_classes_is_named(classes: Path) -> None:
+def test_an_image_outside_the_subfolders_is_reported(classes: Path) -> None:
     write(classes / "cover.jpg")
-    with pytest.warns(UserWarning, match=r"no labels, because images such as cover\.jpg"):
+    with pytest.warns(UserWarning, match=r"no labels.*cover\.jpg"):
         assert ImageFolder(classes).num_classes == 0
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "named"),
     [
-        ({"root": "nowhere"}, "nowhere: no such folder"),
-        ({"root": "file"}, "file: not a folder"),
-        ({"root": "empty"}, "no images in it"),
+        ({"root": "nowhere"}, "nowhere"),
+        ({"root": "file"}, "file"),
+        ({"root": "empty"}, "empty"),
         ({"root": "one", "image_size": 0}, "image_size is 0"),
         ({"root": "one", "channels": 2}, "channels is 2"),
         ({"root": "one", "num_workers": -1}, "num_workers is -1"),
     ],
 )
-def test_bad_folders(tmp_path: Path, arguments: dict[str, object], message: str) -> None:
+def test_bad_folders(tmp_path: Path, arguments: dict[str, object], named: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty" / "sub").mkdir(parents=True)
     write(tmp_path / "one" / "1.png")
-    with pytest.raises(InputError, match=message):
+    with refuses(named):
         ImageFolder(**arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read any folder")
 def test_an_unreadable_folder(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0)
-    with pytest.raises(InputError, match="may not be read"):
+    with refuses(tmp_path / "locked", "--data.root"):
         ImageFolder(tmp_path / "locked")
 
 
-def test_an_unreadable_folder_by_its_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_folder_as_seen_by_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "locked" / "1.png")
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(InputError, match="may not be read"):
+    with refuses(tmp_path / "locked", "--data.root"):
         ImageFolder(tmp_path / "locked")
 
 
-def test_too_few_to_hold_any_out(tmp_path: Path) -> None:
+def test_too_few_images_for_a_test_split(tmp_path: Path) -> None:
     held_out = next(f"{i}.png" for i in range(1000) if _is_held_out(f"{i}.png"))
     kept = next(f"{i}.png" for i in range(1000) if not _is_held_out(f"{i}.png"))
     write(tmp_path / "kept" / kept)
     data = ImageFolder(tmp_path / "kept", image_size=8)
     assert len(data.images("train")[0]) == 1
-    with pytest.raises(InputError, match="too few images to hold any out"):
+    with refuses(tmp_path / "kept", "test"):
         data.images("test")
     write(tmp_path / "out" / held_out)
-    with pytest.raises(InputError, match="1 images are too few to train on"):
+    with refuses(tmp_path / "out", "1 image"):
         ImageFolder(tmp_path / "out")
 
 

@@ -1,4 +1,4 @@
-"""Order, sharding and the place within an epoch."""
+"""Order, sharding and the position within an epoch."""
 
 import itertools
 from collections.abc import Callable
@@ -75,14 +75,14 @@ def test_ranks_share_equally_without_overlap(world_size: int) -> None:
 
 @pytest.mark.parametrize("make", [device_loader, worker_loader])
 @pytest.mark.parametrize("stop", [1, 3, 5])
-def test_it_goes_on_where_it_stopped(make: Callable[[], ImageLoader], stop: int) -> None:
+def test_a_loader_resumes_at_its_position(make: Callable[[], ImageLoader], stop: int) -> None:
     whole = order(make())
     loader = make()
     list(itertools.islice(loader, stop))
     state = loader.state_dict()
     again = make()
     again.load_state_dict(state)
-    # a state of an epoch's end goes on with a whole epoch
+    # a state from an epoch's end continues with a whole epoch
     assert order(again) == (whole[4 * stop :] if stop < 5 else whole)
     assert order(again) == whole
 
@@ -98,7 +98,7 @@ def test_nothing_is_permuted_before_the_first_batch() -> None:
     assert first == order(fresh)[:4]
 
 
-def test_no_labels_are_none() -> None:
+def test_without_labels_they_are_none() -> None:
     loader = DeviceLoader(torch.zeros(8, 1, 2, 2, dtype=torch.uint8), None, 4, EpochShuffle(8))
     assert [labels for _, labels in loader] == [None, None]
     unlabelled = WorkerLoader(Numbered(), False, 4, EpochShuffle(23), 0, pin_memory=False)

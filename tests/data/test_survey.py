@@ -1,4 +1,4 @@
-"""What a folder of images is said to hold."""
+"""Survey of a folder of images."""
 
 import shutil
 from collections import Counter
@@ -18,7 +18,7 @@ def test_sizes_modes_formats_and_transparency(tmp_path: Path) -> None:
         "b.png": ("L", (10, 10), "PNG"),
         "c.webp": ("RGBA", (100, 50), "WEBP"),
         "d.png": ("I;16", (8, 30), "PNG"),
-        "e.jpg": ("P", (12, 12), "GIF"),  # under another's ending
+        "e.jpg": ("P", (12, 12), "GIF"),  # with another ending
     }
     for name, (mode, (width, height), written) in made.items():
         Image.new(mode, (width, height)).save(tmp_path / name, written)
@@ -60,5 +60,5 @@ def test_corrupt_files_of_both_splits(tmp_path: Path) -> None:
     data = ImageFolder(tmp_path, image_size=8, channels=1)
     for split in splits:
         assert list(data.corrupt(split)) == [tmp_path / split / "cut.png"]
-    alone = ImageFolder(tmp_path / "train", image_size=8, channels=1)  # whose few files may all be in one split
+    alone = ImageFolder(tmp_path / "train", image_size=8, channels=1)  # the few files may all be in one split
     assert sum(len(alone.corrupt(split)) for split in splits) == 1

@@ -1,4 +1,4 @@
-"""What may go wrong outside of this project, done on purpose: each test says what it broke, how often, and what was lost."""
+"""Faults from outside this project, made on purpose: each test records the fault, the number of tries, and the loss."""
 
 import os
 
@@ -7,5 +7,5 @@ THOROUGH = bool(os.environ.get("GAN_LIGHTNING_THOROUGH"))
 
 
 def often(times: int) -> int:
-    """How often to do what is promised to have been done ``times`` times."""
+    """Number of repetitions: ``times`` in a full run, fewer otherwise."""
     return times if THOROUGH else times // 10

@@ -1,9 +1,8 @@
-"""Runs of the real command that are broken on purpose."""
+"""Runs of the real command with deliberate faults."""
 
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from pathlib import Path
 import torch
 
 from gan_lightning import checkpoint
+from gan_lightning.commands.verbs import Verb
+from tests.faults.forked import Forked
 from tests.helpers import assert_same_state, curves
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
@@ -32,37 +33,44 @@ Record = Callable[[str, object], None]
 
 
 def tally(record_property: Record, fault: str, tried: int, survived: int, lost: str) -> None:
-    """A row of the table that ``make test-faults`` prints."""
+    """Record a row of the table that ``make test-faults`` prints."""
     for name, value in (("fault", fault), ("tried", tried), ("survived", survived), ("lost", lost)):
         record_property(name, value)
 
 
-def start(*args: str, program: Sequence[str] = (sys.executable, str(SCRIPT))) -> subprocess.Popen[str]:
-    """The train command, or another, as the leader of a group of processes of its own."""
+def start(*args: str, verb: Verb = Verb.train) -> Forked:
+    """Start the train command, or another one, forked from a process with all imports."""
+    return Forked(verb, args)
+
+
+def start_program(program: Sequence[str], *args: str) -> subprocess.Popen[str]:
+    """Start a program in its own process group."""
     return subprocess.Popen(
         [*program, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
 
 
-def finish(running: subprocess.Popen[str], seconds: float = 180) -> tuple[int, str, str]:
-    """Its exit code and what it printed; whatever is left of it after so many seconds is killed."""
+Running = Forked | subprocess.Popen[str]
+
+
+def finish(running: Running, seconds: float = 180) -> tuple[int, str, str]:
+    """Return the exit code, output and errors. Kill the process group after so many seconds."""
     try:
         out, error = running.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         os.killpg(running.pid, signal.SIGKILL)
         out, error = running.communicate()
         raise AssertionError(f"still running after {seconds} s: {out[-2000:]} {error[-2000:]}") from None
-    return running.returncode, out, error
+    code: int = running.returncode
+    return code, out, error
 
 
 def run(*args: str) -> tuple[int, str, str]:
     return finish(start(*args))
 
 
-def wait_for(
-    condition: Callable[[], object], running: subprocess.Popen[str], seconds: float = 120, every: float = 0.02
-) -> bool:
-    """Whether it came true while the process ran."""
+def wait_for(condition: Callable[[], object], running: Running, seconds: float = 120, every: float = 0.02) -> bool:
+    """Wait until a condition holds; return False if the process ends before."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and running.poll() is None:
         if condition():
@@ -72,13 +80,13 @@ def wait_for(
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
+    """Child processes of a process."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in listed]
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process that has not ended, though nobody may have asked for its exit code yet."""
+    """Check if a process runs; a zombie does not count."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -87,7 +95,7 @@ def is_running(pid: int) -> bool:
 
 
 def made(path: Path = LAST) -> int:
-    """The steps of a checkpoint, which must be whole."""
+    """Number of steps of a checkpoint; it must be complete."""
     return int(checkpoint.load_gan(path)["global_step"])
 
 
@@ -97,7 +105,7 @@ def is_finite(path: Path) -> bool:
 
 
 def assert_same_end(broken: Path, undisturbed: Path) -> None:
-    """The same checkpoint to the last bit, and each point of the curves."""
+    """Check that checkpoints are bitwise equal, and all points of the curves."""
     assert_same_state(broken, undisturbed)
     shown, expected = curves(broken), curves(undisturbed)
     for tag, points in expected.items():

@@ -1,4 +1,4 @@
-"""Files and flags at random: a clear error or a right result, never a traceback, a hang or a wrong picture."""
+"""Random files and flags: a clear error or a right result, never a traceback, a hang or a wrong image."""
 
 import contextlib
 import io
@@ -27,7 +27,7 @@ from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import ImageFolder
 from gan_lightning.errors import InputError
 from tests.faults import often
-from tests.helpers import fit, small_gan, write_mnist
+from tests.helpers import write_mnist
 
 make_parser = Verb.train.make_parser
 
@@ -36,37 +36,37 @@ T = TypeVar("T")
 
 
 def fuzz(times: int) -> hypothesis.settings:
-    """So many examples, the same ones each time."""
+    """Use a fixed set of so many examples."""
     return hypothesis.settings(
         max_examples=often(times), derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
 
 
 def report(record: Record, fault: str, tried: int) -> None:
-    """A line of the table; a test that gets so far has lost nothing."""
+    """Record a line of the table; a test that gets this far has lost nothing."""
     assert tried >= 10, tried
     for name, value in {"fault": fault, "tried": tried, "survived": tried, "lost": "nothing"}.items():
         record(name, value)
 
 
 def outcome(act: Callable[[], T]) -> T | str:
-    """What it returns, or the one line with which it refuses."""
+    """Return the result of a call, or its error of one line."""
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             returned = act()
     except InputError as error:
-        said = str(error)
+        message = str(error)
     else:
         return returned
-    assert said.strip()
-    assert "\n" not in said
-    return said
+    assert message.strip()
+    assert "\n" not in message
+    return message
 
 
 @st.composite
 def damaged(draw: st.DrawFn, whole: bytes, part: bytes | None = None) -> bytes:
-    """``whole`` with bits flipped, its end cut off, a stretch of it overwritten, or left out; every other time in ``part``."""
+    """Damage ``whole``: flip bits, cut its end, overwrite or remove a stretch; half of the time within ``part``."""
     place, length = draw(st.integers(0, len(whole) - 1)), draw(st.integers(1, 40))
     if part is not None and draw(st.booleans()):
         place = whole.index(part) + place % len(part)
@@ -83,9 +83,9 @@ def damaged(draw: st.DrawFn, whole: bytes, part: bytes | None = None) -> bytes:
 
 
 @pytest.fixture
-def checkpoint_path(tmp_path: Path) -> Path:
+def checkpoint_path(tmp_path: Path, small_checkpoint: bytes) -> Path:
     path = tmp_path / "last.ckpt"
-    fit(small_gan(ema_halflife=500.0), max_steps=2).save_checkpoint(path, weights_only=False)
+    path.write_bytes(small_checkpoint)
     return path
 
 
@@ -104,13 +104,13 @@ def test_checkpoint_bytes(checkpoint_path: Path, record_property: Record) -> Non
         refused.append(isinstance(drawn, str))
 
     load()
-    assert 2 * sum(refused) > len(refused)  # a few bytes are of no consequence, such as a date in the zip
+    assert 2 * sum(refused) > len(refused)  # a few bytes do not matter, such as a date in the zip
     report(record_property, "checkpoint bytes flipped or cut", len(refused))
 
 
 @pytest.mark.timeout(900)
-def test_checkpoint_pickles_with_right_checksums(checkpoint_path: Path, record_property: Record) -> None:
-    """Made to pass the checksums, so that what it draws is its maker's choice: pictures of the right kind, or one line."""
+def test_checkpoint_pickles_with_valid_checksums(checkpoint_path: Path, record_property: Record) -> None:
+    """They pass the checksums, so their maker controls the content: the result is images of the right kind, or one line."""
     with zipfile.ZipFile(checkpoint_path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     (pickled,) = (name for name in parts if name.endswith("data.pkl"))
@@ -238,7 +238,7 @@ def penalties_and_such(draw: st.DrawFn) -> list[str]:
 
 
 def flags() -> st.SearchStrategy[list[str]]:
-    """A flag, and most often a value of the kind that it takes; any other one, and misspelt names too."""
+    """Draw a flag and usually a suitable value; sometimes another value or a misspelt name."""
     known = [
         action.dest for action in make_parser()._actions if not action.dest.endswith(("help", "print_config", "SUPPRESS=="))
     ]
@@ -291,7 +291,7 @@ def in_format(pixels: NDArray[numpy.uint8], name: str) -> bytes:
 
 @st.composite
 def image_files(draw: st.DrawFn) -> bytes:
-    """A good image of some format, mode and size, a damaged one, or none."""
+    """Draw a good image of some format, mode and size, a damaged one, or none."""
     height, width = draw(st.integers(1, 20)), draw(st.integers(1, 20))
     channels = draw(st.sampled_from([(), (3,), (4,)]))
     name = draw(st.sampled_from(["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM"]))
@@ -306,7 +306,7 @@ def image_files(draw: st.DrawFn) -> bytes:
 
 
 def pillows_own(path: Path) -> NDArray[numpy.uint8] | None:
-    """The image of 8x8 pixels as Pillow alone makes it; None where it cannot."""
+    """Read the image at 8x8 pixels with Pillow alone; None if it cannot."""
     try:
         with Image.open(path) as opened:
             image: Image.Image = ImageOps.exif_transpose(opened)

@@ -1,4 +1,4 @@
-"""Processes that are killed, told to stop or cut off, and full disks: what is lost by each."""
+"""Killed, interrupted and disconnected processes, and full disks: the loss in each case."""
 
 import os
 import random
@@ -20,6 +20,7 @@ from tests.faults.runs import (
     RUN,
     SCRIPT,
     Record,
+    Running,
     assert_same_end,
     children,
     finish,
@@ -27,9 +28,11 @@ from tests.faults.runs import (
     made,
     run,
     start,
+    start_program,
     tally,
     wait_for,
 )
+from tests.helpers import error_line
 from tests.training.test_distributed import free_port
 
 main = Verb.train.main
@@ -40,9 +43,9 @@ pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc,
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("while_writing", [False, True], ids=["at a random moment", "while a checkpoint is written"])
 def test_kill_9(while_writing: bool, record_property: Record) -> None:
-    """One run, killed again and again and resumed each time, ends as one that was left alone."""
+    """A run that is killed and resumed repeatedly ends like an undisturbed one."""
     every = 1 if while_writing else 7
-    epochs = max(30, 5 * often(20)) if while_writing else max(60, 10 * often(20))
+    epochs = max(30, 10 * often(20))
     args = [*DIGITS, "--max_epochs", str(epochs), "--checkpoints.every_n_steps", str(every)]
     assert main([*args, "--default_root_dir", "undisturbed"]) == 0
     moments, kills, reached = random.Random(0), 0, 0
@@ -50,10 +53,10 @@ def test_kill_9(while_writing: bool, record_property: Record) -> None:
         before = saved_at()
         running = start(*args)
         if kills % 5 == 4:
-            time.sleep(moments.uniform(0, 6))  # at times before the first step
+            time.sleep(moments.uniform(0, 2))  # at times before the first step
         else:
             assert wait_for(lambda before=before: saved_at() != before, running), finish(running)  # type: ignore[misc]
-            time.sleep(moments.uniform(0, 0.6))
+            time.sleep(moments.uniform(0, 0.3))
             if while_writing:
                 wait_for(lambda: list(LAST.parent.glob(".last.ckpt.*part*")), running, every=0.0005)
         if running.poll() is not None:
@@ -70,7 +73,7 @@ def test_kill_9(while_writing: bool, record_property: Record) -> None:
     assert code == 0, error
     assert_same_end(RUN, Path("undisturbed") / RUN)
     assert not list(LAST.parent.glob(".*part*"))
-    lost = f"nothing: up to {every} steps are made anew"
+    lost = f"nothing: up to {every} steps are repeated"
     tally(
         record_property,
         f"kill -9 {'while a checkpoint is written' if while_writing else 'at a random moment'}",
@@ -81,7 +84,7 @@ def test_kill_9(while_writing: bool, record_property: Record) -> None:
 
 
 def saved_at() -> int:
-    """When the last checkpoint was written, in ns; 0 where there is none."""
+    """Time of the last checkpoint in ns; 0 if there is none."""
     return LAST.stat().st_mtime_ns if LAST.is_file() else 0
 
 
@@ -90,7 +93,7 @@ def saved_at() -> int:
     [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2), pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow)],
 )
 def test_a_signal_saves_and_ends_the_run(number: signal.Signals, devices: int, record_property: Record) -> None:
-    """The exit code is the shell's; what is resumed then ends as a run that was left alone. Only one process is told."""
+    """The exit code is the shell's, and the resumed run ends like an undisturbed one. Only one process gets the signal."""
     args = [*DIGITS, "--devices", str(devices)]
     if (number, devices) == (signal.SIGINT, 1):  # measuring, too
         args += ["--metrics.extractor", "classifier", "--metrics.num_images", "100", "--metrics.every_n_steps", "40"]
@@ -99,15 +102,15 @@ def test_a_signal_saves_and_ends_the_run(number: signal.Signals, devices: int, r
     running = start(*args)
     assert wait_for(lambda: LAST.is_file(), running), finish(running)
     time.sleep(0.05)
-    told = running.pid if (number, devices) != (signal.SIGTERM, 2) else other_process(running)
-    os.kill(told, number)
+    target = running.pid if (number, devices) != (signal.SIGTERM, 2) else other_process(running)
+    os.kill(target, number)
     code, out, error = finish(running, 60)
     assert code == 128 + number, error
     assert "Interrupted: " in out
     assert "Traceback" not in error
     stopped = made()
     assert 0 < stopped < end
-    assert f"{stopped:,} in all" in out
+    assert f" {stopped:,} in total" in out
     resumed = run("--ckpt_path", "last")
     assert resumed[0] == 0, resumed
     assert "instead of" not in resumed[1]  # the schedule's length is the same
@@ -124,7 +127,7 @@ def test_a_signal_saves_and_ends_the_run(number: signal.Signals, devices: int, r
 
 
 def test_a_second_signal_ends_the_run_at_once(record_property: Record) -> None:
-    """Within a step of many seconds. One that comes right behind the first is the first, handed on by a launcher."""
+    """It ends a step of many seconds. A second signal right after the first is ignored: a launcher has forwarded it."""
     large = [*("--model.discriminator.hidden", "[3000,3000,3000]"), "--model.discriminator_steps", "20"]
     running = start(*DIGITS, *large, "--data.batch_size", "64", "--max_steps", "100000")
     assert wait_for(lambda: LAST.is_file(), running), finish(running)
@@ -136,14 +139,14 @@ def test_a_second_signal_ends_the_run_at_once(record_property: Record) -> None:
     begun = time.monotonic()
     code, _, error = finish(running, 60)
     assert code == 143, error
-    assert "Ended at once by SIGTERM" in error
-    assert time.monotonic() - begun < 10  # the step, and what ends a run, take longer
+    assert "SIGTERM" in error
+    assert time.monotonic() - begun < 10  # the step and the end of a run take longer
     assert made() == 0
     tally(record_property, "SIGTERM twice", 1, 1, "the steps since the last checkpoint; exit code 143")
 
 
-def other_process(running: subprocess.Popen[str]) -> int:
-    """The second process of two."""
+def other_process(running: Running) -> int:
+    """Find the second process of two."""
     (child,) = [pid for pid in children(running.pid) if b"train.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     return child
 
@@ -155,15 +158,16 @@ def test_the_death_of_a_process_ends_the_others(victim: str, record_property: Re
     time.sleep(1)
     child = other_process(running)
     rank, killed, left = (0, running.pid, child) if victim == "the first process" else (1, child, running.pid)
-    begun = time.monotonic()
+    begun, took = time.monotonic(), 0.0
     os.kill(killed, signal.SIGKILL)
-    _, _, error = finish(running, 90)  # until both have closed their output
-    took = time.monotonic() - begun
+    while is_running(left) and took < 60:
+        time.sleep(0.05)
+        took = time.monotonic() - begun
     assert took < 60
-    assert not is_running(left)
+    _, _, error = finish(running, 90)
     assert f"error: process {rank} of 2 (" in error
     assert f"pid {killed}) has died" in error
-    assert "resume from the last checkpoint by --ckpt_path" in error
+    assert "--ckpt_path" in error
     assert "Traceback" not in error
     made()
     lost = f"the steps since the last checkpoint; the other ended after {took:.0f} s"
@@ -172,7 +176,7 @@ def test_the_death_of_a_process_ends_the_others(victim: str, record_property: Re
 
 @pytest.mark.slow
 def test_a_process_that_hangs_counts_as_dead(record_property: Record) -> None:
-    """It is stopped and not killed, so that its connections stay open, as those of a machine that was cut off."""
+    """It is stopped, not killed, so its connections stay open like those of a disconnected machine."""
     running = start(*DIGITS, "--devices", "2", "--max_steps", "1000000")
     assert wait_for(lambda: LAST.is_file(), running), finish(running)
     child = other_process(running)
@@ -198,22 +202,24 @@ def test_a_process_that_hangs_counts_as_dead(record_property: Record) -> None:
 
 
 def torchrun(rank: int, port: int, *args: str) -> subprocess.Popen[str]:
-    """One of two groups of processes, as on two machines."""
+    """Start one of two groups of processes, as on two machines."""
     where = ["--nnodes", "2", "--node_rank", str(rank), "--nproc_per_node", "1", "--master_addr", "127.0.0.1"]
     program = [sys.executable, "-m", "torch.distributed.run", *where, "--master_port", str(port), str(SCRIPT)]
-    return start(*args, program=program)
+    return start_program(program, *args)
 
 
 def test_two_machines(record_property: Record) -> None:
     """torchrun's two groups of one process end with the weights of one group of two."""
     port = free_port()
-    args = [*DIGITS, "--max_steps", "12"]
+    args = [*DIGITS, "--max_steps", "12", "--model.discriminator_steps", "2"]
     both = [torchrun(rank, port, *args, "--num_nodes", "2", "--devices", "1") for rank in range(2)]
     for running in both:
         code, _, error = finish(running)
         assert code == 0, error
     assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
     assert run(*args, "--devices", "2", "--default_root_dir", "one")[0] == 0
+    assert [path.name for path in Path("one/lightning_logs").iterdir()] == ["version_0"]
+    assert made() == 12
     assert_same_end(RUN, Path("one") / RUN)
     tally(record_property, "two machines, by torchrun", 1, 1, "nothing: the same run as on one")
 
@@ -226,8 +232,9 @@ exit ${code:-0}
 """
 
 
+@pytest.mark.slow
 def test_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Record) -> None:
-    """docs/train.sbatch, with what SLURM tells two tasks on one machine: it is told to end, put back, and goes on."""
+    """Run docs/train.sbatch with SLURM's variables for two tasks on one machine: it is interrupted, requeued and resumed."""
     programs = {
         "srun": SRUN,
         "scontrol": '#!/bin/bash\necho "$@" >> requeued\n',
@@ -249,7 +256,7 @@ def test_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property:
     last = Path("runs/17") / LAST
 
     def job(*more: str) -> subprocess.Popen[str]:
-        return start(*DIGITS, *more, program=["bash", str(SCRIPT.parents[1] / "docs" / "train.sbatch")])
+        return start_program(["bash", str(SCRIPT.parents[1] / "docs" / "train.sbatch")], *DIGITS, *more)
 
     first = job("--max_steps", "1000000")
     assert wait_for(lambda: last.is_file(), first), finish(first)
@@ -270,7 +277,7 @@ def test_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MB."""
+    """Mount a disk of 1 MB."""
     folder = tmp_path / "small disk"
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False)
@@ -288,19 +295,11 @@ def test_a_full_disk(left: float, small_disk: Path, record_property: Record) -> 
     assert run(*args, "--default_root_dir", str(small_disk))[0] == 0
     whole = (small_disk / LAST).read_bytes()
     fill = small_disk / "photos of a holiday"
-    with fill.open("wb") as file:
-        file.write(
-            bytes(2**20 - sum(path.stat().st_size for path in small_disk.rglob("*") if path.is_file()) - len(whole) // 2)
-        )
+    disk = os.statvfs(small_disk)
+    fill.write_bytes(bytes(disk.f_bavail * disk.f_frsize - int(left * len(whole))))
     code, _, error = run("--ckpt_path", "last", "--max_steps", "80", "--default_root_dir", str(small_disk))
     assert code == 2, error
-    (line,) = [line for line in error.splitlines() if line.startswith("train: error: ")]
-    assert "cannot be written (No space left on device" in line
-    assert "MB are free" in line
-    if left == 0.5:
-        assert "last.ckpt: cannot" in line
-        assert "the checkpoint takes" in line
-    assert "Traceback" not in error
+    error_line(error, "train: error: ", small_disk, "No space left on device", *(["last.ckpt"] if left == 0.5 else []))
     assert (small_disk / RUN / "config.yaml").is_file()
     assert (small_disk / LAST).read_bytes() == whole
     assert made(small_disk / LAST) == 40

@@ -1,4 +1,4 @@
-"""What a discriminator can see at all, and how steep it is when training begins."""
+"""Receptive field of discriminators, and their slope at the start of training."""
 
 from typing import Any
 
@@ -44,7 +44,7 @@ EVERY_CLASS = [
 
 
 def digits(shape: tuple[int, int, int]) -> Tensor:
-    """Real digits (COUNT, C, H, W), black and white as MNIST's are, -1 and 1 in float64, another in each channel."""
+    """Real digits (COUNT, C, H, W), black and white like MNIST's (-1 and 1), in float64; each channel has another digit."""
     channels, height, width = shape
     images = Digits().images("train")[0][: COUNT * channels].view(COUNT, channels, 8, 8)
     return (interpolate(images.double(), (height, width), mode="bilinear") > 127.5).double() * 2 - 1
@@ -58,7 +58,7 @@ def of_recipe(name: str) -> Discriminator:
     recipe = yaml.safe_load(recipes()[name].read_text())
     settings = recipe["model"]["discriminator"]
     data = getattr(gan_lightning.data, recipe["data"]["class_path"])
-    shape = getattr(data, "image_shape", (3, 64, 64))  # of a folder, what folder_64 asks for
+    shape = getattr(data, "image_shape", (3, 64, 64))  # the size of folder_64
     arguments = settings.get("init_args", {}) | NARROW.get(name, {})
     network = getattr(gan_lightning.networks, settings["class_path"])(image_shape=shape, num_classes=10, **arguments)
     assert isinstance(network, Discriminator)
@@ -73,7 +73,7 @@ def of_class(network: type[Discriminator], conditioning: str | None, size: int, 
 
 
 def interaction(d: Discriminator) -> float:
-    """How far the top third of an image decides what its bottom third means to a discriminator.
+    """Interaction of the top and the bottom third of an image in a discriminator's logit.
 
     Of an image x and another one y, let D(t, b) be the logit of x with the rows of the top third from y if t = 1 and those of
     the bottom third from y if b = 1. The interaction is D(1, 1) - D(1, 0) - D(0, 1) + D(0, 0), the main effects are
@@ -88,7 +88,7 @@ def interaction(d: Discriminator) -> float:
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
     with torch.no_grad():
-        d.train()(images, labels())  # leaves batch norm with the moments of these images
+        d.train()(images, labels())  # gives batch norm the moments of these images
         d.eval()
         logits = {}
         for top in (0, 1):
@@ -115,21 +115,21 @@ def slope(d: Discriminator) -> float:
 
 
 @pytest.mark.parametrize("name", sorted(recipes()))
-def test_the_discriminator_of_a_recipe_ties_top_to_bottom(name: str) -> None:
-    """Weights as if trained, because R3GAN's is linear at first. Usually 0.03 to 0.7."""
+def test_the_discriminator_of_each_recipe_relates_top_and_bottom(name: str) -> None:
+    """Use random weights instead of the initial ones, because R3GAN is linear at first. Usually 0.03 to 0.7."""
     torch.manual_seed(0)
     assert interaction(stirred(of_recipe(name))) > 1e-3
 
 
 @pytest.mark.parametrize(("network", "conditioning", "size"), EVERY_CLASS)
-def test_a_discriminator_ties_top_to_bottom(network: type[Discriminator], conditioning: str | None, size: int) -> None:
+def test_a_discriminator_relates_top_and_bottom(network: type[Discriminator], conditioning: str | None, size: int) -> None:
     torch.manual_seed(0)
     assert interaction(stirred(of_class(network, conditioning, size))) > 1e-3
 
 
 @pytest.mark.parametrize("conditioning", [None, "projection", "classifier"])
-def test_a_sum_over_windows_does_not(conditioning: str | None) -> None:
-    """Three convolutions see 18 of 28 rows, and a linear layer adds what they see."""
+def test_a_sum_over_windows_does_not_relate_them(conditioning: str | None) -> None:
+    """Three convolutions see 18 of 28 rows, and a linear layer adds their features."""
     torch.manual_seed(0)
     for batch_norm in (False, True):
         d = of_class(DCGANDiscriminator, conditioning, 28, hidden=0, batch_norm=batch_norm)
@@ -140,7 +140,7 @@ def test_a_sum_over_windows_does_not(conditioning: str | None) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(recipes()))
-def test_the_discriminator_of_a_recipe_begins_with_a_slope_near_one(name: str) -> None:
+def test_the_discriminator_of_each_recipe_starts_with_a_slope_near_one(name: str) -> None:
     torch.manual_seed(0)
     d = of_recipe(name)
     if not d.samples_are_independent:
@@ -151,7 +151,7 @@ def test_the_discriminator_of_a_recipe_begins_with_a_slope_near_one(name: str) -
 
 
 @pytest.mark.parametrize(("network", "conditioning", "size"), [case for case in EVERY_CLASS if case[0] not in UNLIKE_HE])
-def test_a_discriminator_begins_with_a_slope_near_one(
+def test_a_discriminator_starts_with_a_slope_near_one(
     network: type[Discriminator], conditioning: str | None, size: int
 ) -> None:
     torch.manual_seed(0)
@@ -160,7 +160,7 @@ def test_a_discriminator_begins_with_a_slope_near_one(
 
 
 @pytest.mark.parametrize("network", UNLIKE_HE, ids=lambda network: network.__name__)
-def test_what_is_exempt_needs_to_be(network: type[Discriminator]) -> None:
+def test_exceptions_are_needed(network: type[Discriminator]) -> None:
     torch.manual_seed(0)
     slopes = [slope(of_class(network, conditioning, 32)) for conditioning in HEADS]
     assert min(slopes) < 0.3, UNLIKE_HE[network]
@@ -182,7 +182,7 @@ def test_what_is_exempt_needs_to_be(network: type[Discriminator]) -> None:
 def test_a_concatenated_label_weighs_as_much_as_an_image(
     network: type[Discriminator], arguments: dict[str, Any], size: int
 ) -> None:
-    """The deviation of first logits over the labels of an image, over that over the images of a label: within a factor of 3."""
+    """Ratio of the deviation of initial logits over labels to that over images: within a factor of 3."""
     over_labels, over_images = 0.0, 0.0
     for seed in range(6):
         torch.manual_seed(seed)

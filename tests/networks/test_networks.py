@@ -1,4 +1,4 @@
-"""What every network promises."""
+"""Contracts of all networks."""
 
 import copy
 from typing import Any
@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils.parametrize import is_parametrized
 
-from gan_lightning.errors import InputError
 from gan_lightning.networks import (
     DCGANDiscriminator,
     DCGANGenerator,
@@ -26,6 +25,7 @@ from gan_lightning.networks import (
     resnet,
 )
 from gan_lightning.networks.base import Network, build, describe
+from tests.helpers import refuses
 
 Shape = tuple[int, int, int]
 
@@ -59,7 +59,7 @@ EVERY_NETWORK: list[tuple[type[Network], str | None]] = [*EVERY_GENERATOR, *EVER
 
 
 def make(network: type[Network], conditioning: str | None = None, shape: Shape = (1, 16, 16), **arguments: Any) -> Any:
-    """A narrow network of a family: for data of ten classes, a generator with latents of 7 dimensions."""
+    """Make a narrow network of a family, for ten classes; generators have 7 latent dimensions."""
     size = shape[1]
     narrow: dict[type[Network], dict[str, Any]] = {
         MLPGenerator: {"hidden": [8]},
@@ -76,14 +76,14 @@ def make(network: type[Network], conditioning: str | None = None, shape: Shape =
 
 
 def stirred(network: nn.Module) -> Any:
-    """The network with weights as if it had trained: none is zero, and signals keep about their size."""
+    """Randomise the weights as if trained: none is zero, and signals keep about their size."""
     for p in network.parameters():
         nn.init.normal_(p, 0.0, (2 / p[0].numel()) ** 0.5 if p.dim() > 1 else 0.3)
     network.train()
     for module in network.modules():
         if is_parametrized(module, "weight"):
             for _ in range(20):
-                _ = module.weight  # in train mode each look is a power iteration of spectral norm
+                _ = module.weight  # in train mode each access is a power iteration of spectral norm
     return network
 
 
@@ -107,7 +107,7 @@ def test_a_generator_makes_images(network: type[Generator], conditioning: str | 
     assert images.shape == (2, *shape)
     assert images.isfinite().all()
     assert images.std() > 0
-    if network is not R3GANGenerator:  # which has no tanh
+    if network is not R3GANGenerator:  # it has no tanh
         assert images.abs().max() <= 1
     assert g.conditional == (conditioning is not None)
 
@@ -151,7 +151,7 @@ def test_a_projection_is_an_inner_product_of_the_features() -> None:
 
 @pytest.mark.parametrize(("network", "conditioning"), EVERY_NETWORK)
 def test_gradients_reach_every_parameter(network: type[Network], conditioning: str | None) -> None:
-    """In eval mode, because batch norm takes the gradient off a bias before it while it trains."""
+    """Use eval mode, because in training batch norm cancels the gradient of a bias before it."""
     attention: dict[str, Any] = {"attention_at": 8} if network in (ResNetGenerator, ResNetDiscriminator) else {}
     module = stirred(make(network, conditioning, (3, 16, 16), **attention)).eval()
     labels = torch.arange(8) if conditioning else None
@@ -203,7 +203,7 @@ def test_labels_change_what_a_conditional_generator_draws(network: type[Generato
 
 
 @pytest.mark.parametrize(("network", "conditioning"), CONDITIONAL_GENERATORS)
-def test_the_label_of_one_image_leaves_the_others(network: type[Generator], conditioning: str) -> None:
+def test_the_label_of_one_image_does_not_affect_the_others(network: type[Generator], conditioning: str) -> None:
     g = stirred(make(network, conditioning)).eval()
     z = torch.randn(3, 7)
     one, other = g(z, torch.tensor([1, 2, 3])), g(z, torch.tensor([1, 9, 3]))
@@ -237,8 +237,8 @@ def test_a_conditional_discriminator_needs_labels(network: type[Discriminator], 
 
 @pytest.mark.parametrize("conditioning", ["concatenation", "projection"])
 @pytest.mark.parametrize("network", DISCRIMINATORS)
-def test_a_conditional_discriminator_can_tell_which_label_belongs(network: type[Discriminator], conditioning: str) -> None:
-    """The difference that a label makes depends on the image: logits are no sum of a term of each."""
+def test_a_conditional_discriminator_can_match_labels_to_images(network: type[Discriminator], conditioning: str) -> None:
+    """The effect of a label depends on the image: logits are not a sum of a term for each."""
     d = stirred(make(network, conditioning)).eval()
     images = torch.randn(8, 1, 16, 16)
     logits = torch.stack([d(images, torch.full((8,), label)) for label in range(10)], dim=1).detach()  # (8, 10)
@@ -248,8 +248,8 @@ def test_a_conditional_discriminator_can_tell_which_label_belongs(network: type[
 
 @pytest.mark.parametrize("conditioning", ["concatenation", "projection"])
 @pytest.mark.parametrize("network", DISCRIMINATORS)
-def test_a_conditional_discriminator_learns_which_label_belongs(network: type[Discriminator], conditioning: str) -> None:
-    """Of two images each belongs to one label, which is XOR: a sum of a term of each is never below log 2 = 0.69."""
+def test_a_conditional_discriminator_learns_to_match_labels_to_images(network: type[Discriminator], conditioning: str) -> None:
+    """Each of two images belongs to one of two labels (XOR): a sum of separate terms cannot get below log 2 = 0.69."""
     wider: dict[str, Any] = {"widths": [16] * 4} if network is ResNetDiscriminator else {}
     d = without_dropout(make(network, conditioning, **wider)).train()
     images, labels = torch.randn(2, 1, 16, 16).clamp(-1, 1)[[0, 0, 1, 1]], torch.tensor([0, 1, 0, 1])
@@ -270,7 +270,7 @@ def test_a_conditional_discriminator_learns_which_label_belongs(network: type[Di
 
 
 def _with_other_company(d: Discriminator) -> tuple[Tensor, Tensor]:
-    """The logit of one image in two batches, in train mode; each by a copy, since spectral norm iterates in every pass."""
+    """Logits of one image in two batches, in train mode. Uses copies, because spectral norm iterates in each pass."""
     d = without_dropout(stirred(d)).train()
     image, company, others = (torch.randn(n, 1, 16, 16) for n in (1, 3, 3))
     return copy.deepcopy(d)(torch.cat([image, company]))[0], copy.deepcopy(d)(torch.cat([image, others]))[0]
@@ -291,7 +291,7 @@ def _with_other_company(d: Discriminator) -> tuple[Tensor, Tensor]:
 def test_independence_of_samples_is_as_declared(
     network: type[Discriminator], arguments: dict[str, Any], independent: bool
 ) -> None:
-    """In train mode, without dropout: an image's logit is the same in other company, where that is declared."""
+    """In train mode without dropout, an image's logit is independent of its batch if the class declares it."""
     d = make(network, **arguments)
     assert d.samples_are_independent == independent
     one, other = _with_other_company(d)
@@ -301,7 +301,7 @@ def test_independence_of_samples_is_as_declared(
 
 @pytest.mark.parametrize("network", DISCRIMINATORS)
 def test_real_and_generated_images_may_share_a_pass(network: type[Discriminator]) -> None:
-    """Logits of two halves in one pass are those of a pass each, where samples are independent, conditional or not."""
+    """If samples are independent, one pass over two halves gives the logits of separate passes, conditional or not."""
     without_norm: dict[str, Any] = {"batch_norm": False} if network is DCGANDiscriminator else {}
     d = without_dropout(stirred(make(network, "projection", **without_norm)))
     real, fake, labels = torch.randn(3, 1, 16, 16), torch.randn(3, 1, 16, 16), torch.tensor([0, 5, 9])
@@ -314,24 +314,24 @@ def test_real_and_generated_images_may_share_a_pass(network: type[Discriminator]
 
 
 @pytest.mark.parametrize("size", [7, 27, 30, 48, 256])
-def test_dcgan_says_which_sizes_work(size: int) -> None:
+def test_dcgan_names_the_supported_sizes(size: int) -> None:
     for network in (DCGANGenerator, DCGANDiscriminator):
-        with pytest.raises(InputError, match=rf"8, 16, 28, 32, 64, 128 pixels, not {size} x {size}"):
+        with refuses(f"{size}x{size}", "8, 16, 28, 32, 64, 128"):
             network((1, size, size))
-    with pytest.raises(InputError, match="not 32 x 64"):
+    with refuses("32x64"):
         DCGANGenerator((3, 32, 64))
 
 
 @pytest.mark.parametrize("size", [7, 8, 27, 30, 48, 256])
 @pytest.mark.parametrize("network", [ResNetGenerator, ResNetDiscriminator, R3GANGenerator, R3GANDiscriminator])
-def test_residual_networks_say_which_sizes_work(network: type[Network], size: int) -> None:
-    with pytest.raises(InputError, match=rf"16, 28, 32, 64, 128 pixels, not {size} x {size}"):
+def test_residual_networks_name_the_supported_sizes(network: type[Network], size: int) -> None:
+    with refuses(f"{size}x{size}", "16, 28, 32, 64, 128"):
         network((1, size, size))
-    with pytest.raises(InputError, match="not 32 x 64"):
+    with refuses("32x64"):
         network((3, 32, 64))
 
 
-def test_dcgan_is_initialised_as_radford_says() -> None:
+def test_dcgan_is_initialised_as_in_the_paper() -> None:
     for network in (DCGANGenerator((3, 64, 64)), DCGANDiscriminator((3, 64, 64))):
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.weight.numel() > 10_000:
@@ -344,7 +344,7 @@ def test_dcgan_is_initialised_as_radford_says() -> None:
     assert not isinstance(list(DCGANDiscriminator((3, 64, 64)).layers)[1], nn.BatchNorm2d)  # nor at the input
 
 
-def test_conditional_batch_norm_is_initialised_as_radford_says() -> None:
+def test_conditional_batch_norm_is_initialised_as_in_the_paper() -> None:
     g = DCGANGenerator((3, 32, 32), 10, conditioning="batch_norm")
     scales = torch.cat([p.detach().flatten() for name, p in g.named_parameters() if name.endswith("scale.weight")])
     shifts = torch.cat([p.detach().flatten() for name, p in g.named_parameters() if name.endswith("shift.weight")])
@@ -360,7 +360,7 @@ def test_dcgan_without_batch_norm_has_none() -> None:
     assert all(module.bias is not None for module in d.modules() if isinstance(module, nn.Conv2d))
 
 
-def test_the_textbook_mlp_is_the_printed_one() -> None:
+def test_the_textbook_mlp_is_as_printed() -> None:
     g = MLPGenerator((1, 28, 28), hidden=[256, 512, 1024], batch_norm=False, negative_slope=0.0)
     shapes = [tuple(m.weight.shape) for m in g.modules() if isinstance(m, nn.Linear)]
     assert shapes == [(256, 100), (512, 256), (1024, 512), (784, 1024)]
@@ -373,7 +373,7 @@ def test_the_textbook_mlp_is_the_printed_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "arguments", "message"),
+    ("network", "arguments", "named"),
     [
         (MLPGenerator, {"hidden": []}, r"hidden is \[\]"),
         (MLPDiscriminator, {"hidden": [8, 0]}, r"hidden is \[8, 0\]"),
@@ -382,61 +382,60 @@ def test_the_textbook_mlp_is_the_printed_one() -> None:
         (DropoutConvDiscriminator, {"width": 0}, "width is 0"),
         (DCGANGenerator, {"width": 0}, "width is 0"),
         (DCGANDiscriminator, {"width": -1}, "width is -1"),
-        (ResNetGenerator, {"widths": [8, 8]}, r"widths is \[8, 8\]: give 3 of them for 16 pixels"),
-        (ResNetGenerator, {"widths": [8, 8, 8, 8]}, r"widths is \[8, 8, 8, 8\]: give 3 of them for 16 pixels"),
-        (ResNetGenerator, {"widths": [8, 0, 8]}, r"widths is \[8, 0, 8\]: .*at least 1"),
-        (ResNetGenerator, {"widths": []}, r"widths is \[\]"),
-        (ResNetGenerator, {"attention_at": 4}, "attention_at is 4: there are feature maps of 8, 16"),
-        (ResNetGenerator, {"attention_at": -1}, "attention_at is -1"),
-        (ResNetDiscriminator, {"widths": [8]}, r"widths is \[8\]: give at least 2 of them for 16 pixels"),
-        (ResNetDiscriminator, {"widths": [8, 8, -1]}, r"widths is \[8, 8, -1\]: .*at least 1"),
-        (ResNetDiscriminator, {"widths": []}, r"widths is \[\]"),
-        (ResNetDiscriminator, {"attention_at": 16}, "attention_at is 16: there are feature maps of 8, 4"),
-        (R3GANGenerator, {"widths": [8, 8]}, r"widths is \[8, 8\]: give 3 of them for 16 pixels"),
-        (R3GANDiscriminator, {"widths": [8, 8, 8, 8]}, r"widths is \[8, 8, 8, 8\]: give 3 of them for 16 pixels"),
-        (R3GANGenerator, {"widths": [8, 8, 0]}, r"widths is \[8, 8, 0\]: .*at least 1"),
-        (R3GANDiscriminator, {"widths": []}, r"widths is \[\]"),
-        (R3GANGenerator, {"blocks": 0}, "blocks is 0"),
-        (R3GANDiscriminator, {"blocks": -2}, "blocks is -2"),
-        (R3GANGenerator, {"group_width": 0}, "group_width is 0"),
-        (R3GANDiscriminator, {"group_width": 5}, r"group_width is 5: it must divide twice each of the widths \[8, 8, 8\]"),
-        (R3GANGenerator, {"widths": [8, 8, 9], "group_width": 16}, r"group_width is 16: .* \[8, 8, 9\]"),
+        (ResNetGenerator, {"widths": [8, 8]}, ["widths is [8, 8]", "3 widths"]),
+        (ResNetGenerator, {"widths": [8, 8, 8, 8]}, ["widths is [8, 8, 8, 8]", "3 widths"]),
+        (ResNetGenerator, {"widths": [8, 0, 8]}, ["widths is [8, 0, 8]", "at least 1"]),
+        (ResNetGenerator, {"widths": []}, ["widths is []"]),
+        (ResNetGenerator, {"attention_at": 4}, ["attention_at is 4", "8, 16"]),
+        (ResNetGenerator, {"attention_at": -1}, ["attention_at is -1"]),
+        (ResNetDiscriminator, {"widths": [8]}, ["widths is [8]", "2 or more"]),
+        (ResNetDiscriminator, {"widths": [8, 8, -1]}, ["widths is [8, 8, -1]", "at least 1"]),
+        (ResNetDiscriminator, {"widths": []}, ["widths is []"]),
+        (ResNetDiscriminator, {"attention_at": 16}, ["attention_at is 16", "8, 4"]),
+        (R3GANGenerator, {"widths": [8, 8]}, ["widths is [8, 8]", "3 widths"]),
+        (R3GANDiscriminator, {"widths": [8, 8, 8, 8]}, ["widths is [8, 8, 8, 8]", "3 widths"]),
+        (R3GANGenerator, {"widths": [8, 8, 0]}, ["widths is [8, 8, 0]", "at least 1"]),
+        (R3GANDiscriminator, {"widths": []}, ["widths is []"]),
+        (R3GANGenerator, {"blocks": 0}, ["blocks is 0"]),
+        (R3GANDiscriminator, {"blocks": -2}, ["blocks is -2"]),
+        (R3GANGenerator, {"group_width": 0}, ["group_width is 0"]),
+        (R3GANDiscriminator, {"group_width": 5}, ["group_width is 5", "[8, 8, 8]"]),
+        (R3GANGenerator, {"widths": [8, 8, 9], "group_width": 16}, ["group_width is 16", "[8, 8, 9]"]),
     ],
 )
-def test_bad_arguments(network: type[Network], arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_bad_arguments(network: type[Network], arguments: dict[str, Any], named: list[str]) -> None:
+    with refuses(*named):
         make(network, **arguments)
 
 
 @pytest.mark.parametrize("network", GENERATORS)
-def test_a_latent_has_dimensions(network: type[Generator]) -> None:
-    with pytest.raises(InputError, match="latent_dim is 0"):
+def test_a_latent_needs_a_dimension(network: type[Generator]) -> None:
+    with refuses("latent_dim is 0"):
         make(network, latent_dim=0)
 
 
 @pytest.mark.parametrize("network", [*GENERATORS, *DISCRIMINATORS])
 @pytest.mark.parametrize("shape", [(0, 16, 16), (1, 16), (1, -16, -16)])
-def test_a_shape_that_cannot_be(network: type[Network], shape: Any) -> None:
-    with pytest.raises(InputError, match="image_shape is"):
+def test_impossible_shapes_are_refused(network: type[Network], shape: Any) -> None:
+    with refuses(f"image_shape is {shape}"):
         network(shape)
 
 
 @pytest.mark.parametrize("classes", [0, 1])
 @pytest.mark.parametrize(("network", "conditioning"), [pair for pair in EVERY_NETWORK if pair[1] is not None])
 def test_conditioning_needs_two_classes(network: type[Network], conditioning: str, classes: int) -> None:
-    message = f"conditioning={conditioning} needs at least two classes and the data has {classes}"
-    with pytest.raises(InputError, match=message):
+    with refuses(network.__name__, conditioning, f"{classes} classes"):
         make(network, conditioning, num_classes=classes)
 
 
 @pytest.mark.parametrize("classes", [0, 1, 2])
 @pytest.mark.parametrize("network", [*GENERATORS, *DISCRIMINATORS])
-def test_a_network_without_conditioning_takes_any_number_of_classes(network: type[Network], classes: int) -> None:
+def test_a_network_without_conditioning_accepts_any_number_of_classes(network: type[Network], classes: int) -> None:
     assert not make(network, num_classes=classes).conditional
 
 
 def test_conditional_batch_norm_needs_batch_norm() -> None:
-    with pytest.raises(InputError, match="conditioning=batch_norm needs batch_norm=true"):
+    with refuses("conditioning=batch_norm", "batch_norm=true"):
         make(MLPGenerator, "batch_norm", batch_norm=False)
 
 
@@ -471,33 +470,33 @@ def test_a_description_holds_the_arguments_as_given() -> None:
 
 
 class Keyworded(MLPGenerator):
-    """A network that hands its arguments on."""
+    """A network that forwards its arguments."""
 
     def __init__(self, image_shape: Shape, **kwargs: Any) -> None:
         super().__init__(image_shape, **kwargs)
 
 
-def test_arguments_that_are_handed_on_are_remembered() -> None:
+def test_forwarded_arguments_are_remembered() -> None:
     g = Keyworded((1, 8, 8), hidden=[8])
     assert describe(g)["arguments"] == {"image_shape": (1, 8, 8), "hidden": [8]}
     assert build(describe(g) | {"class_path": "gan_lightning.networks.mlp.MLPGenerator"}).arguments == g.arguments
 
 
-def test_an_argument_that_a_checkpoint_cannot_hold_is_refused() -> None:
+def test_an_argument_that_checkpoints_cannot_store_is_refused() -> None:
     g = MLPGenerator((1, 8, 8), hidden=torch.tensor([8]))  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="its argument hidden is a Tensor"):
+    with refuses("hidden", "Tensor"):
         describe(g)
 
 
 @pytest.mark.parametrize(
-    ("network", "arguments", "message"),
+    ("network", "arguments", "named"),
     [
-        (MLPGenerator, {"conditioning": "projection"}, "'projection': there is concatenation, batch_norm, or null"),
-        (R3GANGenerator, {"conditioning": "batch_norm"}, "'batch_norm': there is concatenation, or null"),
-        (DCGANDiscriminator, {"conditioning": "batch_norm"}, "'batch_norm': there is .* classifier, or null"),
-        (ResNetDiscriminator, {"pool": "max"}, "pool is 'max'"),
+        (MLPGenerator, {"conditioning": "projection"}, ["'projection'", "concatenation, batch_norm or null"]),
+        (R3GANGenerator, {"conditioning": "batch_norm"}, ["'batch_norm'", "concatenation or null"]),
+        (DCGANDiscriminator, {"conditioning": "batch_norm"}, ["'batch_norm'", "classifier or null"]),
+        (ResNetDiscriminator, {"pool": "max"}, ["pool is 'max'", "mean"]),
     ],
 )
-def test_a_choice_that_there_is_not(network: type[Network], arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_unknown_choices_are_refused(network: type[Network], arguments: dict[str, Any], named: list[str]) -> None:
+    with refuses(*named):
         network((1, 16, 16), 10, **arguments)

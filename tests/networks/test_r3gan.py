@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 from torch.nn.utils.parametrize import is_parametrized
 
-from gan_lightning.errors import InputError
 from gan_lightning.networks.r3gan import (
     GAIN,
     SIZES,
@@ -18,6 +17,7 @@ from gan_lightning.networks.r3gan import (
     Resample,
     filter_matrix,
 )
+from tests.helpers import refuses
 
 TAPS = torch.tensor([1.0, 3.0, 3.0, 1.0])
 KERNEL = torch.outer(TAPS, TAPS) / 64
@@ -33,7 +33,7 @@ def per_channel(x: Tensor) -> Tensor:
 
 
 def stirred(network: nn.Module) -> Any:
-    """The network with last convolutions of its blocks that are not zero."""
+    """Make the last convolutions of all blocks nonzero."""
     for module in network.modules():
         if isinstance(module, Block):
             nn.init.normal_(module.get_parameter("layers.4.weight"), 0.0, 0.1)
@@ -77,12 +77,11 @@ def test_widths_are_counted(size: int, scales: int) -> None:
     for network in (R3GANGenerator, R3GANDiscriminator):
         for count in (scales - 1, scales + 1):
             widths = [8] * count
-            message = rf"widths is \[{', '.join('8' * count)}\]: give {scales} of them for {size} pixels, smallest scale first"
-            with pytest.raises(InputError, match=message):
+            with refuses(f"widths is {widths}", f"{scales} widths"):
                 network((3, size, size), widths=widths, group_width=4)
 
 
-def test_widths_begin_at_the_smallest_scale() -> None:
+def test_widths_start_at_the_smallest_scale() -> None:
     widths = [16, 12, 4]
     g = R3GANGenerator((3, 16, 16), widths=widths, blocks=1, group_width=4)
     d = R3GANDiscriminator((3, 16, 16), widths=widths, blocks=1, group_width=4)
@@ -99,7 +98,7 @@ def test_widths_begin_at_the_smallest_scale() -> None:
 
 
 def block_counts(network: nn.Module, size: int) -> dict[int, int]:
-    """Size of a feature map -> how many blocks look at it."""
+    """Count the blocks at each size of the feature map."""
     counts: dict[int, int] = {}
 
     def count(_: nn.Module, given: tuple[Tensor, ...]) -> None:
@@ -122,18 +121,16 @@ def test_blocks_are_counted_from_the_smallest_scale(network: type[R3GANGenerator
 
 
 @pytest.mark.parametrize("blocks", [[2, 2], [2, 2, 2, 2], [2, 0, 2], []])
-def test_blocks_that_do_not_fit(blocks: list[int]) -> None:
+def test_wrong_numbers_of_blocks_are_refused(blocks: list[int]) -> None:
     for network in (R3GANGenerator, R3GANDiscriminator):
-        with pytest.raises(
-            InputError, match=rf"blocks is \[{', '.join(map(str, blocks))}\]: give one number, or 3 for 28 pixels"
-        ):
+        with refuses(f"blocks is {blocks}", "28 pixels", "3 numbers"):
             network((1, 28, 28), widths=[8] * 3, blocks=blocks, group_width=4)
 
 
 @pytest.mark.parametrize("network", [R3GANGenerator, R3GANDiscriminator])
 @pytest.mark.parametrize(("blocks", "depth"), [(1, 3), (2, 6), ([1, 2, 5], 8)])
-def test_blocks_know_the_depth_of_the_whole_network(network: Any, blocks: Any, depth: int) -> None:
-    """Fixup scales the two convolutions before the last by the number of blocks to the power -1/4."""
+def test_initialisation_depends_on_the_depth_of_the_whole_network(network: Any, blocks: Any, depth: int) -> None:
+    """Fixup scales the first two convolutions by the number of blocks to the power -1/4."""
     made = network((1, 16, 16), widths=[64] * 3, blocks=blocks)
     for module in made.modules():
         if isinstance(module, Block):
@@ -143,7 +140,7 @@ def test_blocks_know_the_depth_of_the_whole_network(network: Any, blocks: Any, d
                 assert not bias.any()
 
 
-def test_groups_have_the_width_that_is_asked_for() -> None:
+def test_groups_have_the_given_width() -> None:
     block = Block(12, group_width=6, depth=4)
     assert [tuple(p.shape) for p in block.parameters() if p.dim() > 1] == [(24, 12, 1, 1), (24, 6, 3, 3), (12, 24, 1, 1)]
 
@@ -184,7 +181,7 @@ def test_a_block_by_hand() -> None:
 
 @pytest.mark.parametrize("depth", [1, 8, 16])
 def test_a_branch_is_scaled_by_the_depth(depth: int) -> None:
-    """Fixup: the mean square before the last convolution is that of x divided by the depth. At the edges zeros come in."""
+    """Fixup divides the mean square before the last convolution by the depth. Zeros enter at the edges."""
     ratios = []
     for seed in range(4):
         torch.manual_seed(seed)
@@ -228,7 +225,7 @@ def test_the_filter_by_hand() -> None:
     assert (8 * filter_matrix(6)).tolist() == [[3, 3, 1, 0, 0, 0], [0, 1, 3, 3, 1, 0], [0, 0, 0, 1, 3, 3]]
 
 
-def test_a_constant_stays_one_but_at_the_edges() -> None:
+def test_a_constant_stays_constant_except_at_the_edges() -> None:
     x = torch.full((1, 2, 8, 8), 3.0)
     larger = Resample(2, 2, 8, up=True)(x)
     assert torch.allclose(larger[:, :, 1:-1, 1:-1], torch.tensor(3.0))
@@ -239,7 +236,7 @@ def test_a_constant_stays_one_but_at_the_edges() -> None:
 
 
 @pytest.mark.parametrize("up", [True, False])
-def test_a_change_of_widths_may_come_before_or_after_the_filter(up: bool) -> None:
+def test_widths_may_change_before_or_after_the_filter(up: bool) -> None:
     resample = Resample(3, 5, 8, up)
     assert resample.change is not None
     filtered = Resample(3, 3, 8, up)
@@ -262,7 +259,7 @@ def test_the_filter_is_in_no_checkpoint_and_takes_no_gradient() -> None:
 
 
 def test_the_generator_is_linear_in_its_basis_at_first() -> None:
-    """And only then: a block that is not the identity bends it."""
+    """A block that is not the identity makes it nonlinear."""
     g = R3GANGenerator((3, 16, 16), latent_dim=5, widths=[8, 8, 4], group_width=4)
     z, one, other = torch.randn(2, 5), torch.randn(8, 4, 4), torch.randn(8, 4, 4)
 
@@ -285,14 +282,14 @@ def test_the_generator_is_linear_in_the_latent_at_first() -> None:
 
 
 def white_noise_through(matrices: list[Tensor]) -> float:
-    """The mean variance of white noise that one after another of the matrices filtered, along both sides."""
+    """Mean variance of white noise after the filter matrices, applied in order along both sides."""
     product = torch.linalg.multi_dot(matrices) if len(matrices) > 1 else matrices[0]
     return float(product.square().sum() / len(product)) ** 2
 
 
 @pytest.mark.parametrize(("size", "blocks"), [(16, 1), (16, 4), (28, 1), (32, 1)])
 def test_the_variance_of_generated_images_at_first(size: int, blocks: int) -> None:
-    """What the filter leaves of the basis's 1: 0.26 to 0.30, whatever the depth. All else keeps it."""
+    """The filter reduces the basis's variance of 1 to 0.26 to 0.30 at any depth. Other layers keep it."""
     base, scales = SIZES[size]
     expected = white_noise_through([2 * filter_matrix(base * 2**i).T for i in range(scales - 1, 0, -1)])
     variances = []
@@ -307,7 +304,7 @@ def test_the_variance_of_generated_images_at_first(size: int, blocks: int) -> No
 
 @pytest.mark.parametrize(("size", "blocks"), [(16, 1), (16, 4), (28, 1), (32, 1)])
 def test_the_variance_of_features_at_first(size: int, blocks: int) -> None:
-    """What the filter leaves of images of white noise, whatever the depth. All else keeps it."""
+    """The filter reduces the variance of white noise at any depth. Other layers keep it."""
     scales = SIZES[size][1]
     expected = white_noise_through([filter_matrix(size // 2**i) for i in range(scales - 2, -1, -1)])
     variances = []
@@ -325,7 +322,7 @@ def test_gradient_penalties_go_through() -> None:
     (gradients,) = torch.autograd.grad(d(images, torch.arange(4)).sum(), images, create_graph=True)
     gradients.square().sum(dim=(1, 2, 3)).mean().backward()
     for name, p in d.named_parameters():
-        if not name.endswith("bias"):  # which shift logits, or where LeakyReLU bends: no part of the slope
+        if not name.endswith("bias"):  # biases have no gradient here: they shift logits, or only move the bend of LeakyReLU
             assert p.grad is not None, name
             assert p.grad.isfinite().all(), name
             assert p.grad.abs().max() > 0, name

@@ -51,7 +51,7 @@ def test_the_discriminator_for_32_pixels_has_1_05_million_parameters(conditionin
     """Miyato et al. 2018, table 4 (b); spectral norm adds none. With projection it is 1.06 million."""
     first = convolution(3, 128, 3) + convolution(128, 128, 3) + convolution(3, 128, 1)
     second = 2 * convolution(128, 128, 3) + convolution(128, 128, 1)
-    others = 2 * 2 * convolution(128, 128, 3)  # beside which nothing changes, so they need no 1x1
+    others = 2 * 2 * convolution(128, 128, 3)  # their size does not change, so the shortcut has no 1x1
     count = parameters(ResNetDiscriminator((3, 32, 32), 10, conditioning=conditioning))
     assert count == first + second + others + 129 + in_the_head
     assert round(count / 1e6, 2) == (1.05 if conditioning is None else 1.06)
@@ -77,7 +77,7 @@ def test_weights_are_initialised_as_the_authors_code_does() -> None:
 
 
 def test_a_generator_block_by_hand() -> None:
-    """The 1x1 convolution beside it before the doubling, as in the code, or after, as in the paper: the same."""
+    """The shortcut's 1x1 convolution before the doubling (the code) or after it (the paper) gives the same."""
     block = GeneratorBlock(3, 5, 0, None).eval()
     for norm in (block.norm1[0], block.norm2[0]):
         assert isinstance(norm, nn.BatchNorm2d)
@@ -94,7 +94,7 @@ def test_a_generator_block_by_hand() -> None:
 @pytest.mark.parametrize("first", [False, True])
 @pytest.mark.parametrize(("inputs", "outputs", "halve"), [(3, 5, True), (4, 4, True), (3, 5, False), (4, 4, False)])
 def test_a_discriminator_block_by_hand(inputs: int, outputs: int, halve: bool, first: bool) -> None:
-    """The pooling before the 1x1 convolution, as in the code, or after, as in the paper: the same."""
+    """Pooling before the 1x1 convolution (the code) or after it (the paper) gives the same."""
     block = DiscriminatorBlock(inputs, outputs, halve, first, as_is)
     x = torch.randn(2, inputs, 6, 6)
     before = x.clone()
@@ -113,7 +113,7 @@ def test_the_first_blocks_halve_and_no_relu_comes_before_pixels(size: int, halvi
     assert [block.first for block in blocks] == [True] + [False] * 5
 
 
-def test_features_are_those_of_the_last_block_after_relu_summed_over_the_places() -> None:
+def test_features_are_the_last_block_after_relu_summed_over_positions() -> None:
     d = narrow(spectral_norm=False)
     images = torch.randn(2, 3, 16, 16)
     x = images
@@ -123,7 +123,7 @@ def test_features_are_those_of_the_last_block_after_relu_summed_over_the_places(
 
 
 @pytest.mark.parametrize(("size", "places"), [(16, 4 * 4), (28, 7 * 7), (32, 8 * 8), (64, 4 * 4), (128, 4 * 4)])
-def test_sum_and_mean_differ_by_the_number_of_places(size: int, places: int) -> None:
+def test_sum_and_mean_differ_by_the_number_of_positions(size: int, places: int) -> None:
     d = ResNetDiscriminator((1, size, size), widths=[4, 4, 4, 4, 6], pool="sum").eval()
     images = torch.randn(2, 1, size, size)
     summed = d.features(images)
@@ -152,7 +152,7 @@ def test_conditional_batch_norm_is_batch_norm_with_the_scale_and_shift_of_each_c
     for label in range(4):
         plain = make(3)
         plain.load_state_dict(before | {"weight": norm.scale.weight[label], "bias": norm.shift.weight[label]})
-        of_class = plain.train(training)(features)  # all the batch, whatever its classes, is normalised together
+        of_class = plain.train(training)(features)  # the whole batch is normalised together, independent of classes
         assert torch.allclose(got[labels == label], of_class[labels == label], atol=1e-5)
         for moment in ("running_mean", "running_var"):
             assert torch.equal(plain.get_buffer(moment), norm.norm.get_buffer(moment))
@@ -186,7 +186,7 @@ def test_self_attention_is_the_identity_at_first() -> None:
 
 
 def test_self_attention_by_hand() -> None:
-    """Zhang et al. 2019, equations 1 to 3, place by place."""
+    """Zhang et al. 2019, equations 1 to 3, position by position."""
     attention = SelfAttention(16)
     nn.init.constant_(attention.scale, 0.7)
     x = torch.randn(2, 16, 2, 3)
@@ -209,7 +209,7 @@ def test_self_attention_by_hand() -> None:
 
 
 def trace(network: nn.Module, *inputs: Tensor) -> list[tuple[str, Tensor, Tensor]]:
-    """The blocks and the attention of a network in the order in which they run: name, what comes in, what goes out."""
+    """Record blocks and attention in the order of their calls: name, input and output."""
     seen: list[tuple[str, Tensor, Tensor]] = []
     for name, module in network.named_modules():
         if isinstance(module, GeneratorBlock | DiscriminatorBlock | SelfAttention):
@@ -219,7 +219,7 @@ def trace(network: nn.Module, *inputs: Tensor) -> list[tuple[str, Tensor, Tensor
 
 
 @pytest.mark.parametrize(("at", "after", "channels"), [(8, 0, 6), (16, 1, 10), (32, 2, 4)])
-def test_where_the_generator_attends(at: int, after: int, channels: int) -> None:
+def test_position_of_attention_in_the_generator(at: int, after: int, channels: int) -> None:
     g = ResNetGenerator((3, 32, 32), widths=[8, 6, 10, 4], attention_at=at)
     steps = trace(g, torch.randn(2, 128))
     expected = [f"blocks.{i}" for i in range(3)]
@@ -231,8 +231,8 @@ def test_where_the_generator_attends(at: int, after: int, channels: int) -> None
 
 
 @pytest.mark.parametrize(("at", "after", "channels"), [(16, 0, 4), (8, 1, 6)])
-def test_where_the_discriminator_attends(at: int, after: int, channels: int) -> None:
-    """Once, where several feature maps have the size: at the first."""
+def test_position_of_attention_in_the_discriminator(at: int, after: int, channels: int) -> None:
+    """If several feature maps have the size, attention is only at the first."""
     d = ResNetDiscriminator((3, 32, 32), widths=[4, 6, 8, 10], attention_at=at)
     steps = trace(d, torch.randn(2, 3, 32, 32))
     expected = [f"blocks.{i}" for i in range(4)]
@@ -243,7 +243,7 @@ def test_where_the_discriminator_attends(at: int, after: int, channels: int) -> 
         assert given is out
 
 
-def test_there_is_no_attention_unless_it_is_asked_for() -> None:
+def test_there_is_no_attention_by_default() -> None:
     assert narrow().attention is None
     assert ResNetGenerator((3, 16, 16), widths=[4, 4, 4]).attention is None
 
@@ -252,7 +252,7 @@ def test_there_is_no_attention_unless_it_is_asked_for() -> None:
 
 
 def largest_singular_values(d: nn.Module) -> dict[str, float]:
-    """Of every weight as it is used, as a matrix with a row for each output."""
+    """Largest singular value of each weight as used, as a matrix with a row for each output."""
     return {
         name: float(torch.linalg.matrix_norm(module.weight.detach().flatten(1), ord=2))
         for name, module in d.named_modules()
@@ -270,7 +270,7 @@ def test_every_weights_largest_singular_value_becomes_one(conditioning: Any) -> 
             d.judge(torch.randn(2, 3, 16, 16))
     d.eval()
     sizes = largest_singular_values(d)
-    assert len(sizes) == 4 * 2 + 3 + 4 + 1 + (conditioning is not None)  # blocks, 1x1 beside three of them, attention, head
+    assert len(sizes) == 4 * 2 + 3 + 4 + 1 + (conditioning is not None)  # blocks, three 1x1 shortcuts, attention, head
     for name, size in sizes.items():
         assert size == pytest.approx(1.0, abs=1e-3), name  # usually to 2e-5
     for name, module in d.named_modules():
@@ -288,7 +288,7 @@ def test_a_concatenation_heads_linear_layers_are_normalised() -> None:
         assert sizes[name] == pytest.approx(1.0, abs=1e-3)
 
 
-def test_without_spectral_norm_weights_are_as_they_are() -> None:
+def test_without_spectral_norm_weights_are_unchanged() -> None:
     d = narrow(spectral_norm=False, conditioning="projection", attention_at=8)
     assert not any(is_parametrized(module) for module in d.modules())
     before = {name: p.clone() for name, p in d.named_parameters()}
@@ -320,14 +320,14 @@ def test_the_singular_vectors_move_in_train_mode_only() -> None:
 
 
 def test_two_passes_before_a_backward_pass() -> None:
-    """Real and generated images, each in a pass of its own: the second pass's iteration leaves the first one's graph."""
+    """With separate passes for real and generated images, the second power iteration does not change the first graph."""
     d = narrow()
     (d(torch.randn(2, 3, 16, 16)).sum() - d(torch.randn(2, 3, 16, 16)).sum()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in d.parameters())
 
 
 @pytest.mark.parametrize("conditioning", [None, "concatenation", "projection", "classifier"])
-def test_a_copy_stands_on_its_own(conditioning: Any) -> None:
+def test_a_copy_is_independent(conditioning: Any) -> None:
     d = narrow(conditioning=conditioning, attention_at=8)
     images, labels = torch.randn(2, 3, 16, 16), torch.tensor([0, 9])
     d(images, labels).sum().backward()
@@ -342,7 +342,7 @@ def test_a_copy_stands_on_its_own(conditioning: Any) -> None:
 
 
 def test_the_state_holds_the_singular_vectors() -> None:
-    """Logits in eval mode are the same to the last bit, which they are not with vectors of another start."""
+    """Restored logits in eval mode are bitwise equal; with other singular vectors they differ."""
     d = narrow(conditioning="projection", attention_at=8)
     images, labels = torch.randn(2, 3, 16, 16), torch.tensor([0, 9])
     d(images, labels)
@@ -361,7 +361,7 @@ def test_a_gradient_penalty_goes_through(spectral_norm: bool, pool: str) -> None
     (gradients,) = torch.autograd.grad(d(images, torch.arange(4)).sum(), images, create_graph=True)
     gradients.square().sum(dim=(1, 2, 3)).mean().backward()
     for name, p in d.named_parameters():
-        if not name.endswith("bias"):  # which shift logits, or where ReLU bends: no part of the slope
+        if not name.endswith("bias"):  # biases have no gradient here: they shift logits, or only move the bend of ReLU
             assert p.grad is not None, name
             assert p.grad.isfinite().all(), name
             assert p.grad.abs().max() > 0, name

@@ -1,4 +1,4 @@
-"""Several processes: what each of them computes, what they send, and what becomes of the others when one dies."""
+"""Several processes: their results, their messages, and the death of one of them."""
 
 import os
 import socket
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 
 def start_two(*command: str | Path, **environment: str) -> list[subprocess.Popen[str]]:
-    """The command twice, as the two processes of one machine."""
+    """Start the command twice, as the two processes of one machine."""
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "NODE_RANK": "0"}
     root = str(Path(__file__).parents[2])
     return [
@@ -47,7 +47,7 @@ def start_two(*command: str | Path, **environment: str) -> list[subprocess.Popen
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]]:
-    """What process 1 of two has after training each GAN on half of every batch."""
+    """Result of process 1 of two after training each GAN on half of every batch."""
     output = tmp_path_factory.mktemp("two") / "results.pt"
     for process in start_two(WORKER, output, "8"):
         _, error = process.communicate(timeout=240)
@@ -57,8 +57,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]
 
 
 @pytest.mark.parametrize("name", list(GANS))
-def test_two_processes_do_what_one_does_with_the_whole_batch(name: str, two: dict[str, dict[str, Any]]) -> None:
-    """Weights, gradients, averages, what adapts, and the logged values; they differ by 1e-8 to 2e-7."""
+def test_two_processes_equal_one_with_the_whole_batch(name: str, two: dict[str, dict[str, Any]]) -> None:
+    """Compare weights, gradients, averages, adapted values and logged values; they differ by 1e-8 to 2e-7."""
     one = train(name, 16, 1)
     assert one.pop("sent") == 0
     assert one.keys() == two[name].keys() - {"sent"}
@@ -74,31 +74,31 @@ def test_each_gradient_is_sent_once(name: str, two: dict[str, dict[str, Any]]) -
         network: sum(p.numel() for p in getattr(model, network).parameters()) for network in ("generator", "discriminator")
     }
     gradients = STEPS * (sizes["generator"] + model.discriminator_steps * sizes["discriminator"])
-    beside = two[name]["sent"] - gradients  # a flag, and the means that some methods take, with their gradients
-    assert STEPS <= beside <= STEPS * 12
+    others = two[name]["sent"] - gradients  # a flag, and the means of some methods, with their gradients
+    assert STEPS <= others <= STEPS * 12
 
 
-def test_other_random_numbers_are_seen(two: dict[str, dict[str, Any]]) -> None:
-    """The bound above is one that a wrong gradient passes: half a gradient, or one of other latents, is far from it."""
+def test_the_comparison_detects_other_random_numbers(two: dict[str, dict[str, Any]]) -> None:
+    """Wrong gradients exceed the bound above: half a gradient, or one of other latents, is far from it."""
     name = "conditional, DRAGAN"
-    one = train(name, 8, 1)  # as if only one of the two had been asked
+    one = train(name, 8, 1)  # as if only one process contributed
     gradients = [entry for entry in one if entry.startswith("gradient")]
     assert all((one[entry] - two[name][entry]).abs().max() > 1e-4 for entry in gradients if one[entry].abs().max() > 0)
 
 
 class OnCUDA(GANStrategy):
-    """The strategy, where it would find a GPU."""
+    """The strategy, as if there were a GPU."""
 
     root_device = torch.device("cuda", 0)
     is_global_zero = True
 
     def __init__(self) -> None:
-        """Nothing: only one of its methods is called."""
+        """Do nothing: only one of its methods is called."""
 
 
 @pytest.mark.parametrize("penalty", [None, LeCam(), R1()])
 def test_batch_norm_is_synchronized_on_cuda(penalty: Penalty | None) -> None:
-    """But not in a discriminator whose gradient is penalized: it has no second derivative. No weight is renamed."""
+    """A discriminator with a gradient penalty is an exception: there is no second derivative. No weight is renamed."""
     model = GAN(DCGANGenerator((1, 28, 28), width=4), DCGANDiscriminator((1, 28, 28), width=4), HingeLoss(), penalty=penalty)
     before, names = len(kinds(model)), set(model.state_dict())
     OnCUDA()._synchronize_batch_norm(model)

@@ -11,7 +11,7 @@ from tests.helpers import fit, small_gan
 def test_other_numbers_give_other_seeds() -> None:
     seeds = {derived_seed("step", seed, step, process) for seed in range(3) for step in range(300) for process in range(3)}
     assert len(seeds) == 3 * 300 * 3
-    assert len({seed % 2**32 for seed in seeds}) == len(seeds)  # all that torch's generator on the CPU takes of it
+    assert len({seed % 2**32 for seed in seeds}) == len(seeds)  # torch's CPU generator uses no more bits
     assert min(seeds) >= 0
     assert max(seeds) < 2**63
     assert derived_seed("step", 1, 2) == derived_seed("step", 1, 2) != derived_seed("step", 2, 1)
@@ -19,7 +19,7 @@ def test_other_numbers_give_other_seeds() -> None:
 
 
 def test_uses_and_lengths_give_other_seeds() -> None:
-    """Zeros at the end count, and a large number is not two small ones."""
+    """Trailing zeros count, and a large number differs from two small ones."""
     numbers: list[tuple[int, ...]] = [
         (),
         (0,),
@@ -39,7 +39,7 @@ def test_uses_and_lengths_give_other_seeds() -> None:
 
 
 def test_each_use_in_a_step_has_its_own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The order, the flips and the step: a flip tells nothing of a latent."""
+    """Order, flips and steps have different seeds: a flip does not determine a latent."""
     seeds = []
 
     def recorded(use: str, *numbers: int) -> int:
@@ -52,7 +52,7 @@ def test_each_use_in_a_step_has_its_own_seed(monkeypatch: pytest.MonkeyPatch) ->
     assert len(set(seeds)) == 5  # an order, and flips and a step twice
 
 
-def test_it_does_on_the_cpu_what_torch_does() -> None:
+def test_seed_device_equals_torch_on_the_cpu() -> None:
     for seed in (0, 7, 2**63 - 1):
         torch.manual_seed(seed)
         expected = torch.get_rng_state(), torch.rand(3)
@@ -62,8 +62,8 @@ def test_it_does_on_the_cpu_what_torch_does() -> None:
         assert torch.equal(torch.rand(3), expected[1])
 
 
-def test_neighbouring_steps_draw_numbers_that_have_nothing_to_do_with_one_another() -> None:
-    """Correlations of 1,000 normal numbers each, of 200 steps: none is larger than chance lets the largest of 19,900 be."""
+def test_random_numbers_of_neighbouring_steps_are_uncorrelated() -> None:
+    """Correlations of 1,000 normal numbers each, over 200 steps: none exceeds the expected largest of 19,900."""
     rows = []
     for step in range(200):
         seed_device(derived_seed("step", 0, step, 0), torch.device("cpu"))

@@ -6,6 +6,7 @@ import pytest
 
 from gan_lightning.errors import InputError
 from gan_lightning.training.runs import earlier_runs, last_checkpoint, run_folder
+from tests.helpers import refuses
 
 
 def save_checkpoint(run: Path) -> Path:
@@ -15,7 +16,7 @@ def save_checkpoint(run: Path) -> Path:
     return path
 
 
-def test_runs_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+def test_runs_are_sorted_by_number(tmp_path: Path) -> None:
     for name in ("version_10", "version_9", "version_x", "version_1a", "other"):
         (tmp_path / name).mkdir()
     (tmp_path / "version_3").touch()
@@ -47,24 +48,24 @@ def test_a_folder_with_a_checkpoint_stays(tmp_path: Path) -> None:
     assert last_checkpoint(tmp_path).parts[-3] == "version_0"
 
 
-def test_a_bug_leaves_the_folder(tmp_path: Path) -> None:
+def test_a_bug_keeps_the_folder(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), run_folder(tmp_path) as folder:
         raise ZeroDivisionError
     assert folder.is_dir()
 
 
-def test_a_root_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_root_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="file"), run_folder(tmp_path / "file"):
+    with refuses(tmp_path / "file", "--default_root_dir"), run_folder(tmp_path / "file"):
         pass
 
 
 def test_the_last_checkpoint_is_that_of_the_newest_run_with_one(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--ckpt_path last"):
+    with refuses("--ckpt_path last", tmp_path):
         last_checkpoint(tmp_path)
     for number in range(3):
         (tmp_path / f"version_{number}").mkdir()
-    with pytest.raises(InputError, match="--ckpt_path last"):
+    with refuses("--ckpt_path last", tmp_path):
         last_checkpoint(tmp_path)
     save_checkpoint(tmp_path / "version_0")
     expected = save_checkpoint(tmp_path / "version_1")

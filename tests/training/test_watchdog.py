@@ -1,4 +1,4 @@
-"""Dead and living peers."""
+"""Detection of dead and living peers."""
 
 import time
 from datetime import timedelta
@@ -21,11 +21,11 @@ def store(monkeypatch: pytest.MonkeyPatch) -> distributed.TCPStore:  # type: ign
     )
 
 
-def start(store: distributed.TCPStore, said: dict[int, str]) -> list[Watchdog]:  # type: ignore[name-defined]
-    """Start the watchdogs of two processes. What one would end its process with goes to ``said``, under its rank."""
+def start(store: distributed.TCPStore, messages: dict[int, str]) -> list[Watchdog]:  # type: ignore[name-defined]
+    """Start the watchdogs of two processes. The message that would end a process goes to ``messages``, under its rank."""
 
     def end(rank: int, message: str) -> None:
-        said[rank] = message
+        messages[rank] = message
         dogs[rank].stop()
 
     dogs = [Watchdog("127.0.0.1", store.port, rank, 2, partial(end, rank)) for rank in range(2)]
@@ -35,18 +35,18 @@ def start(store: distributed.TCPStore, said: dict[int, str]) -> list[Watchdog]: 
 
 
 def test_living_peers_are_left_alone(store: distributed.TCPStore) -> None:  # type: ignore[name-defined]
-    said: dict[int, str] = {}
-    dogs = start(store, said)
+    messages: dict[int, str] = {}
+    dogs = start(store, messages)
     time.sleep(2.5)  # longer than SILENCE
     assert dogs[0].find_cause() is None
     for dog in dogs:
         dog.stop()
-    assert not said
+    assert not messages
 
 
 def test_a_silent_peer_is_named_and_ends_the_others(store: distributed.TCPStore) -> None:  # type: ignore[name-defined]
-    said: dict[int, str] = {}
-    first, second = start(store, said)
+    messages: dict[int, str] = {}
+    first, second = start(store, messages)
     time.sleep(0.2)
     second.stop()  # as if its process had died
     time.sleep(0.2)
@@ -54,4 +54,4 @@ def test_a_silent_peer_is_named_and_ends_the_others(store: distributed.TCPStore)
     first.join(timeout=5)
     assert cause is not None
     assert cause.startswith("process 1 of 2")
-    assert said == {0: cause}
+    assert messages == {0: cause}

@@ -1,4 +1,4 @@
-"""Trains small GANs as one of several processes, or as the only one, drawing every random number for the global batch.
+"""Train small GANs as one of several processes, or alone, with random numbers drawn for the global batch.
 
 python tests/training/two_processes.py OUTPUT BATCH_SIZE, under the environment that torchrun makes.
 """
@@ -86,10 +86,10 @@ GANS: dict[str, Callable[[], GAN]] = {
 
 
 class GlobalDraws(TorchFunctionMode):
-    """Every random number is drawn for the images of all processes, and each takes those of its own images.
+    """Draws random numbers for the images of all processes; each process uses those of its own images.
 
-    Image i of process r is image i * count + r of the global batch, as the loader deals them out; so are the generated images
-    behind the real ones where both are in one pass.
+    Image i of process r is image i * count + r of the global batch, as in the loader. The same holds for the generated images
+    after the real ones if both share a pass.
     """
 
     def __init__(self, batch_size: int) -> None:
@@ -123,7 +123,7 @@ class GlobalDraws(TorchFunctionMode):
 
 
 class Sent(Callback):
-    """Counts the numbers that are sent from the first step to the last."""
+    """Counts the numbers sent from the first step to the last."""
 
     def __init__(self) -> None:
         self.numbers = 0
@@ -148,7 +148,7 @@ class Sent(Callback):
 
 
 def train(name: str, batch_size: int, world_size: int) -> dict[str, Any]:
-    """The weights, gradients and averages after a few steps, and the values that were logged."""
+    """Train a few steps, and return weights, gradients, averages and logged values."""
     torch.manual_seed(0)
     images = torch.randint(0, 256, (400, *SHAPE), dtype=torch.uint8) // torch.randint(1, 9, (400, 1, 1, 1))
     data = TensorData(images.byte(), torch.arange(400) % 10, batch_size=batch_size)
@@ -167,7 +167,7 @@ def train(name: str, batch_size: int, world_size: int) -> dict[str, Any]:
     with GlobalDraws(batch_size) as draws:
         trainer.fit(model, datamodule=data)
     share = images.float()[trainer.global_rank :: world_size] / 255
-    deviation = _deviation(share)  # which the gradient of a network of pieces of planes hardly shows
+    deviation = _deviation(share)  # the gradient of a piecewise linear network hardly depends on it
     gradients = {f"gradient of {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
     logged = {name: torch.tensor(value) for name, value in log.latest.items() if name != "images_per_second"}
     counts = {"draws": torch.tensor(draws.draws), "sent": torch.tensor(sent.numbers)}

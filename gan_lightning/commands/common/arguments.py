@@ -79,7 +79,7 @@ def parse(parser: ArgumentParser, groups: Sequence[Sequence[str]], short_for: st
         files = ", ".join(word for flag, *values in groups if name_of(flag) == "config" for word in values)
         raise InputError(as_one_line(str(error), parser, short_for, files)) from error
     if short_for and not isinstance(config[short_for], Namespace):
-        raise InputError(f"{short_for} is {config[short_for]!r} in the file: give its settings (name: value)")
+        raise InputError(f"{short_for} is {config[short_for]!r} in the file: write its settings as name: value")
     return config
 
 
@@ -98,7 +98,7 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
     except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
         if isinstance(error, RuntimeError | TypeError) and not re.search("alloc|overflow", str(error), re.IGNORECASE):
             raise
-        raise InputError(f"a network is too large for the memory ({one_line(error)[:150]}); make it smaller") from error
+        raise InputError(f"a network is too large for the memory ({one_line(error)[:150]}): use a smaller one") from error
     except ValueError as error:
         items = re.findall(r"^ {0,2}- (.+)$", str(error), re.MULTILINE)
         reasons = [item for item in items if not re.match("Not a valid subclass|Expected a", item)]
@@ -120,6 +120,8 @@ def _refuse_nulls(name: str, settings: Any) -> None:
             wanted = parameters.get(argument)  # if there is no default, jsonargparse asks for a value
             optional = wanted is None or wanted.default in (None, wanted.empty) or "None" in str(wanted.annotation)
             if value is None and not optional:
-                raise InputError(f"--{name}.{argument}: null is not allowed; give a value, or leave it out")
+                raise InputError(
+                    f"--{name}.{argument} is null, but it needs a value: set one, or remove the flag to use the default"
+                )
     for part, value in vars(settings).items():
         _refuse_nulls(name if part == "init_args" else f"{name}.{part}".lstrip("."), value)

@@ -20,7 +20,7 @@ def find_device(accelerator: str) -> torch.device:
     means = {"auto": "cuda" if available["cuda"] else "cpu", "gpu": "mps" if available["mps"] else "cuda"}
     name = means.get(accelerator, accelerator)
     if not available[name]:
-        raise InputError(f"--accelerator {accelerator}: torch finds none on this machine; use --accelerator cpu, or auto")
+        raise InputError(f"--accelerator {accelerator} is not available on this machine: use --accelerator cpu or auto")
     return torch.device(name, int(os.environ.get("LOCAL_RANK", 0))) if name == "cuda" else torch.device(name)
 
 
@@ -29,7 +29,7 @@ def process_group(accelerator: str) -> Iterator[torch.device]:
     """Find the device; under torchrun, join the processes for the length of the block.
 
     Raises:
-        InputError: there is no such device.
+        InputError: the device does not exist.
     """
     device = find_device(accelerator)
     if int(os.environ.get("WORLD_SIZE", 1)) < 2:

@@ -27,7 +27,7 @@ def run_command(name: str, command: Callable[[], None]) -> int:
         if error.errno not in USER_ERRNOS:
             raise
         what = "the output" if error.filename is None else os.fsdecode(error.filename)
-        message, code = f"error: {what}: {error.strerror}; name another path, or fix this one", 2
+        message, code = f"error: {what} cannot be used ({error.strerror}): fix this, or use another path", 2
     except ProcessLost as error:
         from gan_lightning.training.watchdog import end_process  # imports torch; a refused flag must not wait for that
 

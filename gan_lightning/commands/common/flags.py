@@ -80,4 +80,4 @@ def require_one_process(command: str) -> None:
         InputError: torchrun started several processes.
     """
     if (processes := int(os.environ.get("WORLD_SIZE", 1))) > 1:
-        raise InputError(f"WORLD_SIZE is {processes}: {command} works in one process; start it without torchrun")
+        raise InputError(f"WORLD_SIZE is {processes}, but {command} works in one process: start it without torchrun")

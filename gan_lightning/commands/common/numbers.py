@@ -31,5 +31,5 @@ def whole_numbers(flag: str, text: str, least: int = 0) -> list[int]:
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and int(word) >= least for word in words):
         example = f"--{flag} {least + 3} or --{flag} {least},{least + 1},{least + 2}"
-        raise InputError(f"--{flag} {text}: give whole numbers of at least {least}, such as {example}")
+        raise InputError(f"--{flag} {text} is not a list of whole numbers of at least {least}: use, for example, {example}")
     return [int(word) for word in words]

@@ -14,9 +14,9 @@ def require_writable(path: Path, flag: str = "--output") -> None:
         InputError: the path is a folder, a device or another special file, or its folder cannot be made or written to.
     """
     if path.exists() and not path.is_file():
-        raise InputError(f"{flag} {path}: not a file that can be replaced; name another")
+        raise InputError(f"{flag} {path} is not a file that can be replaced: use another name")
     if path.is_file() and path.suffix not in (".json", ".npz"):
-        raise InputError(f"{flag} {path}: the file exists and is not an earlier record; name another")
+        raise InputError(f"{flag} {path} exists and is not an earlier record: use another name")
     _require_writable_folder(path, flag)
 
 
@@ -27,7 +27,7 @@ def require_new(path: Path, flag: str = "--output") -> None:
         InputError: the file exists, or its folder cannot be made or written to.
     """
     if os.path.lexists(path):  # a broken link counts as well
-        raise InputError(f"{flag} {path}: exists already, and nothing is overwritten; name another, or remove it")
+        raise InputError(f"{flag} {path} exists already and is not overwritten: use another name, or remove it")
     require_writable(path, flag)
 
 
@@ -38,11 +38,9 @@ def require_new_folder(path: Path) -> None:
         InputError: the folder is not empty or is a file, or its parent cannot be made or written to.
     """
     if path.name in ("", ".."):
-        raise InputError(f"--output {path}: name a new folder, such as exported")
+        raise InputError(f"--output {path} is not the name of a new folder: use, for example, --output exported")
     if os.path.lexists(path) and (path.is_symlink() or not path.is_dir() or any(path.iterdir())):
-        raise InputError(
-            f"--output {path}: exists and is not an empty folder, and nothing is overwritten; name another, or remove it"
-        )
+        raise InputError(f"--output {path} exists already and is not overwritten: use a new or empty folder")
     _require_writable_folder(path, "--output")
 
 
@@ -52,4 +50,4 @@ def _require_writable_folder(path: Path, flag: str) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise InputError(f"{flag} {path}: cannot be written there ({error.strerror}); name another") from error
+        raise InputError(f"{flag} {path} cannot be written ({error.strerror}): use another path") from error

@@ -42,16 +42,16 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str
         prefix = f"{group[1]}." if group else ""
         names = [dest.removeprefix(prefix) for dest in dests if dest.startswith(prefix)]
         setting = f"{prefix}{unknown}"
-        return f"{files}: there is no setting {setting}{_replacement(setting, dests) or nearest(unknown, names)}"
+        return f"{files} has an unknown setting, {setting}{_replacement(setting, dests) or nearest(unknown, names)}"
     if found := re.search(r"following arguments are required: (.+)", message):
         if not owner:
-            return f"{found[1]} is missing: name it (see --help)"
+            return f"{found[1]} is missing: add it (see --help)"
         name = owner[1].rpartition(".")[2]
-        return f"{name} needs {found[1]}: give " + ", ".join(f"--{key}.{word.strip()} VALUE" for word in found[1].split(","))
+        return f"{name} needs {found[1]}: add " + ", ".join(f"--{key}.{word.strip()} VALUE" for word in found[1].split(","))
     if found := re.search(r"Importing '(\S+)' is not allowed", message):
-        return f"--{key}: {found[1]} runs commands or writes files, and no setting may name it"
+        return f"--{key} {found[1]} is not allowed, because it runs commands or writes files: use a class of this project"
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
-        return f"--{key} {found[1]}: there is no such class{nearest(found[1], _class_names(key))}"
+        return f"--{key} {found[1]} is not a known class{nearest(found[1], _class_names(key))}"
     value = re.search(r"(?:Got value|Given value): (.*?)(?:\. Got value: .*)?$", message, re.MULTILINE)
     if found := re.search(
         r"Not of type (\w+): (?:invalid literal for int\(\) with base 10: |could not convert .*: )?(.+)", message
@@ -70,7 +70,7 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str
 def unknown_flag(word: str, known: Collection[str]) -> str:
     """Describe a word that is not a flag: its new name if it is an old one, else the nearest of the known flags."""
     if not word.startswith("--"):
-        return f"{word!r} is not a flag, nor the value of the one before it; flags begin with --"
+        return f"{word!r} is neither a flag nor the value of a flag: flags begin with --"
     flag = word.partition("=")[0]
     name = flag.removeprefix("--").rstrip("+")
     return f"there is no flag {flag}{_replacement(name, known, '--') or nearest(name, known, '--')}"
@@ -79,7 +79,7 @@ def unknown_flag(word: str, known: Collection[str]) -> str:
 def _replacement(name: str, known: Collection[str], prefix: str = "") -> str:
     """Name the replacement of an old flag or setting; an empty text if it is not an old one."""
     new = REPLACED.get(name)
-    return " any more; remove it" if new == "" else f"; use {prefix}{new}" if new in known else ""
+    return " any longer; remove it" if new == "" else f"; use {prefix}{new}" if new in known else ""
 
 
 def _given_value(text: str) -> str:

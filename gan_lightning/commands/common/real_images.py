@@ -60,11 +60,11 @@ def data_of_the_run(checkpoint: Path, trust: Collection[str]) -> Any:
         try:
             settings = yaml.safe_load(own.read_text(encoding="utf-8"))["data"]
         except (yaml.YAMLError, RecursionError, ValueError, OSError, KeyError, TypeError) as error:
-            raise InputError(f"{own}: does not say what the run was trained on ({one_line(error)}); use --data") from error
+            raise InputError(f"{own} does not describe the data of the run ({one_line(error)}): add --data") from error
     if settings is None:
         return None
     if not isinstance(settings.get("class_path") if isinstance(settings, dict) else settings, str):
-        raise InputError(f"{own}: names no class of the data that the run was trained on; use --data")
+        raise InputError(f"{own} names no class for the data of the run: add --data")
     check_imports(own, {"data": settings}, trust)
     return settings
 
@@ -109,7 +109,7 @@ def real_images(config: Namespace, shape: tuple[int, int, int]) -> RealImages:
     if config.data is not None:
         on_first_process(config.data.prepare_data)
         return RealImages.of(config.data, config.split, config.num_real)
-    raise InputError("there is nothing to compare with: name real images by --data or --real")
+    raise InputError("there are no real images to compare with: add --data or --real")
 
 
 def make_measurement(
@@ -138,8 +138,8 @@ def check_shape(real: RealImages, source: str, shape: tuple[int, ...]) -> None:
     """
     if tuple(real.images.shape[1:]) != tuple(shape):
         raise InputError(
-            f"{source} has images of {size_text(shape)} and the real ones ({real.about['real']}) are "
-            f"{size_text(real.images.shape[1:])} (channels, height, width): name data of that size, by --data or --real"
+            f"{source} has images of {size_text(shape)}, but the real images ({real.about['real']}) are "
+            f"{size_text(real.images.shape[1:])} (channels, height, width): use --data or --real with images of the first size"
         )
 
 
@@ -157,5 +157,5 @@ def resized(what: str, folder: str, shape: tuple[int, int, int]) -> dict[str, An
     """Count the images of a folder that must be resized to ``shape``, for the record; print the count if it is not 0."""
     count = count_other_sizes(Path(folder), shape)
     if count and is_first_process():
-        print(f"{folder}: {count:,} images are resized (Lanczos) and centre-cropped to {shape[1]}x{shape[2]} (height, width)")
+        print(f"{folder}: resizing {count:,} images (Lanczos, centre crop) to {shape[1]}x{shape[2]} (height, width)")
     return {f"{what}_resized": f"{count} images, Lanczos and centre crop to {shape[1]}x{shape[2]}" if count else "none"}

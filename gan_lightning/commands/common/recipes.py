@@ -29,7 +29,7 @@ def config_path(config: str) -> str:
     A file of an earlier version is returned as YAML text with today's names: jsonargparse takes either.
 
     Raises:
-        InputError: there is no such file or recipe.
+        InputError: the file or recipe does not exist.
     """
     if config.endswith((".yaml", ".yml")):
         settings = read_settings(config)
@@ -37,8 +37,8 @@ def config_path(config: str) -> str:
         return config if renamed == settings else yaml.safe_dump(renamed)
     shipped = recipes()
     if config not in shipped:
-        near = nearest(config, shipped) or f"; there are {', '.join(shipped)}"
-        raise InputError(f"--config {config}: no such recipe{near} (the path of a file ends in .yaml)")
+        near = nearest(config, shipped) or f"; the recipes are {', '.join(shipped)}"
+        raise InputError(f"--config {config} is not a bundled recipe{near} (the path of a file must end in .yaml)")
     return str(shipped[config])
 
 
@@ -64,11 +64,11 @@ def read_settings(config: str) -> dict[str, Any]:
         found = Path(config).is_file()
         content = yaml.safe_load(Path(config).read_text(encoding="utf-8")) if found else None
     except OSError as error:
-        raise InputError(f"--config {config}: cannot be read ({error.strerror})") from error
+        raise InputError(f"--config {config} cannot be read ({error.strerror}): use another file") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InputError(f"--config {config}: cannot be read as YAML: {one_line(error)}") from error
+        raise InputError(f"--config {config} is not valid YAML: {one_line(error)}") from error
     if not found:
-        raise InputError(f"--config {config}: no such file")
+        raise InputError(f"--config {config} does not exist: use an existing YAML file, or the name of a recipe")
     if not isinstance(content, dict):
-        raise InputError(f"--config {config}: holds no settings (name: value)")
+        raise InputError(f"--config {config} has no settings: write them as name: value")
     return content

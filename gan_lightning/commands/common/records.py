@@ -21,7 +21,7 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
         with write_aside(path) as aside:
             aside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"--output {path}: cannot be written ({error.strerror})") from error
+        raise InputError(f"--output {path} cannot be written ({error.strerror}): use another path") from error
 
 
 def versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Import allow-list for config files found next to a checkpoint, which may be another person's."""
+"""Import allow-list for config files found next to a checkpoint. They may come from another person."""
 
 import importlib.util
 import re
@@ -18,7 +18,7 @@ FILE_SETTINGS = frozenset({"ckpt_path", "default_root_dir", "inception_weights",
 """Settings whose value is always a path of a file or folder."""
 TEXT_SETTINGS = frozenset({"ckpt_path", "data", "init_from", "trust"})
 """Top-level settings that are text; for any other top-level setting, text names a file with its settings."""
-MOST_VALUES = 10_000  # of a config.yaml; a run has a few hundred
+MAX_VALUES = 10_000  # of a config.yaml; a run has a few hundred
 
 
 def trusted_modules(text: str) -> list[str]:
@@ -30,7 +30,7 @@ def trusted_modules(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if not name.isidentifier():
-            raise InputError(f"--trust {name}: give the names of top-level modules, such as --trust my_module,other_module")
+            raise InputError(f"--trust {name} is not a top-level module: use names such as --trust my_module,other_module")
     return names
 
 
@@ -51,15 +51,15 @@ def check_imports(path: Path, settings: dict[str, Any], trust: Collection[str]) 
     for name, value in settings.items():
         if name == "config" or (isinstance(value, str) and str(name).partition(".")[0] not in TEXT_SETTINGS):
             raise InputError(
-                f"{path}: names a further file of settings ({name}: {value}); name the files yourself with --config"
+                f"{path} refers to another file of settings ({name}: {value}): pass the files with --config instead"
             )
     left: list[Any] = [settings]
     seen = 0
     while left:
         value = left.pop()
         seen += 1
-        if seen > MOST_VALUES:
-            raise InputError(f"{path}: holds more than {MOST_VALUES:,} values, more than a run writes; use another")
+        if seen > MAX_VALUES:
+            raise InputError(f"{path} has more than {MAX_VALUES:,} values, more than any run writes: use another file")
         if isinstance(value, dict):
             left += [item for name, item in value.items() if str(name).rpartition(".")[2] not in FILE_SETTINGS]
         elif isinstance(value, list | tuple | set):
@@ -67,8 +67,8 @@ def check_imports(path: Path, settings: dict[str, Any], trust: Collection[str]) 
         elif isinstance(value, str):
             module = value.partition(".")[0]
             if re.fullmatch(r"\w+(\.\w+)+", value) and not _is_trusted(value, trust) and _is_importable(module):
-                way = "use another file" if module in sys.stdlib_module_names else f"to run its code, add --trust {module}"
-                raise InputError(f"{path}: names {value}, which is in {module!r}; {way}")
+                advice = "use another file" if module in sys.stdlib_module_names else f"add --trust {module} to run its code"
+                raise InputError(f"{path} names {value}, and the module {module!r} is not trusted: {advice}")
             with suppress(yaml.YAMLError):
                 meaning = yaml.safe_load(value)
                 left += [] if meaning == value else [meaning]

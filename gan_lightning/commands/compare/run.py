@@ -16,9 +16,9 @@ from gan_lightning import inference
 from gan_lightning.checkpoint import load_gan
 from gan_lightning.commands.common.devices import find_device
 from gan_lightning.commands.common.records import versions, write_record
-from gan_lightning.commands.train.rehearsal import timed_trial
 from gan_lightning.commands.train.run import train
 from gan_lightning.commands.train.settings import make_objects, settings
+from gan_lightning.commands.train.trial import timed_trial
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import Diverged, InputError

@@ -54,8 +54,8 @@ def _formats(text: str) -> list[str]:
     words = [word.strip() for word in text.split(",") if word.strip()]
     for word in words:
         if word not in NEEDS:
-            raise InputError(f"--formats has {word!r}: there are {', '.join(NEEDS)}")
+            raise InputError(f"--formats has {word!r}: use only {', '.join(NEEDS)}")
         if missing := [package for package in NEEDS[word] if find_spec(package) is None]:
             names, others = " ".join(missing), ",".join(name for name, needed in NEEDS.items() if not needed)
-            raise InputError(f"--formats {word} needs other packages: run pip install {names}, or use --formats {others}")
+            raise InputError(f"--formats {word} needs more packages: run pip install {names}, or use --formats {others}")
     return [name for name in NEEDS if name in ("safetensors", *words)]

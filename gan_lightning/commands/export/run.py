@@ -45,17 +45,17 @@ def export_generator(config: Namespace) -> None:
                 WRITERS[name](sampler.generator, path)
             rows.append((name, path.name, path.stat().st_size, _difference(sampler, READERS[name](path, config.trust))))
             if rows[-1][-1] > 1:
-                way = f"leave {name} out of --formats" if name in WRITERS else "use --precision float32"
+                advice = f"remove {name} from --formats" if name in WRITERS else "use --precision float32"
                 raise InputError(
-                    f"--formats {name}: {path.name} draws images that differ by up to {rows[-1][-1]} grey levels, "
-                    f"and at most one is allowed; nothing was written; {way}"
+                    f"--formats {name} wrote nothing, because the images of {path.name} differ by up to {rows[-1][-1]} grey "
+                    f"levels from the original's (one is allowed): {advice}"
                 )
     print(f"\n  {'format':<13}{'file':<19}{'size':>9}  largest difference, in grey levels")
     for name, file, size, difference in rows:
         print(f"  {name:<13}{file:<19}{size / 1e6:>6.2f} MB  {difference}")
-    print(f"  {COMPARED} pictures of each were compared. With a model card: {config.output}")
+    print(f"  Compared on {COMPARED} images. Written with a model card: {config.output}")
     if read_config(config.output)["metrics"] is None:
-        print("  The card has no metrics: there is no record of evaluate.py next to the checkpoint; run that first")
+        print("  The card has no metrics. To add them, run evaluate.py on the checkpoint first")
 
 
 def _difference(sampler: Sampler, draw: Draw) -> int:

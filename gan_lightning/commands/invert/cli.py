@@ -54,19 +54,19 @@ def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
     config = parse_drawing(Verb.invert.make_parser(), groups)
     for name in ("image", "mask"):
         if config[name] is not None and not Path(config[name]).is_file():
-            raise InputError(f"{config[name]}: no such file; name an image")
+            raise InputError(f"{config[name]} does not exist: use an image file")
     if config.hole is not None:
         text, config.hole = config.hole, whole_numbers("hole", config.hole)
         if len(config.hole) != 4 or 0 in config.hole[2:]:
-            raise InputError(f"--hole {text}: give TOP,LEFT,HEIGHT,WIDTH in pixels, such as --hole 6,6,12,12")
-    ways = {name: config[name] for name in ("mask", "hole", "super_resolution") if config[name] is not None}
-    if len(ways) > 1:
-        raise InputError(f"{' and '.join(f'--{name}' for name in ways)}: give one of them")
+            raise InputError(f"--hole {text} is not TOP,LEFT,HEIGHT,WIDTH in pixels: use, for example, --hole 6,6,12,12")
+    tasks = {name: config[name] for name in ("mask", "hole", "super_resolution") if config[name] is not None}
+    if len(tasks) > 1:
+        raise InputError(f"{' and '.join(f'--{name}' for name in tasks)} exclude each other: use one of them")
     if Path(config.output).suffix != ".png":
-        raise InputError(f"--output {config.output}: the name must end in .png")
+        raise InputError(f"--output {config.output} does not end in .png: use such a name")
     require_new(Path(config.output))
     if config.save_latent is not None:
         if Path(config.save_latent).suffix != ".npz":
-            raise InputError(f"--save_latent {config.save_latent}: the name must end in .npz")
+            raise InputError(f"--save_latent {config.save_latent} does not end in .npz: use such a name")
         require_new(Path(config.save_latent), "--save_latent")
     return config

@@ -65,7 +65,9 @@ def _task(config: Namespace, shape: tuple[int, int, int]) -> Task:
         return Task(to_float(whole), whole, _known(config, height, width))
     factor = config.super_resolution
     if height % factor or width % factor:
-        raise InputError(f"--super_resolution {factor}: give a divisor of the generator's {height}x{width} (height, width)")
+        raise InputError(
+            f"--super_resolution {factor} does not divide the generator's {height}x{width} (height, width): use a divisor"
+        )
     small = height // factor, width // factor
     if file_shape(path)[1:] == small:
         return Task(to_float(read_file(path, (channels, *small)).unsqueeze(0)), None, downscale=factor)
@@ -77,17 +79,17 @@ def _known(config: Namespace, height: int, width: int) -> Tensor | None:
     """Read the known pixels, bool (1, 1, H, W), from ``--mask`` or ``--hole``; None if all are known."""
     if config.mask is not None:
         known = read_file(Path(config.mask), (1, height, width)).unsqueeze(0) < 128
-        what = f"--mask {config.mask}"
+        flag = f"--mask {config.mask}"
     elif config.hole is not None:
         top, left, tall, wide = config.hole
         known = torch.ones(1, 1, height, width, dtype=torch.bool)
         known[..., top : top + tall, left : left + wide] = False
-        what = f"--hole {','.join(map(str, config.hole))}"
+        flag = f"--hole {','.join(map(str, config.hole))}"
     else:
         return None
     if bool(known.all()) or not bool(known.any()):
-        share = "nothing" if bool(known.all()) else "everything"
-        raise InputError(f"{what}: covers {share} of {height}x{width} pixels (height, width); use another")
+        share = "none" if bool(known.all()) else "all"
+        raise InputError(f"{flag} covers {share} of the {height}x{width} pixels (height, width): cover a part of them")
     return known
 
 
@@ -99,7 +101,7 @@ def _picture(task: Task, image: Tensor) -> tuple[Tensor, list[str]]:
         columns["low resolution"] = rows.repeat_interleave(task.downscale, 3)
     elif task.known is not None:
         columns["known part"] = columns["target"].where(task.known, torch.tensor(GREY, dtype=torch.uint8))
-    columns["the generator's nearest"] = image
+    columns["the generator's closest"] = image
     if task.known is not None:
         columns["inpainted"] = columns["target"].where(task.known, image)
     return grid(enlarged(torch.cat(list(columns.values())), TILE), len(columns)), list(columns)
@@ -114,8 +116,8 @@ def _print_errors(task: Task, found: Inversion) -> None:
     if task.whole is not None and where:
         squares = (found.image - to_float(task.whole)).square()
         unseen = squares if task.known is None else squares[~task.known.expand_as(squares)]
-        elsewhere = "in full" if task.known is None else "in the hole"
-        print(f"  error (RMSE): {127.5 * float(unseen.mean()) ** 0.5:.1f} grey levels {elsewhere}, which was not used")
+        unused = "at full resolution" if task.known is None else "in the hole"
+        print(f"  error (RMSE): {127.5 * float(unseen.mean()) ** 0.5:.1f} grey levels {unused}, not used in the search")
 
 
 def _save(found: Inversion, path: Path) -> None:

@@ -42,7 +42,7 @@ def run(args: Sequence[str]) -> None:
     """Refuse invalid flags and take the port; then import torch and gradio, and serve the page."""
     config = parse_drawing(Verb.playground.make_parser(), arrange(args))
     if find_spec("gradio") is None:
-        raise InputError("the page needs the package gradio: run pip install gradio")
+        raise InputError("the playground needs the package gradio: run pip install gradio")
     with listen(config.host, config.port) as listener, tempfile.TemporaryDirectory(prefix="playground_") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # gradio reads this and the next variable at import
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # otherwise gradio sends usage data and looks for a newer version
@@ -63,6 +63,8 @@ def listen(host: str, port: int | None) -> socket.socket:
             return socket.create_server(address, family=family)
         except (OSError, UnicodeError) as error:  # UnicodeError: an invalid host name
             if getattr(error, "errno", None) != errno.EADDRINUSE:
-                raise InputError(f"--host {host} --port {number}: cannot listen there ({one_line(error)})") from error
-    what = f"--port {port}: another program is" if port is not None else f"ports {PORTS[0]} to {PORTS[-1]}: other programs are"
-    raise InputError(f"{what} listening there already; name another with --port, or --port 0 for any that is free")
+                raise InputError(
+                    f"--host {host} --port {number} cannot be opened ({one_line(error)}): use another host or port"
+                ) from error
+    taken = f"--port {port} is" if port is not None else f"ports {PORTS[0]} to {PORTS[-1]} are"
+    raise InputError(f"{taken} in use by another program: use another --port, or --port 0 for any free one")

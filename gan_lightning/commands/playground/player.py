@@ -48,7 +48,7 @@ class Player:
 
     def __init__(self, sampler: Sampler) -> None:
         self.sampler = sampler
-        self.turn = threading.Lock()
+        self.lock = threading.Lock()
 
     def grid(self, settings: Settings) -> Tensor:
         """Draw the samples of a grid, uint8 (NUM_IMAGES, C, H, W), as sample.py does.
@@ -57,13 +57,13 @@ class Player:
             InputError: the settings are out of range.
         """
         if not 0 <= settings.seed < 2**32:
-            raise InputError(f"seed is {settings.seed}: give a whole number from 0 to {2**32 - 1}")
-        with self.turn:
+            raise InputError(f"seed is {settings.seed}: use a whole number from 0 to {2**32 - 1}")
+        with self.lock:
             return self.sampler.sample(NUM_IMAGES, settings.label, settings.seed, settings.truncation)
 
     def pictures(self, picks: Sequence[Pick]) -> Tensor:
         """Draw the picked samples, uint8 (len(picks), C, H, W)."""
-        with self.turn:
+        with self.lock:
             return self.sampler.draw(*self._points(picks)).cpu()
 
     def walk(self, first: Pick, second: Pick) -> Tensor:
@@ -72,7 +72,7 @@ class Player:
         Raises:
             InputError: the samples have different classes, and this generator cannot blend classes.
         """
-        with self.turn:
+        with self.lock:
             return self.sampler.walk(*self._points([first, second]), FRAMES, closed=True)
 
     def _points(self, picks: Sequence[Pick]) -> tuple[Tensor, Tensor | None]:

@@ -25,7 +25,9 @@ from gan_lightning.errors import InputError
 from gan_lightning.pictures import enlarged, grid, write_animation, write_png
 
 EVERY_CLASS = "every class in turn"
-LEAST = 224  # least size of a picture in pixels: smaller ones are enlarged by an integer factor, so browsers do not blur them
+MIN_SIZE = (
+    224  # least size of a picture in pixels: smaller ones are enlarged by an integer factor, so browsers do not blur them
+)
 SECONDS_KEPT = 24 * 60 * 60  # lifetime of a file made for a visitor
 
 
@@ -50,7 +52,7 @@ def serve(config: Namespace, listener: socket.socket) -> None:
         mcp_server=False,
     )
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # called after uvicorn has closed the page
-    print(f"  {address(listener)}  (Ctrl-C ends it)", flush=True)
+    print(f"  {address(listener)}  (press Ctrl-C to stop)", flush=True)
     settings = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1)  # browsers keep a connection open
     uvicorn.Server(settings).run(sockets=[listener])
 
@@ -61,7 +63,7 @@ def address(listener: socket.socket) -> str:
     where = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     if ipaddress.ip_address(host).is_loopback:
         return where
-    return f"{where}  open to everyone who reaches this machine there, without a password"
+    return f"{where}  open to everyone who can reach this machine, without a password"
 
 
 def layout(player: Player, config: Namespace) -> gradio.Blocks:
@@ -112,18 +114,18 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
                 images = player.grid(asked)
             path = new_file(f"samples_seed_{seed}.png")
             write_png(grid(images, COLUMNS), path, durable=False)
-            return asked, gradio.Gallery(shown_as(images), selected_index=None), path, command(asked, config)
+            return asked, gradio.Gallery(to_pictures(images), selected_index=None), path, command(asked, config)
 
         def pick(shown: Settings, clicks: tuple[Pick, ...], event: gradio.SelectData) -> Any:
             clicks = (*clicks, Pick(shown, event.index))
             with as_gradio_error():
-                images = shown_as(player.pictures(a_and_b(clicks)))
+                images = to_pictures(player.pictures(a_and_b(clicks)))
             captions = [f"**{name}**: {one}" for name, one in zip("AB", a_and_b(clicks), strict=False)]
             slots = [part for slot in zip(images, captions, strict=True) for part in slot]
             slots += [gradio.skip()] * (4 - len(slots))
             return [clicks, *slots, gradio.Button(interactive=len(clicks) > 1), None, gradio.DownloadButton(interactive=False)]
 
-        def go(clicks: tuple[Pick, ...]) -> Any:
+        def draw_walk(clicks: tuple[Pick, ...]) -> Any:
             with as_gradio_error():
                 images = player.walk(*a_and_b(clicks))
             path = new_file("walk.gif")
@@ -149,7 +151,7 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
             show_progress="hidden",
             api_visibility="private",
         )
-        walk.click(go, clicks, [animation, save_walk], api_visibility="private")
+        walk.click(draw_walk, clicks, [animation, save_walk], api_visibility="private")
     return page
 
 
@@ -165,9 +167,9 @@ def _picture(height: int, **arguments: Any) -> gradio.Image:
     )
 
 
-def shown_as(images: Tensor) -> list[Image.Image]:
+def to_pictures(images: Tensor) -> list[Image.Image]:
     """Convert images uint8 (N, C, H, W) to pictures for the page."""
-    return [to_pil_image(image) for image in enlarged(images, LEAST)]
+    return [to_pil_image(image) for image in enlarged(images, MIN_SIZE)]
 
 
 def new_file(name: str) -> Path:

@@ -48,7 +48,7 @@ def run(args: Sequence[str]) -> None:
     if output.suffix in (".png", ".npz"):
         require_new(output)
     elif output.suffix.lower() in OTHER_FILES:
-        raise InputError(f"--output {output}: name a .png, an .npz, or a folder")
+        raise InputError(f"--output {output} has an unsupported ending: use a .png, an .npz, or a folder")
     from gan_lightning.commands.sample.run import draw
 
     draw(config)

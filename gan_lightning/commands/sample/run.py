@@ -18,7 +18,7 @@ from gan_lightning.commands.common.devices import find_device
 from gan_lightning.commands.common.generators import load_sampler
 from gan_lightning.commands.common.records import write_record
 from gan_lightning.errors import InputError
-from gan_lightning.files import fingerprint, remove_parts, write_aside
+from gan_lightning.files import fingerprint, remove_temporary_files, write_aside
 from gan_lightning.images import class_columns
 from gan_lightning.inference import Sampler
 from gan_lightning.pictures import grid, write_png
@@ -36,7 +36,7 @@ def draw(config: Namespace) -> None:
     try:
         writers.get(Path(config.output).suffix, _write_folder)(config, sampler, labels)
     except OSError as error:
-        raise InputError(f"--output {config.output}: cannot be written ({error.strerror})") from error
+        raise InputError(f"--output {config.output} cannot be written ({error.strerror}): use another path") from error
 
 
 def _labels(sampler: Sampler, config: Namespace) -> Tensor | None:
@@ -48,13 +48,13 @@ def _labels(sampler: Sampler, config: Namespace) -> Tensor | None:
 
 
 def _batches(
-    config: Namespace, sampler: Sampler, labels: Tensor | None, there: Collection[int] = ()
+    config: Namespace, sampler: Sampler, labels: Tensor | None, existing: Collection[int] = ()
 ) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield numbers and images uint8 (B, C, H, W) of the batches that are not on disk (``there``) yet, with a progress bar."""
+    """Yield numbers and images uint8 (B, C, H, W) of the batches not yet on disk (``existing``), with a progress bar."""
     with tqdm(total=config.num_images, desc="Drawing", unit=" images", delay=1) as bar:
         for indices in torch.split(torch.arange(config.num_images), config.batch_size):
             numbers = indices.tolist()
-            if not all(number in there for number in numbers):
+            if not all(number in existing for number in numbers):
                 own = None if labels is None else labels[indices]
                 yield numbers, sampler.at(indices, own, config.seed, config.truncation).cpu()
             bar.update(len(numbers))
@@ -85,14 +85,14 @@ def _write_array(config: Namespace, sampler: Sampler, labels: Tensor | None) -> 
 def _write_folder(config: Namespace, sampler: Sampler, labels: Tensor | None) -> None:
     """Write a PNG for each image; keep those of an interrupted earlier call."""
     folder = Path(config.output)
-    _prepare(folder, _description(config, sampler))
+    _prepare_folder(folder, _description(config, sampler))
     numbers = range(config.num_images)
-    there = {number for number in numbers if _is_whole(folder / _name(number))}
-    for batch, images in _batches(config, sampler, labels, there):  # the same batches as in a run without interruption
+    existing = {number for number in numbers if _is_complete(folder / _name(number))}
+    for batch, images in _batches(config, sampler, labels, existing):  # the same batches as in a run without interruption
         for number, image in zip(batch, images, strict=True):
-            if number not in there:
+            if number not in existing:
                 write_png(image, folder / _name(number), durable=False)
-    earlier = len(there)
+    earlier = len(existing)
     print(
         f"  {config.num_images:,} images as PNG"
         + (f", {earlier:,} of them from an earlier call" if earlier else "")
@@ -100,7 +100,7 @@ def _write_folder(config: Namespace, sampler: Sampler, labels: Tensor | None) ->
     )
 
 
-def _is_whole(path: Path) -> bool:
+def _is_complete(path: Path) -> bool:
     """Check if a PNG is complete and its checksums are right; a power failure may leave part of a file."""
     try:
         with Image.open(path) as image:
@@ -125,7 +125,7 @@ def _description(config: Namespace, sampler: Sampler) -> dict[str, Any]:
     }
 
 
-def _prepare(folder: Path, description: dict[str, Any]) -> None:
+def _prepare_folder(folder: Path, description: dict[str, Any]) -> None:
     """Make the folder, or check that its images were drawn with the same settings.
 
     Raises:
@@ -136,17 +136,17 @@ def _prepare(folder: Path, description: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.is_file():
             if any(not entry.name.startswith(".") for entry in folder.iterdir()):
-                raise InputError(f"--output {folder}: holds files that sample.py did not write; name another folder")
+                raise InputError(f"--output {folder} has files that sample.py did not write: use another folder")
             write_record(path, description)
             return
         text = path.read_bytes()
     except OSError as error:
-        raise InputError(f"--output {folder}: cannot be written there ({error.strerror}); name another") from error
+        raise InputError(f"--output {folder} cannot be written ({error.strerror}): use another folder") from error
     try:
         earlier = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"--output {folder}: its {DESCRIPTION} is damaged; name another folder") from error
+        raise InputError(f"--output {folder} has a damaged {DESCRIPTION}: use another folder") from error
     if not isinstance(earlier, dict) or earlier != description:
         other = [name for name in description if not isinstance(earlier, dict) or earlier.get(name) != description[name]]
-        raise InputError(f"--output {folder}: its images were drawn with another {' and '.join(other)}; name another folder")
-    remove_parts(folder)
+        raise InputError(f"--output {folder} has images that were drawn with another {' and '.join(other)}: use another folder")
+    remove_temporary_files(folder)

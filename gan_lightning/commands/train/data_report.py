@@ -14,25 +14,25 @@ Rows = list[tuple[str, str]]
 CLASSES_SHOWN = 10
 FILES_NAMED = 5
 FEW_IMAGES = 1000  # a discriminator soon memorises fewer images (Zhao et al. 2020 train on 100 and more)
-UNEVEN = 10  # ratio of the images in the largest class to those in the smallest
-MUCH = 0.3  # share of an image that the crop removes
+UNEVEN_RATIO = 10  # ratio of the images in the largest class to those in the smallest
+LARGE_CROP = 0.3  # share of an image that the crop removes
 
 
 @dataclass
 class DataReport:
     """Contents, preprocessing, and suggestions."""
 
-    found: Rows = field(default_factory=list)
-    treatment: Rows = field(default_factory=list)
-    hints: list[str] = field(default_factory=list)
+    contents: Rows = field(default_factory=list)
+    preprocessing: Rows = field(default_factory=list)
+    suggestions: list[str] = field(default_factory=list)
 
 
 def report_on(data: ImageDataModule, model: GAN) -> DataReport:
     """Inspect data that has been read."""
     report = _folder(data, model) if isinstance(data, ImageFolder) else _images(data)
     flips = "each image left to right, one time in two" if data.horizontal_flip else "none"
-    told = "both networks see them" if model.generator.conditional else "the networks do not see them"
-    report.treatment += [("flips", flips), ("classes", told if data.num_classes else "there are none")]
+    use = "both networks see them" if model.generator.conditional else "the networks do not see them"
+    report.preprocessing += [("flips", flips), ("classes", use if data.num_classes else "none")]
     return report
 
 
@@ -40,8 +40,8 @@ def _images(data: ImageDataModule) -> DataReport:
     """Report on images in memory."""
     images, labels = data.images("train")
     report = DataReport([("images", f"{len(images):,} to train on, each {shape(data)}")])
-    report.found += _classes(Counter() if labels is None else Counter(data.class_names[c] for c in labels.tolist()))
-    report.treatment.append(("loading", f"{megabytes(images.nbytes)} stay on the device"))
+    report.contents += _classes(Counter() if labels is None else Counter(data.class_names[c] for c in labels.tolist()))
+    report.preprocessing.append(("loading", f"{megabytes(images.nbytes)} stay on the device"))
     return report
 
 
@@ -53,11 +53,13 @@ def _folder(data: ImageFolder, model: GAN) -> DataReport:
     corrupt = [plain(f"{path} ({why})") for split in data.files for path, why in data.corrupt(split).items()]
     train = len(data.files["train"].paths) - len(data.corrupt("train"))
     return DataReport(
-        _found(data, found, labels, corrupt), _treatment(data, found, train), _hints(data, model, found, labels, train)
+        _contents(data, found, labels, corrupt),
+        _preprocessing(data, found, train),
+        _suggestions(data, model, found, labels, train),
     )
 
 
-def _found(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: list[str]) -> Rows:
+def _contents(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: list[str]) -> Rows:
     train, test = data.files["train"], data.files["test"]
     held_out = "a tenth, by a hash of the path" if test.folder == data.root else "the folder test"
     count = len(train.paths) + len(test.paths)
@@ -75,7 +77,7 @@ def _found(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: list
         endings = Counter(plain(path.suffix.lower() or "no ending") for path in others)
         rows.append(("ignored", f"{_files(len(others))} with other endings: {_counts(dict(endings.most_common(FILES_NAMED)))}"))
     if found.copies:
-        rows.append(("copies", f"{_files(found.copies)} with the bytes of another one"))
+        rows.append(("copies", f"{_files(found.copies)} with the same bytes as another"))
     if corrupt:
         rows.append(("unreadable", _files(len(corrupt)) + ":"))
         rows += [("", line) for line in corrupt[:FILES_NAMED]]
@@ -83,48 +85,50 @@ def _found(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: list
     return rows
 
 
-def _treatment(data: ImageFolder, found: Survey, train: int) -> Rows:
+def _preprocessing(data: ImageFolder, found: Survey, train: int) -> Rows:
     size = data.image_size
-    cropped = f"; of an image {found.cropped:.0%} is cut off, on average" if found.cropped else ""
-    rows = [("size", f"{shape(data)}: the shorter side is resized to {size} (Lanczos), and the centre kept{cropped}")]
+    cropped = f"; {found.cropped:.0%} of an image is cut off, on average" if found.cropped else ""
+    rows = [("size", f"{shape(data)}: the shorter side is resized to {size} (Lanczos), and the centre is kept{cropped}")]
     if smaller := found.smaller_than(size):
         rows.append(("enlarged", f"{_files(smaller)} with a side of less than {size} pixels"))
     grey = sum(count for mode, count in found.modes.items() if mode in GREY)
     of_all = {1: (len(found.sizes) - grey, "colour is lost"), 3: (grey, "grey as three equal channels")}
     count, what = of_all[data.image_shape[0]]
     rows += [("colour", f"{what} in {_files(count)}")] if count else []
-    rows += [("transparent", f"{_files(found.transparent)}, laid on white")] if found.transparent else []
+    rows += [("transparent", f"{_files(found.transparent)}, put on white")] if found.transparent else []
     kept = f"{megabytes(train * data.image_bytes)} stay on the device"
-    read = f"decoded as they are read, by {data.num_workers} processes"
+    read = f"decoded whenever they are read, by {data.num_workers} processes"
     return [*rows, ("loading", kept if data.keeps_images("train") else read)]
 
 
-def _hints(data: ImageFolder, model: GAN, found: Survey, labels: Counter[str], train: int) -> list[str]:
+def _suggestions(data: ImageFolder, model: GAN, found: Survey, labels: Counter[str], train: int) -> list[str]:
     """Suggest changes, each with its flag."""
-    size, hints = data.image_size, []
+    size, suggestions = data.image_size, []
     if train < FEW_IMAGES and model.augmentation is None:
-        hints.append(f"{train:,} images are few, and the discriminator may memorise them: --model.augmentation DiffAugment")
+        suggestions.append(
+            f"{train:,} images are few, and the discriminator may memorise them: add --model.augmentation DiffAugment"
+        )
     if len(labels) > 1 and not model.generator.conditional:
-        hints.append(
-            f"the networks do not see the {len(labels)} classes: for samples of a class, "
+        suggestions.append(
+            f"the networks do not see the {len(labels)} classes: to draw samples of a class, add "
             "--model.generator.conditioning concatenation --model.discriminator.conditioning projection"
         )
-    if labels and max(labels.values()) > UNEVEN * min(labels.values()):
+    if labels and max(labels.values()) > UNEVEN_RATIO * min(labels.values()):
         (most, many), (least, few) = labels.most_common()[0], labels.most_common()[-1]
-        hints.append(
-            f"the classes are uneven: {plain(least)} has {few:,} images and {plain(most)} {many:,}; samples will be too"
+        suggestions.append(
+            f"the classes are uneven ({plain(least)} has {few:,} images, {plain(most)} {many:,}), and so samples will be"
         )
     if smaller := found.smaller_than(size):
-        hints.append(
+        suggestions.append(
             f"{_files(smaller)} will be blurred, because they are enlarged: remove them, or use a smaller --data.image_size"
         )
-    if found.cropped > MUCH:
-        hints.append(
-            f"{found.cropped:.0%} of an image is cut off, on average: crop them yourself if the centre is not what matters"
+    if found.cropped > LARGE_CROP:
+        suggestions.append(
+            f"{found.cropped:.0%} of an image is cut off, on average: crop the images yourself if other parts matter"
         )
     if data.image_shape[0] == 3 and found.modes and set(found.modes) <= GREY:
-        hints.append("all images are grey: --data.channels 1")
-    return hints
+        suggestions.append("all images are grey: use --data.channels 1")
+    return suggestions
 
 
 def _classes(labels: Counter[str]) -> Rows:

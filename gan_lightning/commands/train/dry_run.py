@@ -8,12 +8,12 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 from gan_lightning.commands.train.data_report import Rows, megabytes, report_on
-from gan_lightning.commands.train.rehearsal import Cost, timed_trial
+from gan_lightning.commands.train.trial import Cost, timed_trial
 from gan_lightning.data import ImageDataModule, ImageFolder
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 
-LONG = 24 * 3600  # seconds
+LONG_SECONDS = 24 * 3600  # seconds
 UNITS = {"days": 2 * 24 * 3600, "hours": 2 * 3600, "minutes": 2 * 60}
 """Unit -> the shortest time in seconds that is shown in it."""
 
@@ -34,25 +34,25 @@ def dry_run(objects: Namespace, begun_at: int) -> None:
     del arguments["default_root_dir"]
     refused = _read(data)
     report = report_on(data, model)
-    _section(f"Data: {type(data).__name__}", report.found)
-    _section("Preprocessing", report.treatment)
+    _section(f"Data: {type(data).__name__}", report.contents)
+    _section("Preprocessing", report.preprocessing)
     _section("Networks", _networks(model, data))
     try:
         cost = timed_trial(model, data, objects.schedules, arguments)
     except InputError as error:  # print the facts found so far
-        _section("Suggestions", _numbered([*report.hints, *([] if refused is None else [str(refused)])]))
+        _section("Suggestions", _numbered([*report.suggestions, *([] if refused is None else [str(refused)])]))
         raise error
     seconds = cost.run_steps(begun_at) * cost.step_seconds
-    if seconds > LONG and cost.device.type == "cpu":
-        report.hints.append(f"{duration(seconds)} is long: --accelerator gpu, narrower networks, or smaller images")
+    if seconds > LONG_SECONDS and cost.device.type == "cpu":
+        report.suggestions.append(f"{duration(seconds)} is long: use --accelerator gpu, narrower networks, or smaller images")
     end = begun_at + cost.run_steps(begun_at)
     if cost.total is not None and end < cost.total and objects.schedules.without_steps:
-        report.hints.append(
-            f"--max_time stops at about update {end:,} of {cost.total:,}, before its schedules do: give --max_steps {end}"
+        report.suggestions.append(
+            f"--max_time ends the run near update {end:,} of {cost.total:,}, before the schedules end: add --max_steps {end}"
         )
     _section("Memory", _memory(model, data, cost))
     _section("Time", _time(cost, begun_at, seconds))
-    _section("Suggestions", _numbered(report.hints))
+    _section("Suggestions", _numbered(report.suggestions))
     if refused is not None:
         raise refused
     objects.schedules.require_length(cost.total, str(end))
@@ -86,7 +86,7 @@ def _networks(model: GAN, data: ImageDataModule) -> Rows:
         rows.append((name, f"{type(network).__name__}, {count:,} parameters"))
     parts = [model.loss, *model.penalties, model.constraint, model.augmentation]
     rows.append(("method", ", ".join(type(part).__name__ for part in parts if part is not None)))
-    return [*rows, ("a step", f"{model.discriminator_steps} x D and 1 x G, on {data.batch_size} images each, for each process")]
+    return [*rows, ("a step", f"{model.discriminator_steps} x D and 1 x G, each on {data.batch_size} images per process")]
 
 
 def _memory(model: GAN, data: ImageDataModule, cost: Cost) -> Rows:
@@ -100,7 +100,7 @@ def _memory(model: GAN, data: ImageDataModule, cost: Cost) -> Rows:
         all_of_it = torch.cuda.get_device_properties(cost.device).total_memory
         peak = f"{megabytes(cost.peak_bytes)} of the {megabytes(all_of_it)} of {cost.device}"
     else:
-        peak = f"{megabytes(cost.peak_bytes)}, the process with all its libraries"
+        peak = f"{megabytes(cost.peak_bytes)}, for the process with all its libraries"
     return [("networks", parts), ("peak", peak)]
 
 
@@ -111,7 +111,7 @@ def _bytes(network: nn.Module) -> int:
 def _time(cost: Cost, begun_at: int, seconds: float) -> Rows:
     steps = cost.run_steps(begun_at)
     if not cost.steps:
-        return [("the run", f"{steps:,} steps: nothing is left to train; use a larger --max_steps or --max_epochs")]
+        return [("the run", f"{steps:,} steps: nothing is left to train. Use a larger --max_steps or --max_epochs")]
     rate = cost.step_images / cost.step_seconds
     of = f"on {cost.device}, the mean of {cost.steps} after {cost.warm_up} of warm-up"
     return [

@@ -35,7 +35,7 @@ def fit(trainer: Trainer, model: AdversarialModule, data: ImageDataModule, resum
     except RuntimeError as error:
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             reason = one_line(error).partition(" Set TORCHDYNAMO_VERBOSE")[0]
-            raise InputError(f"--model.compile true: torch.compile fails here ({reason[:200]}); leave it out") from error
+            raise InputError(f"--model.compile true fails on this machine ({reason[:200]}): remove it") from error
         if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
             raise InputError(_out_of_memory(trainer, data)) from error
         lost: str | None = getattr(trainer.strategy, "lost", None)
@@ -52,8 +52,8 @@ def fit(trainer: Trainer, model: AdversarialModule, data: ImageDataModule, resum
 
 def _out_of_memory(trainer: Trainer, data: ImageDataModule) -> str:
     half = max(1, data.batch_size // 2)
-    ways = f"try --data.batch_size {half}, --precision bf16-mixed or narrower networks"
-    return f"step {trainer.global_step + 1:,}: the memory of {trainer.strategy.root_device} is too small; {ways}"
+    advice = f"try --data.batch_size {half}, --precision bf16-mixed or narrower networks"
+    return f"step {trainer.global_step + 1:,} needs more memory than {trainer.strategy.root_device} has: {advice}"
 
 
 def _report_thread_error(failed: threading.ExceptHookArgs) -> None:

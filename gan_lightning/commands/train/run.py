@@ -46,7 +46,7 @@ def train(args: Sequence[str]) -> None:
         return dry_run(*make_objects(parser, config, resume_from))
     root = Path(config.trainer.default_root_dir).expanduser() / "lightning_logs"
     with run_folder(root, folder) as folder:
-        ways = "a smaller learning rate, a penalty, or --roll_back true, which goes back once with other random numbers"
+        advice = "a smaller learning rate, a penalty, or --roll_back true to go back once with other random numbers"
         while True:
             try:
                 return _run(parser, config, resume_from, folder)
@@ -55,12 +55,13 @@ def train(args: Sequence[str]) -> None:
                     raise
                 step = checkpoint.load_gan(resume_from)["global_step"]
                 if not config.roll_back:
-                    raise Diverged(f"{error}; {_shown(resume_from)} is of step {step:,}, before that: try {ways}") from error
+                    earlier = f"{_short_path(resume_from)} has the weights of step {step:,}, before the failure"
+                    raise Diverged(f"{error}. {earlier}. Try {advice}") from error
                 config.seed_everything = derived_seed("roll back", config.seed_everything, step) % 2**32
                 config.data.init_args.seed = config.seed_everything
-                config.roll_back, ways = False, "a smaller learning rate or a penalty"
+                config.roll_back, advice = False, "a smaller learning rate or a penalty"
                 if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-                    print(f"\n{error}\nGoing back to step {step:,}, once, with seed {config.seed_everything}", flush=True)
+                    print(f"\n{error}\nRolling back to step {step:,}, once, with seed {config.seed_everything}", flush=True)
 
 
 def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, folder: Path) -> None:
@@ -81,7 +82,7 @@ def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, fo
         signals,
         objects.schedules,
         TrainingLog(),
-        LambdaCallback(on_train_start=lambda trainer, _: _begin(parser, config, trainer, folder, resume_from)),
+        LambdaCallback(on_train_start=lambda trainer, _: _write_settings(parser, config, trainer, folder, resume_from)),
         objects.image_grid,
         objects.metrics,
         objects.health,
@@ -90,22 +91,24 @@ def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, fo
     ]
     trainer = make_trainer(folder, begun_at=begun_at, callbacks=callbacks, **arguments)
     if trainer.is_global_zero:
-        print(f"Training on {trainer.strategy.root_device}; everything of this run goes to {_shown(folder)}", flush=True)
+        print(f"Training on {trainer.strategy.root_device}, into {_short_path(folder)}", flush=True)
         if arguments["strategy"] != "auto" and isinstance(trainer.strategy, GANStrategy):
             print(
-                f"--strategy {arguments['strategy']}: uses this project's strategy, which averages each gradient once",
+                f"--strategy {arguments['strategy']}: using this project's version: it averages each gradient only once",
                 flush=True,
             )
     fit(trainer, model, data, resume_from)
     if trainer.is_global_zero:
         _print_summary(trainer, folder, data, objects.metrics, begun_at, interrupted=bool(signals.received))
-        if objects.health.told:
-            print(f"  {'not well':<18}{', '.join(objects.health.told)}: docs/health.md says what these mean")
+        if objects.health.reported:
+            print(f"  {'health':<18}{', '.join(objects.health.reported)} (see docs/health.md)")
     if signals.received:
         sys.exit(128 + signals.received)
 
 
-def _begin(parser: ArgumentParser, config: Namespace, trainer: Trainer, folder: Path, resume_from: Path | None) -> None:
+def _write_settings(
+    parser: ArgumentParser, config: Namespace, trainer: Trainer, folder: Path, resume_from: Path | None
+) -> None:
     """Write the files that a resumed run needs, before the first checkpoint.
 
     The files are config.yaml, with all settings of the run, and, if a run continues in a new folder, the checkpoint that it
@@ -121,17 +124,17 @@ def _begin(parser: ArgumentParser, config: Namespace, trainer: Trainer, folder: 
     content.ckpt_path = None
     content.run_length = total_steps(trainer)
     content.pop("config", None)
-    for not_kept in ("trust", "dry_run"):
-        content.pop(not_kept)
+    for omitted in ("trust", "dry_run"):
+        content.pop(omitted)
     try:
         text = parser.dump(content, skip_unset=False)
     except yaml.YAMLError as error:
-        raise InputError(f"config.yaml cannot be written: {one_line(error)}") from error
+        raise InputError(f"the settings cannot be written as config.yaml: {one_line(error)}") from error
     path = folder / "config.yaml"
     if path.is_file() and (earlier := path.read_text(encoding="utf-8")) != text:
         changed = sorted(_differences(yaml.safe_load(earlier), yaml.safe_load(text)) - LENGTH)
         if changed:
-            print(f"Resumed with other settings than before: {', '.join(changed)}", flush=True)
+            print(f"Settings that differ from the earlier run: {', '.join(changed)}", flush=True)
         files.keep_copy(path)
     with files.write_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
@@ -150,11 +153,9 @@ def _print_summary(
 ) -> None:
     """Print the number of steps, the paths of pictures, checkpoint and curves, and how to continue."""
     state = "Interrupted" if interrupted else "Done"
-    print(f"\n{state}: {trainer.global_step - begun_at:,} generator updates, {trainer.global_step:,} in all")
+    print(f"\n{state}: {trainer.global_step - begun_at:,} generator updates, {trainer.global_step:,} in total")
     if begun_at == trainer.global_step:
-        print(
-            "  nothing was left to train: use a larger --max_epochs or --max_steps (or --max_time, which counts the whole run)"
-        )
+        print("  nothing was left to train: use a larger --max_epochs or --max_steps (or --max_time; it includes earlier runs)")
     lines = {
         "image grid": folder / "images" / f"step_{trainer.global_step:08d}.png",
         "checkpoint": folder / "checkpoints" / "last.ckpt",
@@ -163,20 +164,20 @@ def _print_summary(
         lines["TensorBoard logs"] = folder
     for name, path in lines.items():
         if path.exists():
-            print(f"  {name:<18}{_shown(path)}")
+            print(f"  {name:<18}{_short_path(path)}")
     best = folder / "checkpoints" / "best.ckpt"
     if metrics.best_step >= 0 and best.exists():
-        how_good = f"{metrics.best_name} {metrics.best_value:.4g} at step {metrics.best_step:,}"
-        print(f"  {'best checkpoint':<18}{_shown(best)} ({how_good})")
+        quality = f"{metrics.best_name} {metrics.best_value:.4g} at step {metrics.best_step:,}"
+        print(f"  {'best checkpoint':<18}{_short_path(best)} ({quality})")
     python = Path(sys.executable)
-    script = f"{_shown(python)} {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
+    script = f"{_short_path(python)} {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
     if "TensorBoard logs" in lines:
-        print(f"  {'see the curves':<18}{_shown(python.with_name('tensorboard'))} --logdir {_shown(folder.parent)}")
+        print(f"  {'see the curves':<18}{_short_path(python.with_name('tensorboard'))} --logdir {_short_path(folder.parent)}")
     if Path(script).stem in ("compare", "gan-lightning-compare"):
         return  # the run continues automatically
     if interrupted:
         root = folder.parent.parent
-        where = "" if root.absolute() == Path.cwd() else f" --default_root_dir {shlex.quote(_shown(root))}"
+        where = "" if root.absolute() == Path.cwd() else f" --default_root_dir {shlex.quote(_short_path(root))}"
         print(f"  {'resume':<18}{script} --ckpt_path last{where}{_trust(data, trainer.lightning_module)}")
     elif isinstance(data, Digits):
         print(f"  {'train on MNIST':<18}{script} --config {DEFAULT_RECIPE}")
@@ -191,6 +192,6 @@ def _trust(data: ImageDataModule, model: Any) -> str:
     return f" --trust {','.join(sorted(modules))}" if modules else ""
 
 
-def _shown(path: Path) -> str:
+def _short_path(path: Path) -> str:
     """Shorten a path to the form that a user would type here."""
     return str(path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path)

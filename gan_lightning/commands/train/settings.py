@@ -79,10 +79,10 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
     groups = arrange(args, "trainer", short)
     for name, source in (LINKED | RECORDED).items():
         if given(groups, name) is not None:
-            raise InputError(f"--{name}: follows {source} and cannot be set")
+            raise InputError(f"--{name} cannot be set, because it follows {source}: remove it")
     ckpt_path, weights = given(groups, "ckpt_path"), given(groups, "init_from")
     if ckpt_path and weights:
-        raise InputError(f"--ckpt_path {ckpt_path} and --init_from {weights}: give one of the two")
+        raise InputError(f"--ckpt_path {ckpt_path} and --init_from {weights} exclude each other: use one of them")
     if given(groups, "config") is None:
         used, _ = _resume_from(ckpt_path, given(groups, "trainer.default_root_dir") or ".")
         used = used or (Path(weights) if weights else None)
@@ -92,19 +92,19 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
             check_imports(own, read_settings(str(own)), trusted_modules(given(groups, "trust") or ""))
             recipe = config_path(str(own))
         elif used and os.path.isfile(used):  # noqa: PTH113  (os.path accepts names that are too long)
-            raise InputError(f"{own}: no such file, so the settings of {used} are unknown; name its recipe with --config")
+            raise InputError(f"{own} does not exist, so the settings of {used} are unknown: pass its recipe with --config")
         groups = [["--config", recipe], *groups]
     config = parse(parser, groups, "trainer")
     for flag in ("ckpt_path", "init_from"):
         if config[flag] in bundled() and not Path(config[flag]).exists():
             raise InputError(
-                f"--{flag} {config[flag]}: a bundled generator has no discriminator; give a checkpoint of train.py"
+                f"--{flag} {config[flag]} is a bundled generator without a discriminator: use a checkpoint of train.py"
             )
     penalties = config.model.penalty
     one_argument = next((group[0] for group in groups if group[0].startswith("--model.penalty.")), None)
     if one_argument and isinstance(penalties, list) and len(penalties) > 1 and given(groups, "model.penalty") is None:
         raise InputError(
-            f"{one_argument}: there are {len(penalties)} penalties, and the flag names none; give the whole list, such as "
+            f"{one_argument} may mean any of {len(penalties)} penalties: pass the whole list, for example "
             "--model.penalty null --model.penalty+=R1 --model.penalty.gamma 0.3 --model.penalty+=R2 --model.penalty.gamma 0.3"
         )
     return config, *_resume_from(config.ckpt_path, config.trainer.default_root_dir)

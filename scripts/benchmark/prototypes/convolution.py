@@ -61,7 +61,7 @@ class _Convolution(torch.autograd.Function):
 
 
 class _ByImages(torch.autograd.Function):
-    """The derivative by the images, which is linear in the gradient and in the weight and does not depend on the images."""
+    """Derivative by the images: linear in the gradient and in the weight, independent of the images."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, images: Tensor, weight: Tensor, *settings: Any) -> Tensor:
@@ -82,7 +82,7 @@ class _ByImages(torch.autograd.Function):
 
 
 class _ByWeight(torch.autograd.Function):
-    """The derivative by the weight, which is linear in the gradient and in the images and does not depend on the weight."""
+    """Derivative by the weight: linear in the gradient and in the images, independent of the weight."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, images: Tensor, weight: Tensor, *settings: Any) -> Tensor:
