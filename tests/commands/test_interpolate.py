@@ -122,8 +122,8 @@ def test_photographs_are_compared_by_imagenet(labelled: str, capsys: pytest.Capt
 def test_what_cannot_be(labelled: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for args, part in (
         (["--seeds", "1"], "a walk needs two points"),
-        (["--class", "0,1"], "give one class, or 4 of them"),
-        (["--neighbours", "2"], "there is nothing to compare with: name real images by --data or --real"),
+        (["--class", "0,1"], "labels is [0, 1]"),
+        (["--neighbours", "2"], "--data or --real"),
         (["--neighbours", "2", "--data", "Digits"], "has images of 3x16x16 and the real ones (digits) are 1x8x8"),
     ):
         assert part in refused([labelled, *args], capsys, main, "interpolate")
