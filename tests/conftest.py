@@ -23,6 +23,17 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_rng_state(state)
 
 
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The checkpoint of a small GAN with an average, after 8 updates on the digits."""
+    from tests.helpers import fit, small_gan
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("small") / "last.ckpt"
+    fit(small_gan(ema_halflife=500.0), max_steps=8).save_checkpoint(path, weights_only=False)
+    return path.read_bytes()
+
+
 @pytest.fixture
 def real_data(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folder of the real MNIST files and the CIFAR-10 JPEGs."""

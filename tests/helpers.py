@@ -17,7 +17,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -180,6 +180,26 @@ def _assert_same(one: Any, other: Any, where: str) -> None:
         assert torch.equal(one.nan_to_num(1e9), other.nan_to_num(1e9)), where
     else:
         assert one == other or (one != one and other != other), where
+
+
+class Batches(Callback):
+    """Keeps the images and labels of every step, as the model gets them."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Tensor, Tensor | None]] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.seen.append((batch[0].clone(), batch[1]))
+
+
+class Outputs(Callback):
+    """Keeps what every training step returns."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, float]] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
+        self.seen.append({name: float(value) for name, value in outputs.items()})
 
 
 class InterruptAt(Callback):

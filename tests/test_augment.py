@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
@@ -30,7 +29,7 @@ from gan_lightning.data import Digits
 from gan_lightning.losses import AdversarialLoss, NonSaturatingLoss, RelativisticPairingLoss
 from gan_lightning.networks import MLPDiscriminator
 from gan_lightning.regularizers import R1, DiscriminatorBatch
-from tests.helpers import fit, refuses, same_state, small_gan
+from tests.helpers import Batches, Outputs, fit, refuses, same_state, small_gan
 
 ALL: list[Transform] = list(TRANSFORMS)
 transforms = pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=ALL)
@@ -592,16 +591,6 @@ class Shown(MLPDiscriminator):
         return super().features(images)
 
 
-class Batches(Callback):
-    """The real images of each training step."""
-
-    def __init__(self) -> None:
-        self.seen: list[Tensor] = []
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self.seen.append(batch[0].clone())
-
-
 @pytest.mark.parametrize("loss", [NonSaturatingLoss(), RelativisticPairingLoss()], ids=lambda loss: type(loss).__name__)
 def test_all_that_the_discriminator_sees_is_augmented(loss: AdversarialLoss) -> None:
     double, batches = Double(), Batches()
@@ -614,7 +603,7 @@ def test_all_that_the_discriminator_sees_is_augmented(loss: AdversarialLoss) -> 
     assert len(shown.shown) == len(double.given) == count
     for given, got in zip(double.given, shown.shown, strict=True):
         assert torch.equal(got, given * 2)
-    real = batches.seen[0].split(16)
+    real = batches.seen[0][0].split(16)
     assert torch.equal(double.given[0], real[0])
     if loss.generator_sees_real:
         assert torch.equal(double.given[2], real[1])
@@ -660,15 +649,9 @@ def test_r1_is_of_the_images_before_augmentation() -> None:
     model.discriminator = MLPDiscriminator((1, 8, 8), hidden=[8], negative_slope=1.0)
     x = torch.zeros(1, 1, 8, 8, requires_grad=True)
     (slope,) = torch.autograd.grad(model.discriminator(x).sum(), x)
-    returned: list[float] = []
-
-    class Returned(Callback):
-        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-            returned.append(float(outputs["penalty"]))
-
-    fit(model, callbacks=[Returned()], max_steps=1)
+    fit(model, callbacks=[outputs := Outputs()], max_steps=1)
     by_hand = 1.5 * sum((2 * w) ** 2 for w in slope.flatten().tolist())
-    assert returned == pytest.approx([by_hand], rel=1e-5)
+    assert [output["penalty"] for output in outputs.seen] == pytest.approx([by_hand], rel=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

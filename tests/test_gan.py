@@ -14,7 +14,7 @@ from gan_lightning.losses import MinimaxLoss, NonSaturatingLoss, RelativisticPai
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
 from gan_lightning.regularizers import Constraint, WeightClipping
 from gan_lightning.training.randomness import derived_seed
-from tests.helpers import fit, refuses, small_gan
+from tests.helpers import Batches, fit, refuses, small_gan
 
 
 def test_length_of_an_epoch() -> None:
@@ -109,17 +109,12 @@ def test_one_step_against_the_same_step_written_by_hand(reuse_fakes: bool) -> No
     discriminator = MLPDiscriminator((1, 8, 8), hidden=[8])
     generator.load_state_dict(model.generator.state_dict())
     discriminator.load_state_dict(model.discriminator.state_dict())
-    seen: list[Tensor] = []
-
-    class Look(Callback):
-        def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-            seen.append(batch[0])
-
-    fit(model, Digits(batch_size=8), callbacks=[Look()], max_steps=1)
+    fit(model, Digits(batch_size=8), callbacks=[batches := Batches()], max_steps=1)
+    ((real, _),) = batches.seen
 
     torch.manual_seed(derived_seed("step", model.seed, 0, 0))
     z = torch.randn(8, 4)
-    probability_real, probability_fake = discriminator(seen[0]).sigmoid(), discriminator(generator(z).detach()).sigmoid()
+    probability_real, probability_fake = discriminator(real).sigmoid(), discriminator(generator(z).detach()).sigmoid()
     (-probability_real.log().mean() - (1 - probability_fake).log().mean()).backward()
     with torch.no_grad():
         for p in discriminator.parameters():
@@ -266,14 +261,9 @@ def test_an_auxiliary_classifier_by_hand() -> None:
 
     model = GAN(*networks(), NonSaturatingLoss(), sgd, sgd, classification_weight=0.7)
     generator, discriminator = networks()
-    seen: list[tuple[Tensor, Tensor]] = []
-
-    class Look(Callback):
-        def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-            seen.append(batch)
-
-    fit(model, Digits(batch_size=8), callbacks=[Look()], max_steps=1)
-    ((real, labels),) = seen
+    fit(model, Digits(batch_size=8), callbacks=[batches := Batches()], max_steps=1)
+    ((real, labels),) = batches.seen
+    assert labels is not None
 
     def negative_log_likelihood(images: Tensor) -> Tensor:
         scores = discriminator.judge(images)[1]

@@ -11,13 +11,12 @@ from gan_lightning.data import Digits
 from gan_lightning.gan import GAN
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
-from tests.helpers import fit, refuses, small_gan
+from tests.helpers import fit, refuses
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    trainer = fit(small_gan(ema_halflife=500.0), max_steps=8)
-    trainer.save_checkpoint(tmp_path / "last.ckpt", weights_only=False)
+def path(tmp_path: Path, small_checkpoint: bytes) -> Path:
+    (tmp_path / "last.ckpt").write_bytes(small_checkpoint)
     return tmp_path / "last.ckpt"
 
 

@@ -18,14 +18,14 @@ import gan_lightning
 from gan_lightning import Sampler
 from gan_lightning.networks import DCGANGenerator, MLPGenerator
 from gan_lightning.pretrained import CONFIG, LARGEST_CONFIG, WEIGHTS, read_config
-from tests.helpers import fit, refuses, same_state, small_gan
+from tests.helpers import refuses, same_state
 
 FILES = {CONFIG, WEIGHTS, "README.md", "samples.png"}
 
 
 @pytest.fixture
-def sampler() -> Sampler:
-    fit(small_gan(ema_halflife=500.0), max_steps=8).save_checkpoint("last.ckpt", weights_only=False)
+def sampler(small_checkpoint: bytes) -> Sampler:
+    Path("last.ckpt").write_bytes(small_checkpoint)
     return gan_lightning.load("last.ckpt")
 
 

@@ -159,26 +159,27 @@ def test_train(capsys: pytest.CaptureFixture[str]) -> None:
     assert min(case["parts"][part] for part in ("data", "D", "G", "optimizers", "EMA", "logging", "Lightning")) > 0
 
 
+SHORT = ["--recipes", "small_mlp_mnist", "--steps", "2", "--rounds", "1", "--batch_sizes", "4"]
+
+
+@pytest.mark.slow
 def test_scale(capsys: pytest.CaptureFixture[str]) -> None:
-    args = ["--recipes", "small_mlp_mnist", "--steps", "2", "--rounds", "1", "--batch_sizes", "4"]
-    assert scale.main(args) == 0
+    assert scale.main(SHORT) == 0
     assert re.findall("batch [0-9]+", capsys.readouterr().out) == ["batch 4"]
 
 
-def test_variant(capsys: pytest.CaptureFixture[str]) -> None:
-    """Refused flags are reported with the child's message; others give two columns."""
-    args = ["--recipes", "small_mlp_mnist", "--steps", "2", "--rounds", "1", "--batch_sizes", "4"]
-    assert benchmark.main([*args, "--variant=--model.compil true"]) == 2
+def test_a_child_that_refuses_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Flags that the parser refuses are reported with the child's message."""
+    assert benchmark.main([*SHORT, "--variant=--model.compil true"]) == 2
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "error" in line)
     assert "--model.compil" in line
     assert "small_mlp_mnist" in line
-    assert benchmark.main([*args, "--variant=--model.reuse_fakes true --log_every_n_steps 1"]) == 0
+
+
+@pytest.mark.slow
+def test_variant(capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main([*SHORT, "--variant=--model.reuse_fakes true --log_every_n_steps 1"]) == 0
     assert capsys.readouterr().out.splitlines()[0].startswith("| images a second | scripts/train.py | variant | ms a step")
-
-
-def test_an_unsupported_recipe_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark.main(["--recipes", "acgan_mnist", "--steps", "1"]) == 2
-    assert "acgan_mnist" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

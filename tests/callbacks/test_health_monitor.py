@@ -19,20 +19,10 @@ from gan_lightning.gan import GAN
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator, MLPGenerator
 from gan_lightning.regularizers import R1
+from tests.faults.runs import QUIET
 from tests.helpers import TensorData, curves, fit, refuses, same_state, small_gan
 
 main = Verb.train.main
-
-QUIET = [
-    "--accelerator",
-    "cpu",
-    "--enable_progress_bar",
-    "false",
-    "--enable_model_summary",
-    "false",
-    "--metrics.extractor",
-    "none",
-]
 
 
 def digits_gan(**arguments: Any) -> GAN:
@@ -149,42 +139,22 @@ def test_all_of_the_digits_are_healthy(capsys: pytest.CaptureFixture[str]) -> No
     assert 0.3 < monitor.latest["pixel_diversity"] < 1.5
 
 
-def test_a_learning_rate_of_one_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = [
-        "--config",
-        "digits",
-        *QUIET,
-        "--max_steps",
-        "400",
-        "--health.every_n_steps",
-        "25",
-        "--default_root_dir",
-        str(tmp_path),
-    ]
+def test_a_learning_rate_of_one_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--config", "digits", *QUIET, "--max_steps", "400", "--health.every_n_steps", "25"]
     code = main([*flags, "--model.generator_optimizer.lr", "1", "--model.discriminator_optimizer.lr", "1"])
     captured = capsys.readouterr()
     assert code == 2 or re.search(r"\nstep \d+: .*--model", captured.out), captured  # NaN, or a symptom
 
 
-def test_the_values_are_logged_as_curves(tmp_path: Path) -> None:
-    flags = [
-        "--config",
-        "digits",
-        *QUIET,
-        "--max_steps",
-        "40",
-        "--health.every_n_steps",
-        "20",
-        "--default_root_dir",
-        str(tmp_path),
-    ]
+def test_the_values_are_logged_as_curves() -> None:
+    flags = ["--config", "digits", *QUIET, "--max_steps", "40", "--health.every_n_steps", "20"]
     assert main(flags) == 0
-    shown = curves(tmp_path / "lightning_logs" / "version_0")
+    shown = curves(Path("lightning_logs") / "version_0")
     for name in ("pixel_diversity", "feature_diversity", "overfitting", "separation", "saturation", "real_logits"):
         assert sorted(shown[f"health/{name}"]) == [20, 40]
     assert "health/classes" not in shown
     assert main([*flags, "--health.every_n_steps", "0"]) == 0
-    assert not any(name.startswith("health/") for name in curves(tmp_path / "lightning_logs" / "version_1"))
+    assert not any(name.startswith("health/") for name in curves(Path("lightning_logs") / "version_1"))
 
 
 def test_classes_and_copies_are_measured_with_a_classifier(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,9 +35,10 @@ PACKAGE = Path(gan_lightning.__file__).parent
 FILES = {"README.md", "config.json", "generator.onnx", "generator.pt2", "model.safetensors", "samples.png"}
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoint of a conditional DCGAN with weights in channels-last order."""
+    torch.manual_seed(0)
     gan = GAN(
         DCGANGenerator((1, 8, 8), 10, latent_dim=4, width=4, conditioning="concatenation"),
         DCGANDiscriminator((1, 8, 8), 10, width=4, conditioning="concatenation"),
@@ -45,9 +46,10 @@ def path(tmp_path: Path) -> Path:
         ema_halflife=500.0,
         channels_last=True,
     )
-    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    folder = tmp_path_factory.mktemp("export")
+    path = folder / "run" / "checkpoints" / "last.ckpt"
     fit(gan, Digits(), max_steps=2).save_checkpoint(path, weights_only=False)
-    (tmp_path / "run" / "config.yaml").write_text(f"data: Digits\ntrainer: {{default_root_dir: {tmp_path}, max_steps: 2}}\n")
+    (folder / "run" / "config.yaml").write_text(f"data: Digits\ntrainer: {{default_root_dir: {folder}, max_steps: 2}}\n")
     return path
 
 

@@ -19,7 +19,7 @@ import gan_lightning
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.pictures import grid
 from tests.commands.checkpoints import write_checkpoint
-from tests.faults.runs import finish, start, wait_for
+from tests.faults.runs import finish, start, start_program, wait_for
 from tests.helpers import refusal
 
 main = Verb.sample.main
@@ -63,7 +63,7 @@ def test_a_grid_an_array_and_a_folder_hold_the_same_images(labelled: str, capsys
 
 
 def test_the_script_in_its_own_process(plain: str) -> None:
-    code, printed, error = finish(start(plain, "--num_images", "5", program=[sys.executable, str(SCRIPT)]))
+    code, printed, error = finish(start_program([sys.executable, str(SCRIPT)], plain, "--num_images", "5"))
     assert code == 0, error
     assert printed == "  5 images in a grid: samples.png\n"
     with Image.open("samples.png") as picture:
@@ -106,7 +106,7 @@ def test_an_interrupted_folder_is_resumed(plain: str, capsys: pytest.CaptureFixt
 
 def test_a_killed_command_resumes_to_the_same_files(plain: str) -> None:
     args = [plain, "--num_images", "1500", "--batch_size", "40", "--output"]
-    running = start(*args, "part", program=[sys.executable, str(SCRIPT)])
+    running = start(*args, "part", verb=Verb.sample)
     assert wait_for(lambda: Path("part", "000100.png").exists(), running, every=0.002)
     os.killpg(running.pid, signal.SIGKILL)
     finish(running)
@@ -181,11 +181,6 @@ def test_unknown_labels_are_refused(plain: str, labelled: str, capsys: pytest.Ca
     refusal(main, [labelled, "--class", "3"], capsys, "labels is [3]", "from 0 to 2")
     refusal(main, [plain, "--class", "3"], capsys, "labels is [3]", "unconditional")
     assert not list(Path().iterdir())
-
-
-def test_several_processes_are_refused(plain: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    refusal(main, [plain], capsys, "WORLD_SIZE is 2", "torchrun")
 
 
 def test_a_full_disk_is_one_line(plain: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

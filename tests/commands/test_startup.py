@@ -1,7 +1,7 @@
 """Flags: help and refusals are immediate, because they do not import torch."""
 
 import inspect
-import os
+import json
 import re
 import subprocess
 import sys
@@ -23,28 +23,19 @@ SCRIPTS = ROOT / "scripts"
 BY_NAME = {"evaluate": "", "sample": "", "interpolate": "", "invert": "b.npz", "export": "", "playground": ""}
 """The commands that take the name of a generator, each with what else it needs."""
 PROGRAM = """
-import runpy, sys
-sys.argv = sys.argv[1:]
-try:
-    runpy.run_path(sys.argv[0], run_name="__main__")
-finally:
-    print("imported:", *sorted({"torch", "torchvision", "torchmetrics", "lightning"} & set(sys.modules)))
+import contextlib, io, json, runpy, sys
+script, *lines = sys.argv[1:]
+for line in lines:
+    sys.argv = [script, *line.split()]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as error:
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+    print(json.dumps([code, out.getvalue(), error.getvalue()]))
+print(*sorted({"torch", "torchvision", "torchmetrics", "lightning"} & set(sys.modules)))
 """
-
-
-def answer(command: str, *args: str, **environment: str) -> tuple[int, str, str]:
-    """Run a script and return its exit code, output and errors; it must not import anything heavy."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(SCRIPTS / f"{command}.py"), *args],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env={**os.environ, **environment},
-    )
-    *lines, imported = done.stdout.splitlines()
-    assert imported == "imported:", done.stderr
-    return done.returncode, "\n".join(lines), done.stderr
+"""Runs a script with each command line in turn, and prints the heavy packages that were imported."""
 
 
 def test_the_table_of_commands_is_complete() -> None:
@@ -61,32 +52,29 @@ def test_the_table_of_commands_is_complete() -> None:
     }
 
 
-@pytest.mark.parametrize("verb", [verb.name for verb in Verb if verb is not Verb.train])
-def test_help(verb: str) -> None:
-    code, help_text, error = answer(verb, "--help")
-    assert (code, error) == (0, "")
-    assert help_text.startswith(f"usage: {verb} ")
-    flags = {word for word in help_text.split() if word.startswith("--")}
-    old = {"--device", "--weights"}
-    assert not flags & old
-    assert "--output" in flags or verb == "playground"
-    assert "--accelerator" in flags or verb == "export"
-
-
-@pytest.mark.parametrize(
-    ("verb", "args", "part"),
-    [
-        *((verb.name, "--outputs x", "--outputs") for verb in Verb),
-        ("train", "--max_step 3", "--max_steps"),
-        ("train", "--trainer.max_step 3", "--trainer.max_steps"),
-        ("train", "--config mlp_mnits", "mlp_mnist"),
-        ("train", "--config nowhere.yaml", "nowhere.yaml"),
-    ],
-)
-def test_misspelt_without_torch(verb: str, args: str, part: str) -> None:
-    code, out, error = answer(verb, *args.split())
-    assert (code, out) == (2, "")
-    assert error == f"{error_line(error, f'{verb}: error: ', part)}\n"
+@pytest.mark.parametrize("verb", Verb, ids=lambda verb: str(verb.name))
+def test_help_and_misspelt_flags_without_torch(verb: Verb) -> None:
+    """Run the script of each command, in one process for each."""
+    bad = {"--outputs x": "--outputs"}
+    if verb is Verb.train:
+        bad |= {"--max_step 3": "--max_steps", "--trainer.max_step 3": "--trainer.max_steps"}
+        bad |= {"--config mlp_mnits": "mlp_mnist", "--config nowhere.yaml": "nowhere.yaml"}
+    asked = [] if verb is Verb.train else ["--help"]  # the help of training names all classes
+    command = [sys.executable, "-c", PROGRAM, str(SCRIPTS / f"{verb.name}.py"), *bad, *asked]
+    *answers, imported = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout.splitlines()
+    assert imported == ""
+    for part, answer in zip(bad.values(), answers[: len(bad)], strict=True):
+        code, out, error = json.loads(answer)
+        assert (code, out) == (2, "")
+        assert error == f"{error_line(error, f'{verb.name}: error: ', part)}\n"
+    for answer in answers[len(bad) :]:
+        code, help_text, error = json.loads(answer)
+        assert (code, error) == (0, "")
+        assert help_text.startswith(f"usage: {verb.name} ")
+        flags = {word for word in help_text.split() if word.startswith("--")}
+        assert not flags & {"--device", "--weights"}  # old names
+        assert "--output" in flags or verb is Verb.playground
+        assert "--accelerator" in flags or verb is Verb.export
 
 
 def test_the_flags_of_training_are_those_of_its_parser() -> None:
@@ -202,11 +190,23 @@ def test_several_processes_are_refused(verb: str, monkeypatch: pytest.MonkeyPatc
     refusal(Verb[verb].main, args, capsys, "WORLD_SIZE is 2", "torchrun")
 
 
-def test_only_the_first_process_prints() -> None:
+@pytest.mark.parametrize(
+    ("ranks", "prints"),
+    [
+        ({"RANK": "0", "LOCAL_RANK": "1", "SLURM_PROCID": "1"}, True),
+        ({"RANK": "1", "LOCAL_RANK": "0"}, False),
+        ({"LOCAL_RANK": "1", "SLURM_PROCID": "0"}, False),
+        ({"SLURM_PROCID": "3"}, False),
+    ],
+)
+def test_only_the_first_process_prints(
+    ranks: dict[str, str], prints: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The ranks of torchrun, Lightning and SLURM count, in Lightning's order."""
-    assert "--seeds one" in answer("compare", "--seeds", "one", RANK="0", LOCAL_RANK="1", SLURM_PROCID="1")[2]
-    for environment in ({"RANK": "1", "LOCAL_RANK": "0"}, {"LOCAL_RANK": "1", "SLURM_PROCID": "0"}, {"SLURM_PROCID": "3"}):
-        assert answer("compare", "--seeds", "one", **environment) == (2, "", "")
+    for name, rank in ranks.items():
+        monkeypatch.setenv(name, rank)
+    assert Verb.compare.main(["--seeds", "one"]) == 2
+    assert ("--seeds one" in capsys.readouterr().err) == prints
 
 
 def test_the_flags_of_the_data_are_parsed_separately() -> None:

@@ -117,16 +117,8 @@ def test_the_config_of_every_recipe_is_accepted(recipe: str) -> None:
     """This includes paths that look like modules: a folder photos.v2 next to a folder photos, weights named torch.pth."""
     Path("photos").mkdir()
     parser = make_parser()
-    plain = [
-        "--metrics.inception_weights",
-        "torch.pth",
-        "--default_root_dir",
-        "photos.v3",
-        "--init_from",
-        "tests.ckpt",
-        "--accelerator",
-        "abacus.v2",
-    ]
+    plain = ["--metrics.inception_weights", "torch.pth", "--default_root_dir", "photos.v3"]
+    plain += ["--init_from", "tests.ckpt", "--accelerator", "abacus.v2"]
     written = settings(parser, ["--config", recipe, "--data.root", "photos.v2", *plain])[0]
     written.pop("config")
     write_config(parser.dump(written, skip_unset=False))

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from pathlib import Path
 import torch
 
 from gan_lightning import checkpoint
+from gan_lightning.commands.verbs import Verb
+from tests.faults.forked import Forked
 from tests.helpers import assert_same_state, curves
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
@@ -37,14 +38,22 @@ def tally(record_property: Record, fault: str, tried: int, survived: int, lost: 
         record_property(name, value)
 
 
-def start(*args: str, program: Sequence[str] = (sys.executable, str(SCRIPT))) -> subprocess.Popen[str]:
-    """Start the train command, or another one, in its own process group."""
+def start(*args: str, verb: Verb = Verb.train) -> Forked:
+    """Start the train command, or another one, forked from a process with all imports."""
+    return Forked(verb, args)
+
+
+def start_program(program: Sequence[str], *args: str) -> subprocess.Popen[str]:
+    """Start a program in its own process group."""
     return subprocess.Popen(
         [*program, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
 
 
-def finish(running: subprocess.Popen[str], seconds: float = 180) -> tuple[int, str, str]:
+Running = Forked | subprocess.Popen[str]
+
+
+def finish(running: Running, seconds: float = 180) -> tuple[int, str, str]:
     """Return the exit code, output and errors. Kill the process group after so many seconds."""
     try:
         out, error = running.communicate(timeout=seconds)
@@ -52,16 +61,15 @@ def finish(running: subprocess.Popen[str], seconds: float = 180) -> tuple[int, s
         os.killpg(running.pid, signal.SIGKILL)
         out, error = running.communicate()
         raise AssertionError(f"still running after {seconds} s: {out[-2000:]} {error[-2000:]}") from None
-    return running.returncode, out, error
+    code: int = running.returncode
+    return code, out, error
 
 
 def run(*args: str) -> tuple[int, str, str]:
     return finish(start(*args))
 
 
-def wait_for(
-    condition: Callable[[], object], running: subprocess.Popen[str], seconds: float = 120, every: float = 0.02
-) -> bool:
+def wait_for(condition: Callable[[], object], running: Running, seconds: float = 120, every: float = 0.02) -> bool:
     """Wait until a condition holds; return False if the process ends before."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and running.poll() is None:

@@ -35,7 +35,7 @@ def add_flags(parser: ArgumentParser) -> None:
         "--vary",
         type=Literal["nothing", "losses_and_penalties", "product"],
         default="nothing",
-        help="variants of each recipe: none; every loss, then every penalty with the non-saturating loss; or all combinations",
+        help="variants of each recipe: none; every loss, then every penalty in place of its own; or all combinations",
     )
     parser.add_argument(
         "--max_time",

@@ -38,16 +38,15 @@ REAL = "real test images"
 Flags = dict[str, str]
 """Flags of train.py, without their dashes, and their values."""
 
-LOSSES: dict[str, Flags] = {
-    "MinimaxLoss": {},
-    "NonSaturatingLoss": {},
-    "LeastSquaresLoss": {},
-    "HingeLoss": {},
-    "WassersteinLoss": {"model.constraint": "WeightClipping"},  # without a penalty it needs a bound on the weights
-    "RelativisticPairingLoss": {},
-    "RelativisticAverageLoss": {},
-}
-"""Every loss -> the flags that it needs without a penalty."""
+LOSSES = (
+    "MinimaxLoss",
+    "NonSaturatingLoss",
+    "LeastSquaresLoss",
+    "HingeLoss",
+    "WassersteinLoss",
+    "RelativisticPairingLoss",
+    "RelativisticAverageLoss",
+)
 
 
 def _penalties(*names: str, **arguments: Any) -> Flags:
@@ -55,6 +54,7 @@ def _penalties(*names: str, **arguments: Any) -> Flags:
 
 
 PENALTIES: dict[str, Flags] = {
+    "no penalty": {"model.penalty": "null"},
     "R1": _penalties("R1"),
     "R1 at every 4th update": _penalties("R1", every=4),
     "R2": _penalties("R2"),
@@ -64,7 +64,7 @@ PENALTIES: dict[str, Flags] = {
     "LeCam": _penalties("LeCam"),
     "LeCam and R1": _penalties("LeCam", "R1"),
 }
-"""Every penalty with its default weight, and some combinations -> the flags."""
+"""No penalty, every penalty with its default weight, and some combinations -> the flags."""
 
 
 class Row(NamedTuple):
@@ -78,7 +78,7 @@ class Row(NamedTuple):
 def compare_runs(config: Namespace) -> None:
     """Train and measure the rows that are not in the folder yet; write the table, the record and the picture."""
     names, seeds, output = config.recipes, config.seeds, Path(config.output)
-    data = _data(names, config.vary, config.data)
+    data = _data(names, config.data)
     measurement = Measurement(
         data, config.extractor or data.extractor, config.metrics, config.num_images, find_device(config.accelerator)
     )
@@ -166,15 +166,13 @@ def make_rows(names: Sequence[str], vary: str) -> list[Row]:
     rows = []
     for name in names:
         prefix = "" if len(names) == 1 else f"{name}, "
-        if vary == "nothing":
-            rows.append(Row(name, name, {}))
-            continue
-        for loss, own in LOSSES.items():
-            belongs = "".join(f", {value}" for value in own.values())
-            rows.append(Row(prefix + loss + belongs, name, {"model.loss": loss, **own}))
-        for loss in LOSSES if vary == "product" else ["NonSaturatingLoss"]:
-            for penalty, flags in PENALTIES.items():
-                rows.append(Row(f"{prefix}{loss}, {penalty}", name, {"model.loss": loss, **flags}))
+        losses: dict[str, Flags] = {loss: {"model.loss": loss} for loss in LOSSES}
+        variants: dict[str, dict[str, Flags]] = {
+            "nothing": {name: {}},
+            "losses_and_penalties": losses | PENALTIES,
+            "product": {f"{loss}, {text}": own | flags for loss, own in losses.items() for text, flags in PENALTIES.items()},
+        }
+        rows += [Row(name if vary == "nothing" else prefix + text, name, flags) for text, flags in variants[vary].items()]
     return rows
 
 
@@ -338,19 +336,16 @@ def _folder(name: str) -> str:
     return name.replace(", ", "+").replace(" ", "_")
 
 
-def _data(names: Sequence[str], vary: str, flags: Sequence[str]) -> ImageDataModule:
+def _data(names: Sequence[str], flags: Sequence[str]) -> ImageDataModule:
     """Make the data set of all the recipes, with the changes of the flags ``--data.X``.
 
     Raises:
-        InputError: the recipes have different data sets, or one has a penalty although penalties are varied.
+        InputError: the recipes have different data sets.
     """
     parser = Verb.train.make_parser()
     configs = [settings(parser, ["--config", name, *flags])[0] for name in names]
     if len({config.data.class_path for config in configs}) != 1:
         raise InputError(f"--recipes {','.join(names)}: they are for several data sets; name recipes of one")
-    for name, config in zip(names, configs, strict=True):
-        if vary != "nothing" and (config.model.penalty or config.model.constraint or config.schedules.penalty):
-            raise InputError(f"--vary {vary}: {name} has a penalty or constraint; use recipes without")
     data: ImageDataModule = parser.instantiate(configs[0]).data
     data.prepare_data()
     return data
