@@ -219,7 +219,7 @@ def test_any_loss_trains_with_any_penalty(loss: str, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("args", "part"),
     [
-        (["--recipes", "digit"], "--config digit: no such recipe"),
+        (["--recipes", "digit"], "--config digit"),
         (["--recipes", "digits,mlp_mnist"], "they are for several data sets"),
         (["--recipes", "digits", "--max_time", "soon", "--num_images", "100"], "the Trainer refuses its settings"),
         (["--recipes", "digits", "--data.rot", "x"], "did you mean root?"),
