@@ -221,7 +221,7 @@ def test_folders_of_other_sizes(capsys: pytest.CaptureFixture[str]) -> None:
     write_folder("square", 20, seed=1)
     capsys.readouterr()
     found = record(["wide", "--real", "square", *TINY])
-    assert "square: 20 images are resized (Lanczos) and centre-cropped to 12x20" in capsys.readouterr().out
+    assert "20 images (Lanczos, centre crop) to 12x20" in capsys.readouterr().out
     protocol = found["protocol"]
     assert (protocol["source_resized"], protocol["image_shape"]) == ("none", [3, 12, 20])
     assert protocol["real_resized"] == "20 images, Lanczos and centre crop to 12x20"

@@ -121,10 +121,10 @@ def test_photographs_are_compared_by_imagenet(labelled: str, capsys: pytest.Capt
 
 def test_what_cannot_be(labelled: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for args, part in (
-        (["--seeds", "1"], "seeds"),
-        (["--class", "0,1"], "class"),
+        (["--seeds", "1"], "seeds are [1]"),
+        (["--class", "0,1"], "labels is [0, 1]"),
         (["--neighbours", "2"], "--data or --real"),
-        (["--neighbours", "2", "--data", "Digits"], "1x8x8"),
+        (["--neighbours", "2", "--data", "Digits"], "(digits) are 1x8x8"),
     ):
         assert part in refused([labelled, *args], capsys, main, "interpolate")
     monkeypatch.setattr("gan_lightning.pictures.find_spec", lambda name: None)

