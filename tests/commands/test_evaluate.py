@@ -301,31 +301,31 @@ def test_two_processes_measure_what_one_does(trained: str) -> None:
     ("args", "parts"),
     [
         (["nowhere.ckpt"], ["nowhere.ckpt"]),
-        (["x" * 300], ["xxx", "name too long"]),
-        (["LAST", "--metrics", "fdi"], ["metrics has 'fdi'", "fid, is, kid, prdc, modes"]),
-        (["LAST", "--metrics", "kid", "--num_images", "500"], ["num_images is 500: kid needs at least 1,000"]),
-        (["LAST", "--num_real", "5000"], ["num_real is 5000: give from 1 to the 1,437"]),
+        (["x" * 300], ["xxx"]),
+        (["LAST", "--metrics", "fdi"], ["'fdi'", "fid", "class_tv"]),
+        (["LAST", "--metrics", "kid", "--num_images", "500"], ["num_images", "500", "kid", "1,000"]),
+        (["LAST", "--num_real", "5000"], ["num_real", "5000", "1,437"]),
         (["LAST", "--data", "MNIST"], ["1x8x8", "mnist", "1x28x28", "--data"]),
-        (["LAST", "--extractor", "inceptio"], ["extractor inceptio", "inception, classifier"]),
-        (["LAST", "--inception_weights", "w.pth"], ["weights w.pth: only extractor inception"]),
+        (["LAST", "--extractor", "inceptio"], ["extractor inceptio", "inception", "classifier"]),
+        (["LAST", "--inception_weights", "w.pth"], ["w.pth", "inception"]),
         (
             ["LAST", "--extractor", "inception", "--inception_weights", "w.pth"],
-            ["w.pth: no such file", "put the file of", "--inception_weights", "--extractor classifier"],
+            ["w.pth", "--inception_weights", "--extractor classifier"],
         ),
         (["LAST", "--extractor", "inception", "--inception_weights", "bad.pth"], ["bad.pth"]),
         (["LAST", "--reference", "w.npz"], ["w.npz"]),
         (["LAST", "--reference", "bad.npz"], ["bad.npz", "numpy.savez"]),
         (["LAST", "--real", "empty"], ["empty"]),
-        (["LAST", "--output", "/dev/null"], ["--output /dev/null"]),
-        (["LAST", "--output", "empty"], ["--output empty"]),
-        (["LAST", "--output", "/proc/record.json"], ["--output /proc/record.json"]),
-        (["LAST", "--real", "empty", "--split", "test"], ["--split test: only --data has splits", "--real empty"]),
-        (["LAST", "--metrics", "fid,is", "--extractor", "torch.nn.Flatten"], ["is needs logits, and the extractor gives none"]),
-        (["LAST", "--reference", "bad.npz", "--num_real", "9"], ["--num_real 9: not with --reference"]),
-        (["broken", "--real", "empty", "--seed", "3"], ["--seed: only for a checkpoint, and broken is a folder"]),
+        (["LAST", "--output", "/dev/null"], ["/dev/null"]),
+        (["LAST", "--output", "empty"], ["empty"]),
+        (["LAST", "--output", "/proc/record.json"], ["/proc/record.json"]),
+        (["LAST", "--real", "empty", "--split", "test"], ["--split test", "--data", "--real empty"]),
+        (["LAST", "--metrics", "fid,is", "--extractor", "torch.nn.Flatten"], ["is ", "logits"]),
+        (["LAST", "--reference", "bad.npz", "--num_real", "9"], ["--num_real 9", "--reference"]),
+        (["broken", "--real", "empty", "--seed", "3"], ["--seed", "broken"]),
         (["LAST", "--output", "bad.pth"], ["--output bad.pth"]),
-        (["LAST", "--image_size", "20"], ["--image_size 20: only for a folder"]),
-        (["LAST", "--output", "bad.npz/record.json", "--num_images", "20"], ["--output bad.npz/record.json"]),
+        (["LAST", "--image_size", "20"], ["--image_size 20"]),
+        (["LAST", "--output", "bad.npz/record.json", "--num_images", "20"], ["bad.npz/record.json"]),
         (["empty", "--real", "empty"], ["empty"]),
         (["broken", "--metrics", "is"], ["broken"]),
     ],
@@ -388,7 +388,7 @@ def test_a_folder_of_export_knows_its_data(trained: str, capsys: pytest.CaptureF
     odd: list[Any] = [5, [1, {}], {"init_args": {}}]
     cases: list[tuple[Any, str]] = [
         ({"class_path": "tests.helpers.TensorData"}, "tests.helpers.TensorData"),
-        ({"class_path": "gan_lightning.data.ImageFolder", "init_args": {"root": "photos"}}, "--data.root"),
+        ({"class_path": "gan_lightning.data.ImageFolder", "init_args": {"root": "photos"}}, "ImageFolder"),
         (None, "--data or --real"),
         *((data, "exported/config.json") for data in odd),
         ({"class_path": 5, "init_args": {"root": "photos"}}, "exported/config.json"),
@@ -422,17 +422,17 @@ def test_a_generator_that_has_diverged_is_named(trained: str, capsys: pytest.Cap
         if value.is_floating_point():
             content["state_dict"][name] = torch.full_like(value, float("nan"))
     files.save(content, trained)
-    assert "the generated images hold NaN" in refused([trained, "--num_images", "20"], capsys)
+    assert "NaN" in refused([trained, "--num_images", "20"], capsys)
 
 
 @pytest.mark.parametrize(
     ("args", "parts"),
     [
         ([], ["--data", "--real"]),
-        (["--data", "Digits", "--output", "digits.pt"], ["--output digits.pt", "must end in .npz"]),
+        (["--data", "Digits", "--output", "digits.pt"], ["--output digits.pt", ".npz"]),
         (["--real", "nowhere"], ["nowhere"]),
-        (["--real", "nowhere", "--split", "test"], ["--split test: only --data has splits"]),
-        (["--data", "Digits", "--image_size", "9"], ["--image_size 9: only for the folder of --real"]),
+        (["--real", "nowhere", "--split", "test"], ["--split test", "--data"]),
+        (["--data", "Digits", "--image_size", "9"], ["--image_size 9", "--real"]),
     ],
 )
 def test_a_bad_reference_command(args: list[str], parts: list[str], capsys: pytest.CaptureFixture[str]) -> None:
