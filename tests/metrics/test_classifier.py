@@ -7,10 +7,10 @@ import torch
 
 from gan_lightning.data import MNIST, Digits, StackedMNIST
 from gan_lightning.errors import InputError
-from gan_lightning.measure import make_extractor
 from gan_lightning.metrics import classifier
 from gan_lightning.metrics.classifier import Classifier, StackedClassifier, load_or_train, make_network
 from gan_lightning.metrics.evaluator import collect, compute
+from gan_lightning.metrics.measurement import make_extractor
 
 CPU = torch.device("cpu")
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,11 @@ from gan_lightning.metrics.evaluator import (
     collect,
     compute,
     evaluate,
-    metric_names,
-    short_count,
 )
 from gan_lightning.metrics.features import Extractor, ModuleExtractor, import_extractor
 from gan_lightning.metrics.statistics import Statistics
-from tests.metrics.extractors import METRICS, Tiny, TinyFidelity, images, measurements
+from gan_lightning.metrics.table import METRICS
+from tests.metrics.extractors import COMPUTED, Tiny, TinyFidelity, images, measurements
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,7 +95,7 @@ def test_the_batch_size_changes_rounding_alone() -> None:
     for batch_size in (1, 7, 300):
         reference = collect(lambda indices: real[indices], extractor, 200, batch_size, keep_features=True)
         sample = lambda indices: generated[indices]  # noqa: E731
-        results.append(evaluate(sample, reference, extractor, METRICS, 300, batch_size, progress=False))
+        results.append(evaluate(sample, reference, extractor, COMPUTED, 300, batch_size, progress=False))
     for name, value in results[0].items():
         for other in results[1:]:
             assert other[name] == pytest.approx(value, rel=1e-3, abs=1e-6), name
@@ -103,7 +103,7 @@ def test_the_batch_size_changes_rounding_alone() -> None:
 
 def test_the_order_of_the_images_does_not_matter_to_prdc(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real images in the order of their classes, more than are looked at: the first of them are one class alone."""
-    monkeypatch.setattr("gan_lightning.metrics.evaluator.PRDC_IMAGES", 400)
+    monkeypatch.setitem(METRICS, "prdc", replace(METRICS["prdc"], most=400))
     real = torch.cat([images(500, seed=1) // 3, 170 + images(500, seed=2) // 3])  # a dark class, then a bright one
     generated = torch.cat([images(500, seed=3) // 3, 170 + images(500, seed=4) // 3])[torch.randperm(1000)]
     extractor = tiny()
@@ -156,18 +156,6 @@ def test_two_processes_give_what_one_gives(tmp_path: Path) -> None:
             assert process["results"][name] == pytest.approx(alone, rel=1e-3 if name == "end to end" else 1e-10), name
     assert told[0]["message"] == "process 1: the second process has no images"
     assert told[1]["message"] == "the second process has no images"
-
-
-def test_names() -> None:
-    assert [short_count(count) for count in (5000, 50_000, 1437, 500, 0)] == ["5k", "50k", "1437", "500", "0"]
-    inception, mnist = metric_names("", 50_000), metric_names("mnist_", 5000)
-    assert [inception[name] for name in ("fid", "is", "kid", "precision")] == ["fid_50k", "is_50k", "kid_50k", "precision_10k"]
-    assert [mnist[name] for name in ("fid", "is", "kid", "recall")] == [
-        "mnist_fd_5k",
-        "mnist_score_5k",
-        "mnist_kd_5k",
-        "mnist_recall_5k",
-    ]
 
 
 class FeaturesAlone(nn.Module):

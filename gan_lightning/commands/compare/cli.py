@@ -20,7 +20,7 @@ from gan_lightning.commands.common.numbers import whole_numbers
 from gan_lightning.commands.common.recipes import config_path, recipes
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.errors import InputError
-from gan_lightning.metrics.request import check_request, split_names
+from gan_lightning.metrics.table import check_request, split_names
 
 
 def add_flags(parser: ArgumentParser) -> None:

@@ -29,7 +29,7 @@ from gan_lightning.commands.common.trust import trusted_modules
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.errors import InputError
 from gan_lightning.lookup import expected, find
-from gan_lightning.metrics.request import check_request, split_names
+from gan_lightning.metrics.table import METRICS, check_request, split_names
 
 NUM_IMAGES = 50_000
 
@@ -37,7 +37,7 @@ NUM_IMAGES = 50_000
 def add_flags(parser: ArgumentParser) -> None:
     """Add all flags of the command, except the arguments of the data's class."""
     parser.add_argument("source", type=str, help=f"a folder, .npy, .npz, .zip or .tar of images, {expected()}")
-    parser.add_argument("--metrics", type=str, default="fid,is", help="comma-separated metrics, from fid,is,kid,prdc,modes")
+    parser.add_argument("--metrics", type=str, default="fid,is", help=f"comma-separated metrics, from {','.join(METRICS)}")
     parser.add_argument(
         "--num_images", type=PositiveInt | None, help=f"number of images; by default {NUM_IMAGES} samples, or the whole folder"
     )
