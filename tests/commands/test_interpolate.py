@@ -45,7 +45,7 @@ def test_a_grid_has_a_row_for_each_leg(labelled: str, capsys: pytest.CaptureFixt
     gan = gan_lightning.load(labelled)
     walked = gan.interpolate([5, 6, 7], 1, 3)
     assert main(args) == 0
-    assert capsys.readouterr().out == "  2 legs of 3 pictures: walk.png\n"
+    assert capsys.readouterr().out == "  class: 1\n  2 legs of 3 pictures: walk.png\n"
     assert torch.equal(read("walk.png"), grid(walked[[0, 1, 2, 3, 3, 4, 5, 6]], 4))
     assert main([*args, "--closed", "--output", "closed.png"]) == 0
     round_trip = gan.interpolate([5, 6, 7], 1, 3, closed=True)
