@@ -152,19 +152,19 @@ def test_a_bad_npz_gets_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         read_npz(path)
     path.write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"bad\.npz: .*numpy\.savez"):
+    with pytest.raises(InputError, match=r"bad\.npz.*numpy\.savez"):
         read_npz(path)
     numpy.savez(path, mu=numpy.zeros(3))
-    with pytest.raises(InputError, match=r"bad\.npz: it has no sigma"):
+    with pytest.raises(InputError, match="sigma"):
         read_npz(path)
     numpy.savez(path, mu=numpy.zeros(3), sigma=numpy.eye(4))
-    with pytest.raises(InputError, match=r"mu is \(3,\) and sigma \(4, 4\), not"):
+    with pytest.raises(InputError, match=r"\(3,\).*\(4, 4\)"):
         read_npz(path)
     numpy.savez(path, mu=numpy.array([numpy.nan]), sigma=numpy.eye(1))
-    with pytest.raises(InputError, match="hold NaN or infinite values, or sigma is not symmetric"):
+    with pytest.raises(InputError, match="NaN"):
         read_npz(path)
     numpy.savez(path, mu=numpy.zeros(2), sigma=numpy.array([[1.0, 0.5], [0.0, 1.0]]))
-    with pytest.raises(InputError, match="sigma is not symmetric"):
+    with pytest.raises(InputError, match="symmetric"):
         read_npz(path)
     numpy.savez(path, mu=numpy.array([{"code": print}], dtype=object), sigma=numpy.eye(1))
     with pytest.raises(InputError, match="arrays"):
@@ -172,10 +172,10 @@ def test_a_bad_npz_gets_one_line(tmp_path: Path) -> None:
     whole = (tmp_path / "whole.npz", numpy.random.default_rng(0).normal(size=300))
     numpy.savez(whole[0], mu=whole[1], sigma=numpy.eye(300))
     path.write_bytes(whole[0].read_bytes()[:5000])
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(InputError, match=r"bad\.npz"):
         read_npz(path)
     numpy.savez(path, mu=numpy.zeros(1), sigma=numpy.array([[numpy.inf]]))
-    with pytest.raises(InputError, match="hold NaN or infinite values"):
+    with pytest.raises(InputError, match="NaN"):
         read_npz(path)
     for protocol in ("[1]", "{", '{"class_counts": ["many"]}', "[" * 100_000):
         numpy.savez(path, mu=numpy.zeros(1), sigma=numpy.eye(1), protocol=numpy.array(protocol))
