@@ -12,7 +12,7 @@ from gan_lightning.data.base import ImageDataModule, Split
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.latents import class_frequencies, class_labels, latents
-from gan_lightning.metrics.measurement import FEW, Measurement, RealImages
+from gan_lightning.metrics.measurement import FEW_IMAGES, Measurement, RealImages
 from gan_lightning.metrics.table import METRICS, check_request, split_names
 from gan_lightning.training import distributed
 from gan_lightning.training.randomness import preserved_random_state
@@ -70,7 +70,7 @@ class GenerativeMetrics(Callback):
         given = (every_n_steps, every_n_epochs, patience, seed, batch_size, SAMPLES if num_images is None else num_images)
         for (name, smallest), value in zip(least.items(), given, strict=True):
             if value < smallest:
-                raise InputError(f"metrics.{name} is {value}: it must be at least {smallest}")
+                raise InputError(f"metrics.{name} is {value}: use at least {smallest}")
         self.extractor_name, self.metrics, self.inception_weights = extractor, split_names(metrics), inception_weights
         self.every_n_steps, self.every_n_epochs = every_n_steps, every_n_epochs
         self.num_images, self.num_real, self.split = num_images, num_real, split
@@ -78,7 +78,7 @@ class GenerativeMetrics(Callback):
         check_request(self.metrics, num_images, num_real, real_features=True)
         values = {value: better for name in self.metrics for value, better in METRICS[name].values.items() if better}
         if best is not None and best not in values:
-            raise InputError(f"metrics.best is {best!r}, and the metrics have no such value: use one of {', '.join(values)}")
+            raise InputError(f"metrics.best is {best!r}, which is not a value of the metrics: use one of {', '.join(values)}")
         self.best = best or next(iter(values))
         self._larger_is_better = values[self.best] == "larger"
         self.best_name, self.best_value, self.best_step, self.misses = "", float("nan"), -1, 0
@@ -108,7 +108,7 @@ class GenerativeMetrics(Callback):
         is_slow = name == "imagenet"
         if self.num_images is None:
             self.num_images = SAMPLES_OF_IMAGENET if is_slow else SAMPLES
-        few = min(FEW, data.num_images(self.split)) if is_slow else None
+        few = min(FEW_IMAGES, data.num_images(self.split)) if is_slow else None
         compares = any(METRICS[metric].compares for metric in self.metrics)
         with preserved_random_state(device):
             measurement = Measurement(
@@ -170,7 +170,7 @@ class GenerativeMetrics(Callback):
                 trainer.save_checkpoint(self._folder / "best.ckpt", weights_only=False)
         if self.patience and self.misses >= self.patience:
             pl_module.print(
-                f"stopping: {self.best_name} has not improved in {self.misses} measurements; the best was "
+                f"the run stops, because {self.best_name} has not improved in {self.misses} measurements. The best was "
                 f"{self.best_value:.4g} at step {self.best_step:,}"
             )
             trainer.should_stop = True
@@ -188,7 +188,7 @@ class GenerativeMetrics(Callback):
         """Name of the extractor; ``auto`` is resolved for this data set."""
         if self.extractor_name != "auto":
             if not isinstance(data, ImageDataModule) and self.extractor_name != "none":
-                raise InputError("metrics need an ImageDataModule, whose real images samples are compared with")
+                raise InputError("metrics need real images to compare with: use an ImageDataModule")
             return self.extractor_name
         if not isinstance(data, ImageDataModule) or data.image_shape[0] not in (1, 3):
             return "none"  # neither grey nor colour

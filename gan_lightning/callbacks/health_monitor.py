@@ -23,7 +23,7 @@ from gan_lightning.metrics.classifier import Classifier
 from gan_lightning.metrics.features import Extractor
 from gan_lightning.metrics.functional import nearest
 from gan_lightning.metrics.imagenet import ImageNet
-from gan_lightning.metrics.measurement import FEW, RealImages, make_extractor
+from gan_lightning.metrics.measurement import FEW_IMAGES, RealImages, make_extractor
 from gan_lightning.training import distributed
 from gan_lightning.training.randomness import preserved_random_state
 
@@ -128,7 +128,7 @@ class HealthMonitor(Callback):
             references, _ = data.examples(*REFERENCES)
             self._references = coarse(references)
             if self._extractor is not None:
-                real = RealImages.of(data, "train", min(FEW, data.num_images("train")))
+                real = RealImages.of(data, "train", min(FEW_IMAGES, data.num_images("train")))
                 shows_progress = trainer.progress_bar_callback is not None
                 statistics, _ = real.statistics(self._extractor, ["features"], progress=shows_progress)
                 features = None if statistics is None else statistics.features  # None in later processes

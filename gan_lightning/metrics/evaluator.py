@@ -65,8 +65,8 @@ def compute(
     assert generated.count is not None
     if reference is not None and generated.mean.shape != reference.mean.shape:
         raise InputError(
-            f"the reference has {len(reference.mean)} features and the extractor gives {len(generated.mean)}: use the "
-            "reference that was made with this extractor"
+            f"the reference has {len(reference.mean)} features, but the extractor gives {len(generated.mean)}: use the "
+            "reference of this extractor"
         )
     values: dict[str, float] = {}
     for metric in METRICS.values():
@@ -82,12 +82,12 @@ def compute(
 def _arguments(metric: Metric, statistics: Statistics | None) -> Iterator[Tensor]:
     """Yield the fields of one set that a metric takes, of at most as many images as it uses."""
     if statistics is None:
-        raise InputError(f"{metric.name} compares with real images, and there are none; leave it out")
+        raise InputError(f"{metric.name} compares with real images, but there are none: remove it from the metrics")
     for field in metric.takes:
         value = getattr(statistics, field)
         if value is None:
-            what = "logits, and the extractor gives none" if metric.needs_logits else "the features of the images"
-            raise InputError(f"{metric.name} needs {what}; leave it out")
+            what = "logits, but the extractor gives none" if metric.needs_logits else "the features of the images"
+            raise InputError(f"{metric.name} needs {what}: remove it from the metrics")
         yield value if metric.most is None else value[choose(len(value), metric.most)]
 
 
@@ -129,7 +129,7 @@ def collect(
         InputError: ``sample`` or the extractor raised it in this process, or another process failed (reported in one line).
     """
     if num_images < 1 or batch_size < 1:
-        raise InputError(f"num_images is {num_images} and batch_size {batch_size}: give at least 1")
+        raise InputError(f"num_images is {num_images} and batch_size is {batch_size}: use at least 1 for both")
     rank, world_size = distributed.rank(), distributed.world_size()
     device = extractor.device if extractor.device.type != "mps" else torch.device("cpu")  # MPS has no float64
     own = torch.arange(rank, num_images, world_size)
@@ -141,7 +141,7 @@ def collect(
         for indices in torch.split(own, batch_size) if len(own) else ():
             features, logits = extractor(sample(indices))
             if not bool(features.isfinite().all()):
-                raise InputError("the extractor's features hold NaN or infinite values for some images")
+                raise InputError("the extractor's features of some images are NaN or infinite: use another extractor")
             if sums is None:
                 sums = Sums(num_images, features.shape[1], 0 if logits is None else logits.shape[1], device)
             sums.update(indices, features, logits)

@@ -21,7 +21,7 @@ from gan_lightning.metrics.statistics import SEPARATE, Statistics, read_cache, r
 from gan_lightning.metrics.table import METRICS, check_request
 from gan_lightning.training.distributed import is_first_process, on_first_process
 
-FEW = 2048
+FEW_IMAGES = 2048
 """Real images that training compares with if the extractor is slow. Metrics and health monitor use the same ones."""
 TIMED = 16
 """Number of images to time an extractor with."""
@@ -79,7 +79,7 @@ class Measurement:
         features, logits = self.extractor(torch.zeros(1, *image_shape, dtype=torch.uint8))
         for name in metrics:
             if METRICS[name].needs_logits and logits is None:
-                raise InputError(f"{name} needs logits, and the extractor gives none; leave it out of the metrics")
+                raise InputError(f"{name} needs logits, but the extractor gives none: remove it from the metrics")
         if isinstance(real, ReferenceFile):
             real.check(self.extractor, image_shape, features.shape[1])
         self.reference: Statistics | None = None
@@ -225,7 +225,7 @@ def choose_real(size: int, num_real: int | None) -> Tensor | None:
         InputError: there are fewer images.
     """
     if num_real is not None and not 0 < num_real <= size:
-        raise InputError(f"num_real is {num_real}: give from 1 to the {size:,} real images that there are")
+        raise InputError(f"num_real is {num_real}: use 1 to {size:,}, the number of real images")
     return None if num_real in (None, size) else choose(size, num_real)
 
 
@@ -261,7 +261,8 @@ class ReferenceFile:
         for name, own in {**extractor.protocol(), "image_shape": list(image_shape), "number of features": num_features}.items():
             if theirs.get(name, own) != own:
                 raise InputError(
-                    f"{self.path}: its {name} is {theirs[name]} and this measurement's {own}; use one that fits, or real images"
+                    f"{self.path} has {name} {theirs[name]}, "
+                    f"but this measurement has {own}: use another reference, or real images"
                 )
 
     def statistics(self, *_: Any) -> tuple[Statistics, dict[str, Any]]:
@@ -293,7 +294,7 @@ def make_extractor(
         InputError: the weights are missing or of another network, the data set has no labels, or the class does not exist.
     """
     if weights and name != "inception":
-        raise InputError(f"inception_weights {weights}: only extractor inception takes them, and this is {name}")
+        raise InputError(f"inception_weights {weights}: they are for extractor inception, not for {name}")
     makers: dict[str, Callable[[], Extractor]] = {
         "imagenet": ImageNet,
         "inception": lambda: Inception(_inception_weights(weights)),
@@ -310,13 +311,13 @@ def _inception_weights(weights: str | None) -> Path:
 
 def _classifier(data: ImageDataModule | None, device: torch.device, progress: bool) -> Extractor:
     if data is None:
-        raise InputError(
-            "extractor classifier: there is no labelled data to train it on; name some by --data, or use extractor imagenet"
-        )
+        raise InputError("extractor classifier needs data with labels: add --data, or use extractor imagenet")
     source = data.classifier_source
     (train, train_labels), (test, test_labels) = source.images("train"), source.images("test")
     if train_labels is None or test_labels is None:
-        raise InputError(f"extractor classifier: the images of {source.name} have no labels; use extractor imagenet")
+        raise InputError(
+            f"extractor classifier needs labels, but the images of {source.name} have none: use extractor imagenet"
+        )
     labelled = (train, train_labels), (test, test_labels)
 
     def make(say: bool) -> Classifier:

@@ -154,7 +154,7 @@ def write_cache(folder: Path, key: dict[str, Any], statistics: Statistics) -> No
         try:
             files.save(content, _file(folder, key, part))
         except OSError as error:
-            print(f"{folder}: cannot be written ({error.strerror}), so reference statistics are computed again each time")
+            print(f"{folder} cannot be written ({error.strerror}), so each run computes the reference statistics again")
             return
 
 
@@ -193,18 +193,19 @@ def read_npz(path: Path) -> tuple[Statistics, dict[str, Any]]:
         mean, covariance = (torch.from_numpy(content[name].astype(numpy.float64)) for name in ("mu", "sigma"))
         protocol = json.loads(str(content.get("protocol", "{}")))
     except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: its mu, sigma or protocol are not what they should be; use another") from error
+        raise InputError(f"{path} is damaged in mu, sigma or protocol: use another file") from error
     counts = (protocol.get("class_counts") or []) if isinstance(protocol, dict) else None
     if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
-        raise InputError(f"{path}: its protocol or the class_counts in it are not what they should be; use another")
+        raise InputError(f"{path} is damaged in its protocol or class_counts: use another file")
     if mean.dim() != 1 or covariance.shape != (len(mean), len(mean)):
         raise InputError(
-            f"{path}: mu is {tuple(mean.shape)} and sigma {tuple(covariance.shape)}, not (D,) and (D, D); use another"
+            f"{path} has mu {tuple(mean.shape)} and sigma {tuple(covariance.shape)} "
+            "instead of (D,) and (D, D): use another file"
         )
     if not (
         mean.isfinite().all() and covariance.isfinite().all() and torch.allclose(covariance, covariance.T, rtol=1e-4, atol=1e-6)
     ):
-        raise InputError(f"{path}: mu and sigma hold NaN or infinite values, or sigma is not symmetric; use another")
+        raise InputError(f"{path} has NaN or infinite values, or its sigma is not symmetric: use another file")
     count = protocol.get("num_real")
     return Statistics(count if isinstance(count, int) else None, mean, covariance), protocol
 

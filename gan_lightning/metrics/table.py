@@ -145,21 +145,21 @@ def check_request(metrics: Sequence[str], num_images: int | None, num_real: int 
         InputError: a metric does not exist, needs more images, or needs the real images.
     """
     if not metrics:
-        raise InputError(f"metrics is empty: name some of {', '.join(METRICS)}")
+        raise InputError(f"metrics is empty: use one or more of {', '.join(METRICS)}")
     for name in metrics:
         if name not in METRICS:
-            raise InputError(f"metrics has {name!r}: there are {', '.join(METRICS)}")
+            raise InputError(f"metrics has {name!r}: use only {', '.join(METRICS)}")
         row = METRICS[name]
         if num_images is not None and num_images < row.fewest:
-            raise InputError(f"num_images is {num_images}: {name} needs at least {row.fewest:,}; use more, or other metrics")
+            raise InputError(f"num_images is {num_images}: {name} needs at least {row.fewest:,}. Use more, or other metrics")
         if row.compares and num_real is not None and num_real < row.fewest:
             raise InputError(
-                f"num_real is {num_real}: {name} needs at least {row.fewest:,} real images; use more, or other metrics"
+                f"num_real is {num_real}: {name} needs at least {row.fewest:,} real images. Use more, or other metrics"
             )
         if row.compares and not real_features and not {"mean", "covariance"} >= set(row.takes):
-            raise InputError(f"{name} needs the real images, and a reference of mu and sigma has none; leave it out")
+            raise InputError(f"{name} needs the real images, but a reference has only mu and sigma: remove it from the metrics")
 
 
 def short_count(count: int) -> str:
-    """Write 50000 as 50k, and a number that is no multiple of 1000 in full."""
+    """Write 50000 as 50k, and other numbers in full."""
     return f"{count // 1000}k" if count and count % 1000 == 0 else str(count)

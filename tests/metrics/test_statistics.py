@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch_fidelity.metric_isc import isc_features_to_metric
 
-from gan_lightning.errors import InputError
 from gan_lightning.metrics.functional import inception_score
 from gan_lightning.metrics.statistics import SEPARATE, Statistics, Sums, read_cache, read_npz, write_cache, write_npz
 from gan_lightning.metrics.table import METRICS
+from tests.helpers import refuses
 
 CPU = torch.device("cpu")
 FIELD_OF = {"moments": "mean"}  # of the other files, the field of their name
@@ -149,35 +149,35 @@ def test_the_npz_of_another_program(tmp_path: Path) -> None:
 
 def test_a_bad_npz_gets_one_line(tmp_path: Path) -> None:
     path = tmp_path / "bad.npz"
-    with pytest.raises(InputError, match="does not exist"):
+    with refuses(path):
         read_npz(path)
     path.write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"bad\.npz: .*numpy\.savez"):
+    with refuses(path, "numpy.savez"):
         read_npz(path)
     numpy.savez(path, mu=numpy.zeros(3))
-    with pytest.raises(InputError, match=r"bad\.npz: it has no sigma"):
+    with refuses(path, "sigma"):
         read_npz(path)
     numpy.savez(path, mu=numpy.zeros(3), sigma=numpy.eye(4))
-    with pytest.raises(InputError, match=r"mu is \(3,\) and sigma \(4, 4\), not"):
+    with refuses(path, "(3,)", "(4, 4)"):
         read_npz(path)
     numpy.savez(path, mu=numpy.array([numpy.nan]), sigma=numpy.eye(1))
-    with pytest.raises(InputError, match="hold NaN or infinite values, or sigma is not symmetric"):
+    with refuses(path, "NaN"):
         read_npz(path)
     numpy.savez(path, mu=numpy.zeros(2), sigma=numpy.array([[1.0, 0.5], [0.0, 1.0]]))
-    with pytest.raises(InputError, match="sigma is not symmetric"):
+    with refuses(path, "sigma"):
         read_npz(path)
     numpy.savez(path, mu=numpy.array([{"code": print}], dtype=object), sigma=numpy.eye(1))
-    with pytest.raises(InputError, match="arrays"):
+    with refuses(path):
         read_npz(path)
     whole = (tmp_path / "whole.npz", numpy.random.default_rng(0).normal(size=300))
     numpy.savez(whole[0], mu=whole[1], sigma=numpy.eye(300))
     path.write_bytes(whole[0].read_bytes()[:5000])
-    with pytest.raises(InputError, match="damaged"):
+    with refuses(path):
         read_npz(path)
     numpy.savez(path, mu=numpy.zeros(1), sigma=numpy.array([[numpy.inf]]))
-    with pytest.raises(InputError, match="hold NaN or infinite values"):
+    with refuses(path, "infinite"):
         read_npz(path)
     for protocol in ("[1]", "{", '{"class_counts": ["many"]}', "[" * 100_000):
         numpy.savez(path, mu=numpy.zeros(1), sigma=numpy.eye(1), protocol=numpy.array(protocol))
-        with pytest.raises(InputError, match="protocol"):
+        with refuses(path, "protocol"):
             read_npz(path)

@@ -95,7 +95,7 @@ def check_real_images(config: Namespace, groups: Sequence[Sequence[str]]) -> Non
     """
     named = [f"--{flag} {config[flag]}" for flag in ("real", "reference", "data") if config.get(flag) is not None]
     if len(named) > 1 and not (config.data is not None and config.extractor == "classifier"):
-        raise InputError(f"{' and '.join(named)}: give one of them (--data next to another only with --extractor classifier)")
+        raise InputError(f"{' and '.join(named)}: use one of them. --data goes with another only for --extractor classifier")
     if given(groups, "split") is not None and named and not named[0].startswith("--data"):
         raise InputError(f"--split {config.split}: only --data has splits; {named[0]} has none")
 
@@ -114,7 +114,7 @@ def check_shape_flags(config: Namespace, folder: bool, reads_folder: bool, examp
     """
     for flag, applies in {"image_size": folder, "channels": folder, "white": reads_folder}.items():
         if config[flag] is not None and not applies:
-            raise InputError(f"--{flag} {config[flag]}: only for {example}")
+            raise InputError(f"--{flag} {config[flag]} is for {example}: remove the flag")
 
 
 def without_data_arguments(groups: Sequence[Sequence[str]]) -> list[Sequence[str]]:

@@ -108,7 +108,7 @@ def compare_runs(config: Namespace) -> None:
     with write_aside(output / "compare.md") as aside:
         aside.write_text(table, encoding="utf-8")
     write_png(grid(torch.cat([pictures[name] for name in order if name in pictures]), SHOWN), output / "compare.png")
-    print(f"\n{table}\n  table, record and picture: {output}/compare.md, .json, .png (a row for each, from the top)")
+    print(f"\n{table}\n  table, record and picture: {output}/compare.md, .json, .png (samples of each row, in this order)")
 
 
 def _settings(measurement: Measurement) -> dict[str, Any]:
@@ -190,9 +190,9 @@ def _run(row: Row, seed: int, config: Namespace, measurement: Measurement, folde
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if other := _difference(record, request):
             raise InputError(
-                f"{folder}: was trained with other settings ({other}); name another folder with --output, or remove this one"
+                f"{folder}: was trained with other settings ({other}): use another --output, or remove this folder"
             )
-        print(f"{row.name}, seed {seed}, is trained: {folder / str(record['checkpoint'])}")
+        print(f"{row.name}, seed {seed}, is trained already: {folder / str(record['checkpoint'])}")
     else:
         record = {**request, "seed": seed, **_train(row, seed, request, folder)}
         write_record(path, record)
@@ -307,7 +307,7 @@ def _data(names: Sequence[str], flags: Sequence[str]) -> ImageDataModule:
     parser = Verb.train.make_parser()
     configs = [settings(parser, ["--config", name, *flags])[0] for name in names]
     if len({config.data.class_path for config in configs}) != 1:
-        raise InputError(f"--recipes {','.join(names)}: they are for several data sets; name recipes of one")
+        raise InputError(f"--recipes {','.join(names)}: they are for different data sets. Use recipes for one")
     data: ImageDataModule = parser.instantiate(configs[0]).data
     data.prepare_data()
     return data

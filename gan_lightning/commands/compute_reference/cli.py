@@ -30,7 +30,7 @@ def run(args: Sequence[str]) -> None:
     if config.output is not None and not config.output.endswith(".npz"):
         raise InputError(f"--output {config.output}: the name must end in .npz")
     if config.real is None and config.data is None:
-        raise InputError("name the real images with --data or --real")
+        raise InputError("there are no real images: add --data or --real")
     check_real_images(config, groups)
     check_shape_flags(config, config.real is not None, config.real is not None, "the folder of --real")
     if config.output is not None:

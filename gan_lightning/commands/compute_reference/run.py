@@ -38,5 +38,5 @@ def compute(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
                 content = {**about, "versions": versions(), "class_counts": real.class_counts}
                 write_npz(Path(config.output), statistics, content)
             except OSError as error:
-                raise InputError(f"--output {config.output}: cannot be written ({error.strerror})") from error
+                raise InputError(f"--output {config.output} cannot be written ({error.strerror}): use another path") from error
             print(f"  written: {config.output}")

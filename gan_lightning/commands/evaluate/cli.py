@@ -67,12 +67,14 @@ def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
     find(config.source)
     check_real_images(config, groups)
     if config.num_real is not None and config.reference:
-        raise InputError(f"--num_real {config.num_real}: not with --reference, whose images are counted already")
+        raise InputError(f"--num_real {config.num_real}: --reference has a fixed number of images. Remove one of the two")
     for flag in ("raw", "seed", "trust"):
         if given(groups, flag) is not None and is_image_set(source):
-            raise InputError(f"--{flag}: only for a checkpoint, and {config.source} has images")
+            raise InputError(f"--{flag} is for a checkpoint, but {config.source} has images: remove the flag")
     folder = is_image_set(source)
-    check_shape_flags(config, folder, folder or config.real is not None, "a folder of images; a checkpoint has a fixed shape")
+    check_shape_flags(
+        config, folder, folder or config.real is not None, "a folder of images, but a checkpoint has a fixed shape"
+    )
     if config.num_images is None and not is_image_set(source):
         config.num_images = NUM_IMAGES
     check_request(config.metrics, config.num_images, config.num_real, real_features=config.reference is None)

@@ -132,7 +132,7 @@ def _folder_source(config: Namespace) -> Source:
     images = read_images(Path(config.source), shape, config.white)
     count = len(images) if config.num_images is None else config.num_images
     if not 0 < count <= len(images):
-        raise InputError(f"num_images is {count}: {config.source} has {len(images):,} images")
+        raise InputError(f"num_images is {count}, but {config.source} has {len(images):,} images: use at most as many")
     images = images[choose(len(images), count)]  # files are often sorted by class
     about = {"source": config.source, "source_sha256": fingerprint(images), **converted("source", config.source, found, shape)}
     return Source(shape, count, lambda _: lambda indices: images[indices], about)

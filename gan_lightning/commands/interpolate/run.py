@@ -82,7 +82,7 @@ def _neighbours(
     assert measurement.reference.features is not None
     known, extractor, about = measurement.reference.features, measurement.extractor, measurement.about  # (M, D)
     if len(known) <= config.neighbours:
-        raise InputError(f"--neighbours {config.neighbours}: there are only {len(known):,} real images; use fewer")
+        raise InputError(f"--neighbours {config.neighbours}: there are only {len(known):,} real images. Use fewer")
     features = torch.cat([extractor(part)[0].cpu() for part in torch.split(images, config.batch_size)])  # (N, D)
     distances, indices = nearest(features, known, config.neighbours)
     usual = nearest(known[choose(len(known), USUAL)], known, 2)[0][:, 1].median()  # the first is the image itself
