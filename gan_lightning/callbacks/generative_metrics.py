@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
 from gan_lightning.callbacks.stop_signals import is_interrupted
@@ -28,6 +29,9 @@ SAMPLES, SAMPLES_OF_IMAGENET = 5000, 1000
 LARGER_IS_BETTER = {"fid": False, "kid": False, "kl": False} | dict.fromkeys(
     ("is", "precision", "recall", "density", "coverage", "modes"), True
 )
+
+OUR_GROUPS = ("metrics/", "train/", "health/")
+"""Groups of this project's curves. Lightning's callbacks can monitor those of ``metrics/`` only."""
 
 FAMILY = dict.fromkeys(("precision", "recall", "density", "coverage"), "prdc") | {"kl": "modes"}
 """Value -> the name in the flag of the metric that computes it, for metrics with several values."""
@@ -95,6 +99,7 @@ class GenerativeMetrics(Callback):
         self._reference: Statistics | None = None
         self._frequencies = torch.empty(0)
         self._folder = Path()
+        self._followers: list[EarlyStopping | ModelCheckpoint] = []
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("best_name", "best_value", "best_step", "misses")}
@@ -112,7 +117,10 @@ class GenerativeMetrics(Callback):
         data = getattr(trainer, "datamodule", None)
         device = trainer.strategy.root_device
         name = self._chosen(data)
-        if name == "none" or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        if name == "none":
+            self._follow(trainer, pl_module, {})
             return
         assert isinstance(data, ImageDataModule)
         progress = trainer.progress_bar_callback is not None
@@ -132,9 +140,43 @@ class GenerativeMetrics(Callback):
                 self._reference, _ = reference(real, extractor, with_features, self.batch_size, progress)
         self.extractor = extractor
         self._frequencies = class_frequencies(real.class_counts(), pl_module.generator.num_classes)
-        name = metric_names(extractor.prefix, self.num_images)[self.best]
+        names = metric_names(extractor.prefix, self.num_images)
+        measured = [kind for kind in LARGER_IS_BETTER if FAMILY.get(kind, kind) in self.metrics]
+        self._follow(trainer, pl_module, {f"metrics/{names[kind]}": LARGER_IS_BETTER[kind] for kind in measured})
+        name = names[self.best]
         if self.best_name != name:  # also if a resumed run measures something else now
             self.best_name, self.best_value, self.best_step, self.misses = name, float("nan"), -1, 0
+
+    def _follow(self, trainer: Trainer, pl_module: LightningModule, larger_is_better: dict[str, bool]) -> None:
+        """Find Lightning's callbacks that monitor a value of this project. A measurement is their validation.
+
+        By default they look at the values at the end of each epoch, measured or not.
+
+        Raises:
+            InputError: a callback monitors a value that is not measured, or in the wrong direction.
+        """
+        self._followers = []
+        modules = {type(part).__module__.partition(".")[0] for part in (pl_module, *trainer.callbacks)}  # type: ignore[attr-defined]
+        custom = bool(modules - {"gan_lightning", "lightning"})  # may log values of its own
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if not isinstance(callback, EarlyStopping | ModelCheckpoint) or (monitor := callback.monitor) is None:
+                continue
+            if custom and not monitor.startswith(OUR_GROUPS):
+                continue
+            flag = f"--trainer.callbacks {type(callback).__name__}"
+            if monitor not in larger_is_better:
+                choices = f"monitor one of {', '.join(larger_is_better)}" if larger_is_better else "set --metrics.extractor"
+                raise InputError(f"{flag}: {monitor} is not measured: {choices}")
+            mode = "max" if larger_is_better[monitor] else "min"
+            if callback.mode != mode:
+                raise InputError(f"{flag}: mode {callback.mode} is wrong for {monitor}: add --trainer.callbacks.mode={mode}")
+            if isinstance(callback, EarlyStopping):
+                callback._check_on_train_epoch_end = False
+            elif callback._every_n_train_steps:
+                raise InputError(f"{flag}: every_n_train_steps excludes a monitor: remove it, and use --metrics.every_n_steps")
+            else:
+                callback._save_on_train_epoch_end = False
+            self._followers.append(callback)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -162,16 +204,18 @@ class GenerativeMetrics(Callback):
             logger.log_metrics(grouped, step=trainer.global_step)
         value = values[self.best_name]
         better = self.best_step < 0 or (value > self.best_value if LARGER_IS_BETTER[self.best] else value < self.best_value)
-        pl_module.print(
-            f"step {trainer.global_step:,}: "
-            + ", ".join(f"{name} {value:.4g}" for name, value in values.items() if not name.endswith("_std"))
-            + (" (the best so far)" if better else "")
-        )
         self.misses = 0 if better else self.misses + 1
         if better:
             self.best_value, self.best_step = value, trainer.global_step
             if trainer.checkpoint_callback is not None:
                 trainer.save_checkpoint(self._folder / "best.ckpt", weights_only=False)
+        pl_module.print(
+            f"step {trainer.global_step:,}: "
+            + ", ".join(f"{name} {value:.4g}" for name, value in values.items() if not name.endswith("_std"))
+            + (" (the best so far)" if better else "")
+        )
+        for callback in self._followers:
+            callback.on_validation_end(trainer, pl_module)
         if self.patience and self.misses >= self.patience:
             pl_module.print(
                 f"stopping: {self.best_name} has not improved in {self.misses} measurements; the best was "
