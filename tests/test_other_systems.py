@@ -5,6 +5,7 @@ import importlib
 import multiprocessing
 import os
 import pkgutil
+import re
 import resource
 import signal
 import sys
@@ -16,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+import gan_lightning
 from gan_lightning import files
 from gan_lightning.commands.common.cost import peak_bytes
 from gan_lightning.data.folder import DecodedFiles, ImageFolder
@@ -24,20 +26,26 @@ from tests.faults.forked import FORKING
 
 MISSING_MODULES = ("fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty")
 """Modules of Python that Windows does not have."""
-KEPT = ("SIGABRT", "SIGFPE", "SIGILL", "SIGINT", "SIGSEGV", "SIGTERM", "SIGKILL", "SIGSTOP", "SIG_DFL", "SIG_IGN")
-"""The signals of Windows, and two that Lightning uses on other systems."""
+KEPT = ("SIGABRT", "SIGFPE", "SIGILL", "SIGINT", "SIGSEGV", "SIGTERM", "SIGKILL", "SIGSTOP", "SIGUSR1", "SIG_DFL", "SIG_IGN")
+"""The signals of Windows, and those that Lightning uses on other systems."""
 MISSING_OF_OS = (
     *("chown", "chroot", "confstr", "fchdir", "fchmod", "fork", "forkpty", "getegid", "geteuid", "getgid", "getgrouplist"),
     *("getgroups", "getloadavg", "getpgid", "getpgrp", "getpriority", "getsid", "getuid", "killpg", "lchown", "lockf"),
     *("mkfifo", "mknod", "nice", "openpty", "pathconf", "pipe2", "posix_fadvise", "posix_fallocate", "posix_spawn", "pread"),
-    *("pwrite", "register_at_fork", "sched_getaffinity", "sched_setaffinity", "sendfile", "setgid", "setpriority", "setsid"),
+    *("pwrite", "register_at_fork", "sched_getaffinity", "sched_setaffinity", "setgid", "setpriority", "setsid"),
     *("setuid", "statvfs", "sync", "sysconf", "tcgetpgrp", "uname", "wait3", "wait4"),
     *("O_CLOEXEC", "O_DIRECT", "O_DIRECTORY", "O_DSYNC", "O_NOATIME", "O_NOCTTY", "O_NOFOLLOW", "O_NONBLOCK", "O_SYNC"),
 )
+PACKAGE = Path(gan_lightning.__file__).parent
 SMALL = [
     *("--config", "digits", "--accelerator", "cpu", "--enable_progress_bar", "false", "--enable_model_summary", "false"),
     *("--model.generator.hidden", "[8]", "--model.discriminator.hidden", "[8]", "--metrics.extractor", "none"),
 ]
+
+
+def test_no_signal_but_those_of_every_system() -> None:
+    used = set().union(*(re.findall(r"\bsignal\.(SIG[A-Z0-9]+)", path.read_text()) for path in PACKAGE.rglob("*.py")))
+    assert used == {"SIGINT", "SIGTERM"}
 
 
 def hide_posix() -> None:

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import (
     LearningRateFinder,
     ModelCheckpoint,
     ModelPruning,
+    SpikeDetection,
     StochasticWeightAveraging,
     WeightAveraging,
 )
@@ -29,6 +30,7 @@ REFUSED: dict[type[Callback], str] = {
     WeightAveraging: _AVERAGE,
     EMAWeightAveraging: _AVERAGE,
     ModelPruning: "would change the names of the weights, and no checkpoint could be loaded: prune an exported generator",
+    SpikeDetection: "needs one loss, and a GAN has two: the health monitor watches both",
     BackboneFinetuning: "needs a model with a backbone: start from the weights of a checkpoint with --init_from",
 }
 """Callbacks -> the reason why they are refused, and what to use instead."""

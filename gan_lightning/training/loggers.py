@@ -14,6 +14,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.files import keep_copy, write_aside
 
+TIMEOUT = 30.0
+"""Seconds to wait for the server of W&B, unless $WANDB_INIT_TIMEOUT is set."""
 LoggerName = Literal["tensorboard", "csv", "wandb"]
 # Lightning advertises a logger at each start
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.getMessage())
@@ -63,7 +65,8 @@ class ResumableWandbLogger(WandbLogger):
         self._id_file = folder / "wandb_run_id.txt"
         known = self._id_file.read_text(encoding="utf-8").strip() if self._id_file.is_file() else None
         project = os.environ.get("WANDB_PROJECT", "gan_lightning")
-        super().__init__(name=folder.name, save_dir=folder, project=project, id=known)
+        timeout = {} if "WANDB_INIT_TIMEOUT" in os.environ else {"init_timeout": TIMEOUT}
+        super().__init__(name=folder.name, save_dir=folder, project=project, id=known, settings=timeout)
 
     @property
     @rank_zero_experiment

@@ -134,7 +134,7 @@ def _write_settings(
         content.pop(omitted)
     try:
         text = parser.dump(content, skip_unset=False)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an argument that is no text, number or list
         raise InputError(f"the settings cannot be written as config.yaml: {one_line(error)}") from error
     path = folder / "config.yaml"
     if path.is_file() and (earlier := path.read_text(encoding="utf-8")) != text:
