@@ -4,12 +4,14 @@ import contextlib
 import importlib
 import multiprocessing
 import os
+import pickle
 import pkgutil
 import re
 import resource
 import signal
 import sys
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +147,15 @@ def test_a_link_to_a_file_that_another_program_has_open(monkeypatch: pytest.Monk
     assert Path("other").read_text() == "1"
 
 
+def test_what_a_worker_gets_can_be_sent_to_a_new_process(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    files = ImageFolder(tmp_path, image_size=8).files["train"]
+    loader = WorkerLoader(DecodedFiles(files, (3, 8, 8)), False, 1, EpochShuffle(1), 1, False).loader
+    dataset, collate = pickle.loads(ForkingPickler.dumps((loader.dataset, loader.collate_fn)))
+    assert collate([dataset[0]])[0].shape == (1, 3, 8, 8)
+
+
+@pytest.mark.slow  # a new process imports torch and Lightning
 def test_workers_that_are_spawned(tmp_path: Path) -> None:
     """The start method of macOS and Windows: what a worker gets must be picklable, and the batches are the same."""
     (tmp_path / "photos").mkdir()
