@@ -8,8 +8,8 @@ from gan_lightning.errors import InputError
 
 FORMAT_VERSION = 3
 KEY = "gan_lightning"
-"""Entry that describes a checkpoint: format_version, generator, discriminator, ema, optimizers, and the names of the buffers of
-penalties and augmentation (state)."""
+"""Entry that describes a checkpoint: format_version, generator, discriminator, ema, optimizers, the names of the buffers of
+penalties and augmentation (state), and those of the data's classes (class_names; older checkpoints have none)."""
 HYPER_PARAMETERS = frozenset(
     {"hparams", "module_arguments", "hyper_parameters", "hparams_name", "hparams_type"}
     | {"datamodule_hyper_parameters", "datamodule_hparams_name", "datamodule_hparams_type"}
@@ -39,6 +39,8 @@ def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[st
     networks = [about["generator"], about["discriminator"]]
     if not all(isinstance(network, dict) and {"class_path", "arguments"} <= network.keys() for network in networks):
         raise InputError(f"{path} does not describe its networks: use another checkpoint")
+    if not files.is_names(about.get("class_names", [])):
+        raise InputError(f"{path} has class_names that are not a list of names: use another checkpoint")
     if objects := sorted(HYPER_PARAMETERS & content.keys()):
         raise InputError(
             f"{path} has {' and '.join(objects)}, and Lightning would make objects of it: use a checkpoint of train.py"

@@ -39,6 +39,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def plain(text: str) -> str:
+    """Escape a name for printing: file names may contain line ends and bytes that are not text."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def nearest(name: str, known: Collection[str], prefix: str = "") -> str:
     """Suggestion of the known name nearest to a misspelt one, to append to a message; empty if none is near."""
     near = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)

@@ -28,8 +28,8 @@ class Sampler(ModelHubMixin):
 
     Args:
         generator: the generator; the sampler puts it in eval mode and turns off its gradients.
-        origin: source of the generator, for records: checkpoint, global_step, and weights (``ema`` or ``raw``). An exported
-            folder adds its recipe and metrics.
+        origin: source of the generator, for records: checkpoint, global_step, weights (``ema`` or ``raw``), and class_names. An
+            exported folder adds its recipe and metrics.
     """
 
     def __init__(self, generator: Generator, origin: dict[str, Any] | None = None) -> None:
@@ -249,6 +249,12 @@ class Sampler(ModelHubMixin):
         return cls(*_load(folder, **options))
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, by label; empty if they are unknown or the generator is unconditional."""
+        names = tuple(self.origin.get("class_names") or ())
+        return names if self.generator.conditional and len(names) == self.generator.num_classes else ()
+
+    @property
     def device(self) -> torch.device:
         """Device of the generator."""
         return next(self.generator.parameters()).device
@@ -365,7 +371,7 @@ def _read_folder(path: str | os.PathLike[str], raw: bool, trust: Collection[str]
     generator, config = pretrained.load(path, trust)
     if raw and config["weights"] == "ema":
         raise InputError(f"{path} has only the moving average: for the raw weights, use the original checkpoint")
-    return generator, {name: config[name] for name in ("global_step", "weights", "recipe", "metrics")}
+    return generator, {name: config[name] for name in ("global_step", "weights", "class_names", "recipe", "metrics")}
 
 
 def _read_checkpoint(path: str | os.PathLike[str], raw: bool, trust: Collection[str]) -> tuple[Generator, dict[str, Any]]:
@@ -376,4 +382,5 @@ def _read_checkpoint(path: str | os.PathLike[str], raw: bool, trust: Collection[
         raise InputError(f"{path} has a {about['generator']['class_path']} instead of a generator: use another file")
     averaged = about["ema"] and not raw
     load_weights(generator, weights, "ema." if averaged else "generator.", path)
-    return generator, {"global_step": content["global_step"], "weights": "ema" if averaged else "raw"}
+    names = about.get("class_names", [])
+    return generator, {"global_step": content["global_step"], "weights": "ema" if averaged else "raw", "class_names": names}

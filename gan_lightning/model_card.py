@@ -13,6 +13,7 @@ TRAINER = {"precision", "max_epochs", "max_steps", "max_time", "devices", "num_n
 """Settings of Lightning's Trainer that determine a run's result."""
 MAX_BYTES = 2**20  # bytes of a config.yaml or a record; usual ones have a few thousand
 MAX_DEPTH = 50  # nested lists and dicts of a config.yaml; usual ones have about six levels
+CLASSES_SHOWN = 20
 PROTOCOL = ("num_images", "weights", "real", "split", "num_real", "extractor")
 """Entries of a record that describe the measurement, in the order of the table."""
 
@@ -124,6 +125,9 @@ def _summary(config: dict[str, Any], picture: bool) -> str:
     data = _class_name((config["recipe"] or {}).get("data"))
     channels, height, width = config["image_shape"]
     classes = f"{config['num_classes']}, numbered from 0" if config["num_classes"] else "none"
+    names = config.get("class_names") or []
+    if any(name != str(number) for number, name in enumerate(names)):
+        classes += ": " + ", ".join(map(_cell, names[:CLASSES_SHOWN])) + (", ..." if len(names) > CLASSES_SHOWN else "")
     weights = {"ema": "the moving average of the generator's (EMA)", "raw": "the generator's own", None: "not known"}
     steps = "not known" if config["global_step"] is None else f"{config['global_step']:,} updates of the generator"
     rows = {
@@ -142,6 +146,11 @@ def _summary(config: dict[str, Any], picture: bool) -> str:
         + ("![64 samples of seed 0](samples.png)\n\n" if picture else "")
         + f"| | |\n|---|---|\n{table}"
     )
+
+
+def _cell(name: str) -> str:
+    """Escape a name for a table of Markdown."""
+    return "".join(letter if letter.isalnum() or letter in " -_." else f"&#{ord(letter)};" for letter in name)
 
 
 def _class_name(described: Any) -> str:

@@ -224,7 +224,9 @@ class AdversarialModule(LightningModule):
 
     def on_save_checkpoint(self, content: dict[str, Any]) -> None:
         self.require_finite()
-        content[checkpoint.KEY] = {"format_version": checkpoint.FORMAT_VERSION, **self._description()}
+        names = list(getattr(getattr(self.trainer, "datamodule", None), "class_names", ()))
+        about = {"format_version": checkpoint.FORMAT_VERSION, **self._description(), "class_names": names}
+        content[checkpoint.KEY] = about
 
     def on_load_checkpoint(self, content: dict[str, Any]) -> None:
         about = content.get(checkpoint.KEY, {})

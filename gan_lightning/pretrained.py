@@ -13,7 +13,7 @@ from torch import Tensor
 
 import gan_lightning
 from gan_lightning.errors import InputError, one_line
-from gan_lightning.files import fingerprint, write_aside
+from gan_lightning.files import fingerprint, is_names, write_aside
 from gan_lightning.networks.base import Generator, build, describe
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -28,7 +28,7 @@ def configuration(generator: Generator, about: dict[str, Any], dtype: str = "flo
 
     Args:
         generator: the generator.
-        about: further facts about it: global_step, weights (``ema`` or ``raw``), recipe and metrics.
+        about: further facts about it: global_step, weights (``ema`` or ``raw``), class_names, recipe and metrics.
         dtype: type in which :func:`save` stores the weights, one of :data:`DTYPES`.
 
     Raises:
@@ -39,6 +39,7 @@ def configuration(generator: Generator, about: dict[str, Any], dtype: str = "flo
         "generator": describe(generator),
         "image_shape": list(generator.image_shape),
         "num_classes": generator.num_classes if generator.conditional else 0,
+        "class_names": (about.get("class_names") or []) if generator.conditional else [],
         "latent_dim": generator.latent_dim,
         "parameters": sum(parameter.numel() for parameter in generator.parameters()),
         "dtype": dtype,
@@ -137,10 +138,19 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "weights": about.get("weights") not in ("ema", "raw", None),
         "recipe": recipe is not None and not isinstance(recipe, dict),
         "metrics": metrics is not None and not isinstance(metrics, dict),
+        "class_names": not is_names(about.get("class_names", [])),
     }
     if found := [name for name, is_wrong in wrong.items() if is_wrong]:
         raise InputError(f"{path} has invalid values for {' and '.join(found)}: use another folder")
-    return {"dtype": "float32", "global_step": None, "weights": None, "recipe": None, "metrics": None, **about}
+    defaults: dict[str, Any] = {
+        "dtype": "float32",
+        "global_step": None,
+        "weights": None,
+        "class_names": [],
+        "recipe": None,
+        "metrics": None,
+    }
+    return {**defaults, **about}
 
 
 def _stored(generator: Generator, dtype: str) -> dict[str, Tensor]:

@@ -48,7 +48,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"data", "errors", "files", "home", "images", "training.randomness"},
     "metrics.functional": LEAVES,
     "metrics": LEAVES | {"files", "images", "metrics", "training.randomness"},
-    "measure": LEAVES | {"data.base", "files", "home", "metrics"},
+    "metrics.measurement": LEAVES | {"data.base", "files", "home", "metrics"},
     "callbacks": LEAVES
     | {
         "callbacks",
@@ -58,7 +58,6 @@ ALLOWED: dict[str, set[str]] = {
         "health",
         "images",
         "latents",
-        "measure",
         "metrics",
         "module",
         "pictures",
@@ -81,7 +80,7 @@ ALLOWED: dict[str, set[str]] = {
     "inversion": {"errors", "inference"},
     "commands": LEAVES
     | {"callbacks", "checkpoint", "commands", "data", "files", "gan", "home", "images", "inference", "inversion"}
-    | {"augment", "ema", "losses", "measure", "metrics", "module", "networks", "pictures", "pretrained", "regularizers"}
+    | {"augment", "ema", "losses", "metrics", "module", "networks", "pictures", "pretrained", "regularizers"}
     | {"latents", "lookup", "schedules", "training"},
 }
 WITHOUT_LIGHTNING = {
@@ -117,7 +116,7 @@ WITHOUT_TORCH = {
     "errors",
     "home",
     "lookup",
-    "metrics.request",
+    "metrics.table",
     "commands.verbs",
     "commands.common.arguments",
     "commands.common.console",

@@ -46,7 +46,14 @@ def test_a_folder_draws_what_the_checkpoint_draws(sampler: Sampler) -> None:
     for again in (gan_lightning.load(folder), Sampler.from_pretrained(folder), Sampler.from_pretrained(str(folder))):
         assert same_state(again.generator, sampler.generator)
         assert torch.equal(again.sample(5, seed=3), sampler.sample(5, seed=3))
-        origin = {"checkpoint": str(folder), "global_step": 8, "weights": "ema", "recipe": None, "metrics": None}
+        origin = {
+            "checkpoint": str(folder),
+            "global_step": 8,
+            "weights": "ema",
+            "class_names": [],
+            "recipe": None,
+            "metrics": None,
+        }
         assert again.origin == origin
 
 
@@ -78,7 +85,9 @@ def test_a_generator_without_a_checkpoint() -> None:
     Sampler(generator).save_pretrained("saved")
     again = gan_lightning.load("saved")
     assert same_state(again.generator, generator)
-    assert again.origin == {"checkpoint": "saved"} | dict.fromkeys(("global_step", "weights", "recipe", "metrics"))
+    assert again.origin == {"checkpoint": "saved"} | dict.fromkeys(("global_step", "weights", "recipe", "metrics")) | {
+        "class_names": []
+    }
 
 
 def test_weights_in_half_precision_are_loaded_in_single() -> None:

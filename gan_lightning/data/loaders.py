@@ -5,17 +5,24 @@ resume within an epoch), and a ``sampler``, because Lightning sets its epoch.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import numpy
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from gan_lightning.errors import InputError, one_line
 from gan_lightning.training.randomness import derived_seed
 
 Batch = tuple[Tensor, Tensor | None]
 """Images uint8 (B, C, H, W), and labels int64 (B,) or None."""
+Item = tuple[Tensor, int, tuple[str, ...]]
+"""An image uint8 (C, H, W), its label, and the files that could not be read and that this one replaces."""
 
 
 class EpochShuffle(Sampler[int]):
@@ -117,36 +124,92 @@ class WorkerLoader(ImageLoader):
     """The same batches from a data set that is too large for the device, decoded by worker processes.
 
     Args:
-        dataset: index -> (image uint8 (C, H, W), label); the label is -1 if there are none.
+        dataset: index -> (image uint8 (C, H, W), label, failures); the label is -1 if there are none.
         labelled: True if there are labels.
         batch_images: number of images of a batch.
         sampler: order of the images.
         num_workers: number of processes that decode; 0 decodes in this one.
         pin_memory: pin the batches in host memory, for faster copies to a CUDA device.
+        report: called with the failures of a batch, if there are any.
     """
 
     def __init__(
         self,
-        dataset: Dataset[tuple[Tensor, int]],
+        dataset: Dataset[Item],
         labelled: bool,
         batch_images: int,
         sampler: EpochShuffle,
         num_workers: int,
         pin_memory: bool,
+        report: Callable[[Sequence[str]], None],
     ) -> None:
         super().__init__(batch_images, sampler)
-        self.labelled = labelled
-        self.loader = DataLoader(
-            dataset,
-            batch_images,
-            sampler=sampler,
+        self.dataset, self.labelled, self.num_workers = dataset, labelled, num_workers
+        self.pin_memory, self.report = pin_memory, report
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        self.sampler.start = start * self.batch_images
+        for images, labels, failures in batches_of(self._loader, self.num_workers):
+            if failures:
+                self.report(failures)
+            batch = [torch.from_numpy(array) for array in (images, labels)]
+            images, labels = (tensor.pin_memory() for tensor in batch) if self.pin_memory else batch
+            yield images, labels if self.labelled else None
+
+    def _loader(self, num_workers: int) -> "DataLoader[Item]":
+        return DataLoader(
+            self.dataset,
+            self.batch_images,
+            sampler=self.sampler,
             num_workers=num_workers,
-            pin_memory=pin_memory,
+            collate_fn=pack,
             drop_last=True,
             generator=torch.Generator(),  # for the workers' unused seeds: the run's random state stays unchanged
         )
 
-    def batches(self, start: int) -> Iterator[Batch]:
-        self.sampler.start = start * self.batch_images
-        for images, labels in self.loader:
-            yield images, labels if self.labelled else None
+
+def pack(items: Sequence[Item]) -> tuple[NDArray[numpy.uint8], NDArray[numpy.int64], list[str]]:
+    """Join items in the worker as arrays: images (B, C, H, W), labels (B,), and all failures.
+
+    Arrays cross to this process as bytes through a pipe. Tensors would cross in shared memory, of which containers often have
+    too little, and take a file handle each.
+    """
+    images, labels = torch.stack([item[0] for item in items]), torch.tensor([item[1] for item in items])
+    return images.numpy(), labels.numpy(), [failure for item in items for failure in item[2]]
+
+
+def batches_of(make: Callable[[int], "DataLoader[Any]"], num_workers: int) -> Iterator[Any]:
+    """Iterate over the loader of ``num_workers`` processes; over that of none, with a warning, if they cannot be started.
+
+    Raises:
+        InputError: a process found an error.
+    """
+    try:
+        batches = iter(make(num_workers))
+    except (OSError, ImportError) as error:  # no memory, file handle or semaphore is left
+        if not num_workers:
+            raise
+        rank_zero_warn(f"{num_workers} processes that decode cannot be started ({one_line(error)}): this one decodes instead")
+        batches = iter(make(0))
+    try:
+        yield from batches
+    except InputError as error:
+        raise InputError(str(error).rpartition("InputError: ")[2]) from error  # torch puts a traceback before it
+
+
+@contextmanager
+def naming_lost_workers() -> Iterator[None]:
+    """Turn torch's error for a worker process that has died into a line. It may come at any place, from a signal.
+
+    Raises:
+        InputError: a worker has died within the block.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        raise InputError(
+            f"a process that decodes images has died ({one_line(error).partition('. ')[0]}), often because the memory is full: "
+            "use fewer processes, as in --data.num_workers 0"
+        ) from error

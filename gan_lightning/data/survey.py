@@ -1,18 +1,17 @@
 """Survey of a folder of images before anything is trained on it."""
 
 import hashlib
+import io
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
-from gan_lightning.data.folder import open_image
-
-GREY = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"})
-"""Pillow's modes without colour."""
+from gan_lightning.data.image_file import GREY, file_shape, open_image, upright_size
+from gan_lightning.data.tree import scan
 
 
 @dataclass(frozen=True)
@@ -20,18 +19,27 @@ class Survey:
     """Contents of the headers of image files. Files with an unreadable header are left out.
 
     Attributes:
-        sizes: (width, height) of each file in pixels, as stored, the smallest area first.
+        sizes: (width, height) of each file in pixels, upright, the smallest area first.
         modes: number of files of each of Pillow's modes, such as RGB, L (grey), P (palette) or I;16 (16 bits).
         formats: number of files of each format, by the file's content and not by its name.
         transparent: number of files with transparency data.
-        copies: number of files with the same bytes as an earlier one.
     """
 
     sizes: Sequence[tuple[int, int]]
     modes: Counter[str]
     formats: Counter[str]
     transparent: int
-    copies: int
+
+    @property
+    def grey(self) -> int:
+        """Count the images without colour."""
+        return sum(count for mode, count in self.modes.items() if mode in GREY)
+
+    @property
+    def usual_size(self) -> tuple[int, int]:
+        """The most frequent (width, height); the largest of several."""
+        counts = Counter(self.sizes)
+        return max(counts, key=lambda size: (counts[size], size[0] * size[1], size))
 
     def smaller_than(self, pixels: int) -> int:
         """Count the images with a shorter side of less than so many pixels."""
@@ -44,19 +52,56 @@ class Survey:
         return sum(shares) / max(1, len(shares))
 
 
+@dataclass
+class Headers:
+    """Headers of image files, added one by one."""
+
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    modes: Counter[str] = field(default_factory=Counter)
+    formats: Counter[str] = field(default_factory=Counter)
+    transparent: int = 0
+
+    def add(self, source: Path | io.BytesIO) -> None:
+        """Read the header of a file.
+
+        Raises:
+            Exception: any error of Pillow, if it is damaged.
+        """
+        with open_image(source) as image:
+            self.sizes.append(upright_size(image))
+            self.modes[image.mode] += 1
+            self.formats[str(image.format)] += 1
+            self.transparent += image.has_transparency_data
+
+    def survey(self) -> Survey:
+        """Sum up the headers."""
+        return Survey(sorted(self.sizes, key=lambda size: size[0] * size[1]), self.modes, self.formats, self.transparent)
+
+
 def survey(paths: Sequence[Path]) -> Survey:
-    """Read the header of each file. To find copies, compare the bytes of files of equal length."""
-    sizes, modes, formats, transparent = [], Counter[str](), Counter[str](), 0
+    """Read the header of each file."""
+    headers = Headers()
     for path in tqdm(paths, desc="Inspecting files", unit=" files", delay=1):
-        with suppress(Exception), open_image(path) as image:  # Pillow raises many kinds of exceptions for damaged files
-            sizes.append(image.size)
-            modes[image.mode] += 1
-            formats[str(image.format)] += 1
-            transparent += image.has_transparency_data
-    return Survey(sorted(sizes, key=lambda size: size[0] * size[1]), modes, formats, transparent, _copies(paths))
+        with suppress(Exception):  # Pillow raises many kinds of exceptions for damaged files
+            headers.add(path)
+    return headers.survey()
 
 
-def _copies(paths: Sequence[Path]) -> int:
+def survey_folder(folder: Path) -> Survey:
+    """Read the header of each image below a folder.
+
+    Raises:
+        InputError: the folder is missing or empty, or no header can be read.
+    """
+    paths = [folder / path for path in scan(folder, report=False).paths]
+    found = survey(paths)
+    if not found.sizes:
+        file_shape(paths[0])  # raises the reason
+    return found
+
+
+def count_copies(paths: Sequence[Path]) -> int:
+    """Count the files with the same bytes as an earlier one. Reads files of equal length."""
     by_length: dict[int, list[Path]] = defaultdict(list)
     for path in paths:
         with suppress(OSError):  # a broken link

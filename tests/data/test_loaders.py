@@ -5,19 +5,18 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
 
-from gan_lightning.data.loaders import DeviceLoader, EpochShuffle, ImageLoader, WorkerLoader
+from gan_lightning.data.loaders import DeviceLoader, EpochShuffle, ImageLoader, Item, WorkerLoader
 
 
-class Numbered(torch.utils.data.Dataset[tuple[Tensor, int]]):
+class Numbered(torch.utils.data.Dataset[Item]):
     """Image i is filled with i."""
 
     def __len__(self) -> int:
         return 23
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return torch.full((1, 2, 2), index, dtype=torch.uint8), index
+    def __getitem__(self, index: int) -> Item:
+        return torch.full((1, 2, 2), index, dtype=torch.uint8), index, ()
 
 
 def device_loader(batch: int = 4, rank: int = 0, world_size: int = 1, seed: int = 0) -> DeviceLoader:
@@ -26,7 +25,7 @@ def device_loader(batch: int = 4, rank: int = 0, world_size: int = 1, seed: int 
 
 
 def worker_loader(batch: int = 4, num_workers: int = 0) -> WorkerLoader:
-    return WorkerLoader(Numbered(), True, batch, EpochShuffle(23), num_workers, pin_memory=False)
+    return WorkerLoader(Numbered(), True, batch, EpochShuffle(23), num_workers, pin_memory=False, report=print)
 
 
 def order(loader: ImageLoader) -> list[int]:
@@ -101,5 +100,5 @@ def test_nothing_is_permuted_before_the_first_batch() -> None:
 def test_without_labels_they_are_none() -> None:
     loader = DeviceLoader(torch.zeros(8, 1, 2, 2, dtype=torch.uint8), None, 4, EpochShuffle(8))
     assert [labels for _, labels in loader] == [None, None]
-    unlabelled = WorkerLoader(Numbered(), False, 4, EpochShuffle(23), 0, pin_memory=False)
+    unlabelled = WorkerLoader(Numbered(), False, 4, EpochShuffle(23), 0, pin_memory=False, report=print)
     assert next(iter(unlabelled))[1] is None

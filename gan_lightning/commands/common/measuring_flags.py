@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from gan_lightning.commands.common.arguments import given, parse
 from gan_lightning.commands.common.flags import add_accelerator
@@ -18,6 +18,8 @@ from gan_lightning.errors import InputError
 
 DATA_SETS = ("CIFAR10", "MNIST", "FashionMNIST", "StackedMNIST", "Digits", "ImageFolder")
 """The bundled data classes, for ``--help``."""
+IMAGE_FILES = (".npy", ".npz", ".tar", ".tar.gz", ".tgz", ".zip")
+"""Suffixes of files with many images."""
 
 
 def add_real_images(parser: ArgumentParser) -> None:
@@ -26,7 +28,7 @@ def add_real_images(parser: ArgumentParser) -> None:
         "--extractor", type=str | None, help="feature extractor: inception, imagenet, classifier, or the class path of a module"
     )
     parser.add_argument("--inception_weights", type=str | None, help="file of Inception's weights")
-    parser.add_argument("--real", type=str | None, help="folder of real images; it has no splits")
+    parser.add_argument("--real", type=str | None, help="folder, .npy, .npz, .zip or .tar of real images; it has no splits")
     parser.add_argument(
         "--data.help",
         action=_DataHelp,
@@ -45,10 +47,22 @@ def add_real_images(parser: ArgumentParser) -> None:
 
 
 def add_measuring(parser: ArgumentParser) -> None:
-    """Add the flags of a measurement: real images, extractor, image size, batch size and device."""
+    """Add the flags of a measurement: real images, extractor, shape of a folder's images, batch size and device."""
     add_real_images(parser)
     parser.add_argument(
-        "--image_size", type=PositiveInt | None, help="size of a folder's images, in pixels; by default that of the first image"
+        "--image_size",
+        type=PositiveInt | None,
+        help="size of a folder's images, in pixels; by default their most frequent size",
+    )
+    parser.add_argument(
+        "--channels",
+        type=Literal[1, 3] | None,
+        help="1 to read a folder's images as grey, 3 as colour; by default colour if any of them has colour",
+    )
+    parser.add_argument(
+        "--white",
+        type=PositiveFloat | None,
+        help="value that is white in a folder's images of more than 8 bits, such as 4095 if 12 of 16 bits are used",
     )
     parser.add_argument("--batch_size", type=PositiveInt, default=50, help="images per batch")
     add_accelerator(parser)
@@ -81,9 +95,26 @@ def check_real_images(config: Namespace, groups: Sequence[Sequence[str]]) -> Non
     """
     named = [f"--{flag} {config[flag]}" for flag in ("real", "reference", "data") if config.get(flag) is not None]
     if len(named) > 1 and not (config.data is not None and config.extractor == "classifier"):
-        raise InputError(f"{' and '.join(named)}: give one of them (--data next to another only with --extractor classifier)")
+        raise InputError(f"{' and '.join(named)}: use one of them. --data goes with another only for --extractor classifier")
     if given(groups, "split") is not None and named and not named[0].startswith("--data"):
         raise InputError(f"--split {config.split}: only --data has splits; {named[0]} has none")
+
+
+def check_shape_flags(config: Namespace, folder: bool, reads_folder: bool, example: str) -> None:
+    """Refuse ``--image_size``, ``--channels`` and ``--white`` if there is no folder of images that they are for.
+
+    Args:
+        config: the flags.
+        folder: True if the first two apply.
+        reads_folder: True if ``--white`` applies.
+        example: what the flags are for.
+
+    Raises:
+        InputError: one of them does not apply.
+    """
+    for flag, applies in {"image_size": folder, "channels": folder, "white": reads_folder}.items():
+        if config[flag] is not None and not applies:
+            raise InputError(f"--{flag} {config[flag]} is for {example}: remove the flag")
 
 
 def without_data_arguments(groups: Sequence[Sequence[str]]) -> list[Sequence[str]]:
@@ -95,8 +126,10 @@ def without_data_arguments(groups: Sequence[Sequence[str]]) -> list[Sequence[str
     return others
 
 
-def is_image_folder(source: Path) -> bool:
-    """Check if a source is a folder of images; otherwise it is a generator: a checkpoint, or a folder of export.py."""
+def is_image_set(source: Path) -> bool:
+    """Check if a source is a folder or file of images; otherwise it is a generator: a checkpoint, or a folder of export.py."""
+    if source.is_file():
+        return source.name.lower().endswith(IMAGE_FILES)
     return source.is_dir() and not (source / "config.json").is_file()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
@@ -11,10 +12,13 @@ from gan_lightning.commands.common.arguments import instantiate, parse
 from gan_lightning.commands.common.measuring_flags import data_flags
 from gan_lightning.commands.common.trust import check_imports
 from gan_lightning.data import ImageDataModule
-from gan_lightning.data.folder import count_other_sizes, first_image_shape, read_folder
+from gan_lightning.data.image_set import read_images, survey_images
+from gan_lightning.data.survey import Survey
+from gan_lightning.data.tree import count_text
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.images import size_text
-from gan_lightning.measure import RealImages, choose_real
+from gan_lightning.inference import locate
+from gan_lightning.metrics.measurement import Measurement, RealImages, ReferenceFile, choose_real
 from gan_lightning.pretrained import CONFIG, read_config
 from gan_lightning.training.distributed import is_first_process, on_first_process
 
@@ -67,6 +71,24 @@ def data_of_the_run(checkpoint: Path, trust: Collection[str]) -> Any:
     return settings
 
 
+def find_data(config: Namespace, groups: Sequence[Sequence[str]], source: str) -> ImageDataModule | None:
+    """Make the data set that the flags name, else that of the run of the generator ``source``; None if there is neither.
+
+    Raises:
+        InputError: the data set cannot be made; if it is that of the run, only without a ``--reference`` to replace it.
+    """
+    named = config.data is not None or config.real is not None
+    settings = None if named else data_of_the_run(locate(source), config.trust)
+    if settings is None:
+        return make_data(groups)
+    try:
+        return make_data(groups, settings)
+    except InputError:
+        if config.get("reference") is None:
+            raise
+        return None
+
+
 def _exported_data(folder: Path) -> Any:
     """Read the data settings of an exported folder, without ``root``: it is a path on the machine of the run."""
     settings = (read_config(folder)["recipe"] or {}).get("data")
@@ -75,23 +97,40 @@ def _exported_data(folder: Path) -> Any:
     return {**settings, "init_args": {name: value for name, value in settings["init_args"].items() if name != "root"}}
 
 
-def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) -> RealImages | None:
+def real_images(config: Namespace, shape: tuple[int, int, int]) -> RealImages:
     """Read ``--num_real`` images from ``--real`` or ``--data``; those of a folder are resized to ``shape``.
 
     Raises:
-        InputError: neither flag is given although real images are needed, or there are fewer than ``--num_real``.
+        InputError: neither flag is given, or there are fewer than ``--num_real``.
     """
     if config.real is not None:
-        about = {"real": str(config.real), "split": "all", **resized("real", config.real, shape)}
-        images = read_folder(Path(config.real), shape)
+        found = survey_images(Path(config.real))
+        about = {"real": str(config.real), "split": "all", **converted("real", config.real, found, shape)}
+        images = read_images(Path(config.real), shape, config.get("white"))
         chosen = choose_real(len(images), config.num_real)
         return RealImages(images, None, about) if chosen is None else RealImages(images[chosen], None, about, "random, seed 0")
     if config.data is not None:
         on_first_process(config.data.prepare_data)
         return RealImages.of(config.data, config.split, config.num_real)
-    if needed:
-        raise InputError("there are no real images to compare with: add --data or --real")
-    return None
+    raise InputError("there are no real images to compare with: add --data or --real")
+
+
+def make_measurement(
+    config: Namespace,
+    real: RealImages | ReferenceFile | None,
+    shape: tuple[int, int, int],
+    device: torch.device,
+    photographs: str = "inception",
+    **arguments: Any,
+) -> Measurement:
+    """Set up a measurement with ``--extractor``, else with the data set's classifier or with ``photographs``.
+
+    ``arguments`` are those of :class:`~gan_lightning.metrics.measurement.Measurement` that no flag of all commands sets.
+    """
+    is_classified = config.data is not None and config.real is None and config.data.extractor == "classifier"
+    name = config.extractor or ("classifier" if is_classified else photographs)
+    arguments |= {"inception_weights": config.inception_weights, "batch_size": config.batch_size}
+    return Measurement(name, config.data, device, real, shape, progress=is_first_process(), **arguments)
 
 
 def check_shape(real: RealImages, source: str, shape: tuple[int, ...]) -> None:
@@ -107,27 +146,34 @@ def check_shape(real: RealImages, source: str, shape: tuple[int, ...]) -> None:
         )
 
 
-def extractor_name(config: Namespace, photographs: str = "inception") -> str:
-    """Choose the extractor: ``--extractor``, else the classifier if the data set is measured with one, else ``photographs``."""
-    if config.extractor is not None:
-        return str(config.extractor)
-    is_classified = config.data is not None and config.real is None and config.data.extractor == "classifier"
-    return "classifier" if is_classified else photographs
+def common_shape(config: Namespace, found: Survey) -> tuple[int, int, int]:
+    """Choose a shape (C, H, W) for all images: colour if any has colour, and the most frequent size.
 
-
-def folder_shape(folder: str, image_size: int | None) -> tuple[int, int, int]:
-    """Choose the shape of a folder's images, (C, H, W): that of the first image, or a square of ``image_size`` pixels.
-
-    Raises:
-        InputError: the folder is missing or empty.
+    ``--channels`` and ``--image_size`` override it.
     """
-    channels, height, width = first_image_shape(Path(folder))
-    return (channels, height, width) if image_size is None else (channels, image_size, image_size)
+    width, height = found.usual_size if config.image_size is None else (config.image_size, config.image_size)
+    return config.channels or (1 if found.grey == len(found.sizes) else 3), height, width
 
 
-def resized(what: str, folder: str, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Count the images of a folder that must be resized to ``shape``, for the record; print the count if it is not 0."""
-    count = count_other_sizes(Path(folder), shape)
-    if count and is_first_process():
-        print(f"{folder}: resizing {count:,} images (Lanczos, centre crop) to {shape[1]}x{shape[2]} (height, width)")
-    return {f"{what}_resized": f"{count} images, Lanczos and centre crop to {shape[1]}x{shape[2]}" if count else "none"}
+def converted(what: str, source: str, found: Survey, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Count the images that are resized or change their colour to have ``shape``, for the record; print the counts.
+
+    Args:
+        what: first part of the names in the record.
+        source: the folder or file of the images.
+        found: their headers.
+        shape: (C, H, W).
+    """
+    channels, height, width = shape
+    resized = sum(size != (width, height) for size in found.sizes)
+    recoloured = found.grey if channels == 3 else len(found.sizes) - found.grey
+    how = {
+        f"{what}_resized": f"Lanczos and centre crop to {height}x{width}",
+        f"{what}_recoloured": "grey as three equal channels" if channels == 3 else "colour reduced to grey",
+    }
+    counts = dict(zip(how, (resized, recoloured), strict=True))
+    for name, count in counts.items():
+        if count and is_first_process():
+            whole = " (height, width)" if name.endswith("resized") else ""
+            print(f"{source}: {how[name]}{whole}, in {count:,} of {count_text(len(found.sizes), 'image')}")
+    return {name: f"{count_text(count, 'image')}, {how[name]}" if count else "none" for name, count in counts.items()}

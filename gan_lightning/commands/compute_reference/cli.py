@@ -10,7 +10,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from gan_lightning.commands.common.arguments import arrange
-from gan_lightning.commands.common.measuring_flags import add_measuring, check_real_images, parse_flags
+from gan_lightning.commands.common.measuring_flags import add_measuring, check_real_images, check_shape_flags, parse_flags
 from gan_lightning.commands.common.outputs import require_writable
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.errors import InputError
@@ -30,10 +30,9 @@ def run(args: Sequence[str]) -> None:
     if config.output is not None and not config.output.endswith(".npz"):
         raise InputError(f"--output {config.output}: the name must end in .npz")
     if config.real is None and config.data is None:
-        raise InputError("name the real images with --data or --real")
+        raise InputError("there are no real images: add --data or --real")
     check_real_images(config, groups)
-    if config.real is None and config.image_size is not None:
-        raise InputError(f"--image_size {config.image_size}: only for the folder of --real")
+    check_shape_flags(config, config.real is not None, config.real is not None, "the folder of --real")
     if config.output is not None:
         require_writable(Path(config.output))
     from gan_lightning.commands.compute_reference.run import compute

@@ -34,7 +34,9 @@ def add_flags(parser: ArgumentParser) -> None:
         help="comma-separated seeds of the points, at least two; one is enough for several classes",
     )
     parser.add_argument(
-        "--class", type=str | None, help="class of all points, or a class for each, as 0,1,2; by default all in turn"
+        "--class",
+        type=str | None,
+        help="class of all points, by name or number, or a class for each, as 0,1,2; by default all in turn",
     )
     parser.add_argument("--frames", type=PositiveInt, default=16, help="number of pictures from one point to the next")
     parser.add_argument("--closed", action="store_true", help="return to the first point at the end")
@@ -63,15 +65,14 @@ def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
     """Read the flags: ``seeds`` and ``class`` as lists of numbers."""
     config = parse_drawing(Verb.interpolate.make_parser(), without_data_arguments(groups))
     config.seeds = whole_numbers("seeds", config.seeds)
-    config["class"] = None if config["class"] is None else whole_numbers("class", config["class"])
     output = Path(config.output)
     if output.suffix not in ENDINGS:
         raise InputError(f"--output {output}: the name must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
     if config.neighbours and output.suffix != ".png":
-        raise InputError(f"--output {output}: neighbours are shown in a .png")
+        raise InputError(f"--output {output}: --neighbours writes a .png. Use a name that ends in .png")
     for flag in OF_NEIGHBOURS:
         if not config.neighbours and given(groups, flag) is not None:
-            raise InputError(f"--{flag}: needs --neighbours, which compares with real images")
+            raise InputError(f"--{flag} needs --neighbours, because nothing else compares with real images: add --neighbours")
     check_real_images(config, groups)
     require_new(output)
     return config

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import PositiveInt
 
 from gan_lightning.commands.common.arguments import arrange
 from gan_lightning.commands.common.flags import add_accelerator, add_checkpoint, add_seed, parse_drawing
@@ -32,7 +32,9 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--super_resolution", type=AtLeastTwo | None, help="factor by which the target is smaller than the generator's images"
     )
-    parser.add_argument("--class", type=NonNegativeInt | None, help="class of the image; by default all classes are tried")
+    parser.add_argument(
+        "--class", type=str | None, help="class of the image, by name or number; by default all classes are tried"
+    )
     parser.add_argument("--steps", type=PositiveInt, default=300, help="number of updates of each latent")
     parser.add_argument(
         "--restarts", type=PositiveInt, default=32, help="number of latents to start from; the best result is kept"

@@ -10,9 +10,10 @@ from jsonargparse import Namespace
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from gan_lightning.commands.common.classes import class_numbers, class_text
 from gan_lightning.commands.common.devices import find_device
 from gan_lightning.commands.common.generators import load_sampler
-from gan_lightning.data.folder import file_shape, read_file
+from gan_lightning.data.image_file import file_shape, read_file
 from gan_lightning.errors import InputError
 from gan_lightning.files import write_aside
 from gan_lightning.images import to_float, to_uint8
@@ -45,13 +46,16 @@ def search(config: Namespace) -> None:
     sampler = load_sampler(config.checkpoint, config, find_device(config.accelerator))
     channels, height, width = sampler.generator.image_shape
     task = _task(config, (channels, height, width))
+    label = None if config["class"] is None else class_numbers(sampler, config["class"], most=1)[0]
     effort = {"restarts": config.restarts, "steps": config.steps, "seed": config.seed}
-    found = invert(sampler, task.target, task.known, task.downscale, config["class"], **effort, progress=True)
+    found = invert(sampler, task.target, task.known, task.downscale, label, **effort, progress=True)
     picture, columns = _picture(task, to_uint8(found.image))
     write_png(picture, Path(config.output))
     if config.save_latent is not None:
         _save(found, Path(config.save_latent))
         print(f"  latent: {config.save_latent}")
+    if found.label is not None and label is None:
+        print(f"  class: {class_text(int(found.label), sampler)}")
     _print_errors(task, found)
     print(f"  {', '.join(columns)}: {config.output}")
 
@@ -109,8 +113,6 @@ def _picture(task: Task, image: Tensor) -> tuple[Tensor, list[str]]:
 
 def _print_errors(task: Task, found: Inversion) -> None:
     """Print the error of the generator's image in grey levels: on the known part and, if possible, on the unknown one."""
-    if found.label is not None:
-        print(f"  class: {int(found.label)}")
     where = " at low resolution" if task.downscale > 1 else "" if task.known is None else " on the known part"
     print(f"  error (RMSE): {127.5 * float(found.loss) ** 0.5:.1f} grey levels{where}")
     if task.whole is not None and where:

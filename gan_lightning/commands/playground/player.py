@@ -85,11 +85,12 @@ class Player:
         return torch.cat(z), torch.stack(labels) if labels else None
 
 
-def command(settings: Settings, config: Namespace) -> str:
+def command(settings: Settings, config: Namespace, class_names: Sequence[str] = ()) -> str:
     """Write the command line that draws the same grid, with the flags of this playground."""
+    label = class_names[settings.label] if settings.label is not None and class_names else settings.label
     words = ["python", "scripts/sample.py", config.checkpoint, "--num_images", NUM_IMAGES]
     words += ["--columns", COLUMNS, "--seed", settings.seed]
-    words += [] if settings.label is None else ["--class", settings.label]
+    words += [] if label is None else [f"--class={label}"]  # a name may begin with a dash
     words += [] if settings.truncation is None else ["--truncation", f"{settings.truncation:g}"]
     words += ["--raw"] if config.raw else []
     words += [] if config.accelerator == "auto" else ["--accelerator", config.accelerator]

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
+from gan_lightning.commands.common.classes import class_text
 from gan_lightning.commands.common.devices import find_device
 from gan_lightning.commands.common.generators import facts, load_sampler
 from gan_lightning.commands.playground.player import COLUMNS, Pick, Player, Settings, a_and_b, command
@@ -69,7 +70,8 @@ def address(listener: socket.socket) -> str:
 def layout(player: Player, config: Namespace) -> gradio.Blocks:
     """Lay out the page: settings on the left, the grid in the middle, two picked pictures and their walk on the right."""
     generator = player.sampler.generator
-    classes = [EVERY_CLASS, *map(str, range(generator.num_classes))] if generator.conditional else [EVERY_CLASS]
+    numbers = range(generator.num_classes if generator.conditional else 0)
+    classes = [EVERY_CLASS, *(class_text(number, player.sampler) for number in numbers)]
 
     with gradio.Blocks(title=f"Playground: {config.checkpoint}", fill_width=True, delete_cache=(3600, SECONDS_KEPT)) as page:
         gradio.Markdown(f"### Playground\n`{config.checkpoint}`: {', '.join(facts(player.sampler))}")
@@ -114,7 +116,12 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
                 images = player.grid(asked)
             path = new_file(f"samples_seed_{seed}.png")
             write_png(grid(images, COLUMNS), path, durable=False)
-            return asked, gradio.Gallery(to_pictures(images), selected_index=None), path, command(asked, config)
+            return (
+                asked,
+                gradio.Gallery(to_pictures(images), selected_index=None),
+                path,
+                command(asked, config, player.sampler.class_names),
+            )
 
         def pick(shown: Settings, clicks: tuple[Pick, ...], event: gradio.SelectData) -> Any:
             clicks = (*clicks, Pick(shown, event.index))

@@ -14,7 +14,6 @@ from jsonargparse.typing import PositiveInt
 
 from gan_lightning.commands.common.arguments import arrange
 from gan_lightning.commands.common.flags import add_drawing, add_seed, parse_drawing
-from gan_lightning.commands.common.numbers import whole_numbers
 from gan_lightning.commands.common.outputs import require_new
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.errors import InputError
@@ -34,7 +33,9 @@ def add_flags(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--num_images", type=PositiveInt, default=64, help="number of images")
     add_seed(parser)
-    parser.add_argument("--class", type=str | None, help="class of all images, or several in turn, as 0,1,2; by default all")
+    parser.add_argument(
+        "--class", type=str | None, help="class of all images, by name or number, or several in turn, as 0,1,2; by default all"
+    )
     parser.add_argument(
         "--columns", type=PositiveInt | None, help="columns of the grid; by default one per class, or a roughly square grid"
     )
@@ -43,7 +44,6 @@ def add_flags(parser: ArgumentParser) -> None:
 def run(args: Sequence[str]) -> None:
     """Refuse invalid flags; then import torch and draw."""
     config = parse_drawing(Verb.sample.make_parser(), arrange(args))
-    config["class"] = None if config["class"] is None else whole_numbers("class", config["class"])
     output = Path(config.output)
     if output.suffix in (".png", ".npz"):
         require_new(output)

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from gan_lightning.commands.common.classes import class_numbers
 from gan_lightning.commands.common.devices import find_device
 from gan_lightning.commands.common.generators import load_sampler
 from gan_lightning.commands.common.records import write_record
@@ -31,6 +32,8 @@ DIGITS = 6  # digits of a file's name; 50,000 images are usual
 def draw(config: Namespace) -> None:
     """Draw the images, write them, and print their path."""
     sampler = load_sampler(config.checkpoint, config, find_device(config.accelerator))
+    if config["class"] is not None:
+        config["class"] = class_numbers(sampler, config["class"])
     labels = _labels(sampler, config)
     writers = {".png": _write_grid, ".npz": _write_array}
     try:

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gan_lightning.data import ImageDataModule, ImageFolder
-from gan_lightning.data.folder import other_files
-from gan_lightning.data.survey import GREY, Survey, survey
+from gan_lightning.data.image_file import GREY
+from gan_lightning.data.survey import Survey, count_copies, survey
+from gan_lightning.data.tree import count_text
+from gan_lightning.errors import plain
 from gan_lightning.gan import GAN
 
 Rows = list[tuple[str, str]]
@@ -48,20 +50,21 @@ def _images(data: ImageDataModule) -> DataReport:
 def _folder(data: ImageFolder, model: GAN) -> DataReport:
     """Report on files; some may be unreadable."""
     splits = data.files.values()
-    found = survey([files.folder / path for files in splits for path in files.paths])
+    paths = [files.folder / path for files in splits for path in files.paths]
+    found = survey(paths)
     labels = Counter(data.class_names[label] for files in splits for label in files.labels or ())
     corrupt = [plain(f"{path} ({why})") for split in data.files for path, why in data.corrupt(split).items()]
     train = len(data.files["train"].paths) - len(data.corrupt("train"))
     return DataReport(
-        _contents(data, found, labels, corrupt),
+        _contents(data, found, labels, corrupt, count_copies(paths)),
         _preprocessing(data, found, train),
         _suggestions(data, model, found, labels, train),
     )
 
 
-def _contents(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: list[str]) -> Rows:
+def _contents(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: list[str], copies: int) -> Rows:
     train, test = data.files["train"], data.files["test"]
-    held_out = "a tenth, by a hash of the path" if test.folder == data.root else "the folder test"
+    held_out = "a tenth, by a hash of the path" if test.folder == train.folder else f"the folder {plain(test.folder.name)}"
     count = len(train.paths) + len(test.paths)
     rows = [
         ("folder", plain(str(data.root))),
@@ -73,11 +76,12 @@ def _contents(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: l
         sizes = f"smallest {small_w}x{small_h}, median {w}x{h}, largest {large_w}x{large_h}"
         rows.append(("width x height", f"{sizes} pixels"))
     rows += [(name, _counts(dict(of.most_common()))) for name, of in (("formats", found.formats), ("modes", found.modes))]
-    if others := other_files(data.root):
-        endings = Counter(plain(path.suffix.lower() or "no ending") for path in others)
-        rows.append(("ignored", f"{_files(len(others))} with other endings: {_counts(dict(endings.most_common(FILES_NAMED)))}"))
-    if found.copies:
-        rows.append(("copies", f"{_files(found.copies)} with the same bytes as another"))
+    if data.others:
+        suffixes = Counter(plain(path.suffix.lower() or "no suffix") for path in data.others)
+        kinds = _counts(dict(suffixes.most_common(FILES_NAMED)))
+        rows.append(("ignored", f"{_files(len(data.others))} without an image: {kinds}"))
+    if copies:
+        rows.append(("copies", f"{_files(copies)} with the same bytes as another"))
     if corrupt:
         rows.append(("unreadable", _files(len(corrupt)) + ":"))
         rows += [("", line) for line in corrupt[:FILES_NAMED]]
@@ -91,11 +95,11 @@ def _preprocessing(data: ImageFolder, found: Survey, train: int) -> Rows:
     rows = [("size", f"{shape(data)}: the shorter side is resized to {size} (Lanczos), and the centre is kept{cropped}")]
     if smaller := found.smaller_than(size):
         rows.append(("enlarged", f"{_files(smaller)} with a side of less than {size} pixels"))
-    grey = sum(count for mode, count in found.modes.items() if mode in GREY)
-    of_all = {1: (len(found.sizes) - grey, "colour is lost"), 3: (grey, "grey as three equal channels")}
+    of_all = {1: (len(found.sizes) - found.grey, "colour is lost"), 3: (found.grey, "grey as three equal channels")}
     count, what = of_all[data.image_shape[0]]
     rows += [("colour", f"{what} in {_files(count)}")] if count else []
     rows += [("transparent", f"{_files(found.transparent)}, put on white")] if found.transparent else []
+    rows += [("values", sentence) for sentence in data.facts("train").sentences()]
     kept = f"{megabytes(train * data.image_bytes)} stay on the device"
     read = f"decoded whenever they are read, by {data.num_workers} processes"
     return [*rows, ("loading", kept if data.keeps_images("train") else read)]
@@ -145,7 +149,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def _files(count: int) -> str:
-    return f"{count:,} {'file' if count == 1 else 'files'}"
+    return count_text(count, "file")
 
 
 def shape(data: ImageDataModule) -> str:
@@ -156,8 +160,3 @@ def shape(data: ImageDataModule) -> str:
 def megabytes(count: int) -> str:
     """Write a number of bytes in a readable unit."""
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
-
-
-def plain(text: str) -> str:
-    """Escape a name for printing: file names may contain line ends and bytes that are not text."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -13,6 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 
 from gan_lightning.data import ImageDataModule
+from gan_lightning.data.loaders import naming_lost_workers
 from gan_lightning.errors import USER_ERRNOS, InputError, ProcessLost, one_line
 from gan_lightning.module import AdversarialModule
 from gan_lightning.training.checkpoint_io import cannot_write
@@ -23,7 +24,7 @@ def fit(trainer: Trainer, model: AdversarialModule, data: ImageDataModule, resum
 
     Raises:
         InputError: Lightning or one of its callbacks refuses a setting, the memory or the disk is too small, torch.compile
-            fails, or a batch norm gets a single value.
+            fails, a batch norm gets a single value, or a process that decodes images has died.
         ProcessLost: one of several processes has died.
     """
     warnings.filterwarnings("ignore", "The number of training batches")  # the log continues across epochs
@@ -34,7 +35,7 @@ def fit(trainer: Trainer, model: AdversarialModule, data: ImageDataModule, resum
     before = threading.excepthook
     threading.excepthook = _report_thread_error
     try:
-        with _errors_of_callbacks(trainer):
+        with _errors_of_callbacks(trainer), naming_lost_workers():
             trainer.fit(model, datamodule=data, ckpt_path=resume_from)
     except MisconfigurationException as error:
         raise InputError(one_line(error)) from error

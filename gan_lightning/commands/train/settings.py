@@ -14,7 +14,7 @@ from gan_lightning.commands.common.arguments import arrange, given, instantiate,
 from gan_lightning.commands.common.recipes import config_path, read_settings
 from gan_lightning.commands.common.trust import check_imports, trusted_modules
 from gan_lightning.data import ImageDataModule
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, plain
 from gan_lightning.gan import GAN
 from gan_lightning.home import expanded
 from gan_lightning.lookup import bundled
@@ -130,10 +130,28 @@ def make_objects(parser: ArgumentParser, config: Namespace, resume_from: Path | 
         content = checkpoint.load_gan(resume_from)
         checkpoint.require_resumable(content, resume_from)
         objects.model.on_load_checkpoint(content)
+        _require_classes(content[checkpoint.KEY].get("class_names"), objects, resume_from)
         begun_at = content["global_step"]
     elif config.init_from:
         init_from(objects.model, config.init_from)
     return objects, begun_at
+
+
+def _require_classes(names: list[str] | None, objects: Namespace, path: Path) -> None:
+    """Check that each label still means the same class, if the networks see labels.
+
+    Raises:
+        InputError: the names of the classes differ from those of the checkpoint.
+    """
+    mine = list(objects.data.class_names)
+    if not names or names == mine or not objects.model.generator.conditional:
+        return
+    number = next(number for number, name in enumerate(names) if number >= len(mine) or mine[number] != name)
+    here = plain(mine[number]) if number < len(mine) else "missing"
+    raise InputError(
+        f"{path} was trained with other classes: number {number} is {plain(names[number])} there and {here} here. Use the same "
+        "folders of classes, or start a new run with --init_from"
+    )
 
 
 def init_from(model: GAN, path: str) -> None:

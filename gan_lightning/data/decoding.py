@@ -1,0 +1,206 @@
+"""Decoding of many image files, by several processes.
+
+Pixels cross between processes as bytes through pipes, not in shared memory, which containers often have too little of (64 MB in
+docker) and which takes a file handle for each tensor.
+"""
+
+import errno
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from gan_lightning.data.image_file import Facts, decode
+from gan_lightning.data.loaders import Item, batches_of, naming_lost_workers, pack
+from gan_lightning.data.tree import Files
+from gan_lightning.errors import InputError, one_line
+
+FEW = 500  # files; starting a process costs more than reading them
+CHUNK = 64  # files that cross to this process at once
+TRIES = 100  # files to try in place of one that cannot be read
+OF_THE_SYSTEM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors that are not the file's fault: it is not reported as corrupt."""
+
+
+class DecodedFiles(Dataset[Item]):
+    """Image files, decoded on access: index -> (uint8 (C, H, W), label, reasons of failures). The label is -1 without labels.
+
+    If a file cannot be read, because it has vanished or changed since it was checked, the next readable one replaces it.
+    """
+
+    def __init__(self, files: Files, image_shape: tuple[int, int, int], white: float | None = None) -> None:
+        self.files, self.image_shape, self.white = files, image_shape, white
+
+    def __len__(self) -> int:
+        return len(self.files.paths)
+
+    def __getitem__(self, index: int) -> Item:
+        failures: list[str] = []
+        for place in range(index, index + min(TRIES, len(self))):
+            number = place % len(self)
+            try:
+                label = -1 if self.files.labels is None else self.files.labels[number]
+                return self.read(number, Facts()), label, tuple(failures)
+            except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
+                failures.append(f"{self.path(number)} ({reason(error)})")
+        raise InputError(
+            f"none of {len(failures)} files can be read any more, such as {failures[0]}: restore {self.files.folder}"
+        )
+
+    def path(self, index: int) -> Path:
+        return self.files.folder / self.files.paths[index]
+
+    def read(self, index: int, facts: Facts) -> Tensor:
+        """Decode one file.
+
+        Raises:
+            InputError: the system has no memory or file handles left.
+            Exception: the file is damaged.
+        """
+        try:
+            return decode(self.path(index), self.image_shape, self.white, facts)
+        except (OSError, MemoryError) as error:
+            if isinstance(error, MemoryError) or error.errno in OF_THE_SYSTEM:
+                raise InputError(
+                    f"{self.path(index)} cannot be read, because the system is short of memory or file handles "
+                    f"({one_line(error)}): use fewer --data.num_workers, or a higher limit"
+                ) from error
+            raise
+
+
+def reason(error: Exception) -> str:
+    """Shorten the error of a damaged file.
+
+    Raises:
+        InputError: the error is not the file's fault.
+    """
+    if isinstance(error, InputError):
+        raise error
+    return one_line(error)[:200]
+
+
+@dataclass
+class Decoding:
+    """The result of reading many files.
+
+    Attributes:
+        images: uint8 (N, C, H, W) of the readable files, in order; None if they are not kept.
+        corrupt: index of an unreadable file -> the reason.
+        facts: treatment of the images.
+        lasting: False if a reason may be over soon, such as missing permissions.
+    """
+
+    images: Tensor | None
+    corrupt: dict[int, str] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
+    lasting: bool = True
+
+
+@naming_lost_workers()
+def read_all(dataset: DecodedFiles, num_workers: int, keep: bool, done: Callable[[int], Any] = lambda count: None) -> Decoding:
+    """Read every file once.
+
+    Args:
+        dataset: the files.
+        num_workers: number of processes that decode; few files are decoded in this one.
+        keep: keep the images.
+        done: called with the number of files of each part.
+
+    Raises:
+        InputError: the images do not fit in memory, or a process has died.
+    """
+    result = Decoding(room_for(len(dataset), dataset.image_shape) if keep else None)
+    position = 0
+    for count, images, corrupt, facts, lasting in _parts(dataset, num_workers):
+        if result.images is not None:
+            result.images[position : position + len(images)] = torch.from_numpy(images)
+        position += len(images)
+        result.corrupt |= corrupt
+        result.facts.add(facts)
+        result.lasting &= lasting
+        done(count)
+    if result.images is not None:
+        result.images = result.images[:position]
+    return result
+
+
+@naming_lost_workers()
+def read_again(dataset: DecodedFiles, num_workers: int) -> tuple[Tensor, Tensor, list[str]]:
+    """Read files that were readable before: images uint8 (N, C, H, W), labels (N,), and failures that others replace."""
+    images, labels = room_for(len(dataset), dataset.image_shape), torch.empty(len(dataset), dtype=torch.int64)
+    failures, position = list[str](), 0
+
+    def make(workers: int) -> "DataLoader[Item]":
+        return DataLoader(dataset, CHUNK, num_workers=workers, collate_fn=pack, generator=torch.Generator())
+
+    for part, part_labels, failed in batches_of(make, num_workers if len(dataset) > FEW else 0):
+        chosen = slice(position, position + len(part))
+        images[chosen], labels[chosen] = torch.from_numpy(part), torch.from_numpy(part_labels)
+        position += len(part)
+        failures += failed
+    return images, labels, failures
+
+
+def room_for(count: int, image_shape: tuple[int, int, int]) -> Tensor:
+    """Make room for images, uint8 (count, C, H, W).
+
+    Raises:
+        InputError: they do not fit in memory.
+    """
+    try:
+        return torch.empty(count, *image_shape, dtype=torch.uint8)
+    except RuntimeError as error:  # torch has no special error for this on the CPU
+        size = count * image_shape[0] * image_shape[1] * image_shape[2] / 1e9
+        raise InputError(
+            f"{count:,} images of {image_shape[1]}x{image_shape[2]} pixels take {size:,.0f} GB, more than the memory has: use "
+            "smaller images, or fewer"
+        ) from error
+
+
+class _Attempts(Dataset[tuple[int, Any, Facts, bool]]):
+    """The same files, but an unreadable one yields the reason."""
+
+    def __init__(self, dataset: DecodedFiles) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> tuple[int, Any, Facts, bool]:
+        facts = Facts()
+        try:
+            return index, self.dataset.read(index, facts), facts, True
+        except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
+            return index, reason(error), Facts(), getattr(error, "errno", None) is None  # theirs have no number
+
+
+def _parts(dataset: DecodedFiles, num_workers: int) -> Iterator[tuple[int, Any, dict[int, str], Facts, bool]]:
+    """Read every file in order, in parts: (count, readable images, {index of an unreadable file: reason}, facts, lasting)."""
+    packed = _Packed(dataset.image_shape)
+
+    def make(workers: int) -> "DataLoader[Any]":
+        return DataLoader(
+            _Attempts(dataset), CHUNK, num_workers=workers, collate_fn=packed, generator=torch.Generator()
+        )  # a separate generator, for the workers' unused seeds: the run's random state stays unchanged
+
+    yield from batches_of(make, num_workers if len(dataset) > FEW else 0)
+
+
+class _Packed:
+    """Packs attempts in the worker, as arrays."""
+
+    def __init__(self, image_shape: tuple[int, int, int]) -> None:
+        self.image_shape = image_shape
+
+    def __call__(self, attempts: list[tuple[int, Any, Facts, bool]]) -> tuple[int, Any, dict[int, str], Facts, bool]:
+        facts = Facts()
+        for _, _, own, _ in attempts:
+            facts.add(own)
+        images = [got for _, got, _, _ in attempts if isinstance(got, Tensor)]
+        corrupt = {index: got for index, got, _, _ in attempts if isinstance(got, str)}
+        stacked = torch.stack(images) if images else torch.empty(0, *self.image_shape, dtype=torch.uint8)
+        return len(attempts), stacked.numpy(), corrupt, facts, all(lasting for *_, lasting in attempts)

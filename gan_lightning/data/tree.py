@@ -1,0 +1,258 @@
+"""The image files below a folder, their classes and their splits."""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+
+from gan_lightning.data.base import Split
+from gan_lightning.data.image_file import SUFFIXES, is_image
+from gan_lightning.errors import InputError, plain
+
+HELD_OUT = 10  # one image in so many is the test split if the folder has none
+NAMED = 5  # names in a message
+SPLIT_NAMES: dict[str, frozenset[str]] = {
+    "train": frozenset({"train", "training"}),
+    "val": frozenset({"dev", "eval", "val", "valid", "validation"}),
+    "test": frozenset({"test", "testing"}),
+}
+"""Split -> names of its folder, in lower case."""
+SYSTEM_FOLDERS = frozenset(
+    {"#recycle", "$recycle.bin", "@eadir", "@recycle", "@tmp", "__macosx", "__pycache__", "lost+found"}
+    | {"system volume information"}
+)
+"""Folders that systems and tools put among images, in lower case, besides hidden ones. Their images are copies or rubbish."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Images of a split: paths relative to ``folder``, and the label of each, or None."""
+
+    folder: Path
+    paths: tuple[str, ...]
+    labels: tuple[int, ...] | None
+
+    def select(self, chosen: Iterable[int]) -> "Files":
+        """Return the files at the positions ``chosen``."""
+        kept = list(chosen)
+        labels = None if self.labels is None else tuple(self.labels[i] for i in kept)
+        return Files(self.folder, tuple(self.paths[i] for i in kept), labels)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The contents of a folder of images.
+
+    Attributes:
+        class_names: name of every label; empty if there are no labels.
+        splits: files of both splits.
+        others: files that do not count as images.
+    """
+
+    class_names: tuple[str, ...]
+    splits: dict[Split, Files]
+    others: Sequence[Path]
+
+
+def find_splits(root: Path) -> Folder:
+    """Find classes and splits, and report what a user may not expect.
+
+    If every subfolder with images has the name of a split, and no image is outside of them, the first of train, val and test is
+    trained on, and the last is held out. Otherwise one image in :data:`HELD_OUT` is held out.
+
+    Raises:
+        InputError: the folder is missing, unreadable or empty, or its splits do not fit together.
+    """
+    images, others = _walk(root)
+    report_others(root, len(images), others)
+    folders = _split_folders(root, images)
+    if folders is None:
+        return Folder(*_with_held_out(*_labelled(root, images)), others)
+    trained, held_out = next(iter(folders.values())), [*folders.values()][-1]
+    class_names, train = _labelled(trained, _below(images, trained.name))
+    if trained == held_out:
+        rank_zero_info(f"{root}: training on {trained.name}, and holding out one image in {HELD_OUT} of it")
+        return Folder(*_with_held_out(class_names, train), others)
+    unused = [folder.name for folder in folders.values() if folder not in (trained, held_out)]
+    without = f"; not using {', '.join(unused)}" if unused else ""
+    rank_zero_info(f"{root}: training on {trained.name}, and holding out {held_out.name}{without}")
+    test_names, test = _labelled(held_out, _below(images, held_out.name))
+    labels = None
+    if class_names and test.labels is not None:
+        if unknown := sorted(set(test_names) - set(class_names)):
+            raise InputError(f"{held_out} has classes that {trained} lacks ({_some(unknown)}): use the same classes in both")
+        labels = tuple(class_names.index(test_names[label]) for label in test.labels)
+    return Folder(class_names, {"train": train, "test": Files(held_out, test.paths, labels)}, others)
+
+
+def scan(folder: Path, report: bool = True) -> Files:
+    """Find the images of one folder without splits, sorted by path, and report the other files if ``report`` is set.
+
+    Raises:
+        InputError: the folder is missing, unreadable or empty.
+    """
+    images, others = _walk(folder)
+    report_others(folder, len(images), others if report or not images else ())
+    return Files(folder, tuple(map(str, images)), None)
+
+
+def report_others(source: Path, images: int, others: Sequence[Path]) -> None:
+    """Report the files without an image by kind.
+
+    Args:
+        source: the folder or archive.
+        images: number of images in it.
+        others: the other files.
+
+    Raises:
+        InputError: there are no images.
+    """
+    kinds = Counter(plain(path.suffix.lower()) or "no suffix" for path in others)
+    found = ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common(NAMED))
+    found += f" and {len(kinds) - NAMED} more kinds" if len(kinds) > NAMED else ""
+    if not images:
+        there = f"has no images, but other files ({found})" if others else "has no images"
+        raise InputError(f"{source} {there}: use {', '.join(sorted(SUFFIXES))}")
+    if others:
+        rank_zero_info(f"{source}: leaving out {count_text(len(others), 'file')} without an image ({found})")
+
+
+def count_text(count: int, what: str) -> str:
+    """Format a number of things: 1 file, 2 files."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _below(paths: Sequence[Path], top: str) -> list[Path]:
+    """The paths in the subfolder ``top``, relative to it."""
+    return [Path(*path.parts[1:]) for path in paths if path.parts[0] == top]
+
+
+def _labelled(folder: Path, images: Sequence[Path]) -> tuple[tuple[str, ...], Files]:
+    """Label the images of a folder by its subfolders.
+
+    Raises:
+        InputError: there are none.
+    """
+    if not images:
+        raise InputError(f"{folder} has no images: put some into it, or remove it")
+    names = tuple(str(path) for path in images)
+    flat = [path for path in images if len(path.parts) == 1]
+    if flat:
+        if len(flat) < len(images):
+            rank_zero_warn(f"{folder}: the images have no labels, because some, such as {flat[0]}, are outside its subfolders")
+        return (), Files(folder, names, None)
+    class_names = tuple(sorted({path.parts[0] for path in images}))
+    numbers = {name: number for number, name in enumerate(class_names)}
+    return class_names, Files(folder, names, tuple(numbers[path.parts[0]] for path in images))
+
+
+def _split_folders(root: Path, images: Sequence[Path]) -> dict[str, Path] | None:
+    """Find the folder of each split, in the order train, val, test; None if the subfolders are not splits.
+
+    Raises:
+        InputError: two folders are the same split.
+    """
+    tops = {path.parts[0] for path in images}
+    split_of = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+    if not tops or not all(top.lower() in split_of for top in tops) or any(len(path.parts) == 1 for path in images):
+        return None
+    folders: dict[str, Path] = {}
+    for entry in sorted(root.iterdir()):  # also those without images, to name them
+        split = split_of.get(entry.name.lower())
+        if split is None or not entry.is_dir():
+            continue
+        if split in folders:
+            raise InputError(
+                f"{root} has two folders of the {split} split, {folders[split].name} and {entry.name}: keep one of them"
+            )
+        folders[split] = entry
+    return {split: folders[split] for split in SPLIT_NAMES if split in folders}
+
+
+def _with_held_out(class_names: tuple[str, ...], files: Files) -> tuple[tuple[str, ...], dict[Split, Files]]:
+    """Hold out a tenth of the images, but keep one of each class to train on."""
+    held_out = [is_held_out(path) for path in files.paths]
+    members = defaultdict(list)
+    for i, label in enumerate(files.labels or [0] * len(files.paths)):
+        members[label].append(i)
+    kept = {label: own[0] for label, own in members.items() if all(held_out[i] for i in own)}
+    for i in kept.values():
+        held_out[i] = False
+    if kept and class_names:
+        small = _some([class_names[label] for label in sorted(kept)])
+        rank_zero_warn(
+            f"{files.folder}: these classes have too few images to hold one out, and one of each is trained on: {small}"
+        )
+    positions = range(len(files.paths))
+    test = files.select(i for i in positions if held_out[i])
+    return class_names, {"train": files.select(i for i in positions if not held_out[i]), "test": test}
+
+
+def is_held_out(path: str) -> bool:
+    """Choose if an image is held out, by a hash of its path below the folder."""
+    digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") % HELD_OUT == 0
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def is_ignored(names: Sequence[str]) -> bool:
+    """Check if one of the parts of a path is hidden, or a folder of a system."""
+    return any(name.startswith(".") or name.lower() in SYSTEM_FOLDERS for name in names)
+
+
+def require_folder(folder: Path) -> None:
+    """Check that a folder can be read.
+
+    Raises:
+        InputError: it is missing, no folder, or forbidden.
+    """
+    try:
+        exists, is_folder = folder.exists(), folder.is_dir()
+    except OSError as error:  # such as a name that is too long
+        raise InputError(f"{folder} cannot be opened ({error.strerror}): use a folder of images") from error
+    if not exists:
+        raise InputError(f"{folder} does not exist: use a folder of images")
+    if not is_folder:
+        raise InputError(f"{folder} is not a folder: use a folder of images")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be read (no permission): change its permissions, or use another --data.root")
+
+
+def _walk(root: Path) -> tuple[list[Path], list[Path]]:
+    """Images and other files below a folder, relative to it and sorted. Follows links and visits each real folder once.
+
+    Leaves out hidden files, and the folders of systems and tools.
+
+    Raises:
+        InputError: the folder, or one below it, is missing or unreadable.
+    """
+    require_folder(root)
+    images: list[Path] = []
+    others: list[Path] = []
+    seen = set()
+    for here, folders, files in os.walk(root, followlinks=True, onerror=_refuse_unreadable):
+        real = os.path.realpath(here)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not is_ignored([name]))
+        below = Path(here).relative_to(root)
+        for name in files:
+            if not name.startswith("."):
+                (images if is_image(Path(here, name)) else others).append(below / name)
+    return sorted(images), sorted(others)
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise InputError(
+        f"{error.filename} cannot be read ({error.strerror}), and its images would be missing: change its permissions, or "
+        "remove it"
+    ) from error
