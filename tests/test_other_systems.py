@@ -22,7 +22,8 @@ from PIL import Image
 import gan_lightning
 from gan_lightning import files
 from gan_lightning.commands.common.cost import peak_bytes
-from gan_lightning.data.folder import DecodedFiles, ImageFolder
+from gan_lightning.data.decoding import DecodedFiles
+from gan_lightning.data.folder import ImageFolder
 from gan_lightning.data.loaders import EpochShuffle, WorkerLoader
 from tests.faults.forked import FORKING
 
@@ -147,28 +148,30 @@ def test_a_link_to_a_file_that_another_program_has_open(monkeypatch: pytest.Monk
     assert Path("other").read_text() == "1"
 
 
+def loader_of(folder: Path, count: int) -> WorkerLoader:
+    """A loader with one worker, of batches of two images."""
+    for number in range(count):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
+    found = ImageFolder(folder, image_size=8).files["train"]
+    dataset = DecodedFiles(found, (3, 8, 8))
+    return WorkerLoader(dataset, False, 2, EpochShuffle(len(found.paths)), 1, False, lambda failures: None)
+
+
 def test_what_a_worker_gets_can_be_sent_to_a_new_process(tmp_path: Path) -> None:
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    files = ImageFolder(tmp_path, image_size=8).files["train"]
-    loader = WorkerLoader(DecodedFiles(files, (3, 8, 8)), False, 1, EpochShuffle(1), 1, False).loader
+    loader = loader_of(tmp_path, 4)._loader(1)
     dataset, collate = pickle.loads(ForkingPickler.dumps((loader.dataset, loader.collate_fn)))
-    assert collate([dataset[0]])[0].shape == (1, 3, 8, 8)
+    assert collate([dataset[0], dataset[1]])[0].shape == (2, 3, 8, 8)
 
 
 @pytest.mark.slow  # a new process imports torch and Lightning
 def test_workers_that_are_spawned(tmp_path: Path) -> None:
     """The start method of macOS and Windows: what a worker gets must be picklable, and the batches are the same."""
-    (tmp_path / "photos").mkdir()
-    for number in range(8):
-        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "photos" / f"{number}.png")
-    data = ImageFolder(tmp_path / "photos", image_size=8, max_bytes_on_device=0, num_workers=1)
-    found = data.files["train"]
-    batches: dict[str, list[Any]] = {}
+    loader = loader_of(tmp_path, 8)
     before = multiprocessing.get_start_method()
+    batches: dict[str, list[Any]] = {}
     for method in ("fork", "spawn"):
         torch.multiprocessing.set_start_method(method, force=True)
         try:
-            loader = WorkerLoader(DecodedFiles(found, (3, 8, 8)), False, 2, EpochShuffle(len(found.paths)), 1, False)
             batches[method] = [images for images, _ in loader]
         finally:
             torch.multiprocessing.set_start_method(before, force=True)
