@@ -5,6 +5,7 @@ import os
 import pickle
 import secrets
 import shutil
+import time
 import zipfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,8 @@ from gan_lightning.errors import InputError, one_line
 
 MAX_EXPANSION = 100  # times the size of the file; statistics of images shrink to a half at best
 MIN_REFUSED = 2**30  # bytes; a file that unpacks to less does no harm
+PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6) if os.name == "nt" else ()
+"""Seconds to wait between attempts to replace a file that another program has open. Only Windows refuses to replace it."""
 
 
 @contextmanager
@@ -42,7 +45,7 @@ def write_aside(path: str | os.PathLike[str], durable: bool = True) -> Iterator[
         if durable:
             with aside.open("r+b") as written:
                 os.fsync(written.fileno())
-        aside.replace(target)
+        _replace(target, aside)
         if durable:
             _sync_folder(target.parent)
     finally:
@@ -73,6 +76,17 @@ def folder_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def _replace(target: Path, aside: Path) -> None:
+    """Rename ``aside`` to ``target``; try again after each of :data:`PAUSES` if the system refuses."""
+    for pause in PAUSES:
+        try:
+            aside.replace(target)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    aside.replace(target)
+
+
 def _temporary_path(target: Path, suffix: str = "") -> Path:
     """A temporary name that nobody else uses, as :func:`remove_temporary_files` finds it."""
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part{suffix}")
@@ -99,7 +113,7 @@ def link(path: Path, name: Path) -> None:
             aside.hardlink_to(path)
         except OSError:
             shutil.copyfile(path, aside)
-        aside.replace(name)
+        _replace(name, aside)
     finally:
         aside.unlink(missing_ok=True)
 

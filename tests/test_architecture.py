@@ -15,13 +15,15 @@ LEAVES = {"errors", "training.distributed"}
 """Modules that any numerical code may import. Besides them and torch it imports nothing."""
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "home": {"errors"},
     "training.allocator": set(),
     "training.randomness": set(),
     "training.distributed": {"errors"},
     "training.watchdog": set(),
     "training.strategy": {"regularizers", "training.distributed", "training.watchdog"},
     "training.checkpoint_io": {"checkpoint", "errors", "files"},
-    "training.loggers": {"files"},
+    "training.compatibility": {"errors"},
+    "training.loggers": {"errors", "files"},
     "training.runs": {"errors"},
     "training.trainer": {"errors", "training"},
     "files": LEAVES,
@@ -43,10 +45,10 @@ ALLOWED: dict[str, set[str]] = {
     "module": LEAVES
     | {"augment", "checkpoint", "ema", "losses", "networks.base", "regularizers", "schedules", "training.randomness"},
     "gan": LEAVES | {"augment", "images", "losses", "module", "networks.base", "regularizers"},
-    "data": {"data", "errors", "files", "images", "training.randomness"},
+    "data": {"data", "errors", "files", "home", "images", "training.randomness"},
     "metrics.functional": LEAVES,
     "metrics": LEAVES | {"files", "images", "metrics", "training.randomness"},
-    "metrics.measurement": LEAVES | {"data.base", "files", "metrics"},
+    "metrics.measurement": LEAVES | {"data.base", "files", "home", "metrics"},
     "callbacks": LEAVES
     | {
         "callbacks",
@@ -77,12 +79,13 @@ ALLOWED: dict[str, set[str]] = {
     },
     "inversion": {"errors", "inference"},
     "commands": LEAVES
-    | {"callbacks", "checkpoint", "commands", "data", "files", "gan", "images", "inference", "inversion", "latents", "lookup"}
+    | {"callbacks", "checkpoint", "commands", "data", "files", "gan", "home", "images", "inference", "inversion"}
     | {"augment", "ema", "losses", "metrics", "module", "networks", "pictures", "pretrained", "regularizers"}
-    | {"schedules", "training"},
+    | {"latents", "lookup", "schedules", "training"},
 }
 WITHOUT_LIGHTNING = {
     "errors",
+    "home",
     "training.allocator",
     "training.distributed",
     "training.randomness",
@@ -111,10 +114,12 @@ WITHOUT_LIGHTNING = {
 }
 WITHOUT_TORCH = {
     "errors",
+    "home",
     "lookup",
     "metrics.table",
     "commands.verbs",
     "commands.common.arguments",
+    "commands.common.console",
     "commands.common.exit_codes",
     "commands.common.flags",
     "commands.common.measuring_flags",

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
 from gan_lightning.callbacks.stop_signals import is_interrupted
@@ -20,6 +21,9 @@ from gan_lightning.training.trainer import is_out_of_time
 
 SAMPLES, SAMPLES_OF_IMAGENET = 5000, 1000
 """Default number of samples of a measurement: fewer for imagenet, because it is slower than a classifier."""
+
+OUR_GROUPS = ("metrics/", "train/", "health/")
+"""Groups of this project's curves. Lightning's callbacks can monitor those of ``metrics/`` only."""
 
 
 class GenerativeMetrics(Callback):
@@ -80,11 +84,12 @@ class GenerativeMetrics(Callback):
         if best is not None and best not in values:
             raise InputError(f"metrics.best is {best!r}, which is not a value of the metrics: use one of {', '.join(values)}")
         self.best = best or next(iter(values))
-        self._larger_is_better = values[self.best] == "larger"
+        self._larger_is_better = {value: better == "larger" for value, better in values.items()}
         self.best_name, self.best_value, self.best_step, self.misses = "", float("nan"), -1, 0
         self.measurement: Measurement | None = None
         self._frequencies = torch.empty(0)
         self._folder = Path()
+        self._followers: list[EarlyStopping | ModelCheckpoint] = []
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("best_name", "best_value", "best_step", "misses")}
@@ -102,7 +107,10 @@ class GenerativeMetrics(Callback):
         data = getattr(trainer, "datamodule", None)
         device = trainer.strategy.root_device
         name = self._chosen(data)
-        if name == "none" or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        if name == "none":
+            self._follow(trainer, pl_module, {})
             return
         assert isinstance(data, ImageDataModule)
         is_slow = name == "imagenet"
@@ -128,9 +136,42 @@ class GenerativeMetrics(Callback):
             measurement.prepare()
         self.measurement = measurement
         self._frequencies = class_frequencies(measurement.class_counts, pl_module.generator.num_classes)
-        name = measurement.names()[self.best]
+        names = measurement.names()
+        self._follow(trainer, pl_module, {f"metrics/{names[kind]}": larger for kind, larger in self._larger_is_better.items()})
+        name = names[self.best]
         if self.best_name != name:  # also if a resumed run measures something else now
             self.best_name, self.best_value, self.best_step, self.misses = name, float("nan"), -1, 0
+
+    def _follow(self, trainer: Trainer, pl_module: LightningModule, larger_is_better: dict[str, bool]) -> None:
+        """Find Lightning's callbacks that monitor a value of this project. A measurement is their validation.
+
+        By default they look at the values at the end of each epoch, measured or not.
+
+        Raises:
+            InputError: a callback monitors a value that is not measured, or in the wrong direction.
+        """
+        self._followers = []
+        modules = {type(part).__module__.partition(".")[0] for part in (pl_module, *trainer.callbacks)}  # type: ignore[attr-defined]
+        custom = bool(modules - {"gan_lightning", "lightning"})  # may log values of its own
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if not isinstance(callback, EarlyStopping | ModelCheckpoint) or (monitor := callback.monitor) is None:
+                continue
+            if custom and not monitor.startswith(OUR_GROUPS):
+                continue
+            flag = f"--trainer.callbacks {type(callback).__name__}"
+            if monitor not in larger_is_better:
+                choices = f"monitor one of {', '.join(larger_is_better)}" if larger_is_better else "set --metrics.extractor"
+                raise InputError(f"{flag}: {monitor} is not measured: {choices}")
+            mode = "max" if larger_is_better[monitor] else "min"
+            if callback.mode != mode:
+                raise InputError(f"{flag}: mode {callback.mode} is wrong for {monitor}: add --trainer.callbacks.mode={mode}")
+            if isinstance(callback, EarlyStopping):
+                callback._check_on_train_epoch_end = False
+            elif callback._every_n_train_steps:
+                raise InputError(f"{flag}: every_n_train_steps excludes a monitor: remove it, and use --metrics.every_n_steps")
+            else:
+                callback._save_on_train_epoch_end = False
+            self._followers.append(callback)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -157,17 +198,20 @@ class GenerativeMetrics(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(grouped, step=trainer.global_step)
         value = values[self.best_name]
-        better = self.best_step < 0 or (value > self.best_value if self._larger_is_better else value < self.best_value)
-        pl_module.print(
-            f"step {trainer.global_step:,}: "
-            + ", ".join(f"{name} {value:.4g}" for name, value in values.items() if not name.endswith("_std"))
-            + (" (the best so far)" if better else "")
-        )
+        larger = self._larger_is_better[self.best]
+        better = self.best_step < 0 or (value > self.best_value if larger else value < self.best_value)
         self.misses = 0 if better else self.misses + 1
         if better:
             self.best_value, self.best_step = value, trainer.global_step
             if trainer.checkpoint_callback is not None:
                 trainer.save_checkpoint(self._folder / "best.ckpt", weights_only=False)
+        pl_module.print(
+            f"step {trainer.global_step:,}: "
+            + ", ".join(f"{name} {value:.4g}" for name, value in values.items() if not name.endswith("_std"))
+            + (" (the best so far)" if better else "")
+        )
+        for callback in self._followers:
+            callback.on_validation_end(trainer, pl_module)
         if self.patience and self.misses >= self.patience:
             pl_module.print(
                 f"the run stops, because {self.best_name} has not improved in {self.misses} measurements. The best was "

@@ -14,6 +14,8 @@ from types import ModuleType
 from jsonargparse import ArgumentParser
 
 from gan_lightning.commands.common.exit_codes import run_command
+from gan_lightning.errors import InputError
+from gan_lightning.home import set_home_and_name
 
 
 @unique
@@ -54,6 +56,18 @@ class Verb(Enum):
         Returns:
             the exit code: 0, 2 for bad input, 130 after Ctrl-C.
         """
-        sys.path.append(str(Path.cwd()))  # so that custom modules here can be imported
         words = list(sys.argv[1:] if args is None else args)
-        return run_command(self.name, lambda: self.cli.run(words))
+
+        def command() -> None:
+            set_home_and_name()
+            sys.path.append(str(_current_folder()))  # so that custom modules here can be imported
+            self.cli.run(words)
+
+        return run_command(self.name, command)
+
+
+def _current_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise InputError("the current folder has been removed: change to another one") from error

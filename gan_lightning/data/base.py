@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gan_lightning.data.loaders import DeviceLoader, EpochShuffle, ImageLoader
 from gan_lightning.errors import InputError
+from gan_lightning.home import expanded, home
 from gan_lightning.images import class_rows, to_float
 from gan_lightning.training.randomness import derived_seed
 
@@ -24,7 +25,7 @@ Images = tuple[Tensor, Tensor | None]
 def default_root() -> Path:
     """Default folder of data sets: $GAN_LIGHTNING_DATA, else ~/.cache/gan_lightning/data. ``data.root`` overrides it."""
     named = os.environ.get("GAN_LIGHTNING_DATA")
-    return Path(named) if named else Path.home() / ".cache" / "gan_lightning" / "data"
+    return Path(named) if named else home() / ".cache" / "gan_lightning" / "data"
 
 
 class ImageDataModule(LightningDataModule, ABC):
@@ -65,7 +66,7 @@ class ImageDataModule(LightningDataModule, ABC):
         super().__init__()
         if batch_size < 1:
             raise InputError(f"data.batch_size is {batch_size}: use at least 1")
-        self.root = Path(root).expanduser() if root is not None else default_root()
+        self.root = expanded(root) if root is not None else default_root()
         self.batch_size = batch_size
         self.horizontal_flip = horizontal_flip
         self.seed = seed

@@ -12,6 +12,7 @@ from torch import Tensor
 from gan_lightning.data.base import ImageDataModule, Split, default_root
 from gan_lightning.errors import InputError
 from gan_lightning.files import file_sha256, fingerprint
+from gan_lightning.home import expanded
 from gan_lightning.metrics.classifier import Classifier, StackedClassifier, load_or_train
 from gan_lightning.metrics.evaluator import Sample, choose, collect, compute, evaluate
 from gan_lightning.metrics.features import Extractor, import_extractor
@@ -304,7 +305,7 @@ def make_extractor(
 
 
 def _inception_weights(weights: str | None) -> Path:
-    path = Path(weights).expanduser() if weights else None
+    path = expanded(weights) if weights else None
     found: Path = on_first_process(lambda: find_weights(path))
     return find_weights(path) if path is None else found  # each machine downloads its own copy
 

@@ -2,15 +2,20 @@
 
 import csv
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from gan_lightning.files import keep_copy
+from gan_lightning.errors import InputError, one_line
+from gan_lightning.files import keep_copy, write_aside
 
+TIMEOUT = 30.0
+"""Seconds to wait for the server of W&B, unless $WANDB_INIT_TIMEOUT is set."""
 LoggerName = Literal["tensorboard", "csv", "wandb"]
 # Lightning advertises a logger at each start
 logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.getMessage())
@@ -44,6 +49,51 @@ class ResumableCSVLogger(CSVLogger):
         return super().experiment
 
 
+class ResumableWandbLogger(WandbLogger):
+    """Logs to Weights & Biases. A run that is resumed in its folder continues its W&B run.
+
+    The folder keeps the id of the W&B run in ``wandb_run_id.txt``. The project is $WANDB_PROJECT, else ``gan_lightning``.
+
+    Args:
+        folder: folder of the run.
+
+    Raises:
+        InputError: W&B refuses the run, for example because nobody is logged in, or its server cannot be reached.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._id_file = folder / "wandb_run_id.txt"
+        known = self._id_file.read_text(encoding="utf-8").strip() if self._id_file.is_file() else None
+        project = os.environ.get("WANDB_PROJECT", "gan_lightning")
+        timeout = {} if "WANDB_INIT_TIMEOUT" in os.environ else {"init_timeout": TIMEOUT}
+        super().__init__(name=folder.name, save_dir=folder, project=project, id=known, settings=timeout)
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        if self._experiment is None:
+            import wandb
+
+            try:
+                run = super().experiment
+            except wandb.errors.Error as error:
+                raise InputError(
+                    f"--logger wandb cannot start a run ({one_line(error)[:300]}): run 'wandb login', set WANDB_MODE=offline "
+                    "and upload the run later with 'wandb sync', or use another --logger"
+                ) from error
+            with write_aside(self._id_file) as aside:
+                aside.write_text(f"{run.id}\n", encoding="utf-8")
+        return super().experiment
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """End the W&B run, so that the next run of this process has one of its own."""
+        super().finalize(status)
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=int(status != "success"))
+            self._experiment = None
+
+
 def _tensorboard(folder: Path, begun_at: int) -> Logger:
     """Make the logger. TensorBoard hides the earlier run's values after step ``begun_at``: they are logged again."""
     return TensorBoardLogger(folder, name="", version="", purge_step=begun_at + 1 if begun_at else None)
@@ -52,7 +102,7 @@ def _tensorboard(folder: Path, begun_at: int) -> Logger:
 LOGGERS: dict[LoggerName, Callable[[Path, int], Logger]] = {
     "tensorboard": _tensorboard,
     "csv": ResumableCSVLogger,
-    "wandb": lambda folder, _: WandbLogger(name=folder.name, save_dir=folder, project="gan_lightning"),
+    "wandb": lambda folder, _: ResumableWandbLogger(folder),
 }
 
 

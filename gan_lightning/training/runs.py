@@ -29,11 +29,17 @@ def run_folder(root: Path, resumed: Path | None = None) -> Iterator[Path]:
     block before a checkpoint exists, the new folder is removed again.
 
     Raises:
-        InputError: the folder cannot be made.
+        InputError: the folder cannot be made, or its name is not Unicode.
     """
     if resumed is not None or rank_zero_only.rank:  # type: ignore[attr-defined]
         yield resumed or root
         return
+    try:
+        str(root).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{root} has bytes that are not UTF-8, which TensorBoard refuses: use another --default_root_dir"
+        ) from error
     number = max((_number(path) + 1 for path in earlier_runs(root)), default=0)
     while True:
         folder = root / f"version_{number}"
@@ -48,7 +54,7 @@ def run_folder(root: Path, resumed: Path | None = None) -> Iterator[Path]:
         yield folder
     except (InputError, KeyboardInterrupt, SystemExit):
         if not (folder / "checkpoints").exists():
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # Windows keeps files that are still open
         raise
 
 

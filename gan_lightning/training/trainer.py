@@ -16,6 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.training.allocator import keep_freed_memory
 from gan_lightning.training.checkpoint_io import AtomicCheckpointIO
+from gan_lightning.training.compatibility import require_supported_callbacks, require_supported_strategy
 from gan_lightning.training.loggers import LoggerName, make_loggers
 from gan_lightning.training.strategy import GANStrategy
 
@@ -32,13 +33,16 @@ def make_trainer(
         arguments: further arguments of Lightning's Trainer.
 
     Raises:
-        InputError: Lightning refuses the arguments, for example a missing accelerator.
+        InputError: Lightning refuses the arguments, for example a missing accelerator, or a callback or the strategy does not
+            work with two optimizers.
     """
     if str(arguments.get("precision")) in ("16-true", "bf16-true"):
         raise InputError(
             f"--precision {arguments['precision']} is not supported, because the optimizers need float32 weights: use 16-mixed "
             "or bf16-mixed"
         )
+    require_supported_callbacks(as_list(arguments.get("callbacks")))
+    require_supported_strategy(arguments.get("strategy", "auto"))
     try:
         if (max_time := arguments.pop("max_time", None)) is not None:
             # the first callback, so that the others know at the end of a step if it was the last
@@ -57,6 +61,7 @@ def make_trainer(
         if accelerator in ("gpu", "cuda", "mps") and re.search("No supported gpu backend|not available", reason):
             reason = f"--accelerator {accelerator} is not available on this machine: use --accelerator cpu or auto"
         raise InputError(reason) from error
+    require_supported_strategy(trainer.strategy)  # in a notebook, 'auto' is ddp_fork
     if type(trainer.strategy) is DDPStrategy:
         trainer.strategy.__class__ = GANStrategy  # Lightning decides if there are several processes; 'auto' is its own
     if trainer.strategy.root_device.type == "cpu":

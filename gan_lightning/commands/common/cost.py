@@ -1,9 +1,14 @@
 """The cost of training, in seconds and bytes."""
 
-import resource
+import sys
 import time
 
 import torch
+
+try:
+    import resource
+except ImportError:  # Windows has no such module
+    resource = None  # type: ignore[assignment]
 
 
 def now() -> float:
@@ -14,7 +19,10 @@ def now() -> float:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Return the peak memory of the device, or of the process on the CPU."""
+    """Return the peak memory of the device, or of the process on the CPU; 0 if the system (Windows) does not count it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if resource is None:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

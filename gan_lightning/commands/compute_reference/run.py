@@ -31,12 +31,13 @@ def compute(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
         statistics, about = measurement.reference, measurement.about
         if statistics is None:
             return
-        print(f"{about['num_real']:,} images of {about['real']}: mu and sigma of {len(statistics.mean)} features")
-        print(f"  cache: {cache_folder()}")
         if config.output is not None:
             try:
                 content = {**about, "versions": versions(), "class_counts": real.class_counts}
                 write_npz(Path(config.output), statistics, content)
             except OSError as error:
                 raise InputError(f"--output {config.output} cannot be written ({error.strerror}): use another path") from error
+        print(f"{about['num_real']:,} images of {about['real']}: mu and sigma of {len(statistics.mean)} features")
+        print(f"  cache: {cache_folder()}")
+        if config.output is not None:
             print(f"  written: {config.output}")

@@ -53,7 +53,7 @@ class Source:
 
 
 def measure(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
-    """Measure, print a table and write the record.
+    """Measure, write the record and print a table.
 
     Args:
         config: the flags; ``data`` becomes the data set itself.
@@ -65,10 +65,10 @@ def measure(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
     with process_group(config.accelerator) as device:
         record = _measure(config, device)
         if record is not None:
+            if (output := _output(config)) is not None:
+                write_record(output, record)  # before anything is printed: a console can fail
             print_table(record)
-            output = _output(config)
             if output is not None:
-                write_record(output, record)
                 print(f"  record: {output}")
 
 

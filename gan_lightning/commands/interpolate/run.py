@@ -42,8 +42,9 @@ def walk(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
     legs = len(images) // config.frames if config.closed else (len(images) - 1) // config.frames
     if config.neighbours:
         shown = _some(legs, config.frames, config.closed)
-        picture = _neighbours(config, groups, images[shown], shown / config.frames, device)
+        picture, distances = _neighbours(config, groups, images[shown], shown / config.frames, device)
         write_png(picture, output)
+        print(distances)
     elif output.suffix == ".png":
         steps = torch.arange(legs).unsqueeze(1) * config.frames + torch.arange(config.frames + 1)  # both ends in each row
         write_png(grid(images[steps.flatten() % len(images)], config.frames + 1), output)
@@ -62,8 +63,8 @@ def _some(legs: int, frames: int, closed: bool) -> Tensor:
 
 def _neighbours(
     config: Namespace, groups: Sequence[Sequence[str]], images: Tensor, places: Tensor, device: torch.device
-) -> Tensor:
-    """Draw each image and its nearest training images, uint8 (3, height, width); print their distances.
+) -> tuple[Tensor, str]:
+    """Draw each image and its nearest training images, uint8 (3, height, width), and write a table of their distances.
 
     Args:
         config: the flags; ``data`` becomes the data set itself.
@@ -86,14 +87,15 @@ def _neighbours(
     features = torch.cat([extractor(part)[0].cpu() for part in torch.split(images, config.batch_size)])  # (N, D)
     distances, indices = nearest(features, known, config.neighbours)
     usual = nearest(known[choose(len(known), USUAL)], known, 2)[0][:, 1].median()  # the first is the image itself
-    _print_distances(distances, places, float(usual), f"{about['real']}, {about['extractor']}")
-    return grid(torch.cat([images.unsqueeze(1), real.images[indices]], dim=1).flatten(0, 1), config.neighbours + 1)
+    picture = grid(torch.cat([images.unsqueeze(1), real.images[indices]], dim=1).flatten(0, 1), config.neighbours + 1)
+    return picture, _distances_text(distances, places, float(usual), f"{about['real']}, {about['extractor']}")
 
 
-def _print_distances(distances: Tensor, places: Tensor, usual: float, what: str) -> None:
-    """Print the distances (N, K) from the pictures at ``places`` of a walk to their nearest training images."""
-    print(f"\n  distance to the nearest real images ({what})\n  {'point':>6}   nearest first")
+def _distances_text(distances: Tensor, places: Tensor, usual: float, what: str) -> str:
+    """Write the distances (N, K) from the pictures at ``places`` of a walk to their nearest training images as a table."""
+    lines = [f"\n  distance to the nearest real images ({what})\n  {'point':>6}   nearest first"]
     for place, row in zip(places.tolist(), distances.tolist(), strict=True):
-        print(f"  {place + 1:6.2f}   " + "  ".join(f"{distance:8.4g}" for distance in row))
-    print(f"  {usual:.4g} is the usual (median) distance from a real image to the nearest other one.")
-    print("  A picture much nearer to a real image than that is a copy of it; one about as far or farther is not.\n")
+        lines.append(f"  {place + 1:6.2f}   " + "  ".join(f"{distance:8.4g}" for distance in row))
+    lines.append(f"  {usual:.4g} is the usual (median) distance from a real image to the nearest other one.")
+    lines.append("  A picture much nearer to a real image than that is a copy of it; one about as far or farther is not.\n")
+    return "\n".join(lines)

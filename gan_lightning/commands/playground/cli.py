@@ -43,7 +43,10 @@ def run(args: Sequence[str]) -> None:
     config = parse_drawing(Verb.playground.make_parser(), arrange(args))
     if find_spec("gradio") is None:
         raise InputError("the playground needs the package gradio: run pip install gradio")
-    with listen(config.host, config.port) as listener, tempfile.TemporaryDirectory(prefix="playground_") as folder:
+    with (
+        listen(config.host, config.port) as listener,
+        tempfile.TemporaryDirectory(prefix="playground_", ignore_cleanup_errors=True) as folder,
+    ):
         os.environ["GRADIO_TEMP_DIR"] = folder  # gradio reads this and the next variable at import
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # otherwise gradio sends usage data and looks for a newer version
         from gan_lightning.commands.playground.run import serve

@@ -99,6 +99,8 @@ def _memory(model: GAN, data: ImageDataModule, cost: Cost) -> Rows:
     if cost.device.type == "cuda":
         all_of_it = torch.cuda.get_device_properties(cost.device).total_memory
         peak = f"{megabytes(cost.peak_bytes)} of the {megabytes(all_of_it)} of {cost.device}"
+    elif not cost.peak_bytes:
+        peak = "not counted by this system"
     else:
         peak = f"{megabytes(cost.peak_bytes)}, for the process with all its libraries"
     return [("networks", parts), ("peak", peak)]

@@ -12,6 +12,8 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.callbacks import ModelSummary as LightningModelSummary
+from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from gan_lightning import checkpoint, files
@@ -23,6 +25,7 @@ from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits, ImageDataModule
 from gan_lightning.errors import Diverged, InputError, one_line
 from gan_lightning.gan import GAN
+from gan_lightning.home import expanded
 from gan_lightning.training.randomness import derived_seed
 from gan_lightning.training.runs import run_folder
 from gan_lightning.training.strategy import GANStrategy
@@ -44,7 +47,7 @@ def train(args: Sequence[str]) -> None:
     config, resume_from, folder = settings(parser, args)
     if config.dry_run:
         return dry_run(*make_objects(parser, config, resume_from))
-    root = Path(config.trainer.default_root_dir).expanduser() / "lightning_logs"
+    root = expanded(config.trainer.default_root_dir) / "lightning_logs"
     with run_folder(root, folder) as folder:
         advice = "a smaller learning rate, a penalty, or --roll_back true to go back once with other random numbers"
         while True:
@@ -76,9 +79,12 @@ def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, fo
     arguments = objects.trainer.as_dict()
     del arguments["default_root_dir"]
     signals = StopSignals()
+    own = as_list(arguments.pop("callbacks"))
+    has_bar = any(isinstance(callback, LightningProgressBar) for callback in own)
+    has_summary = any(isinstance(callback, LightningModelSummary) for callback in own)
     callbacks = [
-        *([] if arguments["enable_progress_bar"] is False else [ProgressBar()]),
-        *([] if arguments["enable_model_summary"] is False else [ModelSummary()]),
+        *([] if arguments["enable_progress_bar"] is False or has_bar else [ProgressBar()]),
+        *([] if arguments["enable_model_summary"] is False or has_summary else [ModelSummary()]),
         signals,
         objects.schedules,
         TrainingLog(),
@@ -87,7 +93,7 @@ def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, fo
         objects.metrics,
         objects.health,
         *([] if arguments["enable_checkpointing"] is False else [objects.checkpoints]),
-        *as_list(arguments.pop("callbacks")),
+        *own,
     ]
     trainer = make_trainer(folder, begun_at=begun_at, callbacks=callbacks, **arguments)
     if trainer.is_global_zero:
@@ -128,7 +134,7 @@ def _write_settings(
         content.pop(omitted)
     try:
         text = parser.dump(content, skip_unset=False)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an argument that is no text, number or list
         raise InputError(f"the settings cannot be written as config.yaml: {one_line(error)}") from error
     path = folder / "config.yaml"
     if path.is_file() and (earlier := path.read_text(encoding="utf-8")) != text:

@@ -16,6 +16,7 @@ from gan_lightning.commands.common.trust import check_imports, trusted_modules
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import InputError, plain
 from gan_lightning.gan import GAN
+from gan_lightning.home import expanded
 from gan_lightning.lookup import bundled
 from gan_lightning.module import ADAM
 from gan_lightning.networks.base import load_weights
@@ -115,7 +116,7 @@ def _resume_from(ckpt_path: str | None, root: str) -> tuple[Path | None, Path | 
     if not ckpt_path:
         return None, None
     if ckpt_path == "last":
-        path = last_checkpoint(Path(root).expanduser() / "lightning_logs")
+        path = last_checkpoint(expanded(root) / "lightning_logs")
         return path, path.parent.parent
     return Path(ckpt_path), None
 

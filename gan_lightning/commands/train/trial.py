@@ -48,7 +48,7 @@ class Cost:
         warm_up: number of steps before the clock started.
         steps: number of timed steps.
         step_seconds: mean time of a step; 0 if no step was timed.
-        peak_bytes: peak memory of the device, or of the process on the CPU.
+        peak_bytes: peak memory of the device, or of the process on the CPU; 0 if the system does not count it.
         optimizer_bytes: size of the state of both optimizers.
     """
 
@@ -139,7 +139,7 @@ def timed_trial(
     """
     stopwatch = Stopwatch(steps or STEPS)
     callbacks = {"callbacks": [stopwatch, schedules, TrainingLog()]}  # the stopwatch sets a length for the schedules
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows keeps files that are still open
         trainer = make_trainer(Path(folder), **arguments | QUIET | callbacks)
         fit(trainer, model, data)
     if (max_time := arguments.get("max_time")) is not None:

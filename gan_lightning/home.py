@@ -1,0 +1,43 @@
+"""The user's home folder and name, which a process in a container may lack (``docker run -u 12345``)."""
+
+import getpass
+import os
+from pathlib import Path
+
+from gan_lightning.errors import InputError
+
+
+def home() -> Path:
+    """Find the user's home folder. A user without one gets the root folder, as docker sets it."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(os.sep)
+
+
+def set_home_and_name() -> None:
+    """Set the variables of the environment that hold the user's home folder and name, if this user has none.
+
+    Other libraries need them: torch would put its cache into a folder with the name ``~``, and its compiler would fail.
+    """
+    windows = os.name == "nt"
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["USERPROFILE" if windows else "HOME"] = str(home())
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):  # by Python's version and system
+        os.environ["USERNAME" if windows else "USER"] = f"user_{os.getuid()}" if hasattr(os, "getuid") else "user"
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Replace a leading ``~`` or ``~name`` by that user's home folder.
+
+    Raises:
+        InputError: that user has none.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{path}: this user has no home folder: write the whole path") from error
