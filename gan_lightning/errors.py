@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -39,7 +40,18 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def plain(name: str) -> str:
+    """A name in lower case without the characters that join words, so that ``cifar-10`` is the same as ``CIFAR10``."""
+    return re.sub(r"[-_ ]", "", name.lower())
+
+
 def nearest(name: str, known: Collection[str], prefix: str = "") -> str:
-    """Suggestion of the known name nearest to a misspelt one, to append to a message; empty if none is near."""
-    near = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)
-    return f"; did you mean {prefix}{near[0]}?" if near else ""
+    """Suggestion of the known name nearest to a misspelt one, to append to a message; empty if none is near.
+
+    Case, dashes and underscores do not count. If no name is spelt alike, the shortest one that contains ``name`` is suggested.
+    """
+    names = {plain(other): other for other in sorted(set(known), reverse=True)}
+    near = difflib.get_close_matches(plain(name), sorted(names), n=1, cutoff=0.6)
+    if not near and len(plain(name)) >= 3:
+        near = sorted((other for other in names if plain(name) in other), key=lambda other: (len(other), other))[:1]
+    return f"; did you mean {prefix}{names[near[0]]}?" if near else ""

@@ -7,6 +7,7 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from gan_lightning.commands.common.parser_errors import as_one_line, parameters_of
+from gan_lightning.commands.common.paths import hide, show
 from gan_lightning.commands.common.recipes import config_path
 from gan_lightning.errors import InputError, one_line
 
@@ -67,17 +68,27 @@ def given(groups: Sequence[Sequence[str]], name: str) -> str | None:
     return None
 
 
-def parse(parser: ArgumentParser, groups: Sequence[Sequence[str]], short_for: str = "") -> Namespace:
+def parse(
+    parser: ArgumentParser, groups: Sequence[Sequence[str]], short_for: str = "", others: Collection[str] = ()
+) -> Namespace:
     """Parse the groups of :func:`arrange`.
+
+    Args:
+        parser: the parser.
+        groups: the words of the command line.
+        short_for: the section whose settings are also flags without its name.
+        others: sections that the command also has, but that this parser does not know; they are suggested.
 
     Raises:
         InputError: a flag or a value is wrong; the message is one line and suggests the nearest name for a misspelt one.
     """
+    groups, hidden = hide(groups)
     try:
         config = parser.parse_args([word for group in groups for word in group])
     except ArgumentError as error:
         files = ", ".join(word for flag, *values in groups if name_of(flag) == "config" for word in values)
-        raise InputError(as_one_line(str(error), parser, short_for, files)) from error
+        raise InputError(as_one_line(str(error), parser, short_for, files, others)) from error
+    show(config, hidden)
     if short_for and not isinstance(config[short_for], Namespace):
         raise InputError(f"{short_for} is {config[short_for]!r} in the file: write its settings as name: value")
     return config

@@ -11,6 +11,7 @@ import gan_lightning.networks  # noqa: F401  (registers the short names of netwo
 from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, HealthMonitor, ImageGrid, Schedules
 from gan_lightning.commands.common.arguments import arrange, given, instantiate, parse
+from gan_lightning.commands.common.paths import expand
 from gan_lightning.commands.common.recipes import config_path, read_settings
 from gan_lightning.commands.common.trust import check_imports, trusted_modules
 from gan_lightning.data import ImageDataModule
@@ -80,7 +81,7 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
     for name, source in (LINKED | RECORDED).items():
         if given(groups, name) is not None:
             raise InputError(f"--{name} cannot be set, because it follows {source}: remove it")
-    ckpt_path, weights = given(groups, "ckpt_path"), given(groups, "init_from")
+    ckpt_path, weights = (path and expand(path) for path in (given(groups, "ckpt_path"), given(groups, "init_from")))
     if ckpt_path and weights:
         raise InputError(f"--ckpt_path {ckpt_path} and --init_from {weights} exclude each other: use one of them")
     if given(groups, "config") is None:
