@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"data", "errors", "files", "images", "training.randomness"},
     "metrics.functional": LEAVES,
     "metrics": LEAVES | {"files", "images", "metrics", "training.randomness"},
-    "measure": LEAVES | {"data.base", "files", "metrics"},
+    "metrics.measurement": LEAVES | {"data.base", "files", "metrics"},
     "callbacks": LEAVES
     | {
         "callbacks",
@@ -56,7 +56,6 @@ ALLOWED: dict[str, set[str]] = {
         "health",
         "images",
         "latents",
-        "measure",
         "metrics",
         "module",
         "pictures",
@@ -79,7 +78,7 @@ ALLOWED: dict[str, set[str]] = {
     "inversion": {"errors", "inference"},
     "commands": LEAVES
     | {"callbacks", "checkpoint", "commands", "data", "files", "gan", "images", "inference", "inversion", "latents", "lookup"}
-    | {"augment", "ema", "losses", "measure", "metrics", "module", "networks", "pictures", "pretrained", "regularizers"}
+    | {"augment", "ema", "losses", "metrics", "module", "networks", "pictures", "pretrained", "regularizers"}
     | {"schedules", "training"},
 }
 WITHOUT_LIGHTNING = {
@@ -113,7 +112,7 @@ WITHOUT_LIGHTNING = {
 WITHOUT_TORCH = {
     "errors",
     "lookup",
-    "metrics.request",
+    "metrics.table",
     "commands.verbs",
     "commands.common.arguments",
     "commands.common.exit_codes",

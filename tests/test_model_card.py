@@ -95,7 +95,7 @@ def test_the_card() -> None:
     for line in (
         "# MLPGenerator, trained on MNIST",
         "| images | 8 x 8 pixels, 1 channel |",
-        "| classes | 10, from 0 on: the label of an image says which |",
+        "| classes | 10, numbered from 0 |",
         "| latent | 4 values, standard normal |",
         "| training | 1,234 updates of the generator |",
         "| fd | 3.25 |",

@@ -245,14 +245,14 @@ def test_digits_in_full() -> None:
 @pytest.mark.parametrize("name", ["cgan_mnist", "acgan_mnist"])
 def test_samples_have_the_requested_class(name: str, real_data: Path) -> None:
     """After 4,000 updates (about five minutes on one core) MNIST's classifier agrees with 95 %, and samples differ."""
-    from gan_lightning import measure
     from gan_lightning.data import MNIST
+    from gan_lightning.metrics.measurement import make_extractor
 
     args = ["--config", name, "--accelerator", "cpu", "--max_steps", "4000", "--metrics.extractor", "none"]
     assert main(args) == 0
     wanted = torch.arange(2000) % 10
     samples = gan_lightning.load("lightning_logs/version_0/checkpoints/last.ckpt").sample(2000, labels=wanted)
-    extractor = measure.make_extractor("classifier", MNIST(), None, torch.device("cpu"))
+    extractor = make_extractor("classifier", MNIST(), None, torch.device("cpu"))
     named = torch.cat([extractor(part)[1].argmax(1) for part in samples.split(100)])
     agreement = float((named == wanted).float().mean())
     print(f"{name}: {agreement:.4f}")

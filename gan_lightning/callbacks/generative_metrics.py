@@ -12,25 +12,14 @@ from gan_lightning.data.base import ImageDataModule, Split
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.latents import class_frequencies, class_labels, latents
-from gan_lightning.measure import FEW, RealImages, make_extractor, reference, say_estimate
-from gan_lightning.metrics.evaluator import check_extractor, evaluate, metric_names
-from gan_lightning.metrics.features import Extractor
-from gan_lightning.metrics.imagenet import ImageNet
-from gan_lightning.metrics.request import NEED_REAL_FEATURES, NEED_REFERENCE, check_request, split_names
-from gan_lightning.metrics.statistics import Statistics
+from gan_lightning.metrics.measurement import FEW_IMAGES, Measurement, RealImages
+from gan_lightning.metrics.table import METRICS, check_request, split_names
 from gan_lightning.training import distributed
 from gan_lightning.training.randomness import preserved_random_state
 from gan_lightning.training.trainer import is_out_of_time
 
 SAMPLES, SAMPLES_OF_IMAGENET = 5000, 1000
 """Default number of samples of a measurement: fewer for imagenet, because it is slower than a classifier."""
-
-LARGER_IS_BETTER = {"fid": False, "kid": False, "kl": False} | dict.fromkeys(
-    ("is", "precision", "recall", "density", "coverage", "modes"), True
-)
-
-FAMILY = dict.fromkeys(("precision", "recall", "density", "coverage"), "prdc") | {"kl": "modes"}
-"""Value -> the name in the flag of the metric that computes it, for metrics with several values."""
 
 
 class GenerativeMetrics(Callback):
@@ -44,7 +33,8 @@ class GenerativeMetrics(Callback):
         extractor: features to measure with: ``imagenet`` (``imagenet_fd``, ``imagenet_score``), ``inception`` (FID, IS),
             ``classifier`` (of the data set, trained on first use: ``mnist_fd``, ``mnist_score``), the class path of a custom
             module, or ``none``. ``auto`` is ``classifier`` for digits and the like, and ``imagenet`` for photographs.
-        metrics: one or several of fid, is, kid, prdc (precision, recall, density, coverage) and modes (classes covered).
+        metrics: comma-separated metrics: fid, is, kid, prdc (precision, recall, density, coverage), modes (classes covered) or
+            class_tv (class frequencies).
         every_n_steps: generator updates between two measurements; 0 ignores updates.
         every_n_epochs: epochs between two measurements; 0 ignores epochs.
         num_images: number of samples; the metrics' names contain it, as in ``fid_5k``. None is 5,000, with imagenet 1,000.
@@ -52,8 +42,7 @@ class GenerativeMetrics(Callback):
         split: split of the real images.
         inception_weights: file of Inception's weights; None looks in torch's folder for such files, and downloads it if it is
             missing.
-        best: value that selects ``best.ckpt``: fid, is, kid, precision, recall, density, coverage, modes or kl; None is the
-            first of the metrics.
+        best: value that selects ``best.ckpt``, such as fid, is, precision or kl; None is the first value of the first metric.
         patience: measurements without an improvement after which the run stops; 0 never stops it.
         batch_size: number of images processed at once.
         seed: seed of the latents.
@@ -81,18 +70,19 @@ class GenerativeMetrics(Callback):
         given = (every_n_steps, every_n_epochs, patience, seed, batch_size, SAMPLES if num_images is None else num_images)
         for (name, smallest), value in zip(least.items(), given, strict=True):
             if value < smallest:
-                raise InputError(f"metrics.{name} is {value}: it must be at least {smallest}")
+                raise InputError(f"metrics.{name} is {value}: use at least {smallest}")
         self.extractor_name, self.metrics, self.inception_weights = extractor, split_names(metrics), inception_weights
         self.every_n_steps, self.every_n_epochs = every_n_steps, every_n_epochs
         self.num_images, self.num_real, self.split = num_images, num_real, split
         self.patience, self.batch_size, self.seed = patience, batch_size, seed
         check_request(self.metrics, num_images, num_real, real_features=True)
-        self.best = best or {"prdc": "precision"}.get(self.metrics[0], self.metrics[0])
-        if self.best not in LARGER_IS_BETTER or FAMILY.get(self.best, self.best) not in self.metrics:
-            raise InputError(f"metrics.best is {best!r}, which is not among what is measured ({metrics})")
+        values = {value: better for name in self.metrics for value, better in METRICS[name].values.items() if better}
+        if best is not None and best not in values:
+            raise InputError(f"metrics.best is {best!r}, which is not a value of the metrics: use one of {', '.join(values)}")
+        self.best = best or next(iter(values))
+        self._larger_is_better = values[self.best] == "larger"
         self.best_name, self.best_value, self.best_step, self.misses = "", float("nan"), -1, 0
-        self.extractor: Extractor | None = None
-        self._reference: Statistics | None = None
+        self.measurement: Measurement | None = None
         self._frequencies = torch.empty(0)
         self._folder = Path()
 
@@ -115,24 +105,30 @@ class GenerativeMetrics(Callback):
         if name == "none" or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         assert isinstance(data, ImageDataModule)
-        progress = trainer.progress_bar_callback is not None
+        is_slow = name == "imagenet"
+        if self.num_images is None:
+            self.num_images = SAMPLES_OF_IMAGENET if is_slow else SAMPLES
+        few = min(FEW_IMAGES, data.num_images(self.split)) if is_slow else None
+        compares = any(METRICS[metric].compares for metric in self.metrics)
         with preserved_random_state(device):
-            extractor = make_extractor(name, data, self.inception_weights, device, progress)
-            check_extractor(extractor, self.metrics, data.image_shape)
-            takes_long = isinstance(extractor, ImageNet)
-            if self.num_images is None:
-                self.num_images = SAMPLES_OF_IMAGENET if takes_long else SAMPLES
-            few = min(FEW, data.num_images(self.split)) if takes_long else None
-            real = RealImages.of(data, self.split, few if self.num_real is None else self.num_real)
-            check_request(self.metrics, self.num_images, len(real.images), real_features=True)
-            if trainer.is_global_zero:
-                say_estimate(extractor, data.image_shape, self.num_images, "samples, each time (--metrics.num_images)")
-            if NEED_REFERENCE & set(self.metrics):
-                with_features = takes_long or bool(NEED_REAL_FEATURES & set(self.metrics))  # the health monitor needs them
-                self._reference, _ = reference(real, extractor, with_features, self.batch_size, progress)
-        self.extractor = extractor
-        self._frequencies = class_frequencies(real.class_counts(), pl_module.generator.num_classes)
-        name = metric_names(extractor.prefix, self.num_images)[self.best]
+            measurement = Measurement(
+                name,
+                data,
+                device,
+                RealImages.of(data, self.split, few if self.num_real is None else self.num_real),
+                data.image_shape,
+                self.metrics,
+                self.num_images,
+                fields=("features",) if is_slow and compares else (),  # the health monitor needs them
+                inception_weights=self.inception_weights,
+                batch_size=self.batch_size,
+                progress=trainer.progress_bar_callback is not None,
+            )
+            measurement.print_estimate("samples, each time (--metrics.num_images)")
+            measurement.prepare()
+        self.measurement = measurement
+        self._frequencies = class_frequencies(measurement.class_counts, pl_module.generator.num_classes)
+        name = measurement.names()[self.best]
         if self.best_name != name:  # also if a resumed run measures something else now
             self.best_name, self.best_value, self.best_step, self.misses = name, float("nan"), -1, 0
 
@@ -140,8 +136,8 @@ class GenerativeMetrics(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Measure at the end of a step, for the reason in ``Checkpoints``, and before checkpoints are saved."""
-        if self.extractor is not None and self._is_due(trainer):
-            self._measure(trainer, pl_module, self.extractor)
+        if self.measurement is not None and self._is_due(trainer):
+            self._measure(trainer, pl_module, self.measurement)
 
     def _is_due(self, trainer: Trainer) -> bool:
         step, epochs = trainer.global_step, trainer.current_epoch + 1
@@ -151,17 +147,17 @@ class GenerativeMetrics(Callback):
         ends_epoch = self.every_n_epochs and epochs % self.every_n_epochs == 0
         return bool(trainer.is_last_batch and (ends_epoch or epochs == trainer.max_epochs))
 
-    def _measure(self, trainer: Trainer, pl_module: LightningModule, extractor: Extractor) -> None:
+    def _measure(self, trainer: Trainer, pl_module: LightningModule, measurement: Measurement) -> None:
         assert isinstance(pl_module, GAN)
         distributed.broadcast_(list(pl_module.sampler.buffers()))  # each process has its own running moments
         with preserved_random_state(pl_module.device):  # a generator may draw noise
-            values = self._evaluate(pl_module, extractor, progress=trainer.progress_bar_callback is not None)
+            values = self._evaluate(pl_module, measurement)
         grouped = {f"metrics/{name}": value for name, value in values.items()}
         pl_module.log_dict(grouped, logger=False, on_step=True, on_epoch=False)  # for callbacks that monitor
         for logger in trainer.loggers:
             logger.log_metrics(grouped, step=trainer.global_step)
         value = values[self.best_name]
-        better = self.best_step < 0 or (value > self.best_value if LARGER_IS_BETTER[self.best] else value < self.best_value)
+        better = self.best_step < 0 or (value > self.best_value if self._larger_is_better else value < self.best_value)
         pl_module.print(
             f"step {trainer.global_step:,}: "
             + ", ".join(f"{name} {value:.4g}" for name, value in values.items() if not name.endswith("_std"))
@@ -174,26 +170,25 @@ class GenerativeMetrics(Callback):
                 trainer.save_checkpoint(self._folder / "best.ckpt", weights_only=False)
         if self.patience and self.misses >= self.patience:
             pl_module.print(
-                f"stopping: {self.best_name} has not improved in {self.misses} measurements; the best was "
+                f"the run stops, because {self.best_name} has not improved in {self.misses} measurements. The best was "
                 f"{self.best_value:.4g} at step {self.best_step:,}"
             )
             trainer.should_stop = True
 
-    def _evaluate(self, model: GAN, extractor: Extractor, progress: bool) -> dict[str, float]:
+    def _evaluate(self, model: GAN, measurement: Measurement) -> dict[str, float]:
         """Compute the metrics of the generator in its present state."""
-        assert self.num_images is not None
 
         def sample(indices: Tensor) -> Tensor:
             labels = class_labels(indices, self._frequencies).to(model.device) if model.generator.conditional else None
             return model.sample(latents(indices, model.generator.latent_dim, self.seed).to(model.device), labels)
 
-        return evaluate(sample, self._reference, extractor, self.metrics, self.num_images, self.batch_size, progress)
+        return measurement.compute(measurement.collect(sample))
 
     def _chosen(self, data: Any) -> str:
         """Name of the extractor; ``auto`` is resolved for this data set."""
         if self.extractor_name != "auto":
             if not isinstance(data, ImageDataModule) and self.extractor_name != "none":
-                raise InputError("metrics need an ImageDataModule, whose real images samples are compared with")
+                raise InputError("metrics need real images to compare with: use an ImageDataModule")
             return self.extractor_name
         if not isinstance(data, ImageDataModule) or data.image_shape[0] not in (1, 3):
             return "none"  # neither grey nor colour

@@ -19,11 +19,11 @@ from gan_lightning.gan import GAN
 from gan_lightning.health import SYMPTOMS, coarse, overfitting, saturation, separation, spread
 from gan_lightning.images import to_float, to_uint8
 from gan_lightning.latents import latents
-from gan_lightning.measure import FEW, RealImages, make_extractor, reference
 from gan_lightning.metrics.classifier import Classifier
 from gan_lightning.metrics.features import Extractor
 from gan_lightning.metrics.functional import nearest
 from gan_lightning.metrics.imagenet import ImageNet
+from gan_lightning.metrics.measurement import FEW_IMAGES, RealImages, make_extractor
 from gan_lightning.training import distributed
 from gan_lightning.training.randomness import preserved_random_state
 
@@ -128,8 +128,9 @@ class HealthMonitor(Callback):
             references, _ = data.examples(*REFERENCES)
             self._references = coarse(references)
             if self._extractor is not None:
-                real = RealImages.of(data, "train", min(FEW, data.num_images("train")))
-                statistics, _ = reference(real, self._extractor, True, progress=trainer.progress_bar_callback is not None)
+                real = RealImages.of(data, "train", min(FEW_IMAGES, data.num_images("train")))
+                shows_progress = trainer.progress_bar_callback is not None
+                statistics, _ = real.statistics(self._extractor, ["features"], progress=shows_progress)
                 features = None if statistics is None else statistics.features  # None in later processes
                 self._reference_features = distributed.on_first_process(lambda: features)
             if self._held_out is not None:
@@ -143,7 +144,7 @@ class HealthMonitor(Callback):
         """Make the extractor that the settings name."""
         if self.extractor_name == "auto":
             metrics = (callback for callback in trainer.callbacks if isinstance(callback, GenerativeMetrics))  # type: ignore[attr-defined]
-            extractors = (callback.extractor for callback in metrics)
+            extractors = (callback.measurement.extractor for callback in metrics if callback.measurement is not None)
             return next((found for found in extractors if isinstance(found, Classifier | ImageNet)), None)
         if self.extractor_name == "none":
             return None

@@ -52,7 +52,7 @@ class Classifier(Extractor):
         if tuple(images.shape[1:]) != self.image_shape:
             given, own = size_text(images.shape[1:]), size_text(self.image_shape)
             raise InputError(
-                f"images are {given} and the classifier of {self.name} takes {own} (channels, height, width): measure them "
+                f"images are {given} (channels, height, width), but the classifier of {self.name} takes {own}: measure them "
                 "with the data they were trained on, or with extractor imagenet"
             )
         features = self.body(images)
@@ -111,7 +111,7 @@ def make_network(image_shape: tuple[int, int, int], num_classes: int) -> nn.Sequ
         layers += [nn.Conv2d(channels, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide), nn.ReLU(), nn.MaxPool2d(2)]
         channels, height, width, wide = wide, height // 2, width // 2, min(2 * wide, 256)
         if min(height, width) < 1:
-            raise InputError(f"images of {size_text(image_shape)} are too small for a classifier; use extractor imagenet")
+            raise InputError(f"images of {size_text(image_shape)} are too small for a classifier: use extractor imagenet")
     layers += [nn.Flatten(), nn.Linear(channels * height * width, NUM_FEATURES), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(NUM_FEATURES, num_classes))
 
@@ -143,23 +143,23 @@ def load_or_train(
     """
     image_shape = _shape(train[0])
     if num_classes < 2:
-        raise InputError(f"{name} has {num_classes} classes: a classifier needs labels of two or more; use extractor imagenet")
+        raise InputError(f"{name} has {num_classes} classes, but a classifier needs two or more: use extractor imagenet")
     with torch.random.fork_rng(devices=[]):
         network = make_network(image_shape, num_classes).to(device)
     key = {"version": VERSION, "image_shape": list(image_shape), "num_classes": num_classes, "data": fingerprint(*train, *test)}
     path = folder / f"{name}_classifier_{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.pt"
     accuracy = _load(path, key, network)
     if accuracy is None:
-        print(f"Training a classifier of {name}, once, for its metrics; it is kept in {path}", flush=True)
+        print(f"Training a classifier of {name} for its metrics. This happens once; the file is {path}", flush=True)
         accuracy = train_classifier(network, train, test, progress)
         if progress:
-            print(f"  {accuracy:.2%} of its {len(test[0]):,} test images are named right", flush=True)
+            print(f"  {accuracy:.2%} of its {len(test[0]):,} test images are classified correctly", flush=True)
         weights = {entry: value.cpu() for entry, value in network.state_dict().items()}
         content = {"key": key, "accuracy": accuracy, "digest": fingerprint(*weights.values()), "weights": weights}
         try:
             files.save(content, path)
         except OSError as error:
-            print(f"{path}: cannot be written ({error.strerror}), so the classifier is trained anew each time")
+            print(f"{path} cannot be written ({error.strerror}), so each run trains the classifier again")
     return Classifier(network, image_shape, name, accuracy)
 
 

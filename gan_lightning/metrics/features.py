@@ -43,7 +43,7 @@ class Extractor(nn.Module, ABC):
             InputError: the images are not uint8 (N, C, H, W).
         """
         if images.dtype != torch.uint8 or images.dim() != 4:
-            raise InputError(f"images are {images.dtype} {tuple(images.shape)}: metrics take uint8 (N, C, H, W), from 0 to 255")
+            raise InputError(f"images are {images.dtype} {tuple(images.shape)}: use uint8 (N, C, H, W), from 0 to 255")
         with full_precision(self.device.type):
             return self.extract(images.to(self.device))
 
@@ -79,7 +79,8 @@ class ModuleExtractor(Extractor):
         for name, value in {"features": features, "logits": logits}.items():
             if value is not None and (value.dim() != 2 or len(value) != len(images)):
                 raise InputError(
-                    f"{self.name} gives {name} of shape {tuple(value.shape)} for {len(images)} images: give ({len(images)}, D)"
+                    f"{self.name} gives {name} of shape {tuple(value.shape)} "
+                    f"for {len(images)} images: it must return ({len(images)}, D)"
                 )
         return features.float(), None if logits is None else logits.float()
 
@@ -107,19 +108,21 @@ def import_extractor(class_path: str) -> Extractor:
         InputError: the class does not exist, is not a module, or requires arguments.
     """
     module_name, _, class_name = class_path.rpartition(".")
-    advice = "give imagenet, inception, classifier, or the class path of a torch.nn.Module of your own (module.Class)"
+    advice = "use imagenet, inception, classifier, or the class path of a torch.nn.Module of your own (module.Class)"
     if not module_name:
-        raise InputError(f"extractor {class_path}: there is none of this name; {advice}")
+        raise InputError(f"extractor {class_path} does not exist: {advice}")
     try:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"extractor {class_path}: cannot be imported ({one_line(error)}); {advice}") from error
+        raise InputError(f"extractor {class_path} cannot be imported ({one_line(error)}): {advice}") from error
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise InputError(f"extractor {class_path}: is no torch.nn.Module; {advice}")
+        raise InputError(f"extractor {class_path} is not a torch.nn.Module: {advice}")
     try:
         module = cls()
     except TypeError as error:
-        raise InputError(f"extractor {class_path}: cannot be made without arguments ({one_line(error)})") from error
+        raise InputError(
+            f"extractor {class_path} cannot be created without arguments ({one_line(error)}): give every argument a default"
+        ) from error
     return module if isinstance(module, Extractor) else ModuleExtractor(module)
 
 

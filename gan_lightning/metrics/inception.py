@@ -44,7 +44,7 @@ class Inception(Extractor):
         try:
             network.load_state_dict(state)
         except (RuntimeError, TypeError, AttributeError) as error:
-            raise InputError(f"{weights}: not torch-fidelity's weights of Inception-v3; {_ways_out()}") from error
+            raise InputError(f"{weights} does not have torch-fidelity's weights of Inception-v3: {_alternatives()}") from error
         self.sha256 = file_sha256(weights)
         network.eval().requires_grad_(False)
         for block in network.modules():
@@ -130,7 +130,7 @@ def find_weights(path: Path | None = None) -> Path:
     """
     if path is not None:
         if not path.is_file():
-            raise InputError(f"{path}: no such file of Inception's weights; {_ways_out()}")
+            raise InputError(f"{path} does not exist: {_alternatives()}")
         return path
     url = fidelity.URL_INCEPTION_V3
     found: Path = _hub_folder() / url.rpartition("/")[2]
@@ -140,7 +140,7 @@ def find_weights(path: Path | None = None) -> Path:
             print(f"Downloading Inception's weights to {found}", flush=True)
             torch.hub.download_url_to_file(url, str(found), progress=True)
         except (URLError, OSError) as error:
-            raise InputError(f"Inception's weights could not be downloaded ({one_line(error)}); {_ways_out()}") from error
+            raise InputError(f"Inception's weights could not be downloaded ({one_line(error)}): {_alternatives()}") from error
     return found
 
 
@@ -148,7 +148,7 @@ def _hub_folder() -> Path:
     return Path(str(torch.hub.get_dir()), "checkpoints")
 
 
-def _ways_out() -> str:
+def _alternatives() -> str:
     """List the alternatives if the weights are unavailable."""
     return (
         f"put the file of {fidelity.URL_INCEPTION_V3} into {_hub_folder()}, or name it with --inception_weights (in training "

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from gan_lightning import files
 from gan_lightning.errors import InputError
 from gan_lightning.files import fingerprint
 from gan_lightning.metrics.functional import SEED
+from gan_lightning.metrics.table import OF_LOGITS
 
 SPLITS = 10
 """Number of splits of the Inception Score."""
@@ -28,16 +30,20 @@ class Statistics:
         count: number of images; None if it comes from a file without it.
         mean: mean of the features, float64 (D,).
         covariance: covariance of the features, float64 (D, D), with N - 1 in the denominator.
-        score_sums: the arguments of ``functional.inception_score``: counts (S,), sums of p (S, K) and of p log p (S,). None
-            if they were not computed, for example because there are no logits.
-        class_counts: number of images for which each class is the likeliest, (K,). None if it was not computed.
-        features: float32 (N, D) in order; None if only moments were kept.
+        split_counts: number of images of each split of the Inception Score, (S,). None, like the next three, if it was not
+            computed, for example because there are no logits.
+        probabilities: sums over each split of the class probabilities p, (S, K).
+        log_likelihoods: sums over each split of sum_k p_k log p_k, (S,).
+        class_counts: number of images for which each class is the likeliest, (K,).
+        features: float32 (N, D) in order; None if they were not kept.
     """
 
     count: int | None
     mean: Tensor
     covariance: Tensor
-    score_sums: tuple[Tensor, Tensor, Tensor] | None = None
+    split_counts: Tensor | None = None
+    probabilities: Tensor | None = None
+    log_likelihoods: Tensor | None = None
     class_counts: Tensor | None = None
     features: Tensor | None = None
 
@@ -84,30 +90,18 @@ class Sums:
 
     def state(self) -> list[Tensor]:
         """List the sums themselves, not copies: :meth:`statistics` reads them after they were reduced in place."""
-        return [
-            self.count,
-            self.features,
-            self.products,
-            self.split_counts,
-            self.probabilities,
-            self.log_likelihoods,
-            self.class_counts,
-        ]
+        return [self.count, self.features, self.products, *self._of_logits().values()]
+
+    def _of_logits(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in OF_LOGITS}
 
     def statistics(self, features: Tensor | None = None) -> Statistics:
         """Compute the statistics of all images added so far, and keep ``features`` in them."""
         count = int(self.count)
         mean = self.features / count
         covariance = (self.products - count * torch.outer(mean, mean)) / max(1, count - 1)
-        scored = self.probabilities.shape[1] > 0
-        return Statistics(
-            count,
-            mean.cpu(),
-            covariance.cpu(),
-            (self.split_counts.cpu(), self.probabilities.cpu(), self.log_likelihoods.cpu()) if scored else None,
-            self.class_counts.cpu() if scored else None,
-            features,
-        )
+        of_logits = {name: value.cpu() for name, value in self._of_logits().items()} if len(self.class_counts) else {}
+        return Statistics(count, mean.cpu(), covariance.cpu(), features=features, **of_logits)
 
 
 def _splits(num_images: int) -> Tensor:
@@ -117,13 +111,17 @@ def _splits(num_images: int) -> Tensor:
     return torch.from_numpy(numpy.searchsorted(ends, position, side="right"))
 
 
-def read_cache(folder: Path, key: dict[str, Any], with_features: bool) -> Statistics | None:
+SEPARATE = ("features", "class_counts")
+"""Fields in a separate file of the cache: not every metric reads them, and caches of earlier versions have no class counts."""
+
+
+def read_cache(folder: Path, key: dict[str, Any], fields: Collection[str] = ()) -> Statistics | None:
     """Read what :func:`write_cache` wrote for ``key``; None if a file is missing, truncated, damaged or of another key.
 
     Args:
         folder: the cache folder.
         key: all that the statistics depend on, as primitives. Its hash is in the names of the files, and the key in the files.
-        with_features: read the features too. They are in a separate file, so that FID does not read them.
+        fields: the fields to read besides count, mean and covariance, from :data:`SEPARATE`.
     """
     moments = _read(_file(folder, key, "moments"), key, {"count", "mean", "covariance"})
     if moments is None:
@@ -131,35 +129,32 @@ def read_cache(folder: Path, key: dict[str, Any], with_features: bool) -> Statis
     mean, covariance = moments["mean"], moments["covariance"]
     if mean.dim() != 1 or covariance.shape != (len(mean), len(mean)):
         return None
-    statistics = Statistics(int(moments["count"]), mean, covariance)
-    if not with_features:
-        return statistics
-    content = _read(_file(folder, key, "features"), key, {"features"})
-    if content is None or content["features"].shape != (statistics.count, len(mean)):
+    found: dict[str, Tensor] = {}
+    for name in fields:
+        content = _read(_file(folder, key, name), key, {name})
+        if content is None:
+            return None
+        found |= content
+    statistics = Statistics(int(moments["count"]), mean, covariance, **found)
+    if statistics.features is not None and statistics.features.shape != (statistics.count, len(mean)):
         return None
-    return replace(statistics, features=content["features"])
+    return statistics
 
 
 def write_cache(folder: Path, key: dict[str, Any], statistics: Statistics) -> None:
-    """Write moments, and features if there are any, for :func:`read_cache`.
+    """Write the moments, and each of :data:`SEPARATE` that there is, for :func:`read_cache`.
 
     An unwritable cache only prints a warning.
     """
-    parts: dict[str, dict[str, Tensor]] = {
-        "moments": {
-            "count": torch.tensor(statistics.count),
-            "mean": statistics.mean,
-            "covariance": statistics.covariance,
-        }
-    }
-    if statistics.features is not None:
-        parts["features"] = {"features": statistics.features}
+    moments = {"count": torch.tensor(statistics.count), "mean": statistics.mean, "covariance": statistics.covariance}
+    separate = {name: {name: value} for name in SEPARATE if (value := getattr(statistics, name)) is not None}
+    parts: dict[str, dict[str, Tensor]] = {"moments": moments, **separate}
     for part, tensors in parts.items():
         content = {"key": _key_text(key), "digest": fingerprint(*tensors.values()), **tensors}
         try:
             files.save(content, _file(folder, key, part))
         except OSError as error:
-            print(f"{folder}: cannot be written to ({error.strerror}), so reference statistics are computed anew each time")
+            print(f"{folder} cannot be written ({error.strerror}), so each run computes the reference statistics again")
             return
 
 
@@ -198,18 +193,19 @@ def read_npz(path: Path) -> tuple[Statistics, dict[str, Any]]:
         mean, covariance = (torch.from_numpy(content[name].astype(numpy.float64)) for name in ("mu", "sigma"))
         protocol = json.loads(str(content.get("protocol", "{}")))
     except (ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: its mu, sigma or protocol are not what they should be; use another") from error
+        raise InputError(f"{path} is damaged in mu, sigma or protocol: use another file") from error
     counts = (protocol.get("class_counts") or []) if isinstance(protocol, dict) else None
     if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
-        raise InputError(f"{path}: its protocol or the class_counts in it are not what they should be; use another")
+        raise InputError(f"{path} is damaged in its protocol or class_counts: use another file")
     if mean.dim() != 1 or covariance.shape != (len(mean), len(mean)):
         raise InputError(
-            f"{path}: mu is {tuple(mean.shape)} and sigma {tuple(covariance.shape)}, not (D,) and (D, D); use another"
+            f"{path} has mu {tuple(mean.shape)} and sigma {tuple(covariance.shape)} "
+            "instead of (D,) and (D, D): use another file"
         )
     if not (
         mean.isfinite().all() and covariance.isfinite().all() and torch.allclose(covariance, covariance.T, rtol=1e-4, atol=1e-6)
     ):
-        raise InputError(f"{path}: mu and sigma hold NaN or infinite values, or sigma is not symmetric; use another")
+        raise InputError(f"{path} has NaN or infinite values, or its sigma is not symmetric: use another file")
     count = protocol.get("num_real")
     return Statistics(count if isinstance(count, int) else None, mean, covariance), protocol
 

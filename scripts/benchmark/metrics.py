@@ -32,8 +32,8 @@ from gan_lightning.commands.common.exit_codes import run_command
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.evaluator import compute
 from gan_lightning.metrics.inception import Inception
-from gan_lightning.metrics.request import check_request
 from gan_lightning.metrics.statistics import Sums
+from gan_lightning.metrics.table import check_request
 from random_inception import varied_images, write_random_weights
 
 METRICS = ("fid", "is", "kid")

@@ -22,12 +22,12 @@ def varied_images(count: int, seed: int, size: int = 32) -> Tensor:
 
 
 @torch.no_grad()
-def write_random_weights(path: Path, seed: int = 0) -> None:
+def write_random_weights(path: Path, seed: int = 0, count: int = 32) -> None:
     """Write random weights in the layout of torch-fidelity's Inception file, so that the whole pipeline runs offline.
 
     Default initialisation gives a FID of 1e-15 and a score of 1. Such values test nothing. Here batch norms are calibrated on
-    :func:`varied_images` and shifted by one: most units are active, and rounding is not amplified from layer to layer. Logits
-    are scaled to a spread of 2 over images, so that scores are not trivial.
+    ``count`` :func:`varied_images` and shifted by one: most units are active, and rounding is not amplified from layer to
+    layer. Logits are scaled to a spread of 2 over images, so that scores are not trivial.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -41,10 +41,10 @@ def write_random_weights(path: Path, seed: int = 0) -> None:
             elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.02)
                 nn.init.normal_(module.bias, std=0.02)
-    images = interpolate(varied_images(32, seed).float(), size=299, mode="bilinear").sub(128).div(128)
+    images = interpolate(varied_images(count, seed).float(), size=299, mode="bilinear").sub(128).div(128)
     network.train()(images)
     network.eval()
-    logits = network(images)  # (32, 1008)
+    logits = network(images)  # (count, 1008)
     for name, parameter in network.named_parameters():
         if name == "fc.weight":
             parameter.mul_(2 / logits.std(0).mean())

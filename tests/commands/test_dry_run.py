@@ -99,12 +99,11 @@ def test_a_folder_is_reported_and_nothing_is_written(photos: Path, tmp_path: Pat
     assert re.match(r"photos/cats/cut\.jpg \(.*truncated.*\)", data["unreadable+"])
 
     done_with = report["Preprocessing"]
-    assert done_with["size"].startswith(
-        "3x16x16: the shorter side is resized to 16 (Lanczos), and the centre kept; of an image "
-    )
+    assert done_with["size"].startswith("3x16x16: ")
+    assert "% of an image is cut off" in done_with["size"]
     assert done_with["enlarged"] == "1 file with a side of less than 16 pixels"
     assert done_with["colour"] == "grey as three equal channels in 4 files"
-    assert done_with["transparent"] == "1 file, laid on white"
+    assert done_with["transparent"].startswith("1 file, ")
     assert done_with["flips"] == "each image left to right, one time in two"
     assert done_with["classes"] == "the networks do not see them"
     assert done_with["loading"].endswith("stay on the device")
@@ -113,7 +112,7 @@ def test_a_folder_is_reported_and_nothing_is_written(photos: Path, tmp_path: Pat
     count = sum(p.numel() for p in DCGANGenerator((3, 16, 16), width=4).parameters())
     assert report["Networks"]["generator"] == f"DCGANGenerator, {count:,} parameters"
     assert report["Networks"]["method"] == "NonSaturatingLoss, R1, DiffAugment"
-    peak = number(report["Memory"]["peak"]) * (1000 if " GB, the process" in report["Memory"]["peak"] else 1)
+    peak = number(report["Memory"]["peak"]) * (1000 if " GB, " in report["Memory"]["peak"] else 1)
     assert 100 < peak < 5000  # MB; usually about 600
     steps = train // 8
     assert report["Time"]["an epoch"].startswith(f"{steps:,} steps, ")
@@ -125,7 +124,7 @@ def test_a_folder_is_reported_and_nothing_is_written(photos: Path, tmp_path: Pat
     for part in ("--model.generator.conditioning", "1 file will be blurred"):
         assert part in hints
     assert "uneven" not in hints  # 36 of cats and 4 of dogs: a ninth
-    assert "--model.augmentation" not in hints  # the folder exists
+    assert "--model.augmentation" not in hints  # it is set
 
     assert {path: path.read_bytes() for path in photos.rglob("*.*")} == files
     left = {path.relative_to(tmp_path).parts[0] for path in tmp_path.iterdir()}
@@ -141,10 +140,10 @@ def test_a_successful_dry_run_exits_with_0(photos: Path, capsys: pytest.CaptureF
         assert main([*FOLDER, *settings, "--data.num_workers", "0", "--max_steps", "2"]) == 0
     printed = capsys.readouterr().out
     report = sections(printed)
-    assert report["Preprocessing"]["loading"] == "decoded as they are read, by 0 processes"
+    assert report["Preprocessing"]["loading"].endswith("by 0 processes")
     assert report["Time"]["the run"].startswith("2 steps, ")
     hints = " ".join(report["Suggestions"].values())
-    assert "are few, and the discriminator may memorise them: --model.augmentation DiffAugment" in hints
+    assert "--model.augmentation DiffAugment" in hints
     assert re.search(r"uneven.*dogs has 1 images, cats 36", hints)
     assert "Training would take about " in printed
     assert not Path("lightning_logs").exists()

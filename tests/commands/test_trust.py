@@ -78,7 +78,7 @@ def test_functions_of_other_modules_are_refused(name: str, capsys: pytest.Captur
 
 def test_modules_inside_our_modules_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     write_config(f"data: Digits\nmodel: {{{NETWORKS}, generator_optimizer: gan_lightning.checkpoint.os.system}}")
-    refusal(Verb.train.main, ["--ckpt_path", CHECKPOINT], capsys, "gan_lightning.checkpoint.os.system")
+    refusal(Verb.train.main, ["--ckpt_path", CHECKPOINT], capsys, "--model.generator_optimizer", "system")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import os
 
 THOROUGH = bool(os.environ.get("GAN_LIGHTNING_THOROUGH"))
-"""Whether to break things as often as was promised (docs/reliability.md), or a tenth of that."""
+"""True to repeat each fault as often as docs/reliability.md says; else a tenth as often."""
 
 
 def often(times: int) -> int:

@@ -23,7 +23,7 @@ FORKING.set_forkserver_preload(["gan_lightning.commands.train.run", "sklearn.dat
 
 
 class Forked:
-    """A command in a process forked from one with all imports, which would take it 6 seconds.
+    """A command in a process forked from one that has all imports. This saves 6 seconds.
 
     It is used as a ``Popen``. Signals, exit codes and further processes are those of the script.
     """

@@ -79,14 +79,14 @@ def images(count: int, seed: int) -> Tensor:
     return (bright + torch.rand(count, 3, 16, 16, generator=random) * 75).to(torch.uint8)
 
 
-METRICS = ("fid", "is", "prdc", "modes")
+COMPUTED = ("fid", "is", "prdc", "modes", "class_tv")
 
 
 def measure(module: nn.Module, generated: Tensor, real: Tensor) -> dict[str, float]:
     """The metrics of one set of images against another, in however many processes."""
     extractor = ModuleExtractor(module, "tiny")
     reference = collect(lambda indices: real[indices], extractor, len(real), 64, keep_features=True)
-    return evaluate(lambda indices: generated[indices], reference, extractor, METRICS, len(generated), 64, progress=False)
+    return evaluate(lambda indices: generated[indices], reference, extractor, COMPUTED, len(generated), 64, progress=False)
 
 
 def measurements() -> dict[str, dict[str, float]]:

@@ -19,6 +19,7 @@ from gan_lightning.metrics import imagenet
 from gan_lightning.metrics.evaluator import collect, evaluate
 from gan_lightning.metrics.imagenet import ImageNet, load_network, prepare, weights_file
 from random_inception import varied_images
+from tests.helpers import refuses
 
 STRIDED = (1, 3, 5, 11)
 """Blocks that halve the size."""
@@ -100,7 +101,7 @@ def test_resizing_is_pillow_s(shape: tuple[int, int]) -> None:
 def test_grey_images_are_three_equal_channels(ours: ImageNet) -> None:
     grey = varied_images(2, seed=3)[:, :1]
     assert torch.allclose(ours(grey)[0], ours(grey.expand(-1, 3, -1, -1).contiguous())[0], atol=1e-5)
-    with pytest.raises(InputError, match="images have 2 channels"):
+    with refuses("2 channels"):
         ours(varied_images(2, seed=3)[:, :2])
 
 

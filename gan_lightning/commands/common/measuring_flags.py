@@ -81,7 +81,7 @@ def check_real_images(config: Namespace, groups: Sequence[Sequence[str]]) -> Non
     """
     named = [f"--{flag} {config[flag]}" for flag in ("real", "reference", "data") if config.get(flag) is not None]
     if len(named) > 1 and not (config.data is not None and config.extractor == "classifier"):
-        raise InputError(f"{' and '.join(named)}: give one of them (--data next to another only with --extractor classifier)")
+        raise InputError(f"{' and '.join(named)}: use one of them. --data goes with another only for --extractor classifier")
     if given(groups, "split") is not None and named and not named[0].startswith("--data"):
         raise InputError(f"--split {config.split}: only --data has splits; {named[0]} has none")
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
@@ -14,7 +15,8 @@ from gan_lightning.data import ImageDataModule
 from gan_lightning.data.folder import count_other_sizes, first_image_shape, read_folder
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.images import size_text
-from gan_lightning.measure import RealImages, choose_real
+from gan_lightning.inference import locate
+from gan_lightning.metrics.measurement import Measurement, RealImages, ReferenceFile, choose_real
 from gan_lightning.pretrained import CONFIG, read_config
 from gan_lightning.training.distributed import is_first_process, on_first_process
 
@@ -67,6 +69,24 @@ def data_of_the_run(checkpoint: Path, trust: Collection[str]) -> Any:
     return settings
 
 
+def find_data(config: Namespace, groups: Sequence[Sequence[str]], source: str) -> ImageDataModule | None:
+    """Make the data set that the flags name, else that of the run of the generator ``source``; None if there is neither.
+
+    Raises:
+        InputError: the data set cannot be made; if it is that of the run, only without a ``--reference`` to replace it.
+    """
+    named = config.data is not None or config.real is not None
+    settings = None if named else data_of_the_run(locate(source), config.trust)
+    if settings is None:
+        return make_data(groups)
+    try:
+        return make_data(groups, settings)
+    except InputError:
+        if config.get("reference") is None:
+            raise
+        return None
+
+
 def _exported_data(folder: Path) -> Any:
     """Read the data settings of an exported folder, without ``root``: it is a path on the machine of the run."""
     settings = (read_config(folder)["recipe"] or {}).get("data")
@@ -75,11 +95,11 @@ def _exported_data(folder: Path) -> Any:
     return {**settings, "init_args": {name: value for name, value in settings["init_args"].items() if name != "root"}}
 
 
-def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) -> RealImages | None:
+def real_images(config: Namespace, shape: tuple[int, int, int]) -> RealImages:
     """Read ``--num_real`` images from ``--real`` or ``--data``; those of a folder are resized to ``shape``.
 
     Raises:
-        InputError: neither flag is given although real images are needed, or there are fewer than ``--num_real``.
+        InputError: neither flag is given, or there are fewer than ``--num_real``.
     """
     if config.real is not None:
         about = {"real": str(config.real), "split": "all", **resized("real", config.real, shape)}
@@ -89,9 +109,25 @@ def real_images(config: Namespace, shape: tuple[int, int, int], needed: bool) ->
     if config.data is not None:
         on_first_process(config.data.prepare_data)
         return RealImages.of(config.data, config.split, config.num_real)
-    if needed:
-        raise InputError("there are no real images to compare with: add --data or --real")
-    return None
+    raise InputError("there are no real images to compare with: add --data or --real")
+
+
+def make_measurement(
+    config: Namespace,
+    real: RealImages | ReferenceFile | None,
+    shape: tuple[int, int, int],
+    device: torch.device,
+    photographs: str = "inception",
+    **arguments: Any,
+) -> Measurement:
+    """Set up a measurement with ``--extractor``, else with the data set's classifier or with ``photographs``.
+
+    ``arguments`` are those of :class:`~gan_lightning.metrics.measurement.Measurement` that no flag of all commands sets.
+    """
+    is_classified = config.data is not None and config.real is None and config.data.extractor == "classifier"
+    name = config.extractor or ("classifier" if is_classified else photographs)
+    arguments |= {"inception_weights": config.inception_weights, "batch_size": config.batch_size}
+    return Measurement(name, config.data, device, real, shape, progress=is_first_process(), **arguments)
 
 
 def check_shape(real: RealImages, source: str, shape: tuple[int, ...]) -> None:
@@ -105,14 +141,6 @@ def check_shape(real: RealImages, source: str, shape: tuple[int, ...]) -> None:
             f"{source} has images of {size_text(shape)}, but the real images ({real.about['real']}) are "
             f"{size_text(real.images.shape[1:])} (channels, height, width): use --data or --real with images of the first size"
         )
-
-
-def extractor_name(config: Namespace, photographs: str = "inception") -> str:
-    """Choose the extractor: ``--extractor``, else the classifier if the data set is measured with one, else ``photographs``."""
-    if config.extractor is not None:
-        return str(config.extractor)
-    is_classified = config.data is not None and config.real is None and config.data.extractor == "classifier"
-    return "classifier" if is_classified else photographs
 
 
 def folder_shape(folder: str, image_size: int | None) -> tuple[int, int, int]:

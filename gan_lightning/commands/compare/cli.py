@@ -20,7 +20,7 @@ from gan_lightning.commands.common.numbers import whole_numbers
 from gan_lightning.commands.common.recipes import config_path, recipes
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.errors import InputError
-from gan_lightning.metrics.request import check_request, split_names
+from gan_lightning.metrics.table import check_request, split_names
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -85,10 +85,10 @@ def _settings(args: Sequence[str]) -> Namespace:
     config.recipes, config.metrics = split_names(config.recipes), split_names(config.metrics)
     config.seeds = list(dict.fromkeys(whole_numbers("seeds", config.seeds)))
     if not config.recipes:
-        raise InputError(f"--recipes is empty: name some of {', '.join(recipes())}")
+        raise InputError(f"--recipes is empty: use one or more of {', '.join(recipes())}")
     for name in config.recipes:
         config_path(name, "--recipes")
     if "fid" not in config.metrics:
-        raise InputError(f"--metrics {','.join(config.metrics)}: the rows are sorted by fid; add it")
+        raise InputError(f"--metrics {','.join(config.metrics)}: the rows are sorted by fid. Add it")
     check_request(config.metrics, config.num_images, None, real_features=True)
     return config

@@ -23,9 +23,8 @@ from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import Diverged, InputError
 from gan_lightning.files import write_aside
-from gan_lightning.measure import RealImages, make_extractor, reference
-from gan_lightning.metrics.evaluator import Sample, evaluate, metric_names, protocol
-from gan_lightning.metrics.request import FEWEST, check_request
+from gan_lightning.metrics.evaluator import Sample
+from gan_lightning.metrics.measurement import Measurement, RealImages
 from gan_lightning.pictures import grid, write_png
 from gan_lightning.training.runs import last_checkpoint
 
@@ -79,16 +78,17 @@ def compare_runs(config: Namespace) -> None:
     """Train and measure the rows that are not in the folder yet; write the table, the record and the picture."""
     names, seeds, output = config.recipes, config.seeds, Path(config.output)
     data = _data(names, config.data)
-    measurement = Measurement(
-        data, config.extractor or data.extractor, config.metrics, config.num_images, find_device(config.accelerator)
-    )
-    test = measurement.test.images
-    real: dict[str, Sample] = {
+    name, device = config.extractor or data.extractor, find_device(config.accelerator)
+    real, test = RealImages.of(data, "train"), RealImages.of(data, "test").images
+    measurement = Measurement(name, data, device, real, data.image_shape, config.metrics, config.num_images)
+    measurement.prepare()
+    baselines: dict[str, Sample] = {
         REAL: lambda indices: test[indices % len(test)],
         "one test image, repeated": lambda indices: test[:1].expand(len(indices), -1, -1, -1),
     }
-    results = {name: [measurement.measure(sample, len(test) if name == REAL else None)] for name, sample in real.items()}
-    pictures = {name: sample(torch.arange(SHOWN)) for name, sample in real.items()}
+    counts = {REAL: min(len(test), config.num_images)}
+    results = {name: [measurement.evaluate(sample, counts.get(name, config.num_images))] for name, sample in baselines.items()}
+    pictures = {name: sample(torch.arange(SHOWN)) for name, sample in baselines.items()}
     updates: dict[str, int] = {}
     for row in make_rows(names, config.vary):
         folders = [output / _folder(row.name) / f"seed_{seed}" for seed in seeds]
@@ -97,68 +97,29 @@ def compare_runs(config: Namespace) -> None:
         updates[row.name] = runs[0]["max_steps"]
         drawn = (folder / run["checkpoint"] for run, folder in zip(runs, folders, strict=True) if _is_whole(run))
         if path := next(drawn, None):
-            pictures[row.name] = measurement.sample(path, seeds[0])(torch.arange(SHOWN)).cpu()
-    order = sorted(results, key=lambda name: (name != REAL, _mean_and_deviation(results[name], measurement.distance)[0]))
+            pictures[row.name] = _sampler(path, measurement, seeds[0])(torch.arange(SHOWN)).cpu()
+    distance = measurement.names()["fid"]
+    order = sorted(results, key=lambda name: (name != REAL, _mean_and_deviation(results[name], distance)[0]))
     results = {name: results[name] for name in order}
     described = {"recipes": names, "vary": config.vary, "seeds": seeds, "data": config.data}
     described |= {"max_time": None if config.max_steps else config.max_time, "max_steps": updates}
-    write_record(output / "compare.json", {"metrics": results, "protocol": {**measurement.settings, **described}})
+    write_record(output / "compare.json", {"metrics": results, "protocol": {**_settings(measurement), **described}})
     table = make_table(results)
     with write_aside(output / "compare.md") as aside:
         aside.write_text(table, encoding="utf-8")
     write_png(grid(torch.cat([pictures[name] for name in order if name in pictures]), SHOWN), output / "compare.png")
-    print(f"\n{table}\n  table, record and picture: {output}/compare.md, .json, .png (a row for each, from the top)")
+    print(f"\n{table}\n  table, record and picture: {output}/compare.md, .json, .png (samples of each row, in this order)")
 
 
-class Measurement:
-    """A measurement with the same settings for all samples.
+def _settings(measurement: Measurement) -> dict[str, Any]:
+    """List all that the values depend on, as JSON gives it back, to compare with records."""
+    settings: dict[str, Any] = json.loads(json.dumps({**measurement.protocol(), "versions": versions()}))
+    return settings
 
-    Args:
-        data: the real images.
-        extractor: name of the extractor.
-        metrics: names of the metrics, including fid.
-        num_images: number of samples of each checkpoint.
-        device: device to measure on.
 
-    Attributes:
-        settings: all that the values depend on.
-        distance: name of the value that rows are sorted by.
-
-    Raises:
-        InputError: a metric cannot be computed.
-    """
-
-    def __init__(
-        self, data: ImageDataModule, extractor: str, metrics: Sequence[str], num_images: int, device: torch.device
-    ) -> None:
-        self.real, self.test = RealImages.of(data, "train"), RealImages.of(data, "test")
-        with_features = "prdc" in metrics
-        check_request(metrics, num_images, len(self.real.images), real_features=with_features)
-        self.metrics, self.num_images, self.device = metrics, num_images, device
-        self.extractor = make_extractor(extractor, data, None, device)
-        self.statistics, about = reference(self.real, self.extractor, with_features=with_features)
-        constants = protocol(metrics, num_images, len(self.real.images))
-        settings = {**about, "num_images": num_images, "constants": constants, "versions": versions()}
-        self.settings = json.loads(json.dumps(settings))  # as JSON gives it back, to compare with records
-        self.distance = metric_names(self.extractor.prefix, num_images)["fid"]
-
-    def sample(self, checkpoint: Path, seed: int) -> Sample:
-        """Make the function that maps indices to samples of a checkpoint."""
-        return inference.load(checkpoint, device=self.device).by_index(self.real.class_counts(), seed)
-
-    def measure(self, sample: Sample, there_are: int | None = None) -> dict[str, Any]:
-        """Compute every metric of some samples.
-
-        Args:
-            sample: maps indices to images.
-            there_are: number of available images, if limited; metrics that need more are omitted.
-
-        Raises:
-            Diverged: the samples are NaN.
-        """
-        count = self.num_images if there_are is None else min(self.num_images, there_are)
-        metrics = [name for name in self.metrics if count >= FEWEST[name]]
-        return dict(evaluate(sample, self.statistics, self.extractor, metrics, count)) if metrics else {}
+def _sampler(checkpoint: Path, measurement: Measurement, seed: int) -> Sample:
+    """Make the function that maps indices to samples of a checkpoint, with classes as frequent as in the real images."""
+    return inference.load(checkpoint, device=measurement.device).by_index(measurement.class_counts, seed)
 
 
 def make_rows(names: Sequence[str], vary: str) -> list[Row]:
@@ -229,18 +190,19 @@ def _run(row: Row, seed: int, config: Namespace, measurement: Measurement, folde
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if other := _difference(record, request):
             raise InputError(
-                f"{folder}: was trained with other settings ({other}); name another folder with --output, or remove this one"
+                f"{folder}: was trained with other settings ({other}): use another --output, or remove this folder"
             )
-        print(f"{row.name}, seed {seed}, is trained: {folder / str(record['checkpoint'])}")
+        print(f"{row.name}, seed {seed}, is trained already: {folder / str(record['checkpoint'])}")
     else:
         record = {**request, "seed": seed, **_train(row, seed, request, folder)}
         write_record(path, record)
-    if _is_whole(record) and record.get("settings") != measurement.settings:
+    if _is_whole(record) and record.get("settings") != _settings(measurement):
         print(f"Measuring {row.name}, seed {seed}", flush=True)
         trained = {name: record["values"][name] for name in ("updates", "seconds")}
         try:
-            record["values"] = {**trained, **measurement.measure(measurement.sample(folder / record["checkpoint"], seed))}
-            record["settings"] = measurement.settings
+            sample = _sampler(folder / record["checkpoint"], measurement, seed)
+            record["values"] = {**trained, **measurement.evaluate(sample, config.num_images)}
+            record["settings"] = _settings(measurement)
         except Diverged:
             record["values"] = {**trained, "diverged": True}
         write_record(path, record)
@@ -345,7 +307,7 @@ def _data(names: Sequence[str], flags: Sequence[str]) -> ImageDataModule:
     parser = Verb.train.make_parser()
     configs = [settings(parser, ["--config", name, *flags])[0] for name in names]
     if len({config.data.class_path for config in configs}) != 1:
-        raise InputError(f"--recipes {','.join(names)}: they are for several data sets; name recipes of one")
+        raise InputError(f"--recipes {','.join(names)}: they are for different data sets. Use recipes for one")
     data: ImageDataModule = parser.instantiate(configs[0]).data
     data.prepare_data()
     return data

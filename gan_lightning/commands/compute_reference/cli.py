@@ -30,10 +30,10 @@ def run(args: Sequence[str]) -> None:
     if config.output is not None and not config.output.endswith(".npz"):
         raise InputError(f"--output {config.output}: the name must end in .npz")
     if config.real is None and config.data is None:
-        raise InputError("name the real images with --data or --real")
+        raise InputError("there are no real images: add --data or --real")
     check_real_images(config, groups)
     if config.real is None and config.image_size is not None:
-        raise InputError(f"--image_size {config.image_size}: only for the folder of --real")
+        raise InputError(f"--image_size {config.image_size} is for the folder of --real: remove it")
     if config.output is not None:
         require_writable(Path(config.output))
     from gan_lightning.commands.compute_reference.run import compute

@@ -23,7 +23,7 @@ from gan_lightning.commands.common.trust import trusted_modules
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.errors import InputError
 from gan_lightning.lookup import expected, find
-from gan_lightning.metrics.request import check_request, split_names
+from gan_lightning.metrics.table import METRICS, check_request, split_names
 
 NUM_IMAGES = 50_000
 
@@ -31,7 +31,7 @@ NUM_IMAGES = 50_000
 def add_flags(parser: ArgumentParser) -> None:
     """Add all flags of the command, except the arguments of the data's class."""
     parser.add_argument("source", type=str, help=f"a folder of images, {expected()}")
-    parser.add_argument("--metrics", type=str, default="fid,is", help="comma-separated metrics, from fid,is,kid,prdc,modes")
+    parser.add_argument("--metrics", type=str, default="fid,is", help=f"comma-separated metrics, from {','.join(METRICS)}")
     parser.add_argument(
         "--num_images", type=PositiveInt | None, help=f"number of images; by default {NUM_IMAGES} samples, or the whole folder"
     )
@@ -61,12 +61,14 @@ def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
     find(config.source)
     check_real_images(config, groups)
     if config.num_real is not None and config.reference:
-        raise InputError(f"--num_real {config.num_real}: not with --reference, whose images are counted already")
+        raise InputError(f"--num_real {config.num_real}: --reference has a fixed number of images. Remove one of the two")
     for flag in ("raw", "seed", "trust"):
         if given(groups, flag) is not None and is_image_folder(source):
-            raise InputError(f"--{flag}: only for a checkpoint, and {config.source} is a folder of images")
+            raise InputError(f"--{flag} is for a checkpoint, but {config.source} is a folder of images: remove the flag")
     if config.image_size is not None and not is_image_folder(source):
-        raise InputError(f"--image_size {config.image_size}: only for a folder; a checkpoint has a fixed image size")
+        raise InputError(
+            f"--image_size {config.image_size} is for a folder, but a checkpoint has a fixed image size: remove the flag"
+        )
     if config.num_images is None and not is_image_folder(source):
         config.num_images = NUM_IMAGES
     check_request(config.metrics, config.num_images, config.num_real, real_features=config.reference is None)

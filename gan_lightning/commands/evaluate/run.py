@@ -17,32 +17,20 @@ from gan_lightning.commands.common.measuring_flags import is_image_folder
 from gan_lightning.commands.common.outputs import require_writable
 from gan_lightning.commands.common.real_images import (
     check_shape,
-    data_of_the_run,
-    extractor_name,
+    find_data,
     folder_shape,
-    make_data,
+    make_measurement,
     real_images,
     resized,
 )
 from gan_lightning.commands.common.records import versions, write_record
-from gan_lightning.data import ImageDataModule
 from gan_lightning.data.folder import read_folder
 from gan_lightning.errors import InputError
-from gan_lightning.files import file_sha256, fingerprint
-from gan_lightning.inference import locate
-from gan_lightning.measure import make_extractor, reference, say_estimate
-from gan_lightning.metrics.evaluator import (
-    Sample,
-    check_extractor,
-    choose,
-    collect,
-    compute,
-    protocol,
-)
-from gan_lightning.metrics.features import Extractor
-from gan_lightning.metrics.request import NEED_REAL_FEATURES, NEED_REFERENCE, check_request
-from gan_lightning.metrics.statistics import Statistics, read_npz
-from gan_lightning.training.distributed import is_first_process, on_first_process, world_size
+from gan_lightning.files import fingerprint
+from gan_lightning.metrics.evaluator import Sample, choose
+from gan_lightning.metrics.measurement import RealImages, ReferenceFile
+from gan_lightning.metrics.table import METRICS
+from gan_lightning.training.distributed import is_first_process, world_size
 
 
 @dataclass(frozen=True)
@@ -73,7 +61,7 @@ def measure(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
     """
     if config.output is None and (output := _output(config)) is not None:
         require_writable(output)
-    config.data = _data(config, groups)
+    config.data = find_data(config, groups, config.source)
     with process_group(config.accelerator) as device:
         record = _measure(config, device)
         if record is not None:
@@ -86,55 +74,30 @@ def measure(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
 
 def _measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
     """Measure and return the record; None in all processes except the first."""
-    first, metrics = is_first_process(), config.metrics
-    keep_features = bool(NEED_REAL_FEATURES & set(metrics))
     seconds: dict[str, float] = {}
     with _timed(seconds, "set_up"):
         source = _folder_source(config) if is_image_folder(Path(config.source)) else _checkpoint_source(config, device)
-        npz = read_npz(Path(config.reference)) if config.reference else None
-        real = None if npz else real_images(config, source.image_shape, bool(NEED_REFERENCE & set(metrics)))
-        if real is not None:
-            check_shape(real, config.source, source.image_shape)
-        num_real = npz[0].count if npz else None if real is None else len(real.images)
-        check_request(metrics, source.num_images, num_real, real_features=npz is None)
-        extractor = make_extractor(extractor_name(config), config.data, config.inception_weights, device, progress=first)
-        num_features = check_extractor(extractor, metrics, source.image_shape)
-        if npz:
-            _check_reference(config.reference, *npz, extractor, source.image_shape, num_features)
-        if first:
-            say_estimate(extractor, source.image_shape, source.num_images, "samples")
-    statistics: Statistics | None = None
-    about: dict[str, Any] = {}
-    counts: list[int] | None = None
+        real = _real(config, source.image_shape)
+        measurement = make_measurement(
+            config, real, source.image_shape, device, metrics=config.metrics, num_images=source.num_images
+        )
+        measurement.print_estimate("samples")
     with _timed(seconds, "reference"):
-        if npz:
-            counts = npz[1].pop("class_counts", None)
-            about = {**npz[1], "reference": config.reference, "reference_sha256": file_sha256(Path(config.reference))}
-            statistics, about["num_real"] = npz[0], npz[0].count
-        elif real is not None:
-            counts = real.class_counts()
-            about = real.about
-            if NEED_REFERENCE & set(metrics):
-                statistics, about = reference(real, extractor, keep_features, config.batch_size, first)
+        measurement.prepare()
     with _timed(seconds, "samples"):
-        sample, bar = source.sample(counts), "Measuring samples" if first else None
-        generated = collect(sample, extractor, source.num_images, config.batch_size, keep_features, bar)
+        generated = measurement.collect(source.sample(measurement.class_counts))
     with _timed(seconds, "metrics"):
-        values = on_first_process(lambda: compute(generated, statistics, extractor.prefix, metrics))
-    if not first:
+        values = measurement.compute(generated)
+    if not is_first_process():
         return None
-    drawn = "all classes alike" if counts is None else "in proportion to the real ones"
+    drawn = "all classes alike" if measurement.class_counts is None else "in proportion to the real ones"
     labels = {"labels": drawn} if source.labels else {}
     return {
         "metrics": values,
         "protocol": {
-            **about,
+            **measurement.protocol(),
             **source.about,
             **labels,
-            "num_images": source.num_images,
-            "image_shape": list(source.image_shape),
-            **extractor.protocol(),
-            "constants": protocol(metrics, source.num_images, num_real),
             "batch_size": config.batch_size,
             "device": device.type,
             "processes": world_size(),
@@ -151,18 +114,16 @@ def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
     seconds[part] = time.perf_counter() - begun
 
 
-def _data(config: Namespace, groups: Sequence[Sequence[str]]) -> ImageDataModule | None:
-    """Make the data set that the flags name, else that of the checkpoint's run."""
-    named = config.data is not None or config.real is not None
-    settings = None if named else data_of_the_run(locate(config.source), config.trust)
-    if settings is None:
-        return make_data(groups)
-    try:
-        return make_data(groups, settings)
-    except InputError:
-        if config.reference is None:
-            raise
-        return None  # the statistics replace the data; they may be missing
+def _real(config: Namespace, shape: tuple[int, int, int]) -> RealImages | ReferenceFile | None:
+    """Read the images or statistics that the flags name; None if they name none and no metric compares with real images."""
+    if config.reference:
+        return ReferenceFile(config.reference)
+    compares = any(METRICS[name].compares for name in config.metrics)
+    if not compares and config.real is None and config.data is None:
+        return None
+    real = real_images(config, shape)
+    check_shape(real, config.source, shape)
+    return real
 
 
 def _folder_source(config: Namespace) -> Source:
@@ -170,7 +131,7 @@ def _folder_source(config: Namespace) -> Source:
     images = read_folder(Path(config.source), shape)
     count = len(images) if config.num_images is None else config.num_images
     if not 0 < count <= len(images):
-        raise InputError(f"num_images is {count}: {config.source} has {len(images):,} images")
+        raise InputError(f"num_images is {count}, but {config.source} has {len(images):,} images: use at most as many")
     images = images[choose(len(images), count)]  # files are often sorted by class
     about = {"source": config.source, "source_sha256": fingerprint(images), **resized("source", config.source, shape)}
     return Source(shape, count, lambda _: lambda indices: images[indices], about)
@@ -183,27 +144,6 @@ def _checkpoint_source(config: Namespace, device: torch.device) -> Source:
     about = {**origin, "seed": config.seed, "latents": "Philox, one stream an image"}
     sample = functools.partial(sampler.by_index, seed=config.seed)
     return Source((channels, height, width), config.num_images, sample, about, sampler.generator.conditional)
-
-
-def _check_reference(
-    path: str,
-    statistics: Statistics,
-    about: dict[str, Any],
-    extractor: Extractor,
-    shape: tuple[int, int, int],
-    num_features: int,
-) -> None:
-    """Refuse statistics that do not fit, or that are of other images or of another extractor."""
-    for name, mine in {**extractor.protocol(), "image_shape": list(shape)}.items():
-        if name in about and about[name] != mine:
-            raise InputError(
-                f"{path}: its {name} is {about[name]} and this measurement's {mine}; use one that fits, or real images"
-            )
-    if num_features != len(statistics.mean):
-        raise InputError(
-            f"{path}: it has {len(statistics.mean)} features and the extractor gives {num_features}; use the reference "
-            "that was made with this extractor"
-        )
 
 
 def print_table(record: dict[str, Any]) -> None:

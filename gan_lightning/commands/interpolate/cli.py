@@ -68,10 +68,10 @@ def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
     if output.suffix not in ENDINGS:
         raise InputError(f"--output {output}: the name must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
     if config.neighbours and output.suffix != ".png":
-        raise InputError(f"--output {output}: neighbours are shown in a .png")
+        raise InputError(f"--output {output}: --neighbours writes a .png. Use a name that ends in .png")
     for flag in OF_NEIGHBOURS:
         if not config.neighbours and given(groups, flag) is not None:
-            raise InputError(f"--{flag}: needs --neighbours, which compares with real images")
+            raise InputError(f"--{flag} needs --neighbours, because nothing else compares with real images: add --neighbours")
     check_real_images(config, groups)
     require_new(output)
     return config

@@ -9,11 +9,9 @@ from torch import Tensor
 
 from gan_lightning.commands.common.devices import find_device
 from gan_lightning.commands.common.generators import load_sampler
-from gan_lightning.commands.common.real_images import check_shape, data_of_the_run, extractor_name, make_data, real_images
+from gan_lightning.commands.common.real_images import check_shape, find_data, make_measurement, real_images
 from gan_lightning.errors import InputError
-from gan_lightning.inference import locate
-from gan_lightning.measure import make_extractor, reference
-from gan_lightning.metrics.evaluator import check_extractor, choose
+from gan_lightning.metrics.evaluator import choose
 from gan_lightning.metrics.functional import nearest
 from gan_lightning.pictures import grid, require_animation, write_animation, write_png
 
@@ -73,20 +71,17 @@ def _neighbours(
         places: positions on the walk, (N,): 1.5 is midway between the second point and the third.
         device: device of the extractor.
     """
-    named = config.data is not None or config.real is not None
-    config.data = make_data(groups, None if named else data_of_the_run(locate(config.checkpoint), config.trust))
+    config.data = find_data(config, groups, config.checkpoint)
     channels, height, width = images.shape[1:]
-    real = real_images(config, (channels, height, width), needed=True)
-    assert real is not None
+    real = real_images(config, (channels, height, width))
     check_shape(real, config.checkpoint, images.shape[1:])
-    extractor = make_extractor(extractor_name(config, "imagenet"), config.data, config.inception_weights, device)
-    check_extractor(extractor, (), (channels, height, width))
-    statistics, about = reference(real, extractor, True, config.batch_size)
-    assert statistics is not None
-    assert statistics.features is not None
-    known = statistics.features  # (M, D)
+    measurement = make_measurement(config, real, (channels, height, width), device, fields=["features"], photographs="imagenet")
+    measurement.prepare()
+    assert measurement.reference is not None
+    assert measurement.reference.features is not None
+    known, extractor, about = measurement.reference.features, measurement.extractor, measurement.about  # (M, D)
     if len(known) <= config.neighbours:
-        raise InputError(f"--neighbours {config.neighbours}: there are only {len(known):,} real images; use fewer")
+        raise InputError(f"--neighbours {config.neighbours}: there are only {len(known):,} real images. Use fewer")
     features = torch.cat([extractor(part)[0].cpu() for part in torch.split(images, config.batch_size)])  # (N, D)
     distances, indices = nearest(features, known, config.neighbours)
     usual = nearest(known[choose(len(known), USUAL)], known, 2)[0][:, 1].median()  # the first is the image itself
