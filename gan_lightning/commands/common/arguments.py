@@ -101,9 +101,12 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
         InputError: one of their arguments is invalid or null, or a network is too large. If the argument may also be None,
             jsonargparse hides the reason in a ValueError with an item for each possible type.
     """
+    from gan_lightning.networks.base import at_most_layers  # imports torch, as the objects do
+
     _refuse_nulls("", config)
     try:
-        objects: Namespace = parser.instantiate(config)
+        with at_most_layers():
+            objects: Namespace = parser.instantiate(config)
     except InputError:
         raise
     except (MemoryError, OverflowError, RuntimeError, TypeError) as error:

@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from gan_lightning.commands.common.arguments import instantiate, parse
 from gan_lightning.commands.common.measuring_flags import data_flags
+from gan_lightning.commands.common.recipes import load_yaml
 from gan_lightning.commands.common.trust import check_imports
 from gan_lightning.data import ImageDataModule
 from gan_lightning.data.folder import count_other_sizes, first_image_shape, read_folder
@@ -58,7 +59,7 @@ def data_of_the_run(checkpoint: Path, trust: Collection[str]) -> Any:
         if not (checkpoint.is_file() and own.is_file()):
             return None
         try:
-            settings = yaml.safe_load(own.read_text(encoding="utf-8"))["data"]
+            settings = load_yaml(own.read_text(encoding="utf-8"))["data"]
         except (yaml.YAMLError, RecursionError, ValueError, OSError, KeyError, TypeError) as error:
             raise InputError(f"{own} does not describe the data of the run ({one_line(error)}): add --data") from error
     if settings is None:

@@ -1,10 +1,12 @@
 """The bundled recipes, and the YAML files that ``--config`` names."""
 
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import set_dumper
 
 from gan_lightning.commands.common.paths import expand
 from gan_lightning.errors import InputError, nearest, one_line, plain
@@ -20,6 +22,53 @@ REPLACED = {
 
 YAML = (".yaml", ".yml")
 """Endings, in upper or lower case, of a file with settings."""
+
+MAX_BYTES, MAX_DEPTH = 2**20, 40
+"""Limits of a YAML file: those that runs write have a few thousand bytes, and a depth below 10."""
+
+
+class TooNested(yaml.YAMLError):
+    """The YAML text is deeper than :data:`MAX_DEPTH`, or longer than :data:`MAX_BYTES`."""
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with a limit of the depth: the time that PyYAML takes grows with the square of the depth."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise TooNested(f"it is nested more than {MAX_DEPTH} deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def load_yaml(text: str) -> Any:
+    """Read YAML that may come from another person.
+
+    Raises:
+        yaml.YAMLError: it is not valid, too long or too deep.
+    """
+    if len(text) > MAX_BYTES:
+        raise TooNested(f"it has more than {MAX_BYTES:,} characters")
+    return yaml.load(text, _Loader)
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that also quotes text such as ``1e3``: jsonargparse reads it as a number, PyYAML does not."""
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789"))
+
+
+def dump_yaml(settings: Any) -> str:
+    """Write settings as YAML that jsonargparse reads back as they are."""
+    return str(yaml.dump(settings, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+set_dumper("yaml", dump_yaml)
 
 
 def recipes() -> dict[str, Path]:
@@ -43,7 +92,7 @@ def config_path(config: str, flag: str = "--config") -> str:
     if config.lower().endswith(YAML):
         settings = read_settings(config)
         renamed = with_new_names(settings)
-        return config if renamed == settings else yaml.safe_dump(renamed)
+        return config if renamed == settings else dump_yaml(renamed)
     shipped = recipes()
     if config not in shipped:
         near = _suggest(config) or f"; the recipes are {', '.join(shipped)}"
@@ -71,7 +120,7 @@ def read_settings(config: str) -> dict[str, Any]:
     """
     try:
         found = Path(config).is_file()
-        content = yaml.safe_load(Path(config).read_text(encoding="utf-8")) if found else None
+        content = load_yaml(Path(config).read_text(encoding="utf-8")) if found else None
     except OSError as error:
         raise InputError(f"--config {config} cannot be read ({error.strerror}): use another file") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from gan_lightning.commands.common.paths import IN_FILES
+from gan_lightning.commands.common.recipes import TooNested, load_yaml
 from gan_lightning.errors import InputError
 
 TRUSTED = ("gan_lightning", "torch.optim", "lightning.pytorch")
@@ -69,7 +70,10 @@ def check_imports(path: Path, settings: dict[str, Any], trust: Collection[str]) 
                 advice = "use another file" if module in sys.stdlib_module_names else f"add --trust {module} to run its code"
                 raise InputError(f"{path} names {value}, and the module {module!r} is not trusted: {advice}")
             with suppress(yaml.YAMLError):
-                meaning = yaml.safe_load(value)
+                try:
+                    meaning = load_yaml(value)
+                except TooNested as error:
+                    raise InputError(f"{path} has a text that is read as YAML, but {error}: use another file") from error
                 left += [] if meaning == value else [meaning]
 
 
