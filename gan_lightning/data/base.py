@@ -65,7 +65,7 @@ class ImageDataModule(LightningDataModule, ABC):
         super().__init__()
         if batch_size < 1:
             raise InputError(f"data.batch_size is {batch_size}: use at least 1")
-        self.root = Path(root).expanduser() if root is not None else default_root()
+        self.root = Path(os.path.expanduser(root)) if root is not None else default_root()  # noqa: PTH111  (keeps ~nobody)
         self.batch_size = batch_size
         self.horizontal_flip = horizontal_flip
         self.seed = seed

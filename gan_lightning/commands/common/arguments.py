@@ -1,5 +1,6 @@
 """The words of a command line: short flags, their reading order, and their values as objects."""
 
+import json
 import re
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -7,8 +8,8 @@ from typing import Any
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from gan_lightning.commands.common.parser_errors import as_one_line, parameters_of
-from gan_lightning.commands.common.paths import hide, show
-from gan_lightning.commands.common.recipes import config_path
+from gan_lightning.commands.common.paths import hide, hide_in_settings, show
+from gan_lightning.commands.common.recipes import YAML, config_path, dump_yaml, load_yaml, read_settings
 from gan_lightning.errors import InputError, one_line
 
 set_parsing_settings(import_path_denylist=["os"])  # refuse it; by default jsonargparse only warns
@@ -83,6 +84,7 @@ def parse(
         InputError: a flag or a value is wrong; the message is one line and suggests the nearest name for a misspelt one.
     """
     groups, hidden = hide(groups)
+    groups = [_with_hidden_paths(group, hidden) for group in groups]
     try:
         config = parser.parse_args([word for group in groups for word in group])
     except ArgumentError as error:
@@ -92,6 +94,27 @@ def parse(
     if short_for and not isinstance(config[short_for], Namespace):
         raise InputError(f"{short_for} is {config[short_for]!r} in the file: write its settings as name: value")
     return config
+
+
+def _with_hidden_paths(group: list[str], hidden: dict[str, str]) -> list[str]:
+    """Replace the files of ``--config`` whose paths mean something in YAML by their text without these paths."""
+    flag, *files = group
+    if flag != "--config":
+        return group
+    changed = []
+    for file in files:
+        settings = read_settings(file) if file.lower().endswith(YAML) else load_yaml(file)  # config_path may return text
+        changed.append(dump_yaml(settings) if hide_in_settings(settings, hidden) else file)
+    return [flag, *changed]
+
+
+def dump(parser: ArgumentParser, config: Namespace) -> str:
+    """Write settings as YAML that :func:`parse` reads back as they are."""
+    hidden: dict[str, str] = {}
+    content = config.clone()
+    hide_in_settings(content, hidden)
+    text = str(parser.dump(content, skip_unset=False))
+    return re.sub(r"\bpath_\d+\b", lambda found: json.dumps(hidden[found[0]]) if found[0] in hidden else found[0], text)
 
 
 def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:

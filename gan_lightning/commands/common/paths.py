@@ -43,8 +43,27 @@ def hide(groups: Sequence[Sequence[str]]) -> tuple[list[list[str]], dict[str, st
     return changed, hidden
 
 
+def hide_in_settings(settings: Any, hidden: dict[str, str]) -> bool:
+    """Replace the paths in settings, a Namespace or the content of a YAML file, in place; add word -> path to ``hidden``.
+
+    jsonargparse reads text within a class's arguments as YAML once more, when it reads a file and when it writes one.
+
+    Returns:
+        True if a path was replaced.
+    """
+    replaced = False
+    items = vars(settings) if isinstance(settings, Namespace) else settings
+    for name, value in items.items() if isinstance(items, dict) else ():
+        for part in value if isinstance(value, list) else [value]:
+            replaced |= hide_in_settings(part, hidden)
+        if name in IN_FILES and isinstance(value, str) and not value.replace("/", "").replace(".", "").isidentifier():
+            word = f"path_{len(hidden)}"
+            hidden[word], items[name], replaced = value, word, True
+    return replaced
+
+
 def show(settings: Any, hidden: dict[str, str]) -> None:
-    """Put the paths of :func:`hide` back into the settings, in place, and expand all paths."""
+    """Put hidden paths back into the settings, in place, and expand all paths."""
     for name, value in vars(settings).items() if isinstance(settings, Namespace) else ():
         for part in value if isinstance(value, list) else [value]:
             show(part, hidden)

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from gan_lightning import checkpoint, files
 from gan_lightning.callbacks import GenerativeMetrics, ModelSummary, ProgressBar, StopSignals, TrainingLog
+from gan_lightning.commands.common.arguments import dump
 from gan_lightning.commands.common.paths import pasted, short_path
 from gan_lightning.commands.train.dry_run import dry_run
 from gan_lightning.commands.train.fitting import fit
@@ -128,7 +129,7 @@ def _write_settings(
     for omitted in ("trust", "dry_run"):
         content.pop(omitted)
     try:
-        text = parser.dump(content, skip_unset=False)
+        text = dump(parser, content)
     except yaml.YAMLError as error:
         raise InputError(f"the settings cannot be written as config.yaml: {one_line(error)}") from error
     path = folder / "config.yaml"
