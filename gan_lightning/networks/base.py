@@ -19,7 +19,7 @@ from gan_lightning.errors import InputError, one_line
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11
 
-MAX_LAYERS = 10_000
+MAX_LAYERS = 2000
 """Largest number of layers of the networks of a run; those of this project have a few hundred."""
 MIN_LAYERS, LAYERS_PER_WEIGHT = 1000, 10
 """A network may have this many layers, or so many for each of its weights if that is more, to be rebuilt from a file."""
@@ -276,4 +276,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], prefix: str, pa
         network.load_state_dict(own)
     except (RuntimeError, TypeError, AttributeError) as error:
         first = [*str(error).splitlines(), ""][1].strip()  # after an introduction, one line per difference
-        raise InputError(f"{path} has weights {prefix}* that do not fit {type(network).__name__}: {first[:150]}") from error
+        raise InputError(
+            f"{path} has weights {prefix}* that do not fit {type(network).__name__} ({first[:150]}): use the networks and "
+            "the image shape that it was trained with, such as its recipe with --config"
+        ) from error

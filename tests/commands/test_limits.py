@@ -48,7 +48,14 @@ def test_a_description_with_a_billion_blocks_is_refused(endless: Path, capsys: p
 
 def test_settings_with_a_billion_blocks_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     begun = time.process_time()
-    blocks = ["--model.generator", "R3GANGenerator", "--model.generator.blocks", "1000000000"]
+    blocks = [
+        "--model.generator",
+        "R3GANGenerator",
+        "--model.generator.blocks",
+        "1000000000",
+        "--model.generator.widths",
+        "[16,16,16]",
+    ]
     write_mnist(Path("data"))
     refusal(Verb.train.main, ["--config", "small_mlp_mnist", *blocks], capsys, "layers")
     assert time.process_time() - begun < SECONDS

@@ -140,7 +140,8 @@ def check_shape(real: RealImages, source: str, shape: tuple[int, ...]) -> None:
     if tuple(real.images.shape[1:]) != tuple(shape):
         raise InputError(
             f"{source} has images of {size_text(shape)}, but the real images ({real.about['real']}) are "
-            f"{size_text(real.images.shape[1:])} (channels, height, width): use --data or --real with images of the first size"
+            f"{size_text(real.images.shape[1:])} (channels, height, width): use --real FOLDER, whose images are "
+            f"converted, or for an ImageFolder --data.channels {shape[0]} --data.image_size {shape[1]}"
         )
 
 

@@ -35,6 +35,13 @@ LINKED = {
 RECORDED = {"run_length": "max_steps, max_epochs and the data"}
 """Records in ``config.yaml`` that no run reads -> the settings that determine them."""
 
+UNUSABLE = {
+    "gradient_clip_val": "for stability, use a penalty such as --model.penalty R1, or a smaller learning rate",
+    "gradient_clip_algorithm": "for stability, use a penalty such as --model.penalty R1, or a smaller learning rate",
+    "accumulate_grad_batches": "for a larger batch, use --data.batch_size",
+}
+"""Settings of the Trainer that Lightning refuses if a model steps its optimizers itself -> what to use in their place."""
+
 
 def add_sections(parser: ArgumentParser) -> None:
     """Add the flags of the Trainer, the data, the model and the callbacks."""
@@ -101,6 +108,9 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
             raise InputError(
                 f"--{flag} {config[flag]} is a bundled generator without a discriminator: use a checkpoint of train.py"
             )
+    for name, advice in UNUSABLE.items():
+        if config.trainer[name] not in (None, 1 if name == "accumulate_grad_batches" else None):
+            raise InputError(f"--{name} {config.trainer[name]} does not work with two optimizers: remove it; {advice}")
     penalties = config.model.penalty
     one_argument = next((group[0] for group in groups if group[0].startswith("--model.penalty.")), None)
     if one_argument and isinstance(penalties, list) and len(penalties) > 1 and given(groups, "model.penalty") is None:
