@@ -56,7 +56,11 @@ def hide_in_settings(settings: Any, hidden: dict[str, str]) -> bool:
     for name, value in items.items() if isinstance(items, dict) else ():
         for part in value if isinstance(value, list) else [value]:
             replaced |= hide_in_settings(part, hidden)
-        if name in IN_FILES and isinstance(value, str) and not value.replace("/", "").replace(".", "").isidentifier():
+        if (
+            name in IN_FILES
+            and isinstance(value, str)
+            and (value.lower() == "null" or not value.replace("/", "").replace(".", "").isidentifier())
+        ):
             word = f"path_{len(hidden)}"
             hidden[word], items[name], replaced = value, word, True
     return replaced
