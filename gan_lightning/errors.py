@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -44,7 +45,18 @@ def plain(text: str) -> str:
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
+def normalised(name: str) -> str:
+    """A name in lower case without the characters that join words, so that ``cifar-10`` is the same as ``CIFAR10``."""
+    return re.sub(r"[-_ ]", "", name.lower())
+
+
 def nearest(name: str, known: Collection[str], prefix: str = "") -> str:
-    """Suggestion of the known name nearest to a misspelt one, to append to a message; empty if none is near."""
-    near = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)
-    return f"; did you mean {prefix}{near[0]}?" if near else ""
+    """Suggestion of the known name nearest to a misspelt one, to append to a message; empty if none is near.
+
+    Case, dashes and underscores do not count. If no name is spelt alike, the shortest one that contains ``name`` is suggested.
+    """
+    names = {normalised(other): other for other in sorted(set(known), reverse=True)}
+    near = difflib.get_close_matches(normalised(name), sorted(names), n=1, cutoff=0.6)
+    if not near and len(normalised(name)) >= 3:
+        near = sorted((other for other in names if normalised(name) in other), key=lambda other: (len(other), other))[:1]
+    return f"; did you mean {prefix}{names[near[0]]}?" if near else ""

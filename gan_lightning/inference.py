@@ -17,7 +17,7 @@ from gan_lightning.images import to_uint8
 from gan_lightning.latents import class_frequencies, class_labels, latents, spherical, truncated
 from gan_lightning.lookup import find
 from gan_lightning.model_card import metrics, model_card, recipe
-from gan_lightning.networks.base import Generator, build, load_weights
+from gan_lightning.networks.base import Generator, rebuild_generator
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11
@@ -377,10 +377,9 @@ def _read_folder(path: str | os.PathLike[str], raw: bool, trust: Collection[str]
 def _read_checkpoint(path: str | os.PathLike[str], raw: bool, trust: Collection[str]) -> tuple[Generator, dict[str, Any]]:
     content = checkpoint.load_gan(path)
     about, weights = content[checkpoint.KEY], content["state_dict"]
-    generator = build(about["generator"], trust)
-    if not isinstance(generator, Generator):
-        raise InputError(f"{path} has a {about['generator']['class_path']} instead of a generator: use another file")
     averaged = about["ema"] and not raw
-    load_weights(generator, weights, "ema." if averaged else "generator.", path)
+    prefix = "ema." if averaged else "generator."
+    own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    generator = rebuild_generator(about["generator"], own, trust, path)
     names = about.get("class_names", [])
     return generator, {"global_step": content["global_step"], "weights": "ema" if averaged else "raw", "class_names": names}

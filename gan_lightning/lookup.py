@@ -1,5 +1,6 @@
 """Lookup of a generator's file or folder by name: a path, or a trained generator that ships with this package."""
 
+import glob
 import os
 import re
 from pathlib import Path
@@ -40,4 +41,11 @@ def find(name: str | os.PathLike[str]) -> Path | None:
         return shipped[text]
     if REPOSITORY.fullmatch(text) and path.suffix != ".ckpt" and not path.parent.exists():
         return None
-    raise InputError(f"{text} does not exist{nearest(text, shipped)} (use {expected()})")
+    raise InputError(f"{text} does not exist{_newest(path) or nearest(text, shipped)} (use {expected()})")
+
+
+def _newest(path: Path) -> str:
+    """Suggest the newest checkpoint of the runs here for ``last``, ``last.ckpt`` and so on; empty if there is none."""
+    runs = Path("lightning_logs").glob(f"version_*/checkpoints/{glob.escape(path.stem)}.ckpt")
+    newest = max(runs, key=lambda run: run.stat().st_mtime, default=None)
+    return "" if newest is None else f"; did you mean {newest}?"

@@ -14,7 +14,7 @@ from torch import Tensor
 import gan_lightning
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.files import fingerprint, is_names, write_aside
-from gan_lightning.networks.base import Generator, build, describe
+from gan_lightning.networks.base import Generator, describe, rebuild_generator
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT_VERSION = 1
@@ -79,22 +79,7 @@ def load(folder: str | os.PathLike[str], trust: Collection[str] = ()) -> tuple[G
     weights = _read_weights(path)
     if config["weights_sha256"] != _fingerprint(weights):
         raise InputError(f"{path} is damaged, or does not belong to its {CONFIG}: use another folder")
-    with torch.device("meta"):
-        blank = build(config["generator"], trust)
-    if not isinstance(blank, Generator):
-        raise InputError(
-            f"{Path(folder, CONFIG)} has a {config['generator']['class_path']} instead of a generator: use another folder"
-        )
-    expected, found = _shapes(blank.state_dict()), _shapes(weights)
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise InputError(
-                f"{path} has weights that do not fit {type(blank).__name__} ({name} is {found.get(name, 'missing')} instead of "
-                f"{expected.get(name, 'missing')}): use another folder"
-            )
-    generator = build(config["generator"], trust)
-    assert isinstance(generator, Generator)
-    generator.load_state_dict(weights)
+    generator = rebuild_generator(config["generator"], weights, trust, folder)
     return generator, config
 
 
@@ -174,10 +159,6 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except Exception as error:  # a malicious file can raise anything
         raise InputError(f"{path} is damaged, or has no weights ({one_line(error)[:150]}): use another folder") from error
-
-
-def _shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in weights.items()}
 
 
 def _fingerprint(weights: dict[str, Tensor]) -> str:

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
-from gan_lightning.callbacks.stop_signals import is_interrupted
+from gan_lightning.callbacks.stop_signals import ends_run, is_interrupted, require_no_signal
 from gan_lightning.data.base import ImageDataModule, Split
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
@@ -191,8 +191,14 @@ class GenerativeMetrics(Callback):
     def _measure(self, trainer: Trainer, pl_module: LightningModule, measurement: Measurement) -> None:
         assert isinstance(pl_module, GAN)
         distributed.broadcast_(list(pl_module.sampler.buffers()))  # each process has its own running moments
-        with preserved_random_state(pl_module.device):  # a generator may draw noise
-            values = self._evaluate(pl_module, measurement)
+        try:
+            with preserved_random_state(pl_module.device):  # a generator may draw noise
+                values = self._evaluate(pl_module, measurement)
+        except InputError:  # in all processes
+            if not ends_run(trainer):
+                raise
+            pl_module.print(f"step {trainer.global_step:,}: a signal ended the measurement")
+            return
         grouped = {f"metrics/{name}": value for name, value in values.items()}
         pl_module.log_dict(grouped, logger=False, on_step=True, on_epoch=False)  # for callbacks that monitor
         for logger in trainer.loggers:
@@ -220,9 +226,14 @@ class GenerativeMetrics(Callback):
             trainer.should_stop = True
 
     def _evaluate(self, model: GAN, measurement: Measurement) -> dict[str, float]:
-        """Compute the metrics of the generator in its present state."""
+        """Compute the metrics of the generator in its present state.
+
+        Raises:
+            InputError: a process fails, or has received a signal.
+        """
 
         def sample(indices: Tensor) -> Tensor:
+            require_no_signal(model.trainer)
             labels = class_labels(indices, self._frequencies).to(model.device) if model.generator.conditional else None
             return model.sample(latents(indices, model.generator.latent_dim, self.seed).to(model.device), labels)
 

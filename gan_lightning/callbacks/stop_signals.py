@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from gan_lightning.errors import InputError
 from gan_lightning.training import distributed
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -47,15 +48,25 @@ class StopSignals(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self.ends_run(trainer)
+
+    def ends_run(self, trainer: Trainer) -> bool:
+        """Learn of signals that any process has received; if there is one, end the run after the present step."""
         self.received = distributed.largest(self._signal)
         if self.received:
             trainer.should_stop = True
+        return self.received != 0
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._restore_handlers()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._restore_handlers()
+
+    @property
+    def pending(self) -> bool:
+        """True if this process has received a signal, also before the others know of it."""
+        return self._signal != 0
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if not self._signal:
@@ -71,7 +82,28 @@ class StopSignals(Callback):
 
 def is_interrupted(trainer: Trainer) -> bool:
     """Check if a signal ends the run after this step."""
-    return any(isinstance(callback, StopSignals) and callback.received for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    return any(callback.received for callback in _stop_signals(trainer))
+
+
+def require_no_signal(trainer: Trainer) -> None:
+    """Give up the long work of a callback if this process has received a signal; call it between batches.
+
+    Raises:
+        InputError: a signal has come. :func:`ends_run` must follow in all processes.
+    """
+    if any(callback.pending for callback in _stop_signals(trainer)):
+        raise InputError("a signal ends the run")
+
+
+def ends_run(trainer: Trainer) -> bool:
+    """Check, in all processes together, if one has received a signal, and if so end the run after the present step."""
+    answers = [callback.ends_run(trainer) for callback in _stop_signals(trainer)]  # each of them communicates
+    return any(answers)
+
+
+def _stop_signals(trainer: Trainer) -> list[StopSignals]:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [callback for callback in callbacks if isinstance(callback, StopSignals)]
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:

@@ -56,7 +56,7 @@ def inception_score(counts: Tensor, probabilities: Tensor, log_likelihoods: Tens
 
 
 def kernel_distance(
-    generated: Tensor, real: Tensor, subsets: int = KERNEL_SUBSETS, subset_size: int = KERNEL_SUBSET_SIZE
+    generated: Tensor, real: Tensor, subsets: int = KERNEL_SUBSETS, subset_size: int | None = None
 ) -> tuple[float, float]:
     """Mean and standard deviation over subsets of the unbiased squared MMD; KID for Inception (Binkowski et al. 2018).
 
@@ -70,11 +70,13 @@ def kernel_distance(
         generated: (N, D).
         real: (M, D).
         subsets: number of subsets.
-        subset_size: size of each subset, from 2 to min(N, M).
+        subset_size: size of each subset, from 2 to min(N, M); by default 1000, or min(N, M) if that is less. The value is
+            unbiased for any size, but with subsets as large as a set, the deviation no longer tells the uncertainty.
 
     Raises:
         ValueError: there are fewer features than ``subset_size``.
     """
+    subset_size = min(KERNEL_SUBSET_SIZE, len(generated), len(real)) if subset_size is None else subset_size
     if not 2 <= subset_size <= min(len(generated), len(real)):
         raise ValueError(f"subsets of {subset_size} cannot be drawn from {len(generated)} and {len(real)} features")
     random = numpy.random.RandomState(SEED)

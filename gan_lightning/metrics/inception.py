@@ -39,7 +39,11 @@ class Inception(Extractor):
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
-        state = load(weights, legacy=True)
+        try:
+            state = load(weights, legacy=True)
+        except InputError as error:
+            again = "delete this file to download it again, or " if weights.parent == _hub_folder() else ""
+            raise InputError(f"{str(error).rpartition(':')[0]}: {again}{_alternatives()}") from error
         network = inception_v3()
         try:
             network.load_state_dict(state)

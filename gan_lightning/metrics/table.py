@@ -59,6 +59,9 @@ class Metric:
 
     def protocol(self, num_images: int, num_real: int | None) -> dict[str, Any]:
         """List the constants that the values depend on, for the record."""
+        if "subset_size" in self.constants:
+            counts = [count for count in (num_images, num_real) if count is not None]
+            return {**self.constants, "subset_size": min(self.constants["subset_size"], *counts)}
         if self.most is None:
             return dict(self.constants)
         used = [None if count is None else min(count, self.most) for count in (num_images, num_real)]
@@ -94,7 +97,7 @@ METRICS = {
             values={"kid": "smaller", "kid_std": None},
             other_name="kd",
             compares=True,
-            fewest=1000,  # one subset
+            fewest=10,
             constants={"kernel": "(x.y / D + 1)^3", "subsets": 100, "subset_size": 1000},
         ),
         Metric(

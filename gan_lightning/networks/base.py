@@ -4,16 +4,25 @@ import importlib
 import inspect
 import os
 import sys
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from gan_lightning.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11
+
+MAX_LAYERS = 2000
+"""Largest number of layers of the networks of a run; those of this project have a few hundred."""
+MIN_LAYERS, LAYERS_PER_WEIGHT = 1000, 10
+"""A network may have this many layers, or so many for each of its weights if that is more, to be rebuilt from a file."""
 
 
 class Network(nn.Module, ABC):
@@ -185,6 +194,28 @@ def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
         raise InputError(f"the checkpoint's arguments do not fit {class_path}: {one_line(error)[:200]}") from error
 
 
+@contextmanager
+def at_most_layers(limit: int = MAX_LAYERS) -> Iterator[None]:
+    """Refuse to make more layers than ``limit`` within the block: a description such as ``blocks: 1000000000`` never ends.
+
+    Raises:
+        InputError: within the block, as soon as there are more.
+    """
+    thread, made = threading.get_ident(), 0
+
+    def count(module: nn.Module, name: str, layer: nn.Module | None) -> None:
+        nonlocal made
+        made += threading.get_ident() == thread
+        if made > limit:
+            raise InputError(f"a network has more than {limit:,} layers: use a smaller one")
+
+    handle = register_module_module_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def with_defaults(description: Any, network: Network) -> Any:
     """Add to a description of ``network`` the defaults of the arguments that it lacks.
 
@@ -199,6 +230,42 @@ def with_defaults(description: Any, network: Network) -> Any:
     return {**description, "arguments": defaults | description["arguments"]}
 
 
+def rebuild_generator(
+    description: dict[str, Any], weights: dict[str, Tensor], trust: Collection[str], path: str | os.PathLike[str]
+) -> "Generator":
+    """Make the generator that :func:`describe` described, with these weights.
+
+    Compares the shapes of this package's networks with those of the weights before it allocates memory.
+
+    Args:
+        description: as for :func:`build`.
+        weights: name -> tensor, exactly those of the network.
+        trust: as for :func:`build`.
+        path: file of the weights, for messages.
+
+    Raises:
+        InputError: as in :func:`build`, or the network is no generator, or the weights do not fit.
+    """
+    limit = max(MIN_LAYERS, LAYERS_PER_WEIGHT * len(weights))
+    devices = ["meta", "cpu"] if str(description["class_path"]).startswith("gan_lightning.") else ["cpu"]
+    for device in devices:
+        with torch.device(device), at_most_layers(limit):
+            network = build(description, trust)
+        if not isinstance(network, Generator):
+            raise InputError(f"{path} has a {description['class_path']} instead of a generator: use another one")
+        found = {name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in weights.items()}
+        expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+        for name in sorted(expected.keys() | found.keys()):
+            if expected.get(name) != found.get(name):
+                raise InputError(
+                    f"{path} has weights that do not fit {type(network).__name__} ({name} is {found.get(name, 'missing')} "
+                    f"instead of {expected.get(name, 'missing')}): use another one"
+                )
+    assert isinstance(network, Generator)
+    network.load_state_dict(weights)
+    return network
+
+
 def load_weights(network: nn.Module, weights: dict[str, Tensor], prefix: str, path: str | os.PathLike[str]) -> None:
     """Copy exactly the entries of ``weights`` under ``prefix`` into ``network``.
 
@@ -210,4 +277,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], prefix: str, pa
         network.load_state_dict(own)
     except (RuntimeError, TypeError, AttributeError) as error:
         first = [*str(error).splitlines(), ""][1].strip()  # after an introduction, one line per difference
-        raise InputError(f"{path} has weights {prefix}* that do not fit {type(network).__name__}: {first[:150]}") from error
+        raise InputError(
+            f"{path} has weights {prefix}* that do not fit {type(network).__name__} ({first[:150]}): use the networks and "
+            "the image shape that it was trained with, such as its recipe with --config"
+        ) from error

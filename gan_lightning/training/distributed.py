@@ -33,6 +33,14 @@ def is_first_process() -> bool:
     return rank() == 0
 
 
+def is_first_to_report() -> bool:
+    """Check if this process is the first of all that calls this, so that an error that several find is printed once."""
+    try:
+        return bool(dist.distributed_c10d._get_default_store().add("gan_lightning/reports", 1) == 1)
+    except (RuntimeError, ValueError):  # the process that holds the store has ended
+        return True
+
+
 def on_first_process(make: Callable[[], Any]) -> Any:
     """Call ``make`` in the first process and return its result, a picklable object, in every process.
 

@@ -306,7 +306,7 @@ def test_two_processes_measure_what_one_does(trained: str) -> None:
         (["nowhere.ckpt"], ["nowhere.ckpt"]),
         (["x" * 300], ["xxx"]),
         (["LAST", "--metrics", "fdi"], ["'fdi'", "fid", "class_tv"]),
-        (["LAST", "--metrics", "kid", "--num_images", "500"], ["num_images", "500", "kid", "1,000"]),
+        (["LAST", "--metrics", "kid", "--num_images", "5"], ["num_images", "5", "kid", "10"]),
         (["LAST", "--num_real", "5000"], ["num_real", "5000", "1,437"]),
         (["LAST", "--data", "MNIST"], ["1x8x8", "mnist", "1x28x28", "--data"]),
         (["LAST", "--extractor", "inceptio"], ["extractor inceptio", "inception", "classifier"]),

@@ -100,7 +100,7 @@ def test_the_flags_of_training_are_those_of_its_parser() -> None:
         ("evaluate", ". --seed 4294967296", "--seed: '4294967296'"),
         ("evaluate", ". --split validation", "--split: 'validation'"),
         ("evaluate", ". --metrics fdi", "fdi"),
-        ("evaluate", ". --metrics kid --num_images 500", "num_images is 500"),
+        ("evaluate", ". --metrics kid --num_images 5", "num_images is 5"),
         ("evaluate", ". --metrics kid --reference a.npz", "kid"),
         ("evaluate", ". --real a --data MNIST --data.root b", "--real a and --data MNIST"),
         ("evaluate", ". --real a --reference b.npz", "--real a and --reference b.npz"),

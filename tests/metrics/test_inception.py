@@ -182,3 +182,12 @@ def test_a_failed_download_names_the_ways_out(fault: str, server: str, tmp_path:
     ):
         assert way in str(error.value)
     assert not list((tmp_path / "torch").rglob("*.pth"))
+
+
+def test_a_damaged_download_names_the_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    path = Path(torch.hub.get_dir(), "checkpoints", "weights.pth")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PK cut")
+    with refuses(path, "delete", "--inception_weights", "--extractor imagenet"):
+        Inception(path)

@@ -11,7 +11,7 @@ import torch
 from gan_lightning.errors import InputError
 from gan_lightning.metrics import functional, table
 from gan_lightning.metrics.evaluator import compute
-from gan_lightning.metrics.functional import KERNEL_SUBSET_SIZE
+from gan_lightning.metrics.functional import KERNEL_SUBSET_SIZE, kernel_distance
 from gan_lightning.metrics.statistics import SPLITS, Statistics, Sums
 from gan_lightning.metrics.table import METRICS, Metric, check_request, short_count, split_names
 from tests.commands.test_evaluate import TINY, record, refused, write_folder
@@ -25,9 +25,9 @@ EXTENDING = Path(__file__).parents[2] / "docs" / "extending.md"
     [
         ((["fid"], 1, 100, True), ["num_images is 1", "fid"]),
         ((["is"], 9, 100, True), ["num_images is 9", "is"]),
-        ((["kid"], 999, 5000, True), ["num_images is 999", "kid", "1,000"]),
-        ((["kid"], 5000, 999, True), ["num_real is 999", "kid", "1,000"]),
-        ((["kid"], None, 999, True), ["num_real is 999"]),
+        ((["kid"], 9, 5000, True), ["num_images is 9", "kid", "10"]),
+        ((["kid"], 5000, 9, True), ["num_real is 9", "kid", "10"]),
+        ((["kid"], None, 9, True), ["num_real is 9"]),
         ((["prdc"], 5, 100, True), ["num_images is 5", "prdc"]),
         ((["prdc"], 100, 5, True), ["num_real is 5", "prdc"]),
         ((["fid"], 0, 100, True), ["num_images is 0"]),
@@ -51,7 +51,7 @@ def test_the_fewest_images_are_enough() -> None:
     check_request(["is", "modes"], 10, 1, False)
     check_request(list(METRICS), 1000, 1000, True)
     check_request(list(METRICS), None, None, True)
-    assert (METRICS["is"].fewest, METRICS["kid"].fewest) == (SPLITS, KERNEL_SUBSET_SIZE)
+    assert (METRICS["is"].fewest, METRICS["kid"].constants["subset_size"]) == (SPLITS, KERNEL_SUBSET_SIZE)
 
 
 def test_each_metric_is_named_once() -> None:
@@ -120,3 +120,12 @@ def test_the_worked_example_adds_a_metric(monkeypatch: pytest.MonkeyPatch, capsy
     assert expected > 0
     assert found["protocol"]["constants"] == {"class_tv": {"class": "the largest logit"}}
     assert "class_tv" in capsys.readouterr().out
+
+
+def test_the_subsets_of_kid_follow_a_small_set() -> None:
+    """The record and the formula agree."""
+    sizes = [METRICS["kid"].protocol(*counts)["subset_size"] for counts in ((50_000, 10_000), (450, 2000), (2000, 450))]
+    assert sizes == [1000, 450, 450]
+    assert METRICS["kid"].protocol(450, None)["subset_size"] == 450
+    generated, real = torch.rand(40, 5), torch.rand(30, 5) + 0.1
+    assert kernel_distance(generated, real) == kernel_distance(generated, real, subset_size=30)

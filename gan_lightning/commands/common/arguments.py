@@ -1,5 +1,6 @@
 """The words of a command line: short flags, their reading order, and their values as objects."""
 
+import json
 import re
 from collections.abc import Collection, Sequence
 from enum import Enum
@@ -9,7 +10,8 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from gan_lightning.commands.common.parser_errors import as_one_line, parameters_of
-from gan_lightning.commands.common.recipes import config_path
+from gan_lightning.commands.common.paths import hide, hide_in_settings, show
+from gan_lightning.commands.common.recipes import YAML, config_path, dump_yaml, load_yaml, read_settings
 from gan_lightning.errors import InputError, one_line
 
 yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))  # of Lightning's Timer
@@ -70,20 +72,52 @@ def given(groups: Sequence[Sequence[str]], name: str) -> str | None:
     return None
 
 
-def parse(parser: ArgumentParser, groups: Sequence[Sequence[str]], short_for: str = "") -> Namespace:
+def parse(
+    parser: ArgumentParser, groups: Sequence[Sequence[str]], short_for: str = "", others: Collection[str] = ()
+) -> Namespace:
     """Parse the groups of :func:`arrange`.
+
+    Args:
+        parser: the parser.
+        groups: the words of the command line.
+        short_for: the section whose settings are also flags without its name.
+        others: sections that the command also has, but that this parser does not know; they are suggested.
 
     Raises:
         InputError: a flag or a value is wrong; the message is one line and suggests the nearest name for a misspelt one.
     """
+    groups, hidden = hide(groups)
+    groups = [_with_hidden_paths(group, hidden) for group in groups]
     try:
         config = parser.parse_args([word for group in groups for word in group])
     except ArgumentError as error:
         files = ", ".join(word for flag, *values in groups if name_of(flag) == "config" for word in values)
-        raise InputError(as_one_line(str(error), parser, short_for, files)) from error
+        raise InputError(as_one_line(str(error), parser, short_for, files, others)) from error
+    show(config, hidden)
     if short_for and not isinstance(config[short_for], Namespace):
         raise InputError(f"{short_for} is {config[short_for]!r} in the file: write its settings as name: value")
     return config
+
+
+def _with_hidden_paths(group: list[str], hidden: dict[str, str]) -> list[str]:
+    """Replace the files of ``--config`` whose paths mean something in YAML by their text without these paths."""
+    flag, *files = group
+    if flag != "--config":
+        return group
+    changed = []
+    for file in files:
+        settings = read_settings(file) if file.lower().endswith(YAML) else load_yaml(file)  # config_path may return text
+        changed.append(dump_yaml(settings) if hide_in_settings(settings, hidden) else file)
+    return [flag, *changed]
+
+
+def dump(parser: ArgumentParser, config: Namespace) -> str:
+    """Write settings as YAML that :func:`parse` reads back as they are."""
+    hidden: dict[str, str] = {}
+    content = config.clone()
+    hide_in_settings(content, hidden)
+    text = str(parser.dump(content, skip_unset=False))
+    return re.sub(r"\bpath_\d+\b", lambda found: json.dumps(hidden[found[0]]) if found[0] in hidden else found[0], text)
 
 
 def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
@@ -93,9 +127,12 @@ def instantiate(parser: ArgumentParser, config: Namespace) -> Namespace:
         InputError: one of their arguments is invalid or null, or a network is too large. If the argument may also be None,
             jsonargparse hides the reason in a ValueError with an item for each possible type.
     """
+    from gan_lightning.networks.base import at_most_layers  # imports torch, as the objects do
+
     _refuse_nulls("", config)
     try:
-        objects: Namespace = parser.instantiate(config)
+        with at_most_layers():
+            objects: Namespace = parser.instantiate(config)
     except InputError:
         raise
     except (MemoryError, OverflowError, RuntimeError, TypeError) as error:

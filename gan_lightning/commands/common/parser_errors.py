@@ -2,22 +2,29 @@
 
 import importlib
 import inspect
+import os
 import re
+import shlex
 from collections.abc import Collection
 
 from jsonargparse import ArgumentParser
 
 from gan_lightning.commands.common.numbers import RANGES
-from gan_lightning.commands.common.recipes import REPLACED
+from gan_lightning.commands.common.suggestions import for_flag, for_word
 from gan_lightning.errors import nearest
 
-KINDS: dict[str, str] = {"int": "a whole number", "float": "a number", "bool": "true or false"} | {
-    kind.__name__: words for kind, words in RANGES.items()
-}
+LIST = "a list such as [1, 2]"
+KINDS: dict[str, str] = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "tuple": LIST,
+    "Sequence": LIST,
+} | {kind.__name__: words for kind, words in RANGES.items()}
 """Types -> their readable names."""
 
 
-def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str) -> str:
+def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str, others: Collection[str] = ()) -> str:
     """Turn a message of jsonargparse, several lines that end with the reason, into one line that begins with it.
 
     Args:
@@ -25,24 +32,31 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str
         parser: the parser that raised it; the nearest of its names is suggested.
         short_for: the section whose settings are also flags without its name.
         files: the files whose settings were read.
+        others: sections of the command that the parser does not know.
     """
     key = re.sub(r"(\.\w+)\1$", r"\1", ".".join(re.findall(r'Parser key "([^"]+)"', message)))
     owner = re.search(r"class_path '([\w.]+)'", message)
-    dests = [action.dest for action in parser._actions if action.dest not in ("help", "==SUPPRESS==")]
+    actions = [action for action in parser._actions if action.dest not in ("help", "==SUPPRESS==")]
+    dests = [action.dest for action in actions if action.option_strings]
+    positional = [action.dest for action in actions if not action.option_strings]
 
     if found := re.search(r"[Uu]nrecognized arguments: ?(\S*)", message):
-        return unknown_flag(found[1], [dest.removeprefix(f"{short_for}.") for dest in dests])
+        return unknown_flag(found[1], [*(dest.removeprefix(f"{short_for}.") for dest in dests), *others], positional)
     if found := re.search(r"[Oo]ption '([^']+)' is not accepted|does not accept option '([^']+)'", message):
         unknown = found[1] or found[2]
         if owner:
-            return (
-                f"{key}: {owner[1].rpartition('.')[2]} has no argument {unknown!r}{nearest(unknown, parameters_of(owner[1]))}"
-            )
+            names = [name for name in parameters_of(owner[1]) if name not in {"self", "args", "kwargs"}]
+            near = for_flag(f"{key}.{unknown}", [f"{key}.{name}" for name in names], otherwise=f"; it has {', '.join(names)}")
+            return f"{key}: {owner[1].rpartition('.')[2]} has no argument {unknown!r}{near}"
         group = re.search(r"Group '([^']+)'", message)
         prefix = f"{group[1]}." if group else ""
         names = [dest.removeprefix(prefix) for dest in dests if dest.startswith(prefix)]
-        setting = f"{prefix}{unknown}"
-        return f"{files} has an unknown setting, {setting}{_replacement(setting, dests) or nearest(unknown, names)}"
+        near = for_flag(f"{prefix}{unknown}", dests, otherwise=nearest(unknown, names))
+        return f"{files} has an unknown setting, {prefix}{unknown}{near}"
+    if key and (found := re.search(r"Unable to load config ['\"]([^'\"]*)['\"]", message)):
+        section = key.partition(".")[0]
+        alike = f"--{section}.{section} {found[1]}" if f"{section}.{section}" in dests else f"--{section}.NAME VALUE"
+        return f"--{section} {found[1]}: {section} is a group of settings; write {alike}, or a recipe with --config"
     if found := re.search(r"following arguments are required: (.+)", message):
         if not owner:
             return f"{found[1]} is missing: add it (see --help)"
@@ -50,8 +64,14 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str
         return f"{name} needs {found[1]}: add " + ", ".join(f"--{key}.{word.strip()} VALUE" for word in found[1].split(","))
     if found := re.search(r"Importing '(\S+)' is not allowed", message):
         return f"--{key} {found[1]} is not allowed, because it runs commands or writes files: use a class of this project"
-    if found := re.search(r"Expected a dot import path string: (\S+)", message):
-        return f"--{key} {found[1]} is not a known class{nearest(found[1], _class_names(key))}"
+    if (found := re.search(r"Expected a dot import path string: (.+?)(?:\. Got value: .*)?$", message, re.MULTILINE)) and (
+        names := _class_names(key)
+    ):
+        if key == "data" and (found[1] in ("folder", "images") or os.path.isdir(found[1])):  # noqa: PTH112
+            root = found[1] if os.path.isdir(found[1]) else "FOLDER"  # noqa: PTH112
+            return f"--data {found[1]} is not a known class; did you mean --data ImageFolder --data.root {shlex.quote(root)}?"
+        near = nearest(found[1], names) or f"; use one of {', '.join(names)}, or a class path"
+        return f"--{key} {found[1]} is not a known class{near}"
     value = re.search(r"(?:Got value|Given value): (.*?)(?:\. Got value: .*)?$", message, re.MULTILINE)
     if found := re.search(
         r"Not of type (\w+): (?:invalid literal for int\(\) with base 10: |could not convert .*: )?(.+)", message
@@ -60,26 +80,19 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str
         return f"--{key}: {refused!r} is not {KINDS.get(found[1], found[1])}"
     wanted = [_readable(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value.*)?$", message, re.MULTILINE)]
     wanted += re.findall(r"Not a valid subclass of (\w+)", message)
-    wanted = [kind for kind in dict.fromkeys(wanted) if kind != "NoneType"]
+    wanted = [kind for kind in dict.fromkeys(wanted) if kind != "NoneType" and not kind.startswith("dot import path")]
     if key and value and wanted:
         return f"--{key}: {_given_value(value[1])} is not {' or '.join(wanted)}"
     reason = " ".join(re.sub(r'Parser key "[^"]+":', "", message).split())
     return f"--{key}: {reason}" if key else reason
 
 
-def unknown_flag(word: str, known: Collection[str]) -> str:
-    """Describe a word that is not a flag: its new name if it is an old one, else the nearest of the known flags."""
-    if not word.startswith("--"):
-        return f"{word!r} is neither a flag nor the value of a flag: flags begin with --"
+def unknown_flag(word: str, known: Collection[str], positional: Collection[str] = ()) -> str:
+    """Describe a word that is not a flag, and suggest another one: see :func:`gan_lightning.commands.common.suggestions`."""
+    if not re.match("--|-[a-zA-Z]", word):
+        return f"{word!r} is neither a flag nor the value of a flag{for_word(word, known)}"
     flag = word.partition("=")[0]
-    name = flag.removeprefix("--").rstrip("+")
-    return f"there is no flag {flag}{_replacement(name, known, '--') or nearest(name, known, '--')}"
-
-
-def _replacement(name: str, known: Collection[str], prefix: str = "") -> str:
-    """Name the replacement of an old flag or setting; an empty text if it is not an old one."""
-    new = REPLACED.get(name)
-    return " any longer; remove it" if new == "" else f"; use {prefix}{new}" if new in known else ""
+    return f"there is no flag {flag}{for_flag(flag, known, positional)}"
 
 
 def _given_value(text: str) -> str:
@@ -107,12 +120,16 @@ def parameters_of(class_path: str) -> dict[str, inspect.Parameter]:
 
 def _class_names(key: str) -> list[str]:
     """List the short names of the classes that the setting ``key`` may name."""
+    from torch.optim import Optimizer
+
     from gan_lightning import augment, data, losses, networks, regularizers, schedules
 
     bases: dict[str, type[object]] = {
         "data": data.ImageDataModule,
         "generator": networks.Generator,
         "discriminator": networks.Discriminator,
+        "generator_optimizer": Optimizer,
+        "discriminator_optimizer": Optimizer,
         "loss": losses.AdversarialLoss,
         "penalty": regularizers.Penalty,
         "constraint": regularizers.Constraint,

@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from gan_lightning.commands.common.arguments import instantiate, parse
 from gan_lightning.commands.common.measuring_flags import data_flags
+from gan_lightning.commands.common.recipes import load_yaml
 from gan_lightning.commands.common.trust import check_imports
 from gan_lightning.data import ImageDataModule
 from gan_lightning.data.image_set import read_images, survey_images
@@ -60,7 +61,7 @@ def data_of_the_run(checkpoint: Path, trust: Collection[str]) -> Any:
         if not (checkpoint.is_file() and own.is_file()):
             return None
         try:
-            settings = yaml.safe_load(own.read_text(encoding="utf-8"))["data"]
+            settings = load_yaml(own.read_text(encoding="utf-8"))["data"]
         except (yaml.YAMLError, RecursionError, ValueError, OSError, KeyError, TypeError) as error:
             raise InputError(f"{own} does not describe the data of the run ({one_line(error)}): add --data") from error
     if settings is None:
@@ -142,7 +143,8 @@ def check_shape(real: RealImages, source: str, shape: tuple[int, ...]) -> None:
     if tuple(real.images.shape[1:]) != tuple(shape):
         raise InputError(
             f"{source} has images of {size_text(shape)}, but the real images ({real.about['real']}) are "
-            f"{size_text(real.images.shape[1:])} (channels, height, width): use --data or --real with images of the first size"
+            f"{size_text(real.images.shape[1:])} (channels, height, width): use --real FOLDER, whose images are "
+            f"converted, or for an ImageFolder --data.channels {shape[0]} --data.image_size {shape[1]}"
         )
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import yaml
 
+from gan_lightning.commands.common.paths import IN_FILES
+from gan_lightning.commands.common.recipes import TooNested, load_yaml
 from gan_lightning.errors import InputError
 
 TRUSTED = ("gan_lightning", "torch.optim", "lightning.pytorch")
 """Modules that every config.yaml may import from."""
-FILE_SETTINGS = frozenset({"ckpt_path", "default_root_dir", "inception_weights", "init_from", "root"})
-"""Settings whose value is always a path of a file or folder."""
 TEXT_SETTINGS = frozenset({"ckpt_path", "data", "init_from", "trust"})
 """Top-level settings that are text; for any other top-level setting, text names a file with its settings."""
 MAX_VALUES = 10_000  # of a config.yaml; a run has a few hundred
@@ -61,7 +61,7 @@ def check_imports(path: Path, settings: dict[str, Any], trust: Collection[str]) 
         if seen > MAX_VALUES:
             raise InputError(f"{path} has more than {MAX_VALUES:,} values, more than any run writes: use another file")
         if isinstance(value, dict):
-            left += [item for name, item in value.items() if str(name).rpartition(".")[2] not in FILE_SETTINGS]
+            left += [item for name, item in value.items() if str(name).rpartition(".")[2] not in IN_FILES]
         elif isinstance(value, list | tuple | set):
             left += value
         elif isinstance(value, str):
@@ -70,7 +70,10 @@ def check_imports(path: Path, settings: dict[str, Any], trust: Collection[str]) 
                 advice = "use another file" if module in sys.stdlib_module_names else f"add --trust {module} to run its code"
                 raise InputError(f"{path} names {value}, and the module {module!r} is not trusted: {advice}")
             with suppress(yaml.YAMLError):
-                meaning = yaml.safe_load(value)
+                try:
+                    meaning = load_yaml(value)
+                except TooNested as error:
+                    raise InputError(f"{path} has a text that is read as YAML, but {error}: use another file") from error
                 left += [] if meaning == value else [meaning]
 
 

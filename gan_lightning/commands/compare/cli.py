@@ -79,7 +79,7 @@ def run(args: Sequence[str]) -> None:
 def _settings(args: Sequence[str]) -> Namespace:
     """Read the flags: ``recipes``, ``metrics`` and ``seeds`` as lists, ``data`` as the words to pass on to the training."""
     data, groups = split_section(arrange(args), "data")
-    config = parse(Verb.compare.make_parser(), groups)
+    config = parse(Verb.compare.make_parser(), groups, others=["data"])
     require_one_process("compare")
     config.data = data
     config.recipes, config.metrics = split_names(config.recipes), split_names(config.metrics)
@@ -87,7 +87,7 @@ def _settings(args: Sequence[str]) -> Namespace:
     if not config.recipes:
         raise InputError(f"--recipes is empty: use one or more of {', '.join(recipes())}")
     for name in config.recipes:
-        config_path(name)
+        config_path(name, "--recipes")
     if "fid" not in config.metrics:
         raise InputError(f"--metrics {','.join(config.metrics)}: the rows are sorted by fid. Add it")
     check_request(config.metrics, config.num_images, None, real_features=True)

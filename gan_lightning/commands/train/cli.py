@@ -74,13 +74,13 @@ def refuse_unknown(args: Sequence[str]) -> None:
     trainer = trainer_arguments()
     own = ArgumentParser()
     _add_own_flags(own)
-    known = {*(name_of(option) for action in own._actions for option in action.option_strings), *trainer}
+    options = (option for action in own._actions for option in action.option_strings if option.startswith("--"))
+    known = {*map(name_of, options), *trainer, *SECTIONS}
     for flag, *_ in arrange(args, "trainer", trainer):
         section, *names = name_of(flag).split(".")
-        if flag.startswith("--") and section not in {*known, *SECTIONS}:
-            raise InputError(unknown_flag(flag, known))
-        if section == "trainer" and names and names[0] not in trainer:
-            raise InputError(unknown_flag(flag, [f"trainer.{name}" for name in trainer]))
+        unknown = section == "trainer" and names and names[0] not in trainer
+        if unknown or not flag.startswith("--") or section not in known:
+            raise InputError(unknown_flag(flag, {*known, *(f"trainer.{name}" for name in trainer)} if unknown else known))
 
 
 def trainer_arguments() -> Collection[str]:

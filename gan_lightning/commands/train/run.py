@@ -18,6 +18,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from gan_lightning import checkpoint, files
 from gan_lightning.callbacks import GenerativeMetrics, ModelSummary, ProgressBar, StopSignals, TrainingLog
+from gan_lightning.commands.common.arguments import dump
+from gan_lightning.commands.common.paths import pasted, short_path
 from gan_lightning.commands.train.dry_run import dry_run
 from gan_lightning.commands.train.fitting import fit
 from gan_lightning.commands.train.settings import DEFAULT_RECIPE, RECORDED, make_objects, settings
@@ -58,7 +60,7 @@ def train(args: Sequence[str]) -> None:
                     raise
                 step = checkpoint.load_gan(resume_from)["global_step"]
                 if not config.roll_back:
-                    earlier = f"{_short_path(resume_from)} has the weights of step {step:,}, before the failure"
+                    earlier = f"{short_path(resume_from)} has the weights of step {step:,}, before the failure"
                     raise Diverged(f"{error}. {earlier}. Try {advice}") from error
                 config.seed_everything = derived_seed("roll back", config.seed_everything, step) % 2**32
                 config.data.init_args.seed = config.seed_everything
@@ -97,7 +99,7 @@ def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, fo
     ]
     trainer = make_trainer(folder, begun_at=begun_at, callbacks=callbacks, **arguments)
     if trainer.is_global_zero:
-        print(f"Training on {trainer.strategy.root_device}, into {_short_path(folder)}", flush=True)
+        print(f"Training on {trainer.strategy.root_device}, into {short_path(folder)}", flush=True)
         if arguments["strategy"] != "auto" and isinstance(trainer.strategy, GANStrategy):
             print(
                 f"--strategy {arguments['strategy']}: using this project's version: it averages each gradient only once",
@@ -133,7 +135,7 @@ def _write_settings(
     for omitted in ("trust", "dry_run"):
         content.pop(omitted)
     try:
-        text = parser.dump(content, skip_unset=False)
+        text = dump(parser, content)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an argument that is no text, number or list
         raise InputError(f"the settings cannot be written as config.yaml: {one_line(error)}") from error
     path = folder / "config.yaml"
@@ -170,20 +172,21 @@ def _print_summary(
         lines["TensorBoard logs"] = folder
     for name, path in lines.items():
         if path.exists():
-            print(f"  {name:<18}{_short_path(path)}")
+            print(f"  {name:<18}{short_path(path)}")
     best = folder / "checkpoints" / "best.ckpt"
     if metrics.best_step >= 0 and best.exists():
         quality = f"{metrics.best_name} {metrics.best_value:.4g} at step {metrics.best_step:,}"
-        print(f"  {'best checkpoint':<18}{_short_path(best)} ({quality})")
+        print(f"  {'best checkpoint':<18}{short_path(best)} ({quality})")
     python = Path(sys.executable)
-    script = f"{_short_path(python)} {sys.argv[0]}" if sys.argv[0].endswith(".py") else sys.argv[0]
+    called = Path(sys.argv[0])
+    script = f"{pasted(python)} {pasted(called)}" if called.suffix == ".py" else shlex.quote(sys.argv[0])
     if "TensorBoard logs" in lines:
-        print(f"  {'see the curves':<18}{_short_path(python.with_name('tensorboard'))} --logdir {_short_path(folder.parent)}")
-    if Path(script).stem in ("compare", "gan-lightning-compare"):
+        print(f"  {'see the curves':<18}{pasted(python.with_name('tensorboard'))} --logdir {pasted(folder.parent)}")
+    if called.stem in ("compare", "gan-lightning-compare"):
         return  # the run continues automatically
     if interrupted:
         root = folder.parent.parent
-        where = "" if root.absolute() == Path.cwd() else f" --default_root_dir {shlex.quote(_short_path(root))}"
+        where = "" if root.absolute() == Path.cwd() else f" --default_root_dir {pasted(root)}"
         print(f"  {'resume':<18}{script} --ckpt_path last{where}{_trust(data, trainer.lightning_module)}")
     elif isinstance(data, Digits):
         print(f"  {'train on MNIST':<18}{script} --config {DEFAULT_RECIPE}")
@@ -196,8 +199,3 @@ def _trust(data: ImageDataModule, model: Any) -> str:
         "torch",
     }
     return f" --trust {','.join(sorted(modules))}" if modules else ""
-
-
-def _short_path(path: Path) -> str:
-    """Shorten a path to the form that a user would type here."""
-    return str(path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path)

@@ -11,6 +11,7 @@ import gan_lightning.networks  # noqa: F401  (registers the short names of netwo
 from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, HealthMonitor, ImageGrid, Schedules
 from gan_lightning.commands.common.arguments import arrange, given, instantiate, parse
+from gan_lightning.commands.common.paths import expand
 from gan_lightning.commands.common.recipes import config_path, read_settings
 from gan_lightning.commands.common.trust import check_imports, trusted_modules
 from gan_lightning.data import ImageDataModule
@@ -34,6 +35,13 @@ LINKED = {
 """Settings that take the value of another setting -> that setting."""
 RECORDED = {"run_length": "max_steps, max_epochs and the data"}
 """Records in ``config.yaml`` that no run reads -> the settings that determine them."""
+
+UNUSABLE = {
+    "gradient_clip_val": "for stability, use a penalty such as --model.penalty R1, or a smaller learning rate",
+    "gradient_clip_algorithm": "for stability, use a penalty such as --model.penalty R1, or a smaller learning rate",
+    "accumulate_grad_batches": "for a larger batch, use --data.batch_size",
+}
+"""Settings of the Trainer that Lightning refuses if a model steps its optimizers itself -> what to use in their place."""
 
 
 def add_sections(parser: ArgumentParser) -> None:
@@ -81,7 +89,7 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
     for name, source in (LINKED | RECORDED).items():
         if given(groups, name) is not None:
             raise InputError(f"--{name} cannot be set, because it follows {source}: remove it")
-    ckpt_path, weights = given(groups, "ckpt_path"), given(groups, "init_from")
+    ckpt_path, weights = (path and expand(path) for path in (given(groups, "ckpt_path"), given(groups, "init_from")))
     if ckpt_path and weights:
         raise InputError(f"--ckpt_path {ckpt_path} and --init_from {weights} exclude each other: use one of them")
     if given(groups, "config") is None:
@@ -101,6 +109,9 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
             raise InputError(
                 f"--{flag} {config[flag]} is a bundled generator without a discriminator: use a checkpoint of train.py"
             )
+    for name, advice in UNUSABLE.items():
+        if config.trainer[name] not in (None, 1 if name == "accumulate_grad_batches" else None):
+            raise InputError(f"--{name} {config.trainer[name]} does not work with two optimizers: remove it; {advice}")
     penalties = config.model.penalty
     one_argument = next((group[0] for group in groups if group[0].startswith("--model.penalty.")), None)
     if one_argument and isinstance(penalties, list) and len(penalties) > 1 and given(groups, "model.penalty") is None:
