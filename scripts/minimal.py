@@ -145,7 +145,7 @@ class GAN(LightningModule):
         return END + (1 - END) * (1 + math.cos(math.pi * done)) / 2
 
 
-class Digits(LightningDataModule):
+class MNISTBatches(LightningDataModule):
     """MNIST's 60,000 training images in memory, scaled to [-1, 1]; downloaded on first use."""
 
     def prepare_data(self) -> None:
@@ -177,7 +177,7 @@ def main(max_steps: int = UPDATES) -> None:
     seed_everything(0)
     # Lightning counts the steps of both optimizers
     trainer = Trainer(max_epochs=-1, max_steps=2 * max_steps, callbacks=[Grid(Path("minimal_logs"))], logger=False)
-    trainer.fit(GAN(), Digits())
+    trainer.fit(GAN(), MNISTBatches())
 
 
 if __name__ == "__main__":

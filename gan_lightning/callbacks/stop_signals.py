@@ -108,7 +108,7 @@ def _stop_signals(trainer: Trainer) -> list[StopSignals]:
 
 def _end_at_once(number: int, frame: FrameType | None) -> NoReturn:
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        print(f"{signal.Signals(number).name} ended the run at once. The last checkpoint is kept.", file=sys.stderr, flush=True)
+        print(f"{signal.Signals(number).name} ended the run at once. Saved checkpoints are kept.", file=sys.stderr, flush=True)
     raise SystemExit(128 + number)
 
 

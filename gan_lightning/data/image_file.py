@@ -218,7 +218,7 @@ def read_file(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
 
 def unreadable(path: Path, error: Exception) -> InputError:
     """The error for a file that is named alone."""
-    return InputError(f"{path} cannot be read as an image ({one_line(error)[:200]}): repair or remove it")
+    return InputError(f"{path} cannot be read as an image ({one_line(error)[:200]}): repair it, or use another file")
 
 
 def decode(

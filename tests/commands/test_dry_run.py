@@ -104,7 +104,7 @@ def test_a_folder_is_reported_and_nothing_is_written(photos: Path, tmp_path: Pat
     assert done_with["enlarged"] == "1 file with a side of less than 16 pixels"
     assert done_with["colour"] == "grey as three equal channels in 4 files"
     assert done_with["transparent"].startswith("1 file, ")
-    assert done_with["flips"] == "each image left to right, one time in two"
+    assert done_with["flips"] == "each image left to right, with probability 0.5"
     assert done_with["classes"] == "the networks do not see them"
     assert done_with["loading"].endswith("stay on the device")
     assert number(done_with["loading"]) == pytest.approx((train - 1) * 3 * 16 * 16 / 1e6, abs=0.05)

@@ -42,7 +42,7 @@ def run(args: Sequence[str]) -> None:
     """Refuse invalid flags and take the port; then import torch and gradio, and serve the page."""
     config = parse_drawing(Verb.playground.make_parser(), arrange(args))
     if find_spec("gradio") is None:
-        raise InputError("the playground needs the package gradio: run pip install gradio")
+        raise InputError("the playground needs the package gradio: run pip install -e '.[playground]'")
     with (
         listen(config.host, config.port) as listener,
         tempfile.TemporaryDirectory(prefix="playground_", ignore_cleanup_errors=True) as folder,

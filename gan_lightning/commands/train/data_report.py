@@ -32,7 +32,7 @@ class DataReport:
 def report_on(data: ImageDataModule, model: GAN) -> DataReport:
     """Inspect data that has been read."""
     report = _folder(data, model) if isinstance(data, ImageFolder) else _images(data)
-    flips = "each image left to right, one time in two" if data.horizontal_flip else "none"
+    flips = "each image left to right, with probability 0.5" if data.horizontal_flip else "none"
     use = "both networks see them" if model.generator.conditional else "the networks do not see them"
     report.preprocessing += [("flips", flips), ("classes", use if data.num_classes else "none")]
     return report
