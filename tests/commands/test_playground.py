@@ -30,7 +30,7 @@ from gan_lightning.inference import Sampler
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
 from gan_lightning.pictures import enlarged, grid
-from tests.helpers import fit, refuses
+from tests.helpers import fit, refusal, refuses
 
 main = Verb.playground.main
 
@@ -119,8 +119,7 @@ def test_only_the_given_address_is_reachable() -> None:
 
 def test_without_gradio(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert main(["."]) == 2
-    assert capsys.readouterr().err == "playground: error: the page needs the package gradio: run pip install gradio\n"
+    refusal(main, ["."], capsys, "gradio", "pip install")
 
 
 def test_a_grid_equals_the_samples_in_python(sampler: Sampler) -> None:
@@ -304,7 +303,7 @@ def test_the_page(path: Path, sampler: Sampler, tmp_path: Path) -> None:
         expect(other.locator("#walk")).to_be_disabled()
 
         page.locator("#seed input").fill("-1")
-        expect(page.get_by_text("seed is -1: give a whole number from 0 to 4294967295")).to_be_visible()
+        expect(page.get_by_text("seed is -1: use a whole number from 0 to 4294967295")).to_be_visible()
         assert hosts <= {"127.0.0.1", None}  # None: what a page holds itself, data: and blob:
         assert wrong == []
         assert [entry.name.partition("_")[0] for entry in temporary.iterdir() if entry.is_dir()] == ["playground"]

@@ -1,7 +1,6 @@
 """Arrays and archives of images."""
 
 import io
-import re
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -147,7 +146,6 @@ def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
 def test_nothing_is_written_by_an_archive(tmp_path: Path) -> None:
     """Names that lead outside are names only."""
     write_tar(Path("a.tar"), {"/etc/evil.png": png(PIXELS[0]), "../../evil.png": png(PIXELS[1])})
-    before = sorted(tmp_path.parent.rglob("*"))
     assert len(read_images(Path("a.tar"), SHAPE)) >= 1
-    assert sorted(tmp_path.parent.rglob("*")) == before
-    assert not any(re.search("evil", str(path)) for path in before)
+    assert [path.name for path in tmp_path.rglob("*")] == ["a.tar"]
+    assert not any(Path(name).exists() for name in ("/evil.png", "../../evil.png"))

@@ -34,8 +34,11 @@ def _nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 def ids(run: Path) -> list[str]:
-    """The ids of the W&B runs that a run's folder holds, one for each time it was started."""
-    return [path.name.rpartition("-")[2] for path in sorted(run.glob("wandb/offline-run-*"))]
+    """The ids of the W&B runs that a run's folder holds, one for each time it was started.
+
+    The folders are called offline-run-TIME-ID, and offline-run-TIME-ID-1 for a second one of the same second.
+    """
+    return [path.name.split("-")[3] for path in sorted(run.glob("wandb/offline-run-*"))]
 
 
 def kept(run: Path) -> str:
