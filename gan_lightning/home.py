@@ -32,12 +32,12 @@ def set_home_and_name() -> None:
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """Replace a leading ``~`` or ``~name`` by that user's home folder.
+    """Replace a leading ``~`` or ``~name`` by that user's home folder, unless there is a file of that very name.
 
     Raises:
         InputError: that user has none.
     """
     try:
-        return Path(path).expanduser()
+        return Path(path) if os.path.lexists(path) else Path(path).expanduser()
     except RuntimeError as error:
         raise InputError(f"{path}: this user has no home folder: write the whole path") from error

@@ -126,7 +126,9 @@ WITHOUT_TORCH = {
     "commands.common.numbers",
     "commands.common.outputs",
     "commands.common.parser_errors",
+    "commands.common.paths",
     "commands.common.recipes",
+    "commands.common.suggestions",
     "commands.common.trust",
     *(f"commands.{path.parent.name}.cli" for path in PACKAGE.glob("commands/*/cli.py")),
 }

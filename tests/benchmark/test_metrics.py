@@ -13,7 +13,7 @@ import metrics
 @pytest.mark.parametrize(
     ("main", "args", "part"),
     [
-        (metrics.main, "--num_images 999", "num_images is 999"),
+        (metrics.main, "--num_images 9", "num_images is 9"),
         (metrics.main, "--rounds 0", "--rounds"),
         (metrics.main, "--inception_weights nowhere.pth", "nowhere.pth"),
         (metrics.main, "--recipes mlp_mnist", "--recipes"),

@@ -191,7 +191,9 @@ def test_what_cannot_be_is_not_taken_for_perfect() -> None:
     with pytest.raises(ValueError, match="5 and 5 features are too few for 3 and 5 neighbours"):
         prdc(few, few)
     with pytest.raises(ValueError, match="subsets of 1000 cannot be drawn from 5 and 5 features"):
-        kernel_distance(few, few)
+        kernel_distance(few, few, subset_size=1000)
+    with pytest.raises(ValueError, match="subsets of 1 cannot"):
+        kernel_distance(few, few[:1])
 
 
 @pytest.mark.parametrize("chunk", [2**24, 300])

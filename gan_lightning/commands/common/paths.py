@@ -30,7 +30,7 @@ def hide(groups: Sequence[Sequence[str]]) -> tuple[list[list[str]], dict[str, st
     """
     hidden: dict[str, str] = {}
     changed = []
-    for flag, *values in groups:
+    for flag, *values in filter(None, groups):
         name, equals, text = flag.partition("=")
         setting = name.rpartition(".")[2].lstrip("-")
         if setting in PATHS and (equals or values):
