@@ -142,10 +142,10 @@ def _suggest(config: str) -> str:
             return f"; did you mean {path / 'config.yaml'}?"
         if path.is_file():
             return "; rename this file so that it ends in .yaml"
-        beside = [*path.parent.iterdir()] if path.parent.is_dir() else []
+        neighbours = [*path.parent.iterdir()] if path.parent.is_dir() else []
     except OSError:
         return ""
-    for other in sorted(beside):
+    for other in sorted(neighbours):
         if other.name.lower() in (path.name.lower(), *(f"{path.name.lower()}{ending}" for ending in YAML)) and other.is_file():
             return f"; did you mean {other}?"
     if recipe := next((recipe for recipe in shipped if normalised(recipe) == normalised(name)), None):

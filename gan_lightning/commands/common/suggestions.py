@@ -58,7 +58,7 @@ MEANT = {
     "--recipes": "config configs recipe",
     "--raw": "no_ema noema",
 }  # fmt: skip
-"""What to type -> the names that other programs, or other commands of this project, give to it."""
+"""Right name -> the names that other programs, or other commands of this project, give to it."""
 SUBCOMMANDS = {
     "fit": "train.py has no subcommands: remove the word",
     "train": "train.py has no subcommands: remove the word",
