@@ -1,4 +1,4 @@
-"""The user's home folder and name, which a process in a container may lack (``docker run -u 12345``)."""
+"""The user's home folder and name. A process in a container may have neither (``docker run -u 12345``)."""
 
 import getpass
 import os
@@ -31,13 +31,18 @@ def set_home_and_name() -> None:
         os.environ["USERNAME" if windows else "USER"] = f"user_{os.getuid()}" if hasattr(os, "getuid") else "user"
 
 
+def expand(text: str) -> str:
+    """Replace a leading ``~`` or ``~name`` by that user's home folder, if there is one and no file has that very name."""
+    return text if not text.startswith("~") or os.path.lexists(text) else os.path.expanduser(text)  # noqa: PTH111
+
+
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """Replace a leading ``~`` or ``~name`` by that user's home folder, unless there is a file of that very name.
+    """Make a path from the result of :func:`expand`.
 
     Raises:
-        InputError: that user has none.
+        InputError: the path begins with the home folder of a user who has none.
     """
-    try:
-        return Path(path) if os.path.lexists(path) else Path(path).expanduser()
-    except RuntimeError as error:
-        raise InputError(f"{path}: this user has no home folder: write the whole path") from error
+    text = expand(os.fspath(path))
+    if text.startswith("~") and not os.path.lexists(text):
+        raise InputError(f"{path}: this user has no home folder: write the whole path")
+    return Path(text)

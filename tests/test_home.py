@@ -83,7 +83,7 @@ def test_a_current_folder_that_is_removed(capsys: pytest.CaptureFixture[str], mo
     reason="needs root and setpriv, to become another user",
 )
 def test_a_user_without_home_and_name_trains_and_is_refused_a_download() -> None:
-    """Train as user 12345 with metrics, whose cache cannot be written anywhere; MNIST cannot be downloaded."""
+    """Train as user 12345 with metrics. Their cache cannot be written anywhere, and MNIST cannot be downloaded."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o777)
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES} | {"PYTHONPATH": str(ROOT)}

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
+from gan_lightning.callbacks.monitors import followers
 from gan_lightning.callbacks.stop_signals import ends_run, is_interrupted, require_no_signal
 from gan_lightning.data.base import ImageDataModule, Split
 from gan_lightning.errors import InputError
@@ -21,9 +22,6 @@ from gan_lightning.training.trainer import is_out_of_time
 
 SAMPLES, SAMPLES_OF_IMAGENET = 5000, 1000
 """Default number of samples of a measurement: fewer for imagenet, because it is slower than a classifier."""
-
-OUR_GROUPS = ("metrics/", "train/", "health/")
-"""Groups of this project's curves. Lightning's callbacks can monitor those of ``metrics/`` only."""
 
 
 class GenerativeMetrics(Callback):
@@ -110,7 +108,7 @@ class GenerativeMetrics(Callback):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         if name == "none":
-            self._follow(trainer, pl_module, {})
+            self._followers = followers(trainer, {})
             return
         assert isinstance(data, ImageDataModule)
         is_slow = name == "imagenet"
@@ -137,41 +135,10 @@ class GenerativeMetrics(Callback):
         self.measurement = measurement
         self._frequencies = class_frequencies(measurement.class_counts, pl_module.generator.num_classes)
         names = measurement.names()
-        self._follow(trainer, pl_module, {f"metrics/{names[kind]}": larger for kind, larger in self._larger_is_better.items()})
+        self._followers = followers(trainer, {f"metrics/{names[kind]}": up for kind, up in self._larger_is_better.items()})
         name = names[self.best]
         if self.best_name != name:  # also if a resumed run measures something else now
             self.best_name, self.best_value, self.best_step, self.misses = name, float("nan"), -1, 0
-
-    def _follow(self, trainer: Trainer, pl_module: LightningModule, larger_is_better: dict[str, bool]) -> None:
-        """Find Lightning's callbacks that monitor a value of this project. A measurement is their validation.
-
-        By default they look at the values at the end of each epoch, measured or not.
-
-        Raises:
-            InputError: a callback monitors a value that is not measured, or in the wrong direction.
-        """
-        self._followers = []
-        modules = {type(part).__module__.partition(".")[0] for part in (pl_module, *trainer.callbacks)}  # type: ignore[attr-defined]
-        custom = bool(modules - {"gan_lightning", "lightning"})  # may log values of its own
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if not isinstance(callback, EarlyStopping | ModelCheckpoint) or (monitor := callback.monitor) is None:
-                continue
-            if custom and not monitor.startswith(OUR_GROUPS):
-                continue
-            flag = f"--trainer.callbacks {type(callback).__name__}"
-            if monitor not in larger_is_better:
-                choices = f"monitor one of {', '.join(larger_is_better)}" if larger_is_better else "set --metrics.extractor"
-                raise InputError(f"{flag}: {monitor} is not measured: {choices}")
-            mode = "max" if larger_is_better[monitor] else "min"
-            if callback.mode != mode:
-                raise InputError(f"{flag}: mode {callback.mode} is wrong for {monitor}: add --trainer.callbacks.mode={mode}")
-            if isinstance(callback, EarlyStopping):
-                callback._check_on_train_epoch_end = False
-            elif callback._every_n_train_steps:
-                raise InputError(f"{flag}: every_n_train_steps excludes a monitor: remove it, and use --metrics.every_n_steps")
-            else:
-                callback._save_on_train_epoch_end = False
-            self._followers.append(callback)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

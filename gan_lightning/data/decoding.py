@@ -1,7 +1,7 @@
 """Decoding of many image files, by several processes.
 
-Pixels cross between processes as bytes through pipes, not in shared memory, which containers often have too little of (64 MB in
-docker) and which takes a file handle for each tensor.
+Pixels cross between processes as bytes through pipes. Shared memory would take a file handle for each tensor, and containers
+often have too little of it (64 MB in docker).
 """
 
 import errno

@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 import PIL
 import torch
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,12 +19,11 @@ from gan_lightning.data.base import ImageDataModule, Images, Split, default_root
 from gan_lightning.data.decoding import DecodedFiles, Decoding, read_again, read_all
 from gan_lightning.data.image_file import Facts, has_heif
 from gan_lightning.data.loaders import ImageLoader, WorkerLoader
-from gan_lightning.data.tree import Files, count_text, find_splits, scan
+from gan_lightning.data.tree import Files, count_text, find_splits, listed, scan
 from gan_lightning.errors import InputError
 from gan_lightning.files import load, save
 
 CACHE_VERSION = 3
-NAMED = 5  # files in a message
 
 
 class ImageFolder(ImageDataModule):
@@ -168,7 +167,7 @@ class ImageFolder(ImageDataModule):
         """
         new = [failure for failure in dict.fromkeys(failures) if not (self.skip_corrupt and failure in self._reported)]
         self._reported.update(new)
-        message = f"{self.root} has changed, and {count_text(len(new), 'file')} cannot be read any more: {_listed(new)}"
+        message = f"{self.root} has changed, and {count_text(len(new), 'file')} cannot be read any more: {listed(new, '; ')}"
         if not self.skip_corrupt:
             raise InputError(f"{message}. Restore what is missing, or continue without it by --data.skip_corrupt true")
         if new:
@@ -184,7 +183,7 @@ class ImageFolder(ImageDataModule):
                 )
             read = self._read_once(split)
             if corrupt := read.corrupt:
-                named = _listed([f"{path} ({why})" for path, why in self.corrupt(split).items()])
+                named = listed([f"{path} ({why})" for path, why in self.corrupt(split).items()], "; ")
                 message = f"{len(corrupt)} of {len(files.paths)} files of {files.folder} cannot be read: {named}"
                 if not self.skip_corrupt:
                     raise InputError(f"{message}. Repair or remove them, or skip them with --data.skip_corrupt true")
@@ -196,8 +195,7 @@ class ImageFolder(ImageDataModule):
                 )
             if split == "train":
                 self._require_classes(good)
-            for sentence in read.facts.sentences():
-                rank_zero_info(f"{files.folder}: {sentence}")
+            read.facts.report(files.folder)
             self._prepared[split] = good, read.images
         return self._prepared[split]
 
@@ -207,11 +205,12 @@ class ImageFolder(ImageDataModule):
         Raises:
             InputError: one has none: samples of it would be untrained.
         """
-        empty = [name for label, name in enumerate(self.class_names) if label not in set(files.labels or ())]
+        trained = set(files.labels or ())
+        empty = [name for label, name in enumerate(self.class_names) if label not in trained]
         if empty:
             raise InputError(
-                f"{files.folder}: no image of {_listed(empty)} can be read to train on: repair one, or remove the folder of "
-                "the class"
+                f"{files.folder}: no image of {listed(empty, '; ')} can be read to train on: repair one, or remove the folder "
+                "of the class"
             )
 
     def _read_once(self, split: Split) -> Decoding:
@@ -263,8 +262,7 @@ def read_folder(folder: Path, image_shape: tuple[int, int, int], white: float | 
     result = read_all(DecodedFiles(files, image_shape, white), num_workers, keep=True)
     for index, why in result.corrupt.items():
         raise InputError(f"{folder / files.paths[index]} cannot be read as an image ({why}): repair or remove it")
-    for sentence in result.facts.sentences():
-        rank_zero_info(f"{folder}: {sentence}")
+    result.facts.report(folder)
     assert result.images is not None
     return result.images
 
@@ -277,11 +275,6 @@ def check_white(white: float | None, flag: str) -> None:
     """
     if white is not None and not 0 < white < float("inf"):
         raise InputError(f"{flag} is {white}: use a number above 0, such as 4095")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return "; ".join(names[:NAMED]) + more
 
 
 def _load_cache(path: Path) -> Decoding | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -42,7 +43,7 @@ class Facts:
     Attributes:
         frames: images of several frames, of which only the first is used.
         depths: images of more than 8 bits, by the value that became white: "16 bits (white is 65535)".
-        clipped: images with values below 0 or above white, which are clipped.
+        clipped: images with values below 0 or above white. Such values are clipped.
         brightest: largest value of the images of 16 bits.
     """
 
@@ -58,13 +59,18 @@ class Facts:
         self.clipped += other.clipped
         self.brightest = max(self.brightest, other.brightest)
 
+    def report(self, source: Path) -> None:
+        """Print the treatment of the images of ``source``."""
+        for sentence in self.sentences():
+            rank_zero_info(f"{source}: {sentence}")
+
     def sentences(self) -> list[str]:
         """Describe the treatment, one sentence for each kind."""
         sentences = [f"reduced to 8 bits: {count:,} with {depth}" for depth, count in sorted(self.depths.items())]
         if self.frames:
-            sentences.append(f"several frames, of which the first is used: {self.frames:,}")
+            sentences.append(f"the first of several frames is used: {self.frames:,}")
         if self.clipped:
-            sentences.append(f"values below 0 or above white, which are clipped: {self.clipped:,}")
+            sentences.append(f"clipped, because values are below 0 or above white: {self.clipped:,}")
         if 0 < self.brightest < WHITE_16 // 4 and self._full_depth in self.depths:
             likely = 2 ** self.brightest.bit_length() - 1
             sentences.append(
@@ -226,8 +232,8 @@ def decode(
 ) -> Tensor:
     """Read an image file as uint8 (C, H, W): upright, on white if transparent, resized and centre-cropped if necessary.
 
-    Values of more than 8 bits are divided by the one that is white, which becomes 255. The file tells it if it has 12 bits
-    (TIFF) or a largest value (PGM); else it is ``white``; else 65535 for 16 bits, and 1 for floating-point numbers.
+    Values of more than 8 bits are scaled so that white becomes 255. The file tells the value of white if it has 12 bits (TIFF)
+    or a largest value (PGM). Otherwise it is ``white``, and by default 65535 for 16 bits and 1 for floating-point numbers.
 
     Args:
         source: the file, or its content.
@@ -313,7 +319,7 @@ def _reduced_colour(source: Path | io.BytesIO, image: Image.Image, white: float 
         facts.brightest = max(facts.brightest, 256 * brightest + 255 if brightest else 0)
         return image
     with open_image(source) as opened:
-        file: Any = opened  # of Pillow's ImageFile, whose tiles are parts of the file
+        file: Any = opened  # Pillow's ImageFile; its tiles are parts of the file
         file.tile = [_with_exchanged_bytes(tile) for tile in file.tile]
         low = numpy.asarray(_upright(opened))
     levels = high.astype(numpy.float64) * 256 + low

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -81,8 +80,7 @@ def _read_archive(source: Path, image_shape: tuple[int, int, int], white: float 
         except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
             raise InputError(f"{source}: {name} cannot be read as an image ({one_line(error)[:200]}): remove it") from error
         names.append(name)
-    for sentence in facts.sentences():
-        rank_zero_info(f"{source}: {sentence}")
+    facts.report(source)
     return torch.stack([images[i] for i in sorted(range(len(names)), key=names.__getitem__)])
 
 
@@ -100,9 +98,9 @@ def _read_array(source: Path) -> NDArray[numpy.uint8]:
         array = array[..., None]
     first, last = (array.shape[1] in (1, 3), array.shape[3] in (1, 3)) if array.ndim == 4 and array.size else (False, False)
     if first == last:
-        wrong = "may be" if first else "is not"
+        wrong = "could be both" if first else "is neither"
         raise InputError(
-            f"{source} has an array of shape {array.shape}, which {wrong} (N, H, W, C) or (N, C, H, W) with 1 or 3 channels: "
+            f"{source} has an array of shape {array.shape}. It {wrong} (N, H, W, C) or (N, C, H, W) with 1 or 3 channels: "
             "save another one"
         )
     if array.dtype != numpy.uint8:

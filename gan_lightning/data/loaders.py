@@ -171,8 +171,7 @@ class WorkerLoader(ImageLoader):
 def pack(items: Sequence[Item]) -> tuple[NDArray[numpy.uint8], NDArray[numpy.int64], list[str]]:
     """Join items in the worker as arrays: images (B, C, H, W), labels (B,), and all failures.
 
-    Arrays cross to this process as bytes through a pipe. Tensors would cross in shared memory, of which containers often have
-    too little, and take a file handle each.
+    Arrays cross to this process as bytes through a pipe, for the reason in ``decoding.py``.
     """
     images, labels = torch.stack([item[0] for item in items]), torch.tensor([item[1] for item in items])
     return images.numpy(), labels.numpy(), [failure for item in items for failure in item[2]]

@@ -84,7 +84,7 @@ def find_splits(root: Path) -> Folder:
     labels = None
     if class_names and test.labels is not None:
         if unknown := sorted(set(test_names) - set(class_names)):
-            raise InputError(f"{held_out} has classes that {trained} lacks ({_some(unknown)}): use the same classes in both")
+            raise InputError(f"{held_out} has classes that {trained} lacks ({listed(unknown)}): use the same classes in both")
         labels = tuple(class_names.index(test_names[label]) for label in test.labels)
     return Folder(class_names, {"train": train, "test": Files(held_out, test.paths, labels)}, others)
 
@@ -183,7 +183,7 @@ def _with_held_out(class_names: tuple[str, ...], files: Files) -> tuple[tuple[st
     for i in kept.values():
         held_out[i] = False
     if kept and class_names:
-        small = _some([class_names[label] for label in sorted(kept)])
+        small = listed([class_names[label] for label in sorted(kept)])
         rank_zero_warn(
             f"{files.folder}: these classes have too few images to hold one out, and one of each is trained on: {small}"
         )
@@ -198,8 +198,9 @@ def is_held_out(path: str) -> bool:
     return int.from_bytes(digest[:8], "big") % HELD_OUT == 0
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+def listed(names: Sequence[str], separator: str = ", ") -> str:
+    """Join the first :data:`NAMED` names, and count the others."""
+    return separator.join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def is_ignored(names: Sequence[str]) -> bool:

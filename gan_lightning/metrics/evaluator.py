@@ -165,14 +165,14 @@ def _reduce(
 ) -> Statistics | None:
     """Add up the sums of all processes and gather their features; every process must call this."""
     shape = None if sums is None else (len(sums.features), len(sums.class_counts))
-    told: list[Any] = [None] * distributed.world_size()
-    dist.all_gather_object(told, (shape, None if failure is None else one_line(failure)))
+    outcomes: list[Any] = [None] * distributed.world_size()
+    dist.all_gather_object(outcomes, (shape, None if failure is None else one_line(failure)))
     if failure is not None:
         raise failure
-    for rank, (_, message) in enumerate(told):
+    for rank, (_, message) in enumerate(outcomes):
         if message is not None:
             raise InputError(f"process {rank}: {message}")
-    num_features, num_logits = next(shape for shape, _ in told if shape is not None)
+    num_features, num_logits = next(shape for shape, _ in outcomes if shape is not None)
     sums = sums or Sums(num_images, num_features, num_logits, device)
     packed = torch.cat([tensor.flatten() for tensor in sums.state()])
     dist.all_reduce(packed)

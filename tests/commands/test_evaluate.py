@@ -27,7 +27,7 @@ from gan_lightning.metrics import classifier
 from gan_lightning.metrics.measurement import cache_folder
 from gan_lightning.metrics.statistics import Statistics, write_cache
 from random_inception import write_random_weights
-from tests.helpers import write_mnist
+from tests.helpers import refusal, write_mnist
 from tests.metrics.extractors import images
 
 reference_main = Verb.compute_reference.main
@@ -63,11 +63,8 @@ def record(args: Sequence[str], path: str = "record.json") -> dict[str, Any]:
 
 
 def refused(args: Sequence[str], capsys: pytest.CaptureFixture[str], command: Any = main, name: str = "evaluate") -> str:
-    capsys.readouterr()
-    assert command(args) == 2
-    error = capsys.readouterr().err
-    (line,) = [line for line in error.splitlines() if line.startswith(f"{name}: error: ")]
-    assert "Traceback" not in error
+    line = refusal(command, args, capsys)
+    assert line.startswith(f"{name}: error: ")
     assert len(line) < 500
     return line
 

@@ -10,12 +10,13 @@ from PIL import Image
 
 from gan_lightning.commands.common.arguments import arrange, dump, instantiate, parse
 from gan_lightning.commands.common.measuring_flags import parse_flags
-from gan_lightning.commands.common.paths import expand, pasted
+from gan_lightning.commands.common.paths import pasted
 from gan_lightning.commands.common.real_images import make_data
 from gan_lightning.commands.common.recipes import dump_yaml
 from gan_lightning.commands.train.settings import settings
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import ImageFolder
+from gan_lightning.home import expand
 from tests.helpers import interrupted, refusal
 
 ODD = [

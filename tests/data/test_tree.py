@@ -55,10 +55,10 @@ def test_names_of_splits(
         assert name in said
 
 
-@pytest.mark.parametrize("beside", [["car", "plane"], ["other"]])
-def test_a_class_may_have_the_name_of_a_split(tmp_path: Path, beside: list[str]) -> None:
-    splits(tmp_path, ["train", *beside])
-    assert find_splits(tmp_path).class_names == tuple(sorted(["train", *beside]))
+@pytest.mark.parametrize("others", [["car", "plane"], ["other"]])
+def test_a_class_may_have_the_name_of_a_split(tmp_path: Path, others: list[str]) -> None:
+    splits(tmp_path, ["train", *others])
+    assert find_splits(tmp_path).class_names == tuple(sorted(["train", *others]))
 
 
 def test_what_has_no_images_does_not_count(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_two_folders_of_one_split_are_refused(tmp_path: Path) -> None:
         find_splits(tmp_path)
 
 
-def test_images_beside_the_splits_are_no_split(tmp_path: Path) -> None:
+def test_images_others_the_splits_are_no_split(tmp_path: Path) -> None:
     splits(tmp_path, ["train", "test"])
     write(tmp_path / "cover.png")
     with pytest.warns(UserWarning, match=r"cover\.png"):

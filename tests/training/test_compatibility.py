@@ -182,7 +182,7 @@ def test_a_checkpoint_by_a_metric_and_by_steps(capsys: pytest.CaptureFixture[str
 
 
 def test_an_error_within_a_callback_of_lightning(capsys: pytest.CaptureFixture[str]) -> None:
-    """With a custom callback, which might log the value, Lightning's own check at the end of the epoch is the first."""
+    """A custom callback might log the value, so only Lightning's own check at the end of the epoch finds it."""
     args = [*UNMEASURED, "--max_steps", "6", "--logger", "false", *added("tests.helpers.Batches")]
     assert main([*args, *added("EarlyStopping", monitor="mine")]) == 2
     error_line(capsys.readouterr().err, "--trainer.callbacks", "EarlyStopping", "mine")

@@ -3,10 +3,8 @@
 import json
 import re
 from collections.abc import Collection, Sequence
-from enum import Enum
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
 from gan_lightning.commands.common.parser_errors import as_one_line, parameters_of
@@ -14,7 +12,6 @@ from gan_lightning.commands.common.paths import hide, hide_in_settings, show
 from gan_lightning.commands.common.recipes import YAML, config_path, dump_yaml, load_yaml, read_settings
 from gan_lightning.errors import InputError, one_line
 
-yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))  # of Lightning's Timer
 set_parsing_settings(import_path_denylist=["os"])  # refuse it; by default jsonargparse only warns
 
 

@@ -8,15 +8,12 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from gan_lightning.home import expand
+
 IN_FILES = frozenset({"ckpt_path", "default_root_dir", "inception_weights", "init_from", "root"})
 """Settings of a run whose value is always a path of a file or folder, or null."""
 PATHS = IN_FILES | {"checkpoint", "image", "mask", "output", "real", "reference", "save_latent", "source"}
 """Settings and arguments of all commands whose value is always a path, or the name of a generator."""
-
-
-def expand(text: str) -> str:
-    """Replace a leading ``~`` by the home folder, unless there is a file of that very name."""
-    return text if not text.startswith("~") or os.path.lexists(text) else os.path.expanduser(text)  # noqa: PTH111
 
 
 def hide(groups: Sequence[Sequence[str]]) -> tuple[list[list[str]], dict[str, str]]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
+from torch import Tensor
 
 from gan_lightning.commands.common.arguments import instantiate, parse
 from gan_lightning.commands.common.measuring_flags import data_flags
@@ -98,16 +99,38 @@ def _exported_data(folder: Path) -> Any:
     return {**settings, "init_args": {name: value for name, value in settings["init_args"].items() if name != "root"}}
 
 
-def real_images(config: Namespace, shape: tuple[int, int, int]) -> RealImages:
+def read_set(
+    config: Namespace, what: Literal["source", "real"], shape: tuple[int, int, int] | None = None
+) -> tuple[Tensor, dict[str, Any]]:
+    """Read all images of the folder or file that the flag ``what`` names, uint8 (N, C, H, W), converted to one shape.
+
+    Args:
+        config: the flags.
+        what: name of the flag.
+        shape: (C, H, W); None is that of :func:`common_shape`.
+
+    Returns:
+        the images, and the counts of :func:`converted`.
+
+    Raises:
+        InputError: the images cannot be read.
+    """
+    path = Path(config[what])
+    found = survey_images(path)
+    shape = shape or common_shape(config, found)
+    about = converted(what, str(path), found, shape)
+    return read_images(path, shape, config.get("white")), about
+
+
+def real_images(config: Namespace, shape: tuple[int, int, int] | None = None) -> RealImages:
     """Read ``--num_real`` images from ``--real`` or ``--data``; those of a folder are resized to ``shape``.
 
     Raises:
         InputError: neither flag is given, or there are fewer than ``--num_real``.
     """
     if config.real is not None:
-        found = survey_images(Path(config.real))
-        about = {"real": str(config.real), "split": "all", **converted("real", config.real, found, shape)}
-        images = read_images(Path(config.real), shape, config.get("white"))
+        images, counts = read_set(config, "real", shape)
+        about = {"real": str(config.real), "split": "all", **counts}
         chosen = choose_real(len(images), config.num_real)
         return RealImages(images, None, about) if chosen is None else RealImages(images[chosen], None, about, "random, seed 0")
     if config.data is not None:
@@ -143,8 +166,8 @@ def check_shape(real: RealImages, source: str, shape: tuple[int, ...]) -> None:
     if tuple(real.images.shape[1:]) != tuple(shape):
         raise InputError(
             f"{source} has images of {size_text(shape)}, but the real images ({real.about['real']}) are "
-            f"{size_text(real.images.shape[1:])} (channels, height, width): use --real FOLDER, whose images are "
-            f"converted, or for an ImageFolder --data.channels {shape[0]} --data.image_size {shape[1]}"
+            f"{size_text(real.images.shape[1:])} (channels, height, width): use --real FOLDER to convert the "
+            f"images of a folder, or for an ImageFolder --data.channels {shape[0]} --data.image_size {shape[1]}"
         )
 
 

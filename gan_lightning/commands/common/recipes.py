@@ -1,6 +1,7 @@
 """The bundled recipes, and the YAML files that ``--config`` names."""
 
 import re
+from enum import Enum
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,8 @@ from typing import Any
 import yaml
 from jsonargparse import set_dumper
 
-from gan_lightning.commands.common.paths import expand
 from gan_lightning.errors import InputError, nearest, normalised, one_line
+from gan_lightning.home import expand
 
 REPLACED = {
     "device": "accelerator",
@@ -60,6 +61,7 @@ class _Dumper(yaml.SafeDumper):
     """SafeDumper that also quotes text such as ``1e3``: jsonargparse reads it as a number, PyYAML does not."""
 
 
+_Dumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))  # of Lightning's Timer
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"), list("-+0123456789"))
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from gan_lightning.commands.common.devices import process_group
-from gan_lightning.commands.common.real_images import common_shape, make_data, make_measurement, real_images
+from gan_lightning.commands.common.real_images import make_data, make_measurement, real_images
 from gan_lightning.commands.common.records import versions
-from gan_lightning.data.image_set import survey_images
 from gan_lightning.errors import InputError
 from gan_lightning.metrics.measurement import cache_folder
 from gan_lightning.metrics.statistics import write_npz
@@ -22,9 +21,9 @@ def compute(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
         groups: the same flags as words, for the arguments of the data's class.
     """
     config.data = make_data(groups)
-    shape = config.data.image_shape if config.real is None else common_shape(config, survey_images(Path(config.real)))
     with process_group(config.accelerator) as device:
-        real = real_images(config, shape)
+        real = real_images(config)
+        shape = (real.images.shape[1], real.images.shape[2], real.images.shape[3])
         fields = ["mean", "covariance", *(["features"] if config.features else [])]
         measurement = make_measurement(config, real, shape, device, fields=fields)
         measurement.prepare()

@@ -15,16 +15,8 @@ from gan_lightning.commands.common.devices import process_group
 from gan_lightning.commands.common.generators import load_sampler
 from gan_lightning.commands.common.measuring_flags import is_image_set
 from gan_lightning.commands.common.outputs import require_writable
-from gan_lightning.commands.common.real_images import (
-    check_shape,
-    common_shape,
-    converted,
-    find_data,
-    make_measurement,
-    real_images,
-)
+from gan_lightning.commands.common.real_images import check_shape, find_data, make_measurement, read_set, real_images
 from gan_lightning.commands.common.records import versions, write_record
-from gan_lightning.data.image_set import read_images, survey_images
 from gan_lightning.errors import InputError
 from gan_lightning.files import fingerprint
 from gan_lightning.metrics.evaluator import Sample, choose
@@ -127,14 +119,13 @@ def _real(config: Namespace, shape: tuple[int, int, int]) -> RealImages | Refere
 
 
 def _folder_source(config: Namespace) -> Source:
-    found = survey_images(Path(config.source))
-    shape = common_shape(config, found)
-    images = read_images(Path(config.source), shape, config.white)
+    images, counts = read_set(config, "source")
     count = len(images) if config.num_images is None else config.num_images
     if not 0 < count <= len(images):
         raise InputError(f"num_images is {count}, but {config.source} has {len(images):,} images: use at most as many")
     images = images[choose(len(images), count)]  # files are often sorted by class
-    about = {"source": config.source, "source_sha256": fingerprint(images), **converted("source", config.source, found, shape)}
+    about = {"source": config.source, "source_sha256": fingerprint(images), **counts}
+    shape = (images.shape[1], images.shape[2], images.shape[3])
     return Source(shape, count, lambda _: lambda indices: images[indices], about)
 
 

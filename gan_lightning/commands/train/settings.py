@@ -11,13 +11,12 @@ import gan_lightning.networks  # noqa: F401  (registers the short names of netwo
 from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, HealthMonitor, ImageGrid, Schedules
 from gan_lightning.commands.common.arguments import arrange, given, instantiate, parse
-from gan_lightning.commands.common.paths import expand
 from gan_lightning.commands.common.recipes import config_path, read_settings
 from gan_lightning.commands.common.trust import check_imports, trusted_modules
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import InputError, plain
 from gan_lightning.gan import GAN
-from gan_lightning.home import expanded
+from gan_lightning.home import expand, expanded
 from gan_lightning.lookup import bundled
 from gan_lightning.module import ADAM
 from gan_lightning.networks.base import load_weights
