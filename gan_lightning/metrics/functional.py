@@ -55,9 +55,10 @@ def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
 def _eigvalsh(matrix: Tensor) -> Tensor:
     """Eigenvalues (D,), as those of :func:`_eigh`."""
     try:
-        return torch.linalg.eigvalsh(matrix)
+        values: Tensor = torch.linalg.eigvalsh(matrix)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-        return _eigh(matrix)[0]
+        values, _ = _eigh(matrix)
+    return values
 
 
 def inception_score(counts: Tensor, probabilities: Tensor, log_likelihoods: Tensor) -> tuple[float, float]:

@@ -26,9 +26,9 @@ ELSEWHERE = {  # what other tests run, and what needs a download
     "me/my-gan": "a folder of the Hub",
 }
 QUICK = {  # flags that shorten a command
-    "train": "--data.batch_size 4 --max_steps 1 --metrics.num_images 60 --accelerator cpu --enable_progress_bar false",
-    "compare": "--max_steps 1 --num_images 60 --seeds 0 --accelerator cpu",
-    "evaluate": "--num_images 60 --num_real 60",
+    "train": "--data.batch_size 4 --max_steps 1 --metrics.num_images 20 --accelerator cpu --enable_progress_bar false",
+    "compare": "--max_steps 1 --num_images 20 --seeds 0 --accelerator cpu",
+    "evaluate": "--num_images 20 --num_real 20",
     "interpolate": "--frames 2",
     "invert": "--steps 2",
     "sample": "--num_images 12",
@@ -45,7 +45,7 @@ def page_commands(page: Path) -> list[list[str]]:
 def run(script: str, args: list[str]) -> int:
     """Run a command of a page with the flags that shorten it, over the outputs of those before. Returns its exit code."""
     name = Path(script).stem
-    args = [word.replace("fd_5k", "fd_60") for word in args]
+    args = [word.replace("fd_5k", "fd_20") for word in args]
     more = [*QUICK[name].split(), *NARROW.split() * ("folder_64" in args), *["--extractor", "imagenet"] * ("--real" in args)]
     output = Path(args[args.index("--output") + 1] if "--output" in args else "samples.png")
     if output.is_dir():
@@ -65,7 +65,7 @@ def stand_ins() -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(trial, "STEPS", 1)
         patch.setattr(StackedMNIST, "sizes", {"train": 300, "test": 100})
         for module in ("generative_metrics", "health_monitor"):
-            patch.setattr(f"gan_lightning.callbacks.{module}.FEW_IMAGES", 60)
+            patch.setattr(f"gan_lightning.callbacks.{module}.FEW_IMAGES", 20)
         yield patch
 
 
@@ -86,7 +86,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, stand_ins: pytest.MonkeyP
         shutil.copytree(first, "lightning_logs/version_1")
         shutil.copy(first / "checkpoints" / "last.ckpt", "last.ckpt")
         shutil.copy(first / "config.yaml", "config.yaml")
-        assert Verb.sample.main(["last.ckpt", "--num_images", "60", "--output", "samples"]) == 0
+        assert Verb.sample.main(["last.ckpt", "--num_images", "20", "--output", "samples"]) == 0
         first_digit, *_, last_digit = sorted(Path("samples").rglob("*.png"))
         shutil.copy(first_digit, "digit_0.png")
         shutil.copy(last_digit, "digit_18.png")
