@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import PositiveFloat, PositiveInt
+from jsonargparse.typing import PositiveInt
 
 from gan_lightning.commands.common.arguments import given, parse
-from gan_lightning.commands.common.flags import add_accelerator
+from gan_lightning.commands.common.flags import add_accelerator, add_white
 from gan_lightning.errors import InputError
 
 DATA_SETS = ("CIFAR10", "MNIST", "FashionMNIST", "StackedMNIST", "Digits", "ImageFolder")
@@ -44,6 +44,7 @@ def add_real_images(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--split", type=Literal["train", "test"], default="train", help="split of the real data")
     parser.add_argument("--num_real", type=PositiveInt | None, help="number of real images; by default all")
+    add_white(parser, "a folder's images")
 
 
 def add_measuring(parser: ArgumentParser) -> None:
@@ -58,11 +59,6 @@ def add_measuring(parser: ArgumentParser) -> None:
         "--channels",
         type=Literal[1, 3] | None,
         help="1 to read a folder's images as grey, 3 as colour; by default colour if any of them has colour",
-    )
-    parser.add_argument(
-        "--white",
-        type=PositiveFloat | None,
-        help="value that is white in a folder's images of more than 8 bits, such as 4095 if 12 of 16 bits are used",
     )
     parser.add_argument("--batch_size", type=PositiveInt, default=50, help="images per batch")
     add_accelerator(parser)
@@ -113,7 +109,7 @@ def check_shape_flags(config: Namespace, folder: bool, reads_folder: bool, examp
         InputError: one of them does not apply.
     """
     for flag, applies in {"image_size": folder, "channels": folder, "white": reads_folder}.items():
-        if config[flag] is not None and not applies:
+        if config.get(flag) is not None and not applies:
             raise InputError(f"--{flag} {config[flag]} is for {example}: remove the flag")
 
 

@@ -18,10 +18,10 @@ from gan_lightning.data.image_set import read_images, survey_images
 from gan_lightning.data.survey import Survey
 from gan_lightning.data.tree import count_text
 from gan_lightning.errors import InputError, one_line
+from gan_lightning.exported import CONFIG, read_config
 from gan_lightning.images import size_text
 from gan_lightning.inference import locate
 from gan_lightning.metrics.measurement import Measurement, RealImages, ReferenceFile, choose_real
-from gan_lightning.pretrained import CONFIG, read_config
 from gan_lightning.training.distributed import is_first_process, on_first_process
 
 
