@@ -208,7 +208,7 @@ def listed(names: Sequence[str], separator: str = ", ") -> str:
 
 def is_ignored(names: Sequence[str]) -> bool:
     """Check if one of the parts of a path is hidden, or a folder of a system."""
-    return any(name.startswith(".") or name.lower() in SYSTEM_FOLDERS for name in names)
+    return any((name.startswith(".") and name != "..") or name.lower() in SYSTEM_FOLDERS for name in names)
 
 
 def require_folder(folder: Path) -> None:

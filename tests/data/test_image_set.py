@@ -99,7 +99,7 @@ def test_grey_arrays(shape: tuple[int, ...]) -> None:
     [
         (PIXELS.astype(numpy.float32) / 255, "x * 255"),
         (PIXELS.astype(numpy.float32) / 127.5 - 1, "(x + 1) * 127.5"),
-        (PIXELS.astype(numpy.float64), "(x).round()"),
+        (PIXELS.astype(numpy.float64), "x.round()"),
         (PIXELS.astype(numpy.int64), "int64 from 0 to 255"),
         (PIXELS > 100, "bool"),
         ((PIXELS > 100).astype(numpy.uint8), "x * 255"),

@@ -18,7 +18,7 @@ from gan_lightning.errors import InputError
 
 DATA_SETS = ("CIFAR10", "MNIST", "FashionMNIST", "StackedMNIST", "Digits", "ImageFolder")
 """The bundled data classes, for ``--help``."""
-IMAGE_FILES = (".npy", ".npz", ".tar", ".tar.gz", ".tgz", ".zip")
+IMAGE_FILES = (".npy", ".npz", ".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tgz", ".zip")
 """Suffixes of files with many images."""
 
 
@@ -83,12 +83,14 @@ def parse_flags(parser: ArgumentParser, groups: Sequence[Sequence[str]]) -> Name
 
 
 def check_real_images(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
-    """Refuse several sources of real images, and ``--split`` for a source without splits.
+    """Refuse several sources of real images, other files, and ``--split`` for a source without splits.
 
     Raises:
-        InputError: more than one of ``--real``, ``--reference`` and ``--data`` is given, or ``--split`` with one of the first
-            two.
+        InputError: more than one of ``--real``, ``--reference`` and ``--data`` is given, ``--real`` is a file of another kind,
+            or ``--split`` is given with one of the first two.
     """
+    if config.real is not None and Path(config.real).is_file() and not is_image_set(Path(config.real)):
+        raise InputError(f"--real {config.real} is a single file: use a folder, .npy, .npz, .zip or .tar of images")
     named = [f"--{flag} {config[flag]}" for flag in ("real", "reference", "data") if config.get(flag) is not None]
     if len(named) > 1 and not (config.data is not None and config.extractor == "classifier"):
         raise InputError(f"{' and '.join(named)}: use one of them. --data goes with another only for --extractor classifier")

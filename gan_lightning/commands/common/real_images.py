@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gan_lightning.commands.common.arguments import instantiate, parse
 from gan_lightning.commands.common.measuring_flags import data_flags
+from gan_lightning.commands.common.paths import hide_in_settings, show
 from gan_lightning.commands.common.recipes import load_yaml
 from gan_lightning.commands.common.trust import check_imports
 from gan_lightning.data import ImageDataModule
@@ -37,8 +38,12 @@ def make_data(groups: Sequence[Sequence[str]], default: Any = None) -> ImageData
     """
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--data", type=ImageDataModule | None)
+    hidden: dict[str, str] = {}
+    hide_in_settings(default, hidden)
     parser.set_defaults(data=default)
-    data: ImageDataModule | None = instantiate(parser, parse(parser, data_flags(groups))).data
+    config = parse(parser, data_flags(groups))
+    show(config, hidden)
+    data: ImageDataModule | None = instantiate(parser, config).data
     return data
 
 
