@@ -318,21 +318,27 @@ def _reduced(image: Image.Image, opened: Image.Image, white: float | None, facts
     scaled = (levels.astype(numpy.float64).clip(0, white) / (white / 255)).round().astype(numpy.uint8)
     if tags.get(PHOTOMETRIC) == 0:  # black is the largest value; Pillow turns only images of 8 bits
         scaled = 255 - scaled
+    if isinstance(transparent := opened.info.get("transparency"), int):
+        scaled[levels == transparent] = 255
     return Image.fromarray(scaled)
 
 
 def _reduced_colour(source: Path | io.BytesIO, image: Image.Image, white: float | None, facts: Facts) -> Image.Image:
     """Reduce an image of 16 bits in colour, or in grey with transparency, to 8 bits. Pillow has kept only the high bytes."""
     high = numpy.asarray(image)
-    brightest = int(high[..., :3].max())
+    transparent = image.info.get("transparency")  # a colour
+    top = WHITE_16 if white is None else white
+    facts.depths[f"16 bits (white is {top:g})"] += 1
     if white is None:
-        facts.depths[f"16 bits (white is {WHITE_16})"] += 1
+        brightest = int(high[..., :3].max())
         facts.brightest = max(facts.brightest, 256 * brightest + 255 if brightest else 0)
-        return image
+        if transparent is None:
+            return image
     levels = high.astype(numpy.float64) * 256 + _low_bytes(source)
-    facts.depths[f"16 bits (white is {white:g})"] += 1
-    facts.clipped += bool(levels[..., :3].max() > white)
-    levels[..., :3] = levels[..., :3].clip(0, white) / (white / 255)
+    facts.clipped += bool(levels[..., :3].max() > top)
+    if transparent is not None:
+        levels[(levels == transparent).all(axis=2)] = top
+    levels[..., :3] = levels[..., :3].clip(0, top) / (top / 255)
     levels[..., 3:] /= 257
     return Image.fromarray(levels.round().astype(numpy.uint8), image.mode)
 

@@ -24,12 +24,15 @@ RAMP_12 = numpy.linspace(0, 4095, 64).round().astype(numpy.uint16).reshape(8, 8)
 BLURRED = numpy.add.outer(numpy.arange(0, 180, 6), numpy.arange(0, 80, 2)).astype(numpy.uint8)  # (30, 40), no symmetry
 
 
-def png_16(colours: NDArray[numpy.uint16]) -> bytes:
-    """A PNG of 16 bits a channel, grey with transparency or colour; Pillow writes none."""
+def png_16(colours: NDArray[numpy.uint16], transparent: int | None = None) -> bytes:
+    """A PNG of 16 bits a channel; Pillow writes none with transparency or colour. One colour may be transparent."""
     height, width, channels = colours.shape
-    kind = {2: 4, 3: 2, 4: 6}[channels]
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)}
+    if transparent is not None:
+        parts[b"tRNS"] = struct.pack(">H", transparent) * channels
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colours)
-    parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
+    parts |= {b"IDAT": zlib.compress(rows), b"IEND": b""}
     chunks = [struct.pack(">I", len(b)) + kind + b + struct.pack(">I", zlib.crc32(kind + b)) for kind, b in parts.items()]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
@@ -146,6 +149,18 @@ def test_twelve_bits_in_sixteen_with_transparency(tmp_path: Path, channels: int)
     path.write_bytes(png_16(numpy.stack([*[(RAMP // 16).astype(numpy.uint16)] * channels, alpha * 0 + 65535], axis=2)))
     image = decode(path, (channels, 8, 8), 15)[0].numpy()  # only low bytes
     assert image.tolist() == (RAMP // 16 * 17).tolist()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("white", [None, 65535, 4095])
+def test_a_transparent_colour_of_16_bits(tmp_path: Path, channels: int, white: float | None) -> None:
+    """Becomes white; another that differs in the last bit does not."""
+    values = numpy.full((8, 8, channels), 1000, numpy.uint16)
+    values[4:] = 1001
+    (tmp_path / "a.png").write_bytes(png_16(values, 1000))
+    image = decode(tmp_path / "a.png", (channels, 8, 8), white)
+    assert image[:, :4].unique().tolist() == [255]
+    assert image[:, 4:].unique().tolist() == [round(1001 / (white or 65535) * 255)]
 
 
 def test_a_file_that_names_its_depth_needs_no_flag(tmp_path: Path) -> None:
