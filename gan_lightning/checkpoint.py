@@ -5,6 +5,7 @@ from typing import Any
 
 from gan_lightning import files
 from gan_lightning.errors import InputError
+from gan_lightning.exported import is_names
 
 FORMAT_VERSION = 3
 KEY = "gan_lightning"
@@ -39,7 +40,7 @@ def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[st
     networks = [about["generator"], about["discriminator"]]
     if not all(isinstance(network, dict) and {"class_path", "arguments"} <= network.keys() for network in networks):
         raise InputError(f"{path} does not describe its networks: use another checkpoint")
-    if not files.is_names(about.get("class_names", [])):
+    if not is_names(about.get("class_names", [])):
         raise InputError(f"{path} has class_names that are not a list of names: use another checkpoint")
     if objects := sorted(HYPER_PARAMETERS & content.keys()):
         raise InputError(

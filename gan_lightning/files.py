@@ -250,11 +250,6 @@ def _require(path: str | os.PathLike[str], content: Any, keys: Collection[str]) 
         raise InputError(f"{path} has no {' and no '.join(missing)}: use another file")
 
 
-def is_names(value: Any) -> bool:
-    """Check that a value of unknown origin is a list of texts."""
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
 def fingerprint(*tensors: Tensor) -> str:
     """SHA-256, in hex, of the shapes, types and values of tensors."""
     digest = hashlib.sha256()

@@ -13,11 +13,13 @@ from torch.nn.functional import embedding
 
 from gan_lightning import checkpoint, pretrained
 from gan_lightning.errors import InputError, one_line
+from gan_lightning.exported import CONFIG, WEIGHTS
 from gan_lightning.images import to_uint8
 from gan_lightning.latents import class_frequencies, class_labels, latents, spherical, truncated
 from gan_lightning.lookup import find
 from gan_lightning.model_card import metrics, model_card, recipe
 from gan_lightning.networks.base import Generator, rebuild_generator
+from gan_lightning.pictures import grid, write_png
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11
@@ -187,8 +189,6 @@ class Sampler(ModelHubMixin):
             dtype: type of the stored weights, float32 or float16.
             picture: write samples.png.
         """
-        from gan_lightning.pictures import grid, write_png  # takes a second: it imports torchvision
-
         pretrained.save(self.generator, self.config(dtype), folder)
         if picture:
             write_png(grid(self.sample(64), 8), folder / "samples.png")
@@ -350,7 +350,7 @@ def locate(name: str | os.PathLike[str]) -> Path:
 def _download(name: str, **options: Any) -> Path:
     """Download config.json and the weights of a repository of the Hugging Face Hub. Returns their folder in the Hub's cache."""
     try:
-        return Path(snapshot_download(name, allow_patterns=[pretrained.CONFIG, pretrained.WEIGHTS], **options))
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **options))
     except Exception as error:  # a network can raise anything
         raise InputError(
             f"{name} is not a folder, and the Hugging Face Hub does not provide it ({one_line(error)[:200]}): check the name"

@@ -13,7 +13,7 @@ from torch.optim import Adam, Optimizer
 
 from gan_lightning import checkpoint, ema
 from gan_lightning.errors import Diverged, InputError, one_line
-from gan_lightning.networks.base import Network, describe, with_defaults
+from gan_lightning.networks.base import Network, describe, difference, with_defaults
 from gan_lightning.training.randomness import derived_seed, seed_device
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -235,8 +235,9 @@ class AdversarialModule(LightningModule):
             if name in (*self.generators, *self.discriminators):
                 theirs, mine = (with_defaults(description, getattr(self, name)) for description in (theirs, mine))
             if theirs != mine:
-                difference = _difference(theirs, mine)
-                raise InputError(f"{name} differs between the checkpoint and this run ({difference}): use the same settings")
+                raise InputError(
+                    f"{name} differs between the checkpoint and this run ({difference(theirs, mine)}): use the same settings"
+                )
         theirs, mine = (_shapes(weights) for weights in (content["state_dict"], self.state_dict()))
         if differing := sorted(name for name in theirs.keys() | mine.keys() if theirs.get(name) != mine.get(name)):
             first = differing[0]
@@ -269,14 +270,3 @@ def _to_channels_last(module: nn.Module, inputs: Any, features: Tensor) -> Tenso
 def _shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:
     """Return the shape of each weight by name, None for entries that are not tensors."""
     return {name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in weights.items()}
-
-
-def _difference(theirs: Any, mine: Any) -> str:
-    """Name the differences between a checkpoint's description and this run's, or between two values."""
-    if isinstance(theirs, dict) and isinstance(mine, dict):
-        return ", ".join(
-            f"{name} {_difference(theirs.get(name), mine.get(name))}"
-            for name in sorted(theirs.keys() | mine.keys())
-            if theirs.get(name) != mine.get(name)
-        )
-    return f"{theirs} there, {mine} here"

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import make_grid
 
 from gan_lightning.errors import InputError
 from gan_lightning.files import write_aside
@@ -24,6 +22,8 @@ def enlarged(images: Tensor, least: int = MIN_TILE) -> Tensor:
 
 def grid(images: Tensor, columns: int) -> Tensor:
     """Arrange images uint8 (N, C, H, W), row by row, in one image uint8 (3, height, width)."""
+    from torchvision.utils import make_grid  # takes seconds to import
+
     picture: Tensor = make_grid(enlarged(images), nrow=columns, padding=2, pad_value=128)
     return picture
 
@@ -37,7 +37,7 @@ def write_png(image: Tensor, path: Path, durable: bool = True) -> None:
         durable: wait for the disk, so that the file survives a power failure.
     """
     with write_aside(path, durable) as aside:
-        to_pil_image(image).save(aside, format="png")
+        _as_picture(image).save(aside, format="png")
 
 
 def write_animation(images: Tensor, path: Path) -> None:
@@ -49,7 +49,7 @@ def write_animation(images: Tensor, path: Path) -> None:
         InputError: see :func:`require_animation`.
     """
     require_animation(path)
-    frames = [to_pil_image(image) for image in enlarged(images, 256)]
+    frames = [_as_picture(image) for image in enlarged(images, 256)]
     with write_aside(path) as aside:
         WRITERS[path.suffix](frames, aside)
 
@@ -64,6 +64,13 @@ def require_animation(path: Path) -> None:
         raise InputError(f"{path} is not the name of an animation: use one that ends in {' or '.join(WRITERS)}")
     if path.suffix == ".mp4" and find_spec("av") is None:
         raise InputError(f"{path} needs the package av: run pip install av, or write a .gif")
+
+
+def _as_picture(image: Tensor) -> Image.Image:
+    from torchvision.transforms.functional import to_pil_image  # as above
+
+    picture: Image.Image = to_pil_image(image)
+    return picture
 
 
 def _write_gif(frames: list[Image.Image], path: Path) -> None:

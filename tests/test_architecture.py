@@ -26,8 +26,9 @@ ALLOWED: dict[str, set[str]] = {
     "training.loggers": {"errors", "files"},
     "training.runs": {"errors"},
     "training.trainer": {"errors", "training"},
+    "exported": {"errors"},
     "files": LEAVES,
-    "checkpoint": {"errors", "files"},
+    "checkpoint": {"errors", "exported", "files"},
     "images": {"errors"},
     "latents": {"errors"},
     "losses": LEAVES,
@@ -65,10 +66,11 @@ ALLOWED: dict[str, set[str]] = {
         "training.randomness",
         "training.trainer",
     },
-    "pretrained": {"errors", "files", "networks.base"},
+    "pretrained": {"errors", "exported", "files", "networks.base"},
     "inference": {
         "checkpoint",
         "errors",
+        "exported",
         "images",
         "latents",
         "lookup",
@@ -79,7 +81,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "inversion": {"errors", "inference"},
     "commands": LEAVES
-    | {"callbacks", "checkpoint", "commands", "data", "files", "gan", "home", "images", "inference", "inversion"}
+    | {"callbacks", "checkpoint", "commands", "data", "exported", "files", "gan", "home", "images", "inference", "inversion"}
     | {"augment", "ema", "losses", "metrics", "module", "networks", "pictures", "pretrained", "regularizers"}
     | {"latents", "lookup", "schedules", "training"},
 }
@@ -114,11 +116,13 @@ WITHOUT_LIGHTNING = {
 }
 WITHOUT_TORCH = {
     "errors",
+    "exported",
     "home",
     "lookup",
     "metrics.table",
     "commands.verbs",
     "commands.common.arguments",
+    "commands.common.classes",
     "commands.common.console",
     "commands.common.exit_codes",
     "commands.common.flags",

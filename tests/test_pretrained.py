@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 import gan_lightning
 from gan_lightning import Sampler
+from gan_lightning.exported import CONFIG, LARGEST_CONFIG, WEIGHTS, read_config
 from gan_lightning.networks import DCGANGenerator, MLPGenerator
-from gan_lightning.pretrained import CONFIG, LARGEST_CONFIG, WEIGHTS, read_config
 from tests.helpers import refuses, same_state
 
 FILES = {CONFIG, WEIGHTS, "README.md", "samples.png"}

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from enum import Enum, unique
 from pathlib import Path
 from types import ModuleType
-
-from jsonargparse import ArgumentParser
+from typing import TYPE_CHECKING
 
 from gan_lightning.commands.common.exit_codes import run_command
 from gan_lightning.errors import InputError
 from gan_lightning.home import set_home_and_name
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 
 @unique
@@ -41,8 +43,10 @@ class Verb(Enum):
         """The module with the command's flags."""
         return importlib.import_module(f"gan_lightning.commands.{self.name}.cli")
 
-    def make_parser(self) -> ArgumentParser:
+    def make_parser(self) -> "ArgumentParser":
         """Make the parser of the command's flags."""
+        from jsonargparse import ArgumentParser  # within run_command, which answers Ctrl-C during the import
+
         parser = ArgumentParser(prog=self.name, description=self.value, exit_on_error=False, allow_abbrev=False)
         self.cli.add_flags(parser)
         return parser

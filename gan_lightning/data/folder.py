@@ -23,7 +23,7 @@ from gan_lightning.data.tree import Files, count_text, find_splits, listed, scan
 from gan_lightning.errors import InputError
 from gan_lightning.files import load, save
 
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 
 
 class ImageFolder(ImageDataModule):
@@ -195,7 +195,7 @@ class ImageFolder(ImageDataModule):
                 )
             if split == "train":
                 self._require_classes(good)
-            read.facts.report(files.folder)
+            read.facts.report(f"{files.folder} ({split} split)")
             self._prepared[split] = good, read.images
         return self._prepared[split]
 

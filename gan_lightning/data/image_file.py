@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 import torch
 from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -44,7 +45,7 @@ class Facts:
         frames: images of several frames, of which only the first is used.
         depths: images of more than 8 bits, by the value that became white: "16 bits (white is 65535)".
         clipped: images with values below 0 or above white. Such values are clipped.
-        brightest: largest value of the images of 16 bits.
+        brightest: largest value of the images with integers for which 65535 became white, because nothing told the value.
     """
 
     frames: int = 0
@@ -59,7 +60,7 @@ class Facts:
         self.clipped += other.clipped
         self.brightest = max(self.brightest, other.brightest)
 
-    def report(self, source: Path) -> None:
+    def report(self, source: object) -> None:
         """Print the treatment of the images of ``source``."""
         for sentence in self.sentences():
             rank_zero_info(f"{source}: {sentence}")
@@ -71,15 +72,13 @@ class Facts:
             sentences.append(f"the first of several frames is used: {self.frames:,}")
         if self.clipped:
             sentences.append(f"clipped, because values are below 0 or above white: {self.clipped:,}")
-        if 0 < self.brightest < WHITE_16 // 4 and self._full_depth in self.depths:
+        if 0 < self.brightest < WHITE_16 // 4:
             likely = 2 ** self.brightest.bit_length() - 1
             sentences.append(
-                f"the images of 16 bits are nearly black, because their brightest value is {self.brightest:,} of {WHITE_16:,}: "
-                f"name the value that is white, as in --data.white {likely} (--white {likely} in evaluate.py)"
+                f"the images of more than 8 bits are nearly black, because their brightest value is {self.brightest:,} of "
+                f"{WHITE_16:,}: name the value that is white with --data.white {likely} (--white {likely} in other commands)"
             )
         return sentences
-
-    _full_depth = f"16 bits (white is {WHITE_16})"
 
 
 def format_of(head: bytes) -> str | None:
@@ -196,6 +195,14 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+def mode_of(image: Image.Image) -> str:
+    """Pillow's mode of an opened image; LA for grey with transparency in 16 bits, which Pillow opens as RGBA.
+
+    Only before anything else reads the image, such as :func:`upright_size`.
+    """
+    return "LA" if _raw_mode(image).startswith("LA;") else image.mode
+
+
 def file_shape(path: Path) -> tuple[int, int, int]:
     """Shape (C, H, W) of an upright image file; one channel if it is grey.
 
@@ -204,22 +211,26 @@ def file_shape(path: Path) -> tuple[int, int, int]:
     """
     try:
         with open_image(path) as image:
+            channels = 1 if mode_of(image) in GREY else 3
             width, height = upright_size(image)
-            return (1 if image.mode in GREY else 3), height, width
+            return channels, height, width
     except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
         raise unreadable(path, error) from error
 
 
-def read_file(path: Path, image_shape: tuple[int, int, int]) -> Tensor:
-    """Read one image file, uint8 (C, H, W), by :func:`decode`.
+def read_file(path: Path, image_shape: tuple[int, int, int], white: float | None = None) -> Tensor:
+    """Read one image file, uint8 (C, H, W), by :func:`decode`, and report its treatment.
 
     Raises:
         InputError: it cannot be read.
     """
+    facts = Facts()
     try:
-        return decode(path, image_shape)
+        image = decode(path, image_shape, white, facts)
     except Exception as error:  # as above
         raise unreadable(path, error) from error
+    facts.report(path)
+    return image
 
 
 def unreadable(path: Path, error: Exception) -> InputError:
@@ -294,40 +305,52 @@ def _reduced(image: Image.Image, opened: Image.Image, white: float | None, facts
         kind = "floating-point numbers" if image.mode == "F" else "16 bits" if is_16 else "32 bits"
         if white is None:
             white = 1 if image.mode == "F" else WHITE_16
+            if image.mode != "F":
+                facts.brightest = max(facts.brightest, int(high))
             if low < 0 or high > white:
                 raise ValueError(
-                    f"it has {kind} from {low:g} to {high:g}: name the value that is white with --data.white (--white in "
-                    "evaluate.py)"
+                    f"it has {kind} from {low:g} to {high:g}: name the value that is white with --data.white (--white in other "
+                    "commands)"
                 )
         depth = f"{kind} (white is {white:g})"
-        if is_16:
-            facts.brightest = max(facts.brightest, int(high))
     facts.depths[depth] += 1
     facts.clipped += low < 0 or high > white
     scaled = (levels.astype(numpy.float64).clip(0, white) / (white / 255)).round().astype(numpy.uint8)
     if tags.get(PHOTOMETRIC) == 0:  # black is the largest value; Pillow turns only images of 8 bits
         scaled = 255 - scaled
+    if isinstance(transparent := opened.info.get("transparency"), int):
+        scaled[levels == transparent] = 255
     return Image.fromarray(scaled)
 
 
 def _reduced_colour(source: Path | io.BytesIO, image: Image.Image, white: float | None, facts: Facts) -> Image.Image:
-    """Reduce a colour image of 16 bits to 8 bits, from the low bytes too, of which Pillow keeps only the high ones."""
+    """Reduce an image of 16 bits in colour, or in grey with transparency, to 8 bits. Pillow has kept only the high bytes."""
     high = numpy.asarray(image)
-    brightest = int(high[..., :3].max())
+    transparent = image.info.get("transparency")  # a colour
+    top = WHITE_16 if white is None else white
+    facts.depths[f"16 bits (white is {top:g})"] += 1
     if white is None:
-        facts.depths[f"16 bits (white is {WHITE_16})"] += 1
+        brightest = int(high[..., :3].max())
         facts.brightest = max(facts.brightest, 256 * brightest + 255 if brightest else 0)
-        return image
-    with open_image(source) as opened:
-        file: Any = opened  # Pillow's ImageFile; its tiles are parts of the file
-        file.tile = [_with_exchanged_bytes(tile) for tile in file.tile]
-        low = numpy.asarray(_upright(opened))
-    levels = high.astype(numpy.float64) * 256 + low
-    facts.depths[f"16 bits (white is {white:g})"] += 1
-    facts.clipped += bool(levels[..., :3].max() > white)
-    levels[..., :3] = levels[..., :3].clip(0, white) / (white / 255)
+        if transparent is None:
+            return image
+    levels = high.astype(numpy.float64) * 256 + _low_bytes(source)
+    facts.clipped += bool(levels[..., :3].max() > top)
+    if transparent is not None:
+        levels[(levels == transparent).all(axis=2)] = top
+    levels[..., :3] = levels[..., :3].clip(0, top) / (top / 255)
     levels[..., 3:] /= 257
     return Image.fromarray(levels.round().astype(numpy.uint8), image.mode)
+
+
+def _low_bytes(source: Path | io.BytesIO) -> NDArray[numpy.uint8]:
+    """Read the low byte of each value of an image of 16 bits, uint8 (H, W, C)."""
+    with open_image(source) as opened:
+        file: Any = opened  # Pillow's ImageFile; its tiles are parts of the file
+        grey = mode_of(opened) == "LA"
+        file.tile = [_with_exchanged_bytes(tile) for tile in file.tile]
+        pixels = numpy.asarray(_upright(opened))
+    return pixels[..., [1, 1, 1, 3]] if grey else pixels  # grey: both bytes of the value, then both of the transparency
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -344,7 +367,9 @@ def _with_exchanged_bytes(tile: Any) -> Any:
 
 
 def _exchanged(args: Any) -> Any:
-    """Exchange the bytes of each value: Pillow then keeps the low one."""
+    """Exchange the bytes of each value: Pillow then keeps the low one. It cannot for grey, but can read all four bytes."""
     if isinstance(args, tuple):
         return (_exchanged(args[0]), *args[1:])
+    if args.startswith("LA;"):
+        return "RGBA"
     return args[:-1] + ("L" if args.endswith("B") else "B")

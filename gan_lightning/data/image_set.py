@@ -98,10 +98,10 @@ def _read_array(source: Path) -> NDArray[numpy.uint8]:
         array = array[..., None]
     first, last = (array.shape[1] in (1, 3), array.shape[3] in (1, 3)) if array.ndim == 4 and array.size else (False, False)
     if first == last:
-        wrong = "could be both" if first else "is neither"
+        both = "both {} and {}" if first else "neither {} nor {}"
         raise InputError(
-            f"{source} has an array of shape {array.shape}. It {wrong} (N, H, W, C) or (N, C, H, W) with 1 or 3 channels: "
-            "save another one"
+            f"{source} has an array of shape {array.shape}. It is {both.format('(N, H, W, C)', '(N, C, H, W)')} with 1 or 3 "
+            "channels: save another one"
         )
     if array.dtype != numpy.uint8:
         raise InputError(f"{source} has an array of {array.dtype} instead of uint8: save the images as uint8, 0 to 255")
@@ -116,7 +116,7 @@ def _advice(low: float, high: float) -> str:
     elif low >= -1.5 and high <= 1.5:
         formula = "(x + 1) * 127.5"
     else:
-        formula = "x"
+        return "x.round().clip(0, 255).astype('uint8')"
     return f"({formula}).round().clip(0, 255).astype('uint8')"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from gan_lightning.data.image_file import GREY, file_shape, open_image, upright_size
+from gan_lightning.data.image_file import GREY, file_shape, mode_of, open_image, upright_size
 from gan_lightning.data.tree import scan
 
 
@@ -68,8 +68,9 @@ class Headers:
             Exception: any error of Pillow, if it is damaged.
         """
         with open_image(source) as image:
+            mode = mode_of(image)
             self.sizes.append(upright_size(image))
-            self.modes[image.mode] += 1
+            self.modes[mode] += 1
             self.formats[str(image.format)] += 1
             self.transparent += image.has_transparency_data
 

@@ -146,6 +146,9 @@ def _labelled(folder: Path, images: Sequence[Path]) -> tuple[tuple[str, ...], Fi
             rank_zero_warn(f"{folder}: the images have no labels, because some, such as {flat[0]}, are outside its subfolders")
         return (), Files(folder, names, None)
     class_names = tuple(sorted({path.parts[0] for path in images}))
+    if len(class_names) == 1 and all(len(path.parts) > 2 for path in images):
+        only = folder / class_names[0]
+        rank_zero_warn(f"{folder} has one class, {class_names[0]}. If its subfolders are classes or splits, use {only} instead")
     numbers = {name: number for number, name in enumerate(class_names)}
     return class_names, Files(folder, names, tuple(numbers[path.parts[0]] for path in images))
 
@@ -205,7 +208,7 @@ def listed(names: Sequence[str], separator: str = ", ") -> str:
 
 def is_ignored(names: Sequence[str]) -> bool:
     """Check if one of the parts of a path is hidden, or a folder of a system."""
-    return any(name.startswith(".") or name.lower() in SYSTEM_FOLDERS for name in names)
+    return any((name.startswith(".") and name != "..") or name.lower() in SYSTEM_FOLDERS for name in names)
 
 
 def require_folder(folder: Path) -> None:

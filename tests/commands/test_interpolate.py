@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import av
+import numpy
 import pytest
 import torch
 from PIL import Image
@@ -87,6 +88,24 @@ def test_the_neighbours_of_copies_are_the_copied(labelled: str, capsys: pytest.C
         drawn, found = (picture[:, top : top + 48, left : left + 48].int() for left in (2, 52))
         assert (drawn - found).abs().max() <= 1
     assert not torch.equal(picture[:, 52:100, 2:50], picture[:, 52:100, 52:100])
+
+
+def test_neighbours_of_more_than_8_bits(labelled: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --white, the distances are those from the same images of 8 bits."""
+    levels = numpy.random.default_rng(0).integers(0, 256, (12, 16, 16), dtype=numpy.uint16)
+    for folder, images in {"8": levels.astype(numpy.uint8), "12": (levels * (4095 / 255)).round().astype(numpy.uint16)}.items():
+        Path(folder).mkdir()
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(f"{folder}/{i:02}.png")
+    args = [labelled, "--seeds", "1,2", "--class", "2", "--frames", "1", "--neighbours", "2", *TINY]
+    tables = []
+    for name, more in {"8": [], "12": ["--white", "4095"], "dark": []}.items():
+        assert main([*args, "--real", name.replace("dark", "12"), *more, "--output", f"{name}.png"]) == 0
+        tables.append(torch.tensor(table(capsys.readouterr().out)[0]))
+    assert torch.allclose(tables[0], tables[1], rtol=0.01)
+    assert not torch.allclose(tables[0], tables[2], rtol=0.1)
+    for more in (["--neighbours", "1", "--data", "Digits"], []):
+        assert "--white" in refused([labelled, "--white", "4095", *more], capsys, main, "interpolate")
 
 
 def test_the_data_of_the_run_is_what_it_compares_with(

@@ -1,5 +1,6 @@
 """The invert command, as users type it."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -130,6 +131,22 @@ def test_any_image_is_resized_to_the_generators_size(labelled: str) -> None:
     Image.new("L", (40, 24), 90).save("grey.jpg")
     assert main([labelled, "grey.jpg", "--steps", "1"]) == 0
     assert (tiles("inverted.png", 2)[0].int() - 90).abs().max() <= 1
+
+
+@pytest.mark.parametrize("more", [[], ["--super_resolution", "2"]])
+def test_a_target_of_more_than_8_bits(plain: str, more: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """Without --white it is nearly black, and the command says so."""
+    side = 4 if more else 8
+    levels = numpy.arange(side**2, dtype=numpy.uint16).reshape(side, side) * (255 // side**2)
+    Image.fromarray((levels * (4095 / 255)).round().astype(numpy.uint16)).save("twelve.png")
+    quick = ["--steps", "1", "--restarts", "1", *more]
+    with caplog.at_level(logging.INFO):
+        assert main([plain, "twelve.png", *quick, "--output", "dark.png"]) == 0
+    assert "--white 4095" in caplog.text
+    assert main([plain, "twelve.png", *quick, "--white", "4095"]) == 0
+    if not more:
+        assert tiles("dark.png", 2)[0].max() <= 16
+        assert (tiles("inverted.png", 2)[0].int() - torch.from_numpy(levels.astype(numpy.int32))).abs().max() <= 1
 
 
 def test_impossible_flags_are_refused(plain: str, labelled: str, capsys: pytest.CaptureFixture[str]) -> None:

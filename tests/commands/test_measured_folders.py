@@ -118,3 +118,12 @@ def test_floats_and_statistics_are_refused(capsys: pytest.CaptureFixture[str]) -
     refusal(main, ["real", "--real", "floats.npy", *TINY], capsys, "floats.npy", "uint8")
     refusal(main, ["statistics.npz", "--real", "real", *TINY], capsys, "--reference statistics.npz")
     refusal(main, ["floats.npy", "--real", "real", "--raw", *TINY], capsys, "--raw", "floats.npy")
+
+
+def test_a_single_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    save("real", photographs(30))
+    for name in ("real/000.png", "notes.txt", "last.ckpt"):
+        if name != "real/000.png":
+            Path(name).write_text("no image")
+        refusal(main, [name, "--real", "real", *TINY], capsys, name, "a checkpoint of train.py", ".npz")
+        refusal(main, ["real", "--real", name, *TINY], capsys, f"--real {name}", ".npz")

@@ -11,7 +11,7 @@ from PIL import Image
 from gan_lightning.commands.common.arguments import arrange, dump, instantiate, parse
 from gan_lightning.commands.common.measuring_flags import parse_flags
 from gan_lightning.commands.common.paths import pasted
-from gan_lightning.commands.common.real_images import make_data
+from gan_lightning.commands.common.real_images import find_data, make_data
 from gan_lightning.commands.common.recipes import dump_yaml
 from gan_lightning.commands.train.settings import settings
 from gan_lightning.commands.verbs import Verb
@@ -81,6 +81,24 @@ def test_a_path_reaches_the_measuring_commands_as_it_is(odd: str) -> None:
     made = make_data(arrange(["--data", "ImageFolder", "--data.root", odd, "--data.image_size=8", "--data.channels", "1"]))
     assert isinstance(made, ImageFolder)
     assert made.root == Path(odd)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_the_data_of_a_run_keeps_its_path(odd: str, small_checkpoint: bytes) -> None:
+    """evaluate.py and interpolate.py find it in the config.yaml; a flag replaces it."""
+    folder_of_images(Path(odd))
+    last = Path("run/checkpoints/last.ckpt")
+    last.parent.mkdir(parents=True)
+    last.write_bytes(small_checkpoint)
+    arguments = {"root": odd, "image_size": 8, "channels": 1}
+    Path("run/config.yaml").write_text(dump_yaml({"data": {"class_path": "ImageFolder", "init_args": arguments}}))
+    for more, root in (([], odd), ([f"--data.root={folder_of_images(Path('other'))}"], "other")):
+        groups = arrange([str(last), *more])
+        config = parse_flags(Verb.evaluate.make_parser(), groups)
+        config.trust = []
+        made = find_data(config, groups, str(last))
+        assert isinstance(made, ImageFolder)
+        assert made.root == Path(root)
 
 
 @pytest.mark.parametrize("odd", ["[a]", "null", "a: b", "1e3", "it's"])

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -75,6 +76,29 @@ def test_help_and_misspelt_flags_without_torch(verb: Verb) -> None:
         assert not flags & {"--device", "--weights"}  # old names
         assert "--output" in flags or verb is Verb.playground
         assert "--accelerator" in flags or verb is Verb.export
+
+
+def test_an_unknown_class_of_a_bundled_generator_is_refused_without_torch() -> None:
+    lines = ["cgan_mnist --class nobody", "cgan_mnist --class 10", "digits --class ten", "cgan_mnist --seed x"]
+    result = subprocess.run([sys.executable, "-c", PROGRAM, str(SCRIPTS / "sample.py"), *lines], capture_output=True, text=True)
+    *answers, imported = result.stdout.splitlines()
+    assert imported == ""
+    for line, answer in zip(lines, answers, strict=True):
+        code, _, errors = json.loads(answer)
+        assert code == 2
+        error_line(errors, *line.split()[1:])
+
+
+@pytest.mark.parametrize("library", ["jsonargparse", "yaml", "torch"])
+def test_ctrl_c_while_a_library_is_imported(library: str, tmp_path: Path) -> None:
+    """No import of a library happens before the command can answer Ctrl-C."""
+    (tmp_path / f"{library}.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nimport time\ntime.sleep(9)"
+    )
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    script = [sys.executable, str(SCRIPTS / "sample.py"), "digits"]
+    result = subprocess.run(script, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "sample: interrupted\n")
 
 
 def test_the_flags_of_training_are_those_of_its_parser() -> None:

@@ -24,11 +24,15 @@ RAMP_12 = numpy.linspace(0, 4095, 64).round().astype(numpy.uint16).reshape(8, 8)
 BLURRED = numpy.add.outer(numpy.arange(0, 180, 6), numpy.arange(0, 80, 2)).astype(numpy.uint8)  # (30, 40), no symmetry
 
 
-def png_16(colours: NDArray[numpy.uint16]) -> bytes:
-    """A PNG of 16 bits a channel; Pillow writes none in colour."""
-    height, width, _ = colours.shape
+def png_16(colours: NDArray[numpy.uint16], transparent: int | None = None) -> bytes:
+    """A PNG of 16 bits a channel; Pillow writes none with transparency or colour. One colour may be transparent."""
+    height, width, channels = colours.shape
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)}
+    if transparent is not None:
+        parts[b"tRNS"] = struct.pack(">H", transparent) * channels
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colours)
-    parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
+    parts |= {b"IDAT": zlib.compress(rows), b"IEND": b""}
     chunks = [struct.pack(">I", len(b)) + kind + b + struct.pack(">I", zlib.crc32(kind + b)) for kind, b in parts.items()]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
@@ -101,7 +105,8 @@ def test_damaged_exif_data_do_not_matter(tmp_path: Path) -> None:
 def test_twelve_bits_in_sixteen(tmp_path: Path, order: Literal["<", ">"]) -> None:
     (tmp_path / "a.tif").write_bytes(tiff(RAMP_12, 16, order=order))
     Image.fromarray(RAMP_12).save(tmp_path / "a.png")
-    for name in ("a.tif", "a.png"):
+    (tmp_path / "32 bits.tif").write_bytes(tiff(RAMP_12.astype(numpy.int32), 32, 2, order=order))
+    for name in ("a.tif", "a.png", "32 bits.tif"):
         facts = Facts()
         decode(tmp_path / name, (1, 8, 8), None, facts)
         assert any("--data.white 4095" in sentence for sentence in facts.sentences())
@@ -122,6 +127,40 @@ def test_twelve_bits_in_sixteen_in_colour(tmp_path: Path, name: str) -> None:
     assert any("--data.white 4095" in sentence for sentence in facts.sentences())
     expected = numpy.stack([RAMP, RAMP[::-1], RAMP.T])
     assert torch.equal(decode(tmp_path / name, (3, 8, 8), 4095), torch.from_numpy(expected.copy()))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_twelve_bits_in_sixteen_with_transparency(tmp_path: Path, channels: int) -> None:
+    """A PNG in grey or colour, of which a quarter is transparent and a quarter half transparent; the last bit counts."""
+    alpha = numpy.full((8, 8), 65535, numpy.uint16)
+    alpha[:2], alpha[2:4] = 0, 32768
+    values = numpy.stack([*[RAMP_12] * channels, alpha], axis=2)
+    path = tmp_path / "a.png"
+    path.write_bytes(png_16(values))
+    assert file_shape(path) == (channels, 8, 8)
+    assert survey_folder(tmp_path).grey == (1 if channels == 1 else 0)
+    facts = Facts()
+    decode(path, (channels, 8, 8), None, facts)
+    assert any("--data.white 4095" in sentence for sentence in facts.sentences())
+    shares = alpha / 65535
+    expected = RAMP_12 / 4095 * 255 * shares + 255 * (1 - shares)  # on white
+    for image in decode(path, (channels, 8, 8), 4095):
+        assert numpy.abs(image.numpy() - expected).max() <= 1
+    path.write_bytes(png_16(numpy.stack([*[(RAMP // 16).astype(numpy.uint16)] * channels, alpha * 0 + 65535], axis=2)))
+    image = decode(path, (channels, 8, 8), 15)[0].numpy()  # only low bytes
+    assert image.tolist() == (RAMP // 16 * 17).tolist()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("white", [None, 65535, 4095])
+def test_a_transparent_colour_of_16_bits(tmp_path: Path, channels: int, white: float | None) -> None:
+    """Becomes white; another that differs in the last bit does not."""
+    values = numpy.full((8, 8, channels), 1000, numpy.uint16)
+    values[4:] = 1001
+    (tmp_path / "a.png").write_bytes(png_16(values, 1000))
+    image = decode(tmp_path / "a.png", (channels, 8, 8), white)
+    assert image[:, :4].unique().tolist() == [255]
+    assert image[:, 4:].unique().tolist() == [round(1001 / (white or 65535) * 255)]
 
 
 def test_a_file_that_names_its_depth_needs_no_flag(tmp_path: Path) -> None:
@@ -244,11 +283,29 @@ def test_a_heic_needs_its_package(tmp_path: Path) -> None:
                 read()
 
 
-def test_a_heic_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["IMG_1.HEIC", "a.heif", "b", "c.jpg"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_heic_is_read(tmp_path: Path, name: str, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixels, an orientation, and the workers: a photograph of a phone, whatever its suffix is."""
     pillow_heif: Any = pytest.importorskip("pillow_heif")
-    pillow_heif.register_heif_opener()
-    Image.fromarray(RAMP).convert("RGB").resize((64, 64)).save(tmp_path / "a.heic", "HEIF")
-    assert decode(tmp_path / "a.heic", (3, 64, 64)).shape == (3, 64, 64)
+    monkeypatch.setattr("gan_lightning.data.decoding.FEW", 1)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = Image.fromarray(BLURRED).convert("RGB").resize((80, 60))
+    stored = upright.transpose(Image.Transpose.ROTATE_90)
+    for folder in ("0", "1"):
+        (tmp_path / folder).mkdir()
+        pillow_heif.from_pillow(stored).save(tmp_path / folder / name, quality=100, exif=exif.tobytes())
+    path = tmp_path / "0" / name
+    assert format_of(path.read_bytes()[:64]) == "HEIF"
+    assert is_image(path)
+    assert file_shape(path) == (3, 60, 80)
+    for image in read_folder(tmp_path, (3, 60, 80), num_workers=workers):
+        difference = image.int() - torch.from_numpy(numpy.asarray(upright).copy()).permute(2, 0, 1).int()
+        assert float(difference.abs().float().mean()) < 3
+    facts = Facts()
+    decode(path, (3, 60, 80), None, facts)
+    assert facts.sentences() == []
 
 
 @pytest.mark.parametrize("written", ["gif", "tif", "webp", "png"])

@@ -40,7 +40,8 @@ def write_zip(path: Path, content: dict[str, bytes]) -> None:
 
 
 def write_tar(path: Path, content: dict[str, bytes]) -> None:
-    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
+    modes: dict[str, Any] = {".gz": "w:gz", ".tgz": "w:gz", ".bz2": "w:bz2", ".xz": "w:xz"}
+    with tarfile.open(path, modes.get(path.suffix, "w")) as archive:
         for name, data in reversed(content.items()):
             member = tarfile.TarInfo(name)
             member.size = len(data)
@@ -57,6 +58,9 @@ ARRAYS: dict[str, Callable[[], None]] = {
     "a.tar": lambda: write_tar(Path("a.tar"), entries()),
     "a.tar.gz": lambda: write_tar(Path("a.tar.gz"), entries()),
     "a.tgz": lambda: write_tar(Path("a.tgz"), entries()),
+    "a.tar.bz2": lambda: write_tar(Path("a.tar.bz2"), entries()),
+    "a.tar.xz": lambda: write_tar(Path("a.tar.xz"), entries()),
+    "outside.zip": lambda: write_zip(Path("outside.zip"), {f"../../{name}": data for name, data in entries().items()}),
 }
 
 
@@ -99,7 +103,7 @@ def test_grey_arrays(shape: tuple[int, ...]) -> None:
     [
         (PIXELS.astype(numpy.float32) / 255, "x * 255"),
         (PIXELS.astype(numpy.float32) / 127.5 - 1, "(x + 1) * 127.5"),
-        (PIXELS.astype(numpy.float64), "(x).round()"),
+        (PIXELS.astype(numpy.float64), "x.round()"),
         (PIXELS.astype(numpy.int64), "int64 from 0 to 255"),
         (PIXELS > 100, "bool"),
         ((PIXELS > 100).astype(numpy.uint8), "x * 255"),

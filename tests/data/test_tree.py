@@ -186,3 +186,14 @@ def test_an_unreadable_subfolder_is_not_left_out(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "walk", with_error)
     with refuses(tmp_path / "dogs"):
         find_splits(tmp_path)
+
+
+@pytest.mark.parametrize(("below", "expected"), [("train/cat", 1), ("cat", 1), (".", 0)])
+def test_a_folder_that_is_one_level_too_high_is_reported(tmp_path: Path, below: str, expected: int) -> None:
+    """Its only class would be the name of the data set."""
+    for i in range(3):
+        write(tmp_path / "dataset" / below / f"{i}.png", i)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert find_splits(tmp_path).class_names == ("dataset",)
+    assert sum(str(tmp_path / "dataset") in str(warning.message) for warning in caught) == expected

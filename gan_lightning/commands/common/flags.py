@@ -8,6 +8,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from gan_lightning.commands.common.arguments import parse
+from gan_lightning.commands.common.classes import refuse_unknown_classes
 from gan_lightning.commands.common.numbers import Seed
 from gan_lightning.commands.common.trust import trusted_modules
 from gan_lightning.errors import InputError
@@ -51,6 +52,15 @@ def add_seed(parser: ArgumentParser) -> None:
     parser.add_argument("--seed", type=Seed, default=0, help="seed of the latents; the same seed draws the same images")
 
 
+def add_white(parser: ArgumentParser, what: str) -> None:
+    """Add ``--white``, for images that the help text names."""
+    parser.add_argument(
+        "--white",
+        type=PositiveFloat | None,
+        help=f"value that is white in {what} of more than 8 bits, such as 4095 if 12 of 16 bits are used",
+    )
+
+
 def add_drawing(parser: ArgumentParser) -> None:
     """Add the generator, the device, the truncation and the batch size."""
     add_checkpoint(parser)
@@ -63,12 +73,13 @@ def parse_drawing(parser: ArgumentParser, groups: Sequence[Sequence[str]]) -> Na
     """Parse the groups of ``arrange``; ``trust`` becomes a list of names.
 
     Raises:
-        InputError: a flag is misspelt, of the wrong type or out of range; the generator does not exist; or torchrun started
-            several processes.
+        InputError: a flag is misspelt, of the wrong type or out of range; the generator does not exist or lacks a class; or
+            torchrun started several processes.
     """
     config = parse(parser, groups)
     config.trust = trusted_modules(config.trust)
     find(config.checkpoint)
+    refuse_unknown_classes(config.checkpoint, config.get("class"))
     require_one_process(parser.prog)
     return config
 

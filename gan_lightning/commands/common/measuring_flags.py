@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
-from jsonargparse.typing import PositiveFloat, PositiveInt
+from jsonargparse.typing import PositiveInt
 
 from gan_lightning.commands.common.arguments import given, parse
-from gan_lightning.commands.common.flags import add_accelerator
+from gan_lightning.commands.common.flags import add_accelerator, add_white
 from gan_lightning.errors import InputError
 
 DATA_SETS = ("CIFAR10", "MNIST", "FashionMNIST", "StackedMNIST", "Digits", "ImageFolder")
 """The bundled data classes, for ``--help``."""
-IMAGE_FILES = (".npy", ".npz", ".tar", ".tar.gz", ".tgz", ".zip")
+IMAGE_FILES = (".npy", ".npz", ".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tgz", ".zip")
 """Suffixes of files with many images."""
 
 
@@ -44,6 +44,7 @@ def add_real_images(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--split", type=Literal["train", "test"], default="train", help="split of the real data")
     parser.add_argument("--num_real", type=PositiveInt | None, help="number of real images; by default all")
+    add_white(parser, "a folder's images")
 
 
 def add_measuring(parser: ArgumentParser) -> None:
@@ -58,11 +59,6 @@ def add_measuring(parser: ArgumentParser) -> None:
         "--channels",
         type=Literal[1, 3] | None,
         help="1 to read a folder's images as grey, 3 as colour; by default colour if any of them has colour",
-    )
-    parser.add_argument(
-        "--white",
-        type=PositiveFloat | None,
-        help="value that is white in a folder's images of more than 8 bits, such as 4095 if 12 of 16 bits are used",
     )
     parser.add_argument("--batch_size", type=PositiveInt, default=50, help="images per batch")
     add_accelerator(parser)
@@ -87,12 +83,14 @@ def parse_flags(parser: ArgumentParser, groups: Sequence[Sequence[str]]) -> Name
 
 
 def check_real_images(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
-    """Refuse several sources of real images, and ``--split`` for a source without splits.
+    """Refuse several sources of real images, other files, and ``--split`` for a source without splits.
 
     Raises:
-        InputError: more than one of ``--real``, ``--reference`` and ``--data`` is given, or ``--split`` with one of the first
-            two.
+        InputError: more than one of ``--real``, ``--reference`` and ``--data`` is given, ``--real`` is a file of another kind,
+            or ``--split`` is given with one of the first two.
     """
+    if config.real is not None and Path(config.real).is_file() and not is_image_set(Path(config.real)):
+        raise InputError(f"--real {config.real} is a single file: use a folder, .npy, .npz, .zip or .tar of images")
     named = [f"--{flag} {config[flag]}" for flag in ("real", "reference", "data") if config.get(flag) is not None]
     if len(named) > 1 and not (config.data is not None and config.extractor == "classifier"):
         raise InputError(f"{' and '.join(named)}: use one of them. --data goes with another only for --extractor classifier")
@@ -113,7 +111,7 @@ def check_shape_flags(config: Namespace, folder: bool, reads_folder: bool, examp
         InputError: one of them does not apply.
     """
     for flag, applies in {"image_size": folder, "channels": folder, "white": reads_folder}.items():
-        if config[flag] is not None and not applies:
+        if config.get(flag) is not None and not applies:
             raise InputError(f"--{flag} {config[flag]} is for {example}: remove the flag")
 
 

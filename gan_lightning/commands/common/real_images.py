@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gan_lightning.commands.common.arguments import instantiate, parse
 from gan_lightning.commands.common.measuring_flags import data_flags
+from gan_lightning.commands.common.paths import hide_in_settings, show
 from gan_lightning.commands.common.recipes import load_yaml
 from gan_lightning.commands.common.trust import check_imports
 from gan_lightning.data import ImageDataModule
@@ -18,10 +19,10 @@ from gan_lightning.data.image_set import read_images, survey_images
 from gan_lightning.data.survey import Survey
 from gan_lightning.data.tree import count_text
 from gan_lightning.errors import InputError, one_line
+from gan_lightning.exported import CONFIG, read_config
 from gan_lightning.images import size_text
 from gan_lightning.inference import locate
 from gan_lightning.metrics.measurement import Measurement, RealImages, ReferenceFile, choose_real
-from gan_lightning.pretrained import CONFIG, read_config
 from gan_lightning.training.distributed import is_first_process, on_first_process
 
 
@@ -37,8 +38,12 @@ def make_data(groups: Sequence[Sequence[str]], default: Any = None) -> ImageData
     """
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--data", type=ImageDataModule | None)
+    hidden: dict[str, str] = {}
+    hide_in_settings(default, hidden)
     parser.set_defaults(data=default)
-    data: ImageDataModule | None = instantiate(parser, parse(parser, data_flags(groups))).data
+    config = parse(parser, data_flags(groups))
+    show(config, hidden)
+    data: ImageDataModule | None = instantiate(parser, config).data
     return data
 
 

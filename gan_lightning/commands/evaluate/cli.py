@@ -65,6 +65,11 @@ def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
     config.metrics, config.trust = split_names(config.metrics), trusted_modules(config.trust)
     source = Path(config.source)
     find(config.source)
+    if source.is_file() and not is_image_set(source) and not _is_zip(source):
+        raise InputError(
+            f"{source} is neither a checkpoint nor a set of images: use {expected()}, or a folder, .npy, .npz, .zip or .tar of "
+            "images"
+        )
     check_real_images(config, groups)
     if config.num_real is not None and config.reference:
         raise InputError(f"--num_real {config.num_real}: --reference has a fixed number of images. Remove one of the two")
@@ -81,3 +86,12 @@ def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
     if config.output is not None:
         require_writable(Path(config.output))
     return config
+
+
+def _is_zip(path: Path) -> bool:
+    """Check if a file begins like a checkpoint, which is a zip file. A file that cannot be opened is reported later."""
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == b"PK"
+    except OSError:
+        return True

@@ -12,11 +12,11 @@ from torch.export import Dim, ExportedProgram
 from gan_lightning import inference
 from gan_lightning.commands.common.generators import load_sampler
 from gan_lightning.errors import InputError
+from gan_lightning.exported import WEIGHTS, read_config
 from gan_lightning.files import folder_aside
 from gan_lightning.images import to_uint8
 from gan_lightning.inference import Sampler
 from gan_lightning.networks.base import Generator
-from gan_lightning.pretrained import WEIGHTS, read_config
 
 COMPARED = 64  # images
 BATCHES = (1, 63)

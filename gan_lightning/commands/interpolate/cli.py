@@ -13,14 +13,19 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from gan_lightning.commands.common.arguments import arrange, given
 from gan_lightning.commands.common.flags import add_drawing, parse_drawing
-from gan_lightning.commands.common.measuring_flags import add_real_images, check_real_images, without_data_arguments
+from gan_lightning.commands.common.measuring_flags import (
+    add_real_images,
+    check_real_images,
+    check_shape_flags,
+    without_data_arguments,
+)
 from gan_lightning.commands.common.numbers import whole_numbers
 from gan_lightning.commands.common.outputs import require_new
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.errors import InputError
 
 ENDINGS = (".png", ".gif", ".mp4")
-OF_NEIGHBOURS = ("data", "extractor", "inception_weights", "num_real", "real", "split")
+OF_NEIGHBOURS = ("data", "extractor", "inception_weights", "num_real", "real", "split", "white")
 """Flags that need ``--neighbours``."""
 
 
@@ -74,5 +79,6 @@ def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
         if not config.neighbours and given(groups, flag) is not None:
             raise InputError(f"--{flag} needs --neighbours, because nothing else compares with real images: add --neighbours")
     check_real_images(config, groups)
+    check_shape_flags(config, False, config.real is not None, "the folder of --real (--data.white for --data)")
     require_new(output)
     return config

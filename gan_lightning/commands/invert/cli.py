@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
 from gan_lightning.commands.common.arguments import arrange
-from gan_lightning.commands.common.flags import add_accelerator, add_checkpoint, add_seed, parse_drawing
+from gan_lightning.commands.common.flags import add_accelerator, add_checkpoint, add_seed, add_white, parse_drawing
 from gan_lightning.commands.common.numbers import AtLeastTwo, whole_numbers
 from gan_lightning.commands.common.outputs import require_new
 from gan_lightning.commands.verbs import Verb
@@ -24,6 +24,7 @@ def add_flags(parser: ArgumentParser) -> None:
     add_checkpoint(parser)
     add_accelerator(parser)
     parser.add_argument("image", type=str, help="image file; resized to the generator's size if it differs")
+    add_white(parser, "an image file")
     parser.add_argument(
         "--output", type=str, default="inverted.png", help="a .png with the target, its known part, and the result"
     )

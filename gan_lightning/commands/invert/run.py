@@ -65,7 +65,7 @@ def _task(config: Namespace, shape: tuple[int, int, int]) -> Task:
     path = Path(config.image)
     channels, height, width = shape
     if config.super_resolution is None:
-        whole = read_file(path, shape).unsqueeze(0)
+        whole = read_file(path, shape, config.white).unsqueeze(0)
         return Task(to_float(whole), whole, _known(config, height, width))
     factor = config.super_resolution
     if height % factor or width % factor:
@@ -74,8 +74,8 @@ def _task(config: Namespace, shape: tuple[int, int, int]) -> Task:
         )
     small = height // factor, width // factor
     if file_shape(path)[1:] == small:
-        return Task(to_float(read_file(path, (channels, *small)).unsqueeze(0)), None, downscale=factor)
-    whole = read_file(path, shape).unsqueeze(0)
+        return Task(to_float(read_file(path, (channels, *small), config.white).unsqueeze(0)), None, downscale=factor)
+    whole = read_file(path, shape, config.white).unsqueeze(0)
     return Task(avg_pool2d(to_float(whole), factor), whole, downscale=factor)
 
 

@@ -171,8 +171,8 @@ def init_from(model: GAN, path: str) -> None:
         InputError: the checkpoint does not exist, or its networks have other classes or shapes.
     """
     content = checkpoint.load_gan(path)
-    weights = content["state_dict"]
-    load_weights(model.generator, weights, "generator.", path)
-    load_weights(model.discriminator, weights, "discriminator.", path)
+    about, weights = content[checkpoint.KEY], content["state_dict"]
+    load_weights(model.generator, weights, "generator.", about["generator"], path)
+    load_weights(model.discriminator, weights, "discriminator.", about["discriminator"], path)
     if model.ema is not None:
-        load_weights(model.ema, weights, "ema." if content[checkpoint.KEY]["ema"] else "generator.", path)
+        load_weights(model.ema, weights, "ema." if about["ema"] else "generator.", about["generator"], path)

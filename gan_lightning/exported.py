@@ -1,0 +1,77 @@
+"""The description of an exported generator, its config.json, read without torch."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from gan_lightning.errors import InputError, one_line
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+"""Files of an exported generator."""
+FORMAT_VERSION = 1
+LARGEST_CONFIG = 2**20  # bytes; those that this project writes have a few thousand
+PRECISIONS = ("float32", "float16")
+"""Names of the types in which weights are stored."""
+
+
+def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a folder's config.json and check the type of every entry.
+
+    Raises:
+        InputError: the file is missing, is not JSON, has another format, or lacks an entry.
+    """
+    path = Path(folder, CONFIG)
+    if not path.is_file():
+        raise InputError(
+            f"{folder} is a folder without {CONFIG}: use a checkpoint of train.py, or a folder that export.py wrote"
+        )
+    try:
+        if path.stat().st_size > LARGEST_CONFIG:
+            raise InputError(f"{path} is larger than any {CONFIG} of gan_lightning: use another folder")
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read as JSON ({one_line(error)[:150]}): use another folder") from error
+    about = config if isinstance(config, dict) else {}
+    version = about.get("format_version")
+    if type(version) is not int:
+        raise InputError(
+            f"{path} is not from gan_lightning, because it has no format_version: use a folder that export.py wrote"
+        )
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{path} has format {version}, but this version of gan_lightning reads format {FORMAT_VERSION}: install the "
+            "version that wrote it"
+        )
+    network = about.get("generator")
+    steps, recipe, metrics = (about.get(name) for name in ("global_step", "recipe", "metrics"))
+    wrong = {
+        "generator": not isinstance(network, dict) or not {"class_path", "arguments"} <= network.keys(),
+        "weights_sha256": not isinstance(about.get("weights_sha256"), str),
+        "dtype": about.get("dtype", "float32") not in PRECISIONS,
+        "global_step": steps is not None and type(steps) is not int,
+        "weights": about.get("weights") not in ("ema", "raw", None),
+        "recipe": recipe is not None and not isinstance(recipe, dict),
+        "metrics": metrics is not None and not isinstance(metrics, dict),
+        "class_names": not is_names(about.get("class_names", [])),
+        "num_classes": type(about.get("num_classes", 0)) is not int,
+    }
+    if found := [name for name, is_wrong in wrong.items() if is_wrong]:
+        raise InputError(f"{path} has invalid values for {' and '.join(found)}: use another folder")
+    defaults: dict[str, Any] = {
+        "dtype": "float32",
+        "global_step": None,
+        "weights": None,
+        "class_names": [],
+        "num_classes": None,
+        "recipe": None,
+        "metrics": None,
+    }
+    return {**defaults, **about}
+
+
+def is_names(value: Any) -> bool:
+    """Check that a value of unknown origin is a list of texts."""
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
