@@ -89,7 +89,7 @@ class ImageFolder(ImageDataModule):
         found = find_splits(self.root)
         self.class_names, self.files, self.others = found.class_names, found.splits, found.others
         self._read: dict[Split, Decoding] = {}
-        self._reported: set[str] = set()
+        self._failures: dict[str, None] = {}  # files that could be read before, in the order of their failures
         self._prepared: dict[Split, tuple[Files, Tensor | None]] = {}
 
     def images(self, split: Split) -> Images:
@@ -160,17 +160,21 @@ class ImageFolder(ImageDataModule):
         return images, None if files.labels is None else labels
 
     def _report_failures(self, failures: Sequence[str]) -> None:
-        """Refuse files that cannot be read any more, or report once that others replace them.
+        """Refuse files that cannot be read any more, or report that others replace them.
+
+        Reports the first one, the second, the fourth and so on, because thousands may vanish during a run.
 
         Raises:
             InputError: unless ``skip_corrupt`` is set.
         """
-        new = [failure for failure in dict.fromkeys(failures) if not (self.skip_corrupt and failure in self._reported)]
-        self._reported.update(new)
-        message = f"{self.root} has changed, and {count_text(len(new), 'file')} cannot be read any more: {listed(new, '; ')}"
+        known = len(self._failures)
+        self._failures |= dict.fromkeys(failures)
+        count = len(self._failures)
+        named = listed([*self._failures], "; ")
+        message = f"{self.root} has changed, and {count_text(count, 'file')} cannot be read any more: {named}"
         if not self.skip_corrupt:
             raise InputError(f"{message}. Restore what is missing, or continue without it by --data.skip_corrupt true")
-        if new:
+        if count.bit_length() > known.bit_length():
             rank_zero_warn(f"{message}. Other images replace them")
 
     def _prepare(self, split: Split) -> tuple[Files, Tensor | None]:
