@@ -116,6 +116,14 @@ def write_cifar10(root: Path, count: int = 20) -> dict[str, str]:
     return checksums
 
 
+def accept_cifar10(patch: pytest.MonkeyPatch, checksums: dict[str, str]) -> None:
+    """Let torchvision take the files of :func:`write_cifar10` for the real ones."""
+    cifar10 = "torchvision.datasets.CIFAR10."
+    patch.setattr(cifar10 + "train_list", [[f"data_batch_{i}", checksums[f"data_batch_{i}"]] for i in range(1, 6)])
+    patch.setattr(cifar10 + "test_list", [["test_batch", checksums["test_batch"]]])
+    patch.setattr(cifar10 + "meta", {"filename": "batches.meta", "key": "label_names", "md5": checksums["batches.meta"]})
+
+
 @contextmanager
 def refuses(*named: object) -> Iterator[None]:
     """Check that the block raises an InputError of one line that names flags, values, paths or suggestions."""

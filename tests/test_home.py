@@ -43,6 +43,14 @@ def test_the_default_folder_of_a_user_without_home(nobody: None) -> None:
     assert MNIST().root == default_root()
 
 
+def test_a_tilde_in_the_variable_of_the_default_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No shell expands it in ``docker run -e`` or in a file of variables. Before, it made a folder with the name ~."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("GAN_LIGHTNING_DATA", "~/data")
+    assert default_root() == tmp_path / "data"
+
+
 def test_a_home_that_exists_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/somewhere")
     monkeypatch.setenv("USER", "somebody")

@@ -17,7 +17,7 @@ import gan_lightning
 from gan_lightning import checkpoint
 from gan_lightning.commands.common.recipes import recipes
 from gan_lightning.commands.verbs import Verb
-from tests.helpers import assert_same_state, await_next_second, curves, interrupted, write_cifar10, write_mnist
+from tests.helpers import accept_cifar10, assert_same_state, await_next_second, curves, interrupted, write_cifar10, write_mnist
 
 main = Verb.train.main
 
@@ -61,11 +61,8 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, s
 def _data(sources: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     root, sums = sources
     monkeypatch.setenv("GAN_LIGHTNING_DATA", str(root))
-    cifar10 = "torchvision.datasets.CIFAR10."
     monkeypatch.setattr("gan_lightning.metrics.classifier.FEWEST_IMAGES_SEEN", 1)  # a poor classifier, but fast
-    monkeypatch.setattr(cifar10 + "train_list", [[f"data_batch_{i}", sums[f"data_batch_{i}"]] for i in range(1, 6)])
-    monkeypatch.setattr(cifar10 + "test_list", [["test_batch", sums["test_batch"]]])
-    monkeypatch.setattr(cifar10 + "meta", {"filename": "batches.meta", "key": "label_names", "md5": sums["batches.meta"]})
+    accept_cifar10(monkeypatch, sums)
 
 
 def check(capture: str) -> None:

@@ -25,7 +25,7 @@ Images = tuple[Tensor, Tensor | None]
 def default_root() -> Path:
     """Default folder of data sets: $GAN_LIGHTNING_DATA, else ~/.cache/gan_lightning/data. ``data.root`` overrides it."""
     named = os.environ.get("GAN_LIGHTNING_DATA")
-    return Path(named) if named else home() / ".cache" / "gan_lightning" / "data"
+    return expanded(named) if named else home() / ".cache" / "gan_lightning" / "data"
 
 
 class ImageDataModule(LightningDataModule, ABC):

@@ -19,7 +19,7 @@ from gan_lightning.data.base import ImageDataModule, Images, Split, default_root
 from gan_lightning.data.decoding import DecodedFiles, Decoding, read_again, read_all
 from gan_lightning.data.image_file import Facts, has_heif
 from gan_lightning.data.loaders import ImageLoader, WorkerLoader
-from gan_lightning.data.tree import Files, count_text, find_splits, listed, scan
+from gan_lightning.data.tree import Files, count_text, find_splits, listed, report_corrupt, scan
 from gan_lightning.errors import InputError
 from gan_lightning.files import load, save
 
@@ -89,7 +89,7 @@ class ImageFolder(ImageDataModule):
         found = find_splits(self.root)
         self.class_names, self.files, self.others = found.class_names, found.splits, found.others
         self._read: dict[Split, Decoding] = {}
-        self._reported: set[str] = set()
+        self._failures: dict[str, None] = {}  # files that could be read before, in the order of their failures
         self._prepared: dict[Split, tuple[Files, Tensor | None]] = {}
 
     def images(self, split: Split) -> Images:
@@ -160,17 +160,21 @@ class ImageFolder(ImageDataModule):
         return images, None if files.labels is None else labels
 
     def _report_failures(self, failures: Sequence[str]) -> None:
-        """Refuse files that cannot be read any more, or report once that others replace them.
+        """Refuse files that cannot be read any more, or report that others replace them.
+
+        Reports the first one, the second, the fourth and so on, because thousands may vanish during a run.
 
         Raises:
             InputError: unless ``skip_corrupt`` is set.
         """
-        new = [failure for failure in dict.fromkeys(failures) if not (self.skip_corrupt and failure in self._reported)]
-        self._reported.update(new)
-        message = f"{self.root} has changed, and {count_text(len(new), 'file')} cannot be read any more: {listed(new, '; ')}"
+        known = len(self._failures)
+        self._failures |= dict.fromkeys(failures)
+        count = len(self._failures)
+        named = listed([*self._failures], "; ")
+        message = f"{self.root} has changed, and {count_text(count, 'file')} cannot be read any more: {named}"
         if not self.skip_corrupt:
             raise InputError(f"{message}. Restore what is missing, or continue without it by --data.skip_corrupt true")
-        if new:
+        if count.bit_length() > known.bit_length():
             rank_zero_warn(f"{message}. Other images replace them")
 
     def _prepare(self, split: Split) -> tuple[Files, Tensor | None]:
@@ -182,17 +186,9 @@ class ImageFolder(ImageDataModule):
                     f"{self.root} has too few images for a {split} split: put some images into {self.root / split}"
                 )
             read = self._read_once(split)
-            if corrupt := read.corrupt:
-                named = listed([f"{path} ({why})" for path, why in self.corrupt(split).items()], "; ")
-                message = f"{len(corrupt)} of {len(files.paths)} files of {files.folder} cannot be read: {named}"
-                if not self.skip_corrupt:
-                    raise InputError(f"{message}. Repair or remove them, or skip them with --data.skip_corrupt true")
-                rank_zero_warn(f"{message}. Skipping them")
-            good = files.select(i for i in range(len(files.paths)) if i not in corrupt)
-            if not good.paths:
-                raise InputError(
-                    f"{files.folder} has {len(files.paths)} files, but none can be read as an image: use another folder"
-                )
+            corrupt = {str(path): why for path, why in self.corrupt(split).items()}
+            report_corrupt(files.folder, corrupt, len(files.paths), self.skip_corrupt, "--data.skip_corrupt true")
+            good = files.select(i for i in range(len(files.paths)) if i not in read.corrupt)
             if split == "train":
                 self._require_classes(good)
             read.facts.report(f"{files.folder} ({split} split)")
@@ -252,16 +248,31 @@ class ImageFolder(ImageDataModule):
         return digest.hexdigest()[:32]
 
 
-def read_folder(folder: Path, image_shape: tuple[int, int, int], white: float | None = None, num_workers: int = 2) -> Tensor:
+def read_folder(
+    folder: Path,
+    image_shape: tuple[int, int, int],
+    white: float | None = None,
+    skipped: list[str] | None = None,
+    num_workers: int = 2,
+) -> Tensor:
     """Read every image below a folder, uint8 (N, C, H, W), in the order of the paths. Other sizes are resized and cropped.
+
+    Args:
+        folder: the folder.
+        image_shape: (C, H, W).
+        white: value that is white in images of more than 8 bits.
+        skipped: list to which the paths of unreadable files are added; None refuses them.
+        num_workers: number of processes that decode.
 
     Raises:
         InputError: the folder is missing or empty, or a file cannot be read.
     """
     files = scan(folder)
     result = read_all(DecodedFiles(files, image_shape, white), num_workers, keep=True)
-    for index, why in result.corrupt.items():
-        raise InputError(f"{folder / files.paths[index]} cannot be read as an image ({why}): repair or remove it")
+    corrupt = {str(folder / files.paths[index]): why for index, why in result.corrupt.items()}
+    report_corrupt(folder, corrupt, len(files.paths), skipped is not None, "--skip_corrupt")
+    if skipped is not None:
+        skipped.extend(corrupt)
     result.facts.report(folder)
     assert result.images is not None
     return result.images

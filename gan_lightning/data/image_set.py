@@ -1,6 +1,7 @@
 """Images to measure, without labels: a folder, an array (.npy, .npz), or an archive of image files (.zip, .tar)."""
 
 import io
+import operator
 import tarfile
 import zipfile
 from collections import Counter
@@ -20,7 +21,7 @@ from gan_lightning.data.decoding import room_for
 from gan_lightning.data.folder import read_folder
 from gan_lightning.data.image_file import HEAD, Facts, decode, fitted, is_image_name
 from gan_lightning.data.survey import Headers, Survey, survey_folder
-from gan_lightning.data.tree import is_ignored, report_others
+from gan_lightning.data.tree import is_ignored, report_corrupt, report_others
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.files import load_arrays
 
@@ -52,16 +53,19 @@ def survey_images(source: Path) -> Survey:
     return found
 
 
-def read_images(source: Path, image_shape: tuple[int, int, int], white: float | None = None) -> Tensor:
+def read_images(
+    source: Path, image_shape: tuple[int, int, int], white: float | None = None, skipped: list[str] | None = None
+) -> Tensor:
     """Read every image, uint8 (N, C, H, W), in the order of their names. Other sizes are resized and cropped.
 
     Args:
         source: the folder or file.
         image_shape: (C, H, W).
         white: value that is white in images of more than 8 bits.
+        skipped: list to which the names of unreadable images are added; None refuses them.
 
     Raises:
-        InputError: the source cannot be read, or has no image.
+        InputError: the source cannot be read, or has no image; or an image cannot be read.
     """
     if source.suffix.lower() in ARRAYS:
         array = _read_array(source)
@@ -69,19 +73,24 @@ def read_images(source: Path, image_shape: tuple[int, int, int], white: float | 
         for i, pixels in enumerate(array):
             images[i] = fitted(Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0]), image_shape)
         return images
-    return _read_archive(source, image_shape, white) if source.is_file() else read_folder(source, image_shape, white)
+    read = _read_archive if source.is_file() else read_folder
+    return read(source, image_shape, white, skipped)
 
 
-def _read_archive(source: Path, image_shape: tuple[int, int, int], white: float | None) -> Tensor:
-    names, images, facts = [], [], Facts()
+def _read_archive(source: Path, image_shape: tuple[int, int, int], white: float | None, skipped: list[str] | None) -> Tensor:
+    images: list[tuple[str, Tensor]] = []
+    corrupt: dict[str, str] = {}
+    facts = Facts()
     for name, content in tqdm(_members(source, report=True), desc=f"Reading {source}", unit=" images", delay=1):
         try:
-            images.append(decode(io.BytesIO(content), image_shape, white, facts))
+            images.append((name, decode(io.BytesIO(content), image_shape, white, facts)))
         except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
-            raise InputError(f"{source}: {name} cannot be read as an image ({one_line(error)[:200]}): remove it") from error
-        names.append(name)
+            corrupt[name] = one_line(error)[:200]
+    report_corrupt(source, corrupt, len(images) + len(corrupt), skipped is not None, "--skip_corrupt")
+    if skipped is not None:
+        skipped.extend(corrupt)
     facts.report(source)
-    return torch.stack([images[i] for i in sorted(range(len(names)), key=names.__getitem__)])
+    return torch.stack([image for _, image in sorted(images, key=operator.itemgetter(0))])
 
 
 def _read_array(source: Path) -> NDArray[numpy.uint8]:

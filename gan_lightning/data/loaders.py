@@ -184,6 +184,8 @@ def batches_of(make: Callable[[int], "DataLoader[Any]"], num_workers: int) -> It
         InputError: a process found an error.
     """
     try:
+        if num_workers:
+            torch.multiprocessing.Queue().close()  # if this fails within the loader, its destructor prints a traceback
         batches = iter(make(num_workers))
     except (OSError, ImportError) as error:  # no memory, file handle or semaphore is left
         if not num_workers:

@@ -1,6 +1,11 @@
 """MNIST (LeCun et al. 1998), and Fashion-MNIST (Xiao et al. 2017) in the same format."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 from torchvision import datasets
+from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
+from torchvision.datasets.utils import check_integrity
 
 from gan_lightning.data.base import Images, Split
 from gan_lightning.data.torchvision_source import TorchvisionSource
@@ -18,6 +23,22 @@ class MNIST(TorchvisionSource):
     def _convert(self, split: Split) -> Images:
         dataset = self._open(split)
         return dataset.data.unsqueeze(1), dataset.targets.long()  # (N, 1, 28, 28), (N,)
+
+    def _checks(self) -> Iterator[tuple[Path, bool]]:
+        folder = Path(self.root, self.dataset_class.__name__, "raw")
+        for name, checksum in self.dataset_class.resources:
+            packed = folder / name
+            yield packed, check_integrity(packed, checksum)
+            yield packed.with_suffix(""), _is_idx(packed.with_suffix(""))
+
+
+def _is_idx(path: Path) -> bool:
+    """Tell if a file holds as many values as its header says."""
+    try:
+        read_sn3_pascalvincent_tensor(str(path))
+    except (OSError, AssertionError, KeyError, IndexError, RuntimeError, ValueError):
+        return False
+    return True
 
 
 class FashionMNIST(MNIST):

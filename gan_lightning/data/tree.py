@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,6 +119,30 @@ def report_others(source: Path, images: int, others: Sequence[Path]) -> None:
         raise InputError(f"{source} {there}: use {', '.join(sorted(SUFFIXES))}")
     if others:
         rank_zero_info(f"{source}: leaving out {count_text(len(others), 'file')} without an image ({found})")
+
+
+def report_corrupt(source: Path, corrupt: Mapping[str, str], count: int, skip: bool, flag: str) -> None:
+    """Refuse images that cannot be read, or report that they are skipped.
+
+    Args:
+        source: folder or file of the images.
+        corrupt: name of an image -> why it cannot be read.
+        count: number of all images.
+        skip: skip them.
+        flag: the flag that skips them.
+
+    Raises:
+        InputError: unless ``skip`` is set, or if no image can be read.
+    """
+    if not corrupt:
+        return
+    named = listed([f"{name} ({why})" for name, why in corrupt.items()], "; ")
+    message = f"{len(corrupt):,} of {count_text(count, 'file')} of {source} cannot be read: {named}"
+    if not skip:
+        raise InputError(f"{message}. Repair or remove them, or skip them with {flag}")
+    if len(corrupt) == count:
+        raise InputError(f"{message}. None is left: use another one")
+    rank_zero_warn(f"{message}. Skipping them")
 
 
 def count_text(count: int, what: str) -> str:

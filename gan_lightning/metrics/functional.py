@@ -30,12 +30,35 @@ def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covar
         covariance_1, covariance_2: (D, D), symmetric.
     """
     mean_1, covariance_1, mean_2, covariance_2 = (t.double() for t in (mean_1, covariance_1, mean_2, covariance_2))
-    values, vectors = torch.linalg.eigh(covariance_1)
+    values, vectors = _eigh(covariance_1)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T  # (D, D)
     product = root @ covariance_2 @ root
-    cross = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
+    cross = _eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
     distance = (mean_1 - mean_2).square().sum() + covariance_1.trace() + covariance_2.trace() - 2 * cross
     return float(distance.clamp(min=0))  # clamp lets NaN through, unlike max
+
+
+def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (D,) and eigenvectors (D, D), by QR if divide and conquer does not converge.
+
+    That happens where almost all features are constant, as those of a generator that draws one image.
+    """
+    try:
+        values, vectors = torch.linalg.eigh(matrix)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        import scipy.linalg  # here because it takes a third of a second, and is rarely needed
+
+        values, vectors = map(torch.as_tensor, scipy.linalg.eigh(matrix.numpy(force=True), driver="ev"))
+    return values.to(matrix.device), vectors.to(matrix.device)
+
+
+def _eigvalsh(matrix: Tensor) -> Tensor:
+    """Eigenvalues (D,), as those of :func:`_eigh`."""
+    try:
+        values: Tensor = torch.linalg.eigvalsh(matrix)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        values, _ = _eigh(matrix)
+    return values
 
 
 def inception_score(counts: Tensor, probabilities: Tensor, log_likelihoods: Tensor) -> tuple[float, float]:

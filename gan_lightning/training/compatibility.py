@@ -45,8 +45,9 @@ def require_supported_callbacks(callbacks: Sequence[Callback]) -> None:
     """
     for callback in callbacks:
         name = type(callback).__name__
-        if (reason := REFUSED.get(type(callback))) is not None:
-            raise InputError(f"--trainer.callbacks {name} {reason}")
+        for refused, reason in REFUSED.items():
+            if isinstance(callback, refused):  # or a subclass, as Lightning's documentation makes one of WeightAveraging
+                raise InputError(f"--trainer.callbacks {name} {reason}")
         if isinstance(callback, ModelCheckpoint) and callback._train_time_interval is not None:
             raise InputError(
                 f"--trainer.callbacks {name}: Lightning ignores train_time_interval if a model has two optimizers: use "

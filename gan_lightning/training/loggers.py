@@ -63,10 +63,10 @@ class ResumableWandbLogger(WandbLogger):
 
     def __init__(self, folder: Path) -> None:
         self._id_file = folder / "wandb_run_id.txt"
-        known = self._id_file.read_text(encoding="utf-8").strip() if self._id_file.is_file() else None
+        self._known = self._id_file.read_text(encoding="utf-8", errors="replace").strip() if self._id_file.is_file() else ""
         project = os.environ.get("WANDB_PROJECT", "gan_lightning")
         timeout = {} if "WANDB_INIT_TIMEOUT" in os.environ else {"init_timeout": TIMEOUT}
-        super().__init__(name=folder.name, save_dir=folder, project=project, id=known, settings=timeout)
+        super().__init__(name=folder.name, save_dir=folder, project=project, id=self._known or None, settings=timeout)
 
     @property
     @rank_zero_experiment
@@ -76,9 +76,10 @@ class ResumableWandbLogger(WandbLogger):
 
             try:
                 run = super().experiment
-            except wandb.errors.Error as error:
+            except (wandb.errors.Error, ValueError) as error:  # ValueError: a variable of the environment is wrong
+                what = f"continue the run {self._known} of {self._id_file}" if self._known else "start a run"
                 raise InputError(
-                    f"--logger wandb cannot start a run ({one_line(error)[:300]}): run 'wandb login', set WANDB_MODE=offline "
+                    f"--logger wandb cannot {what} ({one_line(error)[:300]}): run 'wandb login', set WANDB_MODE=offline "
                     "and upload the run later with 'wandb sync', or use another --logger"
                 ) from error
             with write_aside(self._id_file) as aside:

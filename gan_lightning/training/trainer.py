@@ -36,10 +36,10 @@ def make_trainer(
         InputError: Lightning refuses the arguments, for example a missing accelerator, or a callback or the strategy does not
             work with two optimizers.
     """
-    if str(arguments.get("precision")) in ("16-true", "bf16-true"):
+    if str(arguments.get("precision")) in ("16-true", "bf16-true", "64-true", "64"):
         raise InputError(
-            f"--precision {arguments['precision']} is not supported, because the optimizers need float32 weights: use 16-mixed "
-            "or bf16-mixed"
+            f"--precision {arguments['precision']} is not supported, because weights and images are float32: use 16-mixed or "
+            "bf16-mixed, or leave it out"
         )
     require_supported_callbacks(as_list(arguments.get("callbacks")))
     require_supported_strategy(arguments.get("strategy", "auto"))

@@ -78,6 +78,32 @@ def test_turned_copies_measure_as_the_upright_pictures() -> None:
     assert (protocol["source_resized"], protocol["real_resized"]) == ("none", "none")
 
 
+@pytest.mark.parametrize("archived", [False, True])
+def test_images_that_cannot_be_read(archived: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --skip_corrupt, the others are measured, and the record counts what is missing."""
+    save("whole", photographs(12))
+    save("photos", photographs(12))
+    names = "photos/003.png", "photos/007.png"
+    for name in names:
+        Path(name).write_bytes(Path(name).read_bytes()[:1000])
+        Path(name.replace("photos", "whole")).unlink()
+    source = "photos"
+    if archived:
+        source = "photos.zip"
+        with zipfile.ZipFile(source, "w") as archive:
+            for path in sorted(Path("photos").iterdir()):
+                archive.write(path)
+    refusal(main, [source, "--real", "whole", *TINY], capsys, "2 of 12", *names, "--skip_corrupt")
+    refusal(main, ["digits", "--skip_corrupt"], capsys, "--skip_corrupt")
+    found = record([source, "--real", "whole", "--skip_corrupt"])
+    assert found["metrics"] == {"tiny_fd_10": pytest.approx(0, abs=1e-6)}
+    assert found["protocol"]["source_skipped"].startswith("2 ")
+    assert found["protocol"]["real_skipped"].startswith("0 ")
+    for path in Path("photos").iterdir():
+        path.write_bytes(path.read_bytes()[:1000])
+    refusal(main, ["photos", "--real", "whole", "--skip_corrupt", *TINY], capsys, "12 of 12")
+
+
 def test_white_of_measured_folders(caplog: pytest.LogCaptureFixture) -> None:
     """12 bits of 16 measure as the same images of 8 bits, with --white."""
     levels = numpy.random.default_rng(0).integers(0, 256, (30, 16, 16), dtype=numpy.uint16)

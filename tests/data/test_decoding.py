@@ -77,6 +77,7 @@ def test_without_shared_memory_this_process_decodes(photos: Path) -> None:
     done = read_in("mount -t tmpfs -o size=4k,nr_inodes=2 tmpfs /dev/shm && touch /dev/shm/full", photos)
     assert (done.returncode, done.stdout.strip()) == (0, f"({MANY}, 3, 64, 64)"), done.stderr
     assert "cannot be started" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
@@ -207,6 +208,19 @@ def test_a_file_that_vanishes_before_a_picture_or_a_measurement(tmp_path: Path, 
         images, labels = read()
         assert len(images) == (count if number < 2 else 6) == len(labels)
         assert [int(image.max() >= 100) for image in images] == labels.tolist()  # class b is bright
+
+
+def test_many_files_that_vanish_are_not_reported_one_by_one(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    photos = folder(tmp_path / "photos", 60)
+    data = ImageFolder(photos, 8, 1, skip_corrupt=True, num_workers=0, max_bytes_on_device=0)
+    paths = data.files["train"].paths
+    data.prepare_data()
+    for path in paths[:20]:
+        (photos / path).unlink()
+    for number in reversed(range(20)):
+        data.images_at("train", torch.tensor([number, 20]))
+    reports = [str(warning.message) for warning in recwarn if "cannot be read any more" in str(warning.message)]
+    assert [int(report.partition(" and ")[2].split()[0]) for report in reports] == [1, 2, 4, 8, 16]
 
 
 def test_a_folder_that_is_gone_ends_the_run(tmp_path: Path) -> None:

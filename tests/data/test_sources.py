@@ -135,12 +135,30 @@ def test_no_files_and_no_network(source: type[ImageDataModule], tmp_path: Path, 
         source(root=tmp_path / "empty").prepare_data()
 
 
-def test_a_truncated_file_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"])
+@pytest.mark.parametrize("length", [0, 3, 100])
+def test_a_truncated_file_of_mnist_is_named(name: str, length: int, tmp_path: Path) -> None:
     write_mnist(tmp_path / "data")
-    file = tmp_path / "data" / "MNIST" / "raw" / "train-images-idx3-ubyte"
-    file.write_bytes(file.read_bytes()[:5000])
-    with refuses("MNIST", tmp_path / "data"):
-        MNIST().prepare_data()
+    file = tmp_path / "data" / "MNIST" / "raw" / name
+    file.write_bytes(file.read_bytes()[:length])
+    with refuses(f"delete {file},"):
+        MNIST().images("train" if name.startswith("train") else "test")
+
+
+def test_a_damaged_download_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cifar10_checksums: Path) -> None:
+    """It is not said to be missing where it cannot be downloaded again."""
+    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    monkeypatch.setattr(datasets.CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
+    sums = write_mnist(tmp_path / "data", compress=True)
+    monkeypatch.setattr(datasets.MNIST, "resources", list(sums.items()))
+    packed = tmp_path / "data" / "MNIST" / "raw" / "t10k-images-idx3-ubyte.gz"
+    batch = cifar10_checksums / "cifar-10-batches-py" / "data_batch_3"
+    for source, file in ((MNIST, packed), (CIFAR10, batch)):
+        file.write_bytes(file.read_bytes()[:-10])
+        if source is CIFAR10:
+            (cifar10_checksums / "cifar-10-python.tar.gz").unlink()
+        with refuses(source.__name__, f"replace {file} by"):
+            source().prepare_data()
 
 
 def test_root_defaults_to_the_environment_then_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,9 +50,14 @@ def steps() -> int:
     return int(load_gan(RUN / "checkpoints" / "last.ckpt")["global_step"])
 
 
+class LateAverage(callbacks.WeightAveraging):
+    """A custom average, as in Lightning's documentation."""
+
+
 @pytest.mark.parametrize(
     "make",
     [
+        LateAverage,
         lambda: callbacks.GradientAccumulationScheduler({0: 2}),
         callbacks.LearningRateFinder,
         callbacks.BatchSizeFinder,

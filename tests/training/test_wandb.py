@@ -75,6 +75,26 @@ def test_a_server_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch, capsys
     refusal(main, [*SMALL, "--max_steps", "4"], capsys, "--logger wandb", "WANDB_MODE=offline")
 
 
+@pytest.mark.parametrize(("name", "value"), [("WANDB_MODE", "on"), ("WANDB_BASE_URL", "nowhere"), ("WANDB_PROJECT", "a/b")])
+def test_wrong_variables(name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "1")
+    monkeypatch.setenv(name, value)
+    refusal(main, [*SMALL, "--max_steps", "4"], capsys, "--logger wandb", value)
+
+
+def test_damaged_ids(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty file starts another W&B run; a wrong id is refused, and the file is named."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert main([*SMALL, "--max_steps", "2"]) == 0
+    (RUN / "wandb_run_id.txt").write_bytes(b"")
+    assert main(["--ckpt_path", "last", "--max_steps", "4"]) == 0
+    assert kept(RUN) in ids(RUN)
+    (RUN / "wandb_run_id.txt").write_bytes(b"a/b:\xff")
+    refusal(main, ["--ckpt_path", "last", "--max_steps", "6"], capsys, "wandb_run_id.txt")
+
+
 def test_a_project_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("WANDB_PROJECT", "mine")

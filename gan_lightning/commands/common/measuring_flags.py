@@ -45,6 +45,7 @@ def add_real_images(parser: ArgumentParser) -> None:
     parser.add_argument("--split", type=Literal["train", "test"], default="train", help="split of the real data")
     parser.add_argument("--num_real", type=PositiveInt | None, help="number of real images; by default all")
     add_white(parser, "a folder's images")
+    parser.add_argument("--skip_corrupt", action="store_true", help="skip files of a folder that cannot be read")
 
 
 def add_measuring(parser: ArgumentParser) -> None:
@@ -99,20 +100,21 @@ def check_real_images(config: Namespace, groups: Sequence[Sequence[str]]) -> Non
 
 
 def check_shape_flags(config: Namespace, folder: bool, reads_folder: bool, example: str) -> None:
-    """Refuse ``--image_size``, ``--channels`` and ``--white`` if there is no folder of images that they are for.
+    """Refuse ``--image_size``, ``--channels``, ``--white`` and ``--skip_corrupt`` if there is no folder that they are for.
 
     Args:
         config: the flags.
         folder: True if the first two apply.
-        reads_folder: True if ``--white`` applies.
+        reads_folder: True if the last two apply.
         example: what the flags are for.
 
     Raises:
         InputError: one of them does not apply.
     """
-    for flag, applies in {"image_size": folder, "channels": folder, "white": reads_folder}.items():
-        if config.get(flag) is not None and not applies:
-            raise InputError(f"--{flag} {config[flag]} is for {example}: remove the flag")
+    applies = {"image_size": folder, "channels": folder, "white": reads_folder, "skip_corrupt": reads_folder}
+    for flag in applies:
+        if (value := config.get(flag)) and not applies[flag]:
+            raise InputError(f"--{flag}{'' if value is True else f' {value}'} is for {example}: remove the flag")
 
 
 def without_data_arguments(groups: Sequence[Sequence[str]]) -> list[Sequence[str]]:

@@ -124,7 +124,11 @@ def read_set(
     found = survey_images(path)
     shape = shape or common_shape(config, found)
     about = converted(what, str(path), found, shape)
-    return read_images(path, shape, config.get("white")), about
+    skipped: list[str] | None = [] if config.skip_corrupt else None
+    images = read_images(path, shape, config.white, skipped)
+    if skipped is not None:
+        about[f"{what}_skipped"] = f"{count_text(len(skipped), 'file')} that cannot be read"
+    return images, about
 
 
 def real_images(config: Namespace, shape: tuple[int, int, int] | None = None) -> RealImages:

@@ -25,7 +25,7 @@ from gan_lightning.commands.verbs import Verb
 from gan_lightning.errors import InputError
 
 ENDINGS = (".png", ".gif", ".mp4")
-OF_NEIGHBOURS = ("data", "extractor", "inception_weights", "num_real", "real", "split", "white")
+OF_NEIGHBOURS = ("data", "extractor", "inception_weights", "num_real", "real", "skip_corrupt", "split", "white")
 """Flags that need ``--neighbours``."""
 
 
@@ -79,6 +79,8 @@ def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
         if not config.neighbours and given(groups, flag) is not None:
             raise InputError(f"--{flag} needs --neighbours, because nothing else compares with real images: add --neighbours")
     check_real_images(config, groups)
-    check_shape_flags(config, False, config.real is not None, "the folder of --real (--data.white for --data)")
+    check_shape_flags(
+        config, False, config.real is not None, "the folder of --real (for --data: --data.white, --data.skip_corrupt)"
+    )
     require_new(output)
     return config
