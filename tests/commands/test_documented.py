@@ -95,7 +95,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, stand_ins: pytest.MonkeyP
     return folder
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", [page for page in PAGES if page_commands(page)], ids=lambda page: str(page.name))
 def test_commands_of_a_page_run(page: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
