@@ -130,14 +130,18 @@ class GAN(AdversarialModule):
             classification = _cross_entropy(real_classes, labels) + _cross_entropy(fake_classes, labels)
             loss = loss + self.classification_weight * classification
             outputs["classification_loss"] = classification.detach()
-        if self.penalties:
-            batch = DiscriminatorBatch(real, fake, labels, real_logits, fake_logits, update)
-            terms = [penalty(self._logits_for_penalties, batch) for penalty in self.penalties]
-            penalty = self.penalty_factor * torch.stack(terms).sum()
-            loss = loss + penalty
-            outputs["penalty"] = penalty.detach()
+        batch = DiscriminatorBatch(real, fake, labels, real_logits, fake_logits, update)
+        terms = [self._penalty_term(penalty, batch) for penalty in self.penalties if not penalty.has_own_graph]
         optimizer.zero_grad()
-        self.manual_backward(loss)
+        self.manual_backward(sum(terms, start=loss))
+        for penalty in self.penalties:
+            if penalty.has_own_graph:
+                term = self._penalty_term(penalty, batch)
+                if term.requires_grad:  # it is due in this update
+                    self.manual_backward(term)  # frees its graph before the next one is made
+                terms.append(term)
+        if terms:
+            outputs["penalty"] = torch.stack(terms).sum().detach()
         optimizer.step()
         if self.constraint is not None:
             self.constraint(self.discriminator)
@@ -183,6 +187,9 @@ class GAN(AdversarialModule):
         images = self._augmented(torch.cat([real, fake]))
         logits, classes = self._discriminate(images, None if labels is None else labels.repeat(2))
         return list(zip(logits.chunk(2), (None, None) if classes is None else classes.chunk(2), strict=True))
+
+    def _penalty_term(self, penalty: Penalty, batch: DiscriminatorBatch) -> Tensor:
+        return self.penalty_factor * penalty(self._logits_for_penalties, batch)
 
     def _logits_for_penalties(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Augment images and return their logits (B,), never compiled, so that gradients can be differentiated again."""

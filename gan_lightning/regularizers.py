@@ -10,7 +10,7 @@ gradient at an image" depends on the rest of its batch, contrary to the papers.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,14 @@ class DiscriminatorBatch(NamedTuple):
 
 
 class Penalty(nn.Module, ABC):
-    """A term added to the discriminator's loss. A module, so that checkpoints save its state."""
+    """A term added to the discriminator's loss. A module, so that checkpoints save its state.
+
+    Attributes:
+        has_own_graph: True if the term does not depend on the logits of the batch, but only on its own passes through the
+            discriminator. Its gradients are then computed separately and its memory is freed, before the next penalty.
+    """
+
+    has_own_graph: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
@@ -56,6 +63,7 @@ class GradientPenalty(Penalty):
         InputError: a number is out of range.
     """
 
+    has_own_graph = True
     symbol = "weight"
 
     def __init__(self, weight: float, every: int = 1) -> None:
