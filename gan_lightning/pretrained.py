@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load as deserialize
 from safetensors.torch import save as serialize
 from torch import Tensor
 
@@ -99,7 +99,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path} does not exist: use a folder that has it")
     try:
-        return load_file(path)
+        return deserialize(path.read_bytes())  # load_file refuses paths that are not UTF-8
     except Exception as error:  # a malicious file can raise anything
         raise InputError(f"{path} is damaged, or has no weights ({one_line(error)[:150]}): use another folder") from error
 

@@ -38,7 +38,8 @@ def run_folder(root: Path, resumed: Path | None = None) -> Iterator[Path]:
         str(root).encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{root} has bytes that are not UTF-8, and TensorBoard refuses them: use another --default_root_dir"
+            f"{root} is not UTF-8, or the locale is not, and TensorBoard refuses such names: use another --default_root_dir, "
+            "or set LC_ALL=C.UTF-8"
         ) from error
     number = max((_number(path) + 1 for path in earlier_runs(root)), default=0)
     while True:

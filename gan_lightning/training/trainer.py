@@ -41,6 +41,11 @@ def make_trainer(
             f"--precision {arguments['precision']} is not supported, because weights and images are float32: use 16-mixed or "
             "bf16-mixed, or leave it out"
         )
+    if overfit := arguments.get("overfit_batches"):
+        raise InputError(
+            f"--overfit_batches {overfit}: Lightning cannot repeat the same batches of this project's loaders: use a folder of "
+            "few images as --data.root"
+        )
     require_supported_callbacks(as_list(arguments.get("callbacks")))
     require_supported_strategy(arguments.get("strategy", "auto"))
     try:

@@ -1,5 +1,6 @@
 """export.py: a folder of files that draw the same images as the checkpoint."""
 
+import os
 import re
 import subprocess
 import sys
@@ -218,6 +219,14 @@ def test_a_failed_export_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(OSError, match="no space"):
         Verb.export.main([str(path), "--formats", "torch"])
     assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no such names")
+def test_a_folder_whose_name_is_not_unicode() -> None:
+    """The locale C reads all names outside ASCII like this."""
+    folder = os.fsdecode(b"exported_\xff")
+    assert Verb.export.main(["digits", "--output", folder]) == 0
+    assert {file.name for file in Path(folder).iterdir()} == FILES
 
 
 def test_only_an_empty_folder_is_accepted(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -365,6 +365,7 @@ def test_a_fast_dev_run_and_a_run_without_checkpoints() -> None:
         (["--config", "digits", "--model.generator_optimizer.lr", "-1"], ["optimizer", "-1"]),
         (["--config", "digits", "--precision", "bf16-true"], ["--precision bf16-true", "16-mixed", "bf16-mixed"]),
         (["--config", "digits", "--precision", "64-true"], ["--precision 64-true", "16-mixed", "bf16-mixed"]),
+        (["--config", "digits", "--overfit_batches", "1"], ["--overfit_batches 1", "--data.root"]),
         (["--config", "digits", "--precision", "64"], ["--precision 64", "16-mixed", "bf16-mixed"]),
         (["--model.generator", "MLPDiscriminator"], ["--model.generator"]),
         (["--model.generator", "os.system"], ["--model.generator", "os.system"]),

@@ -79,7 +79,9 @@ def _program(generator: Generator) -> ExportedProgram:
 
 
 def _write_torch(generator: Generator, path: Path) -> None:
-    torch.export.save(_program(generator), path)
+    program = _program(generator)
+    with path.open("wb") as file:  # torch ends the process if it gets a path that is not UTF-8
+        torch.export.save(program, file)
 
 
 def _write_onnx(generator: Generator, path: Path) -> None:
@@ -96,16 +98,16 @@ def _read_safetensors(path: Path, trust: Collection[str]) -> Draw:
 
 
 def _read_torch(path: Path, trust: Collection[str]) -> Draw:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore")  # torch 2.11 warns about its own buffers
-        generator = torch.export.load(path).module()
+        generator = torch.export.load(file).module()
     return lambda z, labels: to_uint8(generator(z) if labels is None else generator(z, labels))
 
 
 def _read_onnx(path: Path, trust: Collection[str]) -> Draw:
     from onnxruntime import InferenceSession
 
-    session = InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
 
     def draw(z: Tensor, labels: Tensor | None) -> Tensor:
         inputs = {"z": z.numpy()} | ({} if labels is None else {"labels": labels.numpy()})
