@@ -22,10 +22,14 @@ class Augmentation(nn.Module, ABC):
     """Changes images (B, C, H, W) at random, independently of each other. A module, so that checkpoints save its state.
 
     Attributes:
-        strength: factor on the probabilities; ``Schedules`` sets it.
+        strength: factor on the probabilities, a scalar tensor; ``Schedules`` sets it.
     """
 
-    strength: float = 1.0
+    strength: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("strength", torch.ones(()), persistent=False)
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
@@ -113,7 +117,8 @@ def _affine(count: int, device: torch.device, probability: Probability) -> Tenso
     angle = (torch.rand(count, device=device) * 2 - 1) * math.pi * rotated
     scale, stretch, across, down = torch.randn(4, count, device=device)
     scale, stretch, across, down = scale * scaled, stretch * stretched, across * shifted, down * shifted
-    wide, tall = (0.2 * (scale + stretch)).exp2(), (0.2 * (scale - stretch)).exp2()
+    exponent = 0.2 * math.log(2)  # exp, because CUDA compiles exp2 at its first use
+    wide, tall = (exponent * (scale + stretch)).exp(), (exponent * (scale - stretch)).exp()
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([wide * cos, -wide * sin, across / 4, tall * sin, tall * cos, down / 4], dim=1).view(count, 2, 3)
 

@@ -1,8 +1,10 @@
 """The adversarial step: the file to read first."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -13,6 +15,10 @@ from gan_lightning.losses import AdversarialLoss
 from gan_lightning.module import AdversarialModule, OptimizerCallable, adam, frozen, profiled
 from gan_lightning.networks.base import Discriminator, Generator
 from gan_lightning.regularizers import Constraint, DiscriminatorBatch, Penalty
+from gan_lightning.training.cuda_graphs import Gradients, GraphedGradients, Outputs, compute_eagerly
+
+Due = tuple[bool, ...]
+"""For each penalty, if an update includes it."""
 
 
 class GAN(AdversarialModule):
@@ -44,9 +50,13 @@ class GAN(AdversarialModule):
             rounding. The speed depends on the network and the machine (docs/benchmarks.md).
         compile: compilation of both networks' passes by ``torch.compile``. The first steps take a minute or more. Penalties
             run eagerly, because they differentiate twice; pictures and metrics do, too. Results agree to rounding.
+        cuda_graph: replay of the gradients of each update as a CUDA graph, for networks whose kernels are shorter than their
+            launches. For one process on a GPU, without ``compile``; otherwise a line says why it does not apply. Results are
+            equal to the last bit with ``--trainer.deterministic true``.
 
     Attributes:
-        penalty_factor: factor on the penalties; ``Schedules`` sets it.
+        penalty_factor: factor on the penalties, a scalar tensor; ``Schedules`` sets it.
+        run_gradients: how the gradients of an update are computed.
 
     Raises:
         InputError: a number is out of range, or only one of the two networks is conditional.
@@ -56,7 +66,7 @@ class GAN(AdversarialModule):
     generator: Generator
     discriminator: Discriminator
     ema: Generator | None
-    penalty_factor: float = 1.0
+    penalty_factor: Tensor
 
     def __init__(
         self,
@@ -75,6 +85,7 @@ class GAN(AdversarialModule):
         reuse_fakes: bool = False,
         channels_last: bool = False,
         compile: bool = False,
+        cuda_graph: bool = False,
     ) -> None:
         if discriminator_steps < 1:
             raise InputError(f"model.discriminator_steps is {discriminator_steps}: use at least 1")
@@ -94,29 +105,58 @@ class GAN(AdversarialModule):
         self.classification_weight = classification_weight
         self.discriminator_steps = discriminator_steps
         self.reuse_fakes = reuse_fakes
+        self.register_buffer("penalty_factor", torch.ones(()), persistent=False)
+        self.compiled, self.cuda_graph = compile, cuda_graph
+        self.run_gradients: Gradients = compute_eagerly
+        self._kept_fakes: Tensor | None = None
         if compile:
             self.compile_methods("_generate", "_discriminate")
 
-    def training_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> dict[str, Tensor]:
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        self.run_gradients = compute_eagerly
+        if self.cuda_graph:
+            reasons = {
+                "it needs a GPU": self.device.type != "cuda",
+                "it works in one process": self.trainer.world_size > 1,
+                "the model is compiled": self.compiled,
+            }
+            if reason := next((reason for reason, applies in reasons.items() if applies), ""):
+                rank_zero_warn(f"--model.cuda_graph true does not apply, because {reason}: the gradients are computed eagerly")
+            else:
+                self.run_gradients = GraphedGradients()
+
+    def training_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> Outputs:
         images, labels = batch  # float (real_batches_per_step * B, C, H, W) in [-1, 1]; (real_batches_per_step * B,) or None
         real_batches = list(_chunks(images, labels if self.generator.conditional else None, self.real_batches_per_step))
-        outputs: dict[str, Tensor] = {}
-        fake = images  # until the first fakes
+        outputs: Outputs = {}
         for i, (real, real_labels) in enumerate(real_batches[: self.discriminator_steps]):
-            with torch.set_grad_enabled(self.reuse_fakes and i + 1 == self.discriminator_steps):
-                fake = self._fakes(len(real), real_labels)
             update = self.global_step * self.discriminator_steps + i
-            outputs = self._discriminator_step(real, fake.detach(), real_labels, update)
+            due = tuple(penalty.is_due(update) for penalty in self.penalties)
+            outputs = self._discriminator_step(real, real_labels, due, self.reuse_fakes and i + 1 == self.discriminator_steps)
         real, real_labels = real_batches[-1]  # fresh if the generator's loss looks at real images, and fakes are fresh
-        if not self.reuse_fakes:
-            fake = self._fakes(len(real), real_labels)
-        outputs |= self._generator_step(real, fake, real_labels)
+        # kept fakes belong to the graph of a kind of discriminator's update, so the graph of the generator does, too
+        outputs |= self._generator_step(real, real_labels, due if self.reuse_fakes else ())
+        self._kept_fakes = None
         self.update_averages(len(real))
         return outputs
 
     @profiled("discriminator")
-    def _discriminator_step(self, real: Tensor, fake: Tensor, labels: Tensor | None, update: int) -> dict[str, Tensor]:
+    def _discriminator_step(self, real: Tensor, labels: Tensor | None, due: Due, keep_fakes: bool) -> Outputs:
+        compute = partial(self._discriminator_gradients, due=due, keep_fakes=keep_fakes)
+        outputs = self.run_gradients(("discriminator", keep_fakes, *due), compute, (real, labels), self.discriminator)
         _, optimizer = self.optimizer_pair()
+        optimizer.step()
+        if self.constraint is not None:
+            self.constraint(self.discriminator)
+        return outputs
+
+    def _discriminator_gradients(self, real: Tensor, labels: Tensor | None, due: Due, keep_fakes: bool) -> Outputs:
+        """Compute the gradients of an update of the discriminator, and what is logged; ``keep_fakes`` for the generator's."""
+        with torch.set_grad_enabled(keep_fakes):
+            drawn = self._fakes(len(real), labels)
+        self._kept_fakes = drawn if keep_fakes else None
+        fake = drawn.detach()
         (real_logits, real_classes), (fake_logits, fake_classes) = self._discriminate_both(real, fake, labels)
         loss = self.loss.discriminator(real_logits, fake_logits)
         outputs = {
@@ -130,26 +170,29 @@ class GAN(AdversarialModule):
             classification = _cross_entropy(real_classes, labels) + _cross_entropy(fake_classes, labels)
             loss = loss + self.classification_weight * classification
             outputs["classification_loss"] = classification.detach()
-        batch = DiscriminatorBatch(real, fake, labels, real_logits, fake_logits, update)
-        terms = [self._penalty_term(penalty, batch) for penalty in self.penalties if not penalty.has_own_graph]
-        optimizer.zero_grad()
+        batch = DiscriminatorBatch(real, fake, labels, real_logits, fake_logits)
+        now = [penalty for penalty, is_due in zip(self.penalties, due, strict=True) if is_due]
+        terms = [self._penalty_term(penalty, batch) for penalty in now if not penalty.has_own_graph]
+        self.discriminator.zero_grad()
         self.manual_backward(sum(terms, start=loss))
-        for penalty in self.penalties:
+        for penalty in now:
             if penalty.has_own_graph:
-                term = self._penalty_term(penalty, batch)
-                if term.requires_grad:  # it is due in this update
-                    self.manual_backward(term)  # frees its graph before the next one is made
-                terms.append(term)
-        if terms:
-            outputs["penalty"] = torch.stack(terms).sum().detach()
-        optimizer.step()
-        if self.constraint is not None:
-            self.constraint(self.discriminator)
+                terms.append(self._penalty_term(penalty, batch))
+                self.manual_backward(terms[-1])  # frees its graph before the next one is made
+        if self.penalties:
+            outputs["penalty"] = sum((term.detach() for term in terms), start=torch.zeros_like(loss, dtype=torch.float32))
         return outputs
 
     @profiled("generator")
-    def _generator_step(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+    def _generator_step(self, real: Tensor, labels: Tensor | None, key: Due) -> Outputs:
+        outputs = self.run_gradients(("generator", *key), self._generator_gradients, (real, labels), self.generator)
         optimizer, _ = self.optimizer_pair()
+        optimizer.step()
+        return outputs
+
+    def _generator_gradients(self, real: Tensor, labels: Tensor | None) -> Outputs:
+        """Compute the gradients of an update of the generator, and what is logged; draw new fakes if none were kept."""
+        fake = self._fakes(len(real), labels) if self._kept_fakes is None else self._kept_fakes
         with frozen(self.discriminator):
             real_logits = self._discriminate(self._augmented(real), labels)[0] if self.loss.generator_sees_real else None
             fake_logits, classes = self._discriminate(self._augmented(fake), labels)
@@ -157,10 +200,12 @@ class GAN(AdversarialModule):
             outputs = {"generator_loss": loss.detach()}
             if classes is not None:
                 loss = loss + self.classification_weight * _cross_entropy(classes, labels)
-            optimizer.zero_grad()
+            self.generator.zero_grad()
             self.manual_backward(loss)
-        optimizer.step()
         return outputs
+
+    def _penalty_term(self, penalty: Penalty, batch: DiscriminatorBatch) -> Tensor:
+        return self.penalty_factor * penalty(self._logits_for_penalties, batch)
 
     # Passes through the generator and the discriminator
 
@@ -187,9 +232,6 @@ class GAN(AdversarialModule):
         images = self._augmented(torch.cat([real, fake]))
         logits, classes = self._discriminate(images, None if labels is None else labels.repeat(2))
         return list(zip(logits.chunk(2), (None, None) if classes is None else classes.chunk(2), strict=True))
-
-    def _penalty_term(self, penalty: Penalty, batch: DiscriminatorBatch) -> Tensor:
-        return self.penalty_factor * penalty(self._logits_for_penalties, batch)
 
     def _logits_for_penalties(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Augment images and return their logits (B,), never compiled, so that gradients can be differentiated again."""

@@ -30,7 +30,6 @@ class DiscriminatorBatch(NamedTuple):
     labels: Tensor | None  # (B,), of both, or None
     real_logits: Tensor  # (B,)
     fake_logits: Tensor  # (B,)
-    update: int  # number of the discriminator's updates before this one
 
 
 class Penalty(nn.Module, ABC):
@@ -46,6 +45,10 @@ class Penalty(nn.Module, ABC):
     @abstractmethod
     def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
         """Compute the penalty, a scalar in float32."""
+
+    def is_due(self, update: int) -> bool:
+        """Tell if an update of the discriminator includes the penalty; ``update`` is the number of updates before it."""
+        return True
 
 
 class GradientPenalty(Penalty):
@@ -74,9 +77,10 @@ class GradientPenalty(Penalty):
             raise InputError(f"{type(self).__name__}'s every is {every}: use at least 1")
         self.weight, self.every = weight, every
 
+    def is_due(self, update: int) -> bool:
+        return update % self.every == 0
+
     def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
-        if batch.update % self.every:
-            return batch.real_logits.new_zeros((), dtype=torch.float32)
         with torch.autocast(batch.real.device.type, enabled=False):
             points = self.points(_to_float32(batch.real.detach()), _to_float32(batch.fake.detach())).requires_grad_(True)
             logits = critic(points, batch.labels)

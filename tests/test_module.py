@@ -236,7 +236,7 @@ def test_adapted_values_are_resumed(tmp_path: Path) -> None:
             if not seen:
                 seen.update({name: value.clone() for name, value in pl_module.state_dict().items() if name in half})
                 seen["lr"] = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
-                seen["penalty"] = pl_module.penalty_factor
+                seen["penalty"] = float(pl_module.penalty_factor)
 
     run(6, Look(), ckpt_path=tmp_path / "a.ckpt")
     assert seen.pop("lr") == pytest.approx([2e-4 * 0.7] * 2)

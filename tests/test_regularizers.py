@@ -32,8 +32,8 @@ PENALTIES: list[type[Penalty]] = [*GRADIENT_PENALTIES, LeCam]
 AUTOCAST = {"float32": (torch.float32, False), "bfloat16 images": (torch.bfloat16, False), "autocast": (torch.float32, True)}
 
 
-def batch_of(real: Tensor, fake: Tensor, labels: Tensor | None = None, update: int = 0) -> DiscriminatorBatch:
-    return DiscriminatorBatch(real, fake, labels, torch.zeros(len(real)), torch.zeros(len(fake)), update)
+def batch_of(real: Tensor, fake: Tensor, labels: Tensor | None = None) -> DiscriminatorBatch:
+    return DiscriminatorBatch(real, fake, labels, torch.zeros(len(real)), torch.zeros(len(fake)))
 
 
 def of_norm(kind: Kind, norms: Sequence[float], weight: float) -> float:
@@ -233,29 +233,43 @@ def test_dragan_uses_points_up_to_half_a_deviation_above_real_images() -> None:
 # Lazily
 
 
+class Calls(R1):
+    """Counts how often it is computed."""
+
+    count = 0
+
+    def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
+        self.count += 1
+        return super().forward(critic, batch)
+
+
 @pytest.mark.parametrize("kind", GRADIENT_PENALTIES)
 def test_lazily_every_third_update_has_three_times_the_penalty(kind: Kind) -> None:
-    calls = []
-
     def critic(images: Tensor, labels: Tensor | None) -> Tensor:
-        calls.append(1)
         return (images.flatten(1) * WEIGHTS).sum(dim=1)
 
-    always = [float(kind(3.0)(critic, batch_of(IMAGES, IMAGES, update=update))) for update in range(6)]
-    calls.clear()
-    lazy = [kind(3.0, every=3)(critic, batch_of(IMAGES, IMAGES, update=update)) for update in range(6)]
-    assert len(calls) == 2  # this is the saving
-    assert [float(value) for value in lazy] == pytest.approx([3 * always[0], 0, 0, 3 * always[3], 0, 0], rel=1e-6)
-    assert sum(map(float, lazy)) / 6 == pytest.approx(sum(always) / 6, rel=1e-6)
-    assert {value.dtype for value in lazy} == {torch.float32}
-    assert {value.shape for value in lazy} == {()}
+    always, lazy = kind(3.0), kind(3.0, every=3)
+    assert all(always.is_due(update) for update in range(6))
+    assert [lazy.is_due(update) for update in range(6)] == [True, False, False, True, False, False]
+    (usual,), (value,) = ([penalty(critic, batch_of(IMAGES, IMAGES))] for penalty in (always, lazy))
+    assert float(value) == pytest.approx(3 * float(usual), rel=1e-6)
+    assert value.dtype == torch.float32
+    assert value.shape == ()
+
+
+def test_a_penalty_is_computed_only_where_it_is_due() -> None:
+    calls, outputs = Calls(3.0, every=2), Outputs()
+    fit(small_gan(penalty=calls, discriminator_steps=3), Digits(batch_size=16), callbacks=[outputs], max_steps=4)
+    assert calls.count == 6  # of 12 updates: 0, 2, 4 ...
+    penalties = [step["penalty"] for step in outputs.seen]  # of the third update of each step: 2, 5, 8, 11
+    assert [value > 0 for value in penalties] == [True, False, True, False]
 
 
 # LeCam
 
 
 def with_logits(real: Tensor, fake: Tensor) -> DiscriminatorBatch:
-    return DiscriminatorBatch(IMAGES, IMAGES, None, real, fake, 0)
+    return DiscriminatorBatch(IMAGES, IMAGES, None, real, fake)
 
 
 def no_critic(images: Tensor, labels: Tensor | None) -> Tensor:
@@ -376,6 +390,11 @@ class Record(Penalty):
         super().__init__()
         self.seen: list[DiscriminatorBatch] = []
         self.heard: list[tuple[Tensor, Tensor]] = []
+        self.updates: list[int] = []
+
+    def is_due(self, update: int) -> bool:
+        self.updates.append(update)
+        return super().is_due(update)
 
     def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
         self.seen.append(batch)
@@ -386,7 +405,7 @@ class Record(Penalty):
 def test_the_batch_of_a_penalty() -> None:
     record = Record()
     fit(small_gan(penalty=record, discriminator_steps=2), Digits(batch_size=16), max_steps=3)
-    assert [each.update for each in record.seen] == [0, 1, 2, 3, 4, 5]
+    assert record.updates == [0, 1, 2, 3, 4, 5]
     for batch, (real_logits, fake_logits) in zip(record.seen, record.heard, strict=True):
         assert batch.real.shape == batch.fake.shape == (16, 1, 8, 8)
         assert batch.labels is None
@@ -403,7 +422,7 @@ def test_a_resumed_run_continues_to_count_updates(tmp_path: Path) -> None:
     )
     record = Record()
     fit(small_gan(penalty=record, discriminator_steps=2), ckpt_path=tmp_path / "a.ckpt", max_steps=3)
-    assert [each.update for each in record.seen] == [4, 5]
+    assert record.updates == [4, 5]
 
 
 def test_r1_lowers_the_gradients() -> None:

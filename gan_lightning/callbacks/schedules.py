@@ -118,9 +118,9 @@ class Schedules(Callback):
                 if "beta2" in now:
                     group["betas"] = (group["betas"][0], now["beta2"])
         if "penalty" in now:
-            pl_module.penalty_factor = now["penalty"]
+            pl_module.penalty_factor.fill_(now["penalty"])
         if "ema_halflife" in now:
             pl_module.ema_factor = now["ema_halflife"]
         if "augmentation" in now:
             assert pl_module.augmentation is not None
-            pl_module.augmentation.strength = now["augmentation"]
+            pl_module.augmentation.strength.fill_(now["augmentation"])

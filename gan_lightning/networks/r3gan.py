@@ -9,6 +9,7 @@ from torch.nn.functional import linear
 
 from gan_lightning.errors import InputError
 from gan_lightning.networks.base import Discriminator, Generator
+from gan_lightning.networks.convolution import GroupedConv2d
 from gan_lightning.networks.layers import HEADS, DiscriminatorConditioning, LabelEmbedding
 
 SIZES = {16: (4, 3), 28: (7, 3), 32: (4, 4), 64: (4, 5), 128: (4, 6)}
@@ -58,7 +59,7 @@ class Block(nn.Module):
         self.layers = nn.Sequential(
             _initialise(nn.Conv2d(channels, inner, 1), gain),
             nn.LeakyReLU(0.2, inplace=True),
-            _initialise(nn.Conv2d(inner, inner, 3, padding=1, groups=inner // group_width), gain),
+            _initialise(GroupedConv2d(inner, inner, 3, padding=1, groups=inner // group_width), gain),
             nn.LeakyReLU(0.2, inplace=True),
             last,
         )
@@ -201,7 +202,7 @@ class R3GANDiscriminator(Discriminator):
             if i > 0:
                 layers.append(Resample(channels[i - 1], width, image_shape[1] // 2 ** (i - 1), up=False))
             layers += [Block(width, group_width, sum(depths)) for _ in range(depths[i])]
-        whole_map = nn.Conv2d(channels[-1], channels[-1], base, groups=channels[-1], bias=False)
+        whole_map = GroupedConv2d(channels[-1], channels[-1], base, groups=channels[-1], bias=False)
         self.layers = nn.Sequential(*layers, _initialise(whole_map), nn.Flatten())
         self.head = HEADS[conditioning](channels[-1], num_classes, _initialise)
 

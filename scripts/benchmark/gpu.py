@@ -6,8 +6,8 @@ python scripts/benchmark/gpu.py speed --recipes sngan_cifar10 --output sngan
 
 Stages:
 - correct: every recipe takes two steps and waits for nothing, one more in bfloat16; some are compared with the CPU's numbers
-- speed: steps of some recipes as they are and in other ways, such as prototypes of CUDA graphs
-- graphs: weights after some steps, bit for bit: eager twice, by a split step, by CUDA graphs
+- speed: steps of some recipes as they are and in other ways, such as CUDA graphs
+- graphs: weights after some steps, bit for bit: eager twice, and by CUDA graphs
 - commands: scripts/train.py: a run, a resumed run bit for bit, a GPU's checkpoint on a CPU
 - metrics: Inception in two memory layouts, eigenproblems, indexing of images on the device
 - memory: the largest recipe at several batch sizes
@@ -52,8 +52,7 @@ from gan_lightning.errors import InputError, one_line
 from gan_lightning.gan import GAN
 from gan_lightning.metrics.features import full_precision
 from gan_lightning.metrics.inception import SIZE, inception_v3
-from prototypes import convolution
-from prototypes.split_step import SplitStep, cuda_graphs
+from gan_lightning.training.cuda_graphs import GraphedGradients
 from timing import flags
 
 Figures = dict[str, float | str]
@@ -111,10 +110,7 @@ class Campaign:
 class Way:
     """A way to make a recipe's training steps; by default as the package makes them."""
 
-    graphs: bool = False  # a prototype: gradients are replayed as CUDA graphs
-    convolution: bool = False  # a prototype: D's convolutions have a second derivative of whole convolutions
-    separate: bool = False  # a prototype: gradient penalties are differentiated one by one
-    split: bool = False  # a prototype: eager gradients, then the rest
+    graphs: bool = False  # gradients are replayed as CUDA graphs
     bf16: bool = False
     benchmark: bool = False  # cuDNN tries its algorithms and keeps the fastest
     other_layout: bool = False  # channels last if the recipe has them first, and the other way round
@@ -129,12 +125,6 @@ WAYS = {
     "bf16": Way(bf16=True),
     "bf16, graphs": Way(bf16=True, graphs=True),
 }
-PENALTY_WAYS = {
-    "convolution": Way(convolution=True),
-    "convolution, graphs": Way(convolution=True, graphs=True),
-    "separate penalties": Way(separate=True),
-}
-"""Further ways of recipes with a penalty."""
 
 
 class Steps:
@@ -168,11 +158,8 @@ class Steps:
         random, classes = torch.Generator().manual_seed(1), objects.data.num_classes
         self.noise = (torch.rand(4 * self.images, *objects.data.image_shape, generator=random) * 2 - 1).to(device)
         self.labels = torch.randint(0, classes, (len(self.noise),), generator=random).to(device) if classes else None
-        if way.convolution:
-            convolution.install(self.model.discriminator)
-        if way.graphs or way.separate or way.split:
-            capture = cuda_graphs() if way.graphs else None
-            self.model.training_step = SplitStep(self.model, capture, way.separate)
+        if way.graphs:
+            self.model.run_gradients = GraphedGradients()
         # As in Lightning no cast is cached: a cached weight would belong to another stream than a captured graph
         self.precision = partial(torch.autocast, device.type, torch.bfloat16, way.bf16, cache_enabled=False)
 
@@ -254,13 +241,12 @@ def _same_latents(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any
 def speed(campaign: Campaign) -> Iterator[Case]:
     """Steps of each recipe in every way that it has; ratios are against its eager steps."""
     for recipe in campaign.recipes or TIMED:
-        for name, way in _ways(recipe, campaign.device):
+        for name, way in _ways(campaign.device):
             yield f"{recipe}: {name}", partial(_speed, campaign, recipe, way)
 
 
-def _ways(recipe: str, device: torch.device) -> list[tuple[str, Way]]:
-    ways = WAYS | (PENALTY_WAYS if "penalty" in read_settings(config_path(recipe))["model"] else {})
-    return [(name, way) for name, way in ways.items() if device.type == "cuda" or not (way.graphs or way.benchmark)]
+def _ways(device: torch.device) -> list[tuple[str, Way]]:
+    return [(name, way) for name, way in WAYS.items() if device.type == "cuda" or not (way.graphs or way.benchmark)]
 
 
 def _speed(campaign: Campaign, recipe: str, way: Way) -> Figures:
@@ -311,7 +297,7 @@ def graphs(campaign: Campaign) -> Iterator[Case]:
 
 
 def _differences(recipe: str, campaign: Campaign) -> Figures:
-    ways = {"eager again": EAGER, "split": Way(split=True)}
+    ways = {"eager again": EAGER}
     if campaign.device.type == "cuda":
         ways |= {"graphs": Way(graphs=True)}
     torch.use_deterministic_algorithms(True)
@@ -415,14 +401,10 @@ def _indexing(campaign: Campaign, index: Callable[[Tensor, Tensor], Tensor]) -> 
 
 
 def memory(campaign: Campaign) -> Iterator[Case]:
-    """The largest recipe, as it is and with the prototypes that let larger batches fit."""
-    fast, small = Way(convolution=True), Way(convolution=True, separate=True)
-    cases = {"eager": (64, EAGER), "convolution": (64, fast), "convolution, separate penalties": (64, small)}
-    for batch in (256, 512):
-        cases[f"convolution, separate penalties, {batch}"] = batch, small
+    """The largest recipe at several batch sizes."""
     for recipe in campaign.recipes or [LARGEST]:
-        for name, (batch, way) in cases.items():
-            yield f"{recipe}, batch {batch}: {name}", partial(_cost, campaign, recipe, way, batch, 3)
+        for batch in (64, 256, 512):
+            yield f"{recipe}, batch {batch}", partial(_cost, campaign, recipe, EAGER, batch, 3)
 
 
 def profiles(campaign: Campaign) -> Iterator[Case]:

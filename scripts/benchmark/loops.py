@@ -55,8 +55,8 @@ def tutorial_loop(model: GAN, data: ImageDataModule, device: torch.device) -> It
             fake = generator(torch.randn(len(real), generator.latent_dim, device=device), classes)
             real_logits, fake_logits = discriminator(real, classes), discriminator(fake.detach(), classes)
             d_loss = loss.discriminator(real_logits, fake_logits)
-            for penalty in model.penalties:
-                discriminate = DiscriminatorBatch(real, fake.detach(), classes, real_logits, fake_logits, update)
+            for penalty in (penalty for penalty in model.penalties if penalty.is_due(update)):
+                discriminate = DiscriminatorBatch(real, fake.detach(), classes, real_logits, fake_logits)
                 d_loss = d_loss + penalty(discriminator, discriminate)
             discriminator.zero_grad()
             d_loss.backward()  # type: ignore[no-untyped-call]
@@ -110,8 +110,8 @@ def bare_loop(model: GAN, data: ImageDataModule, device: torch.device) -> Iterat
                 else:
                     real_logits, fake_logits = discriminator(real, classes), discriminator(fake.detach(), classes)
                 total = loss.discriminator(real_logits, fake_logits)
-                for penalty in model.penalties:
-                    discriminate = DiscriminatorBatch(real, fake.detach(), classes, real_logits, fake_logits, update)
+                for penalty in (penalty for penalty in model.penalties if penalty.is_due(update)):
+                    discriminate = DiscriminatorBatch(real, fake.detach(), classes, real_logits, fake_logits)
                     total = total + penalty(discriminator, discriminate)
                 update += 1
                 d_optimizer.zero_grad()

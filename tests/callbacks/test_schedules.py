@@ -157,7 +157,7 @@ class Strengths(Augmentation):
         self.seen: list[float] = []
 
     def forward(self, images: Tensor) -> Tensor:
-        self.seen.append(self.strength)
+        self.seen.append(float(self.strength))
         return images
 
 

@@ -1,11 +1,10 @@
-"""A prototype: convolutions whose second derivative is made of whole convolutions, as in StyleGAN's conv2d_gradfix.
+"""Convolutions whose second derivative is made of whole convolutions (as StyleGAN2's are, Karras et al. 2020).
 
-torch's own second derivative of a grouped convolution runs one convolution for each group. Here both first derivatives are
-functions that can be differentiated by whole convolutions again. Float32 only: under autocast the operands' types differ.
+torch's own second derivative of a grouped convolution runs one convolution for each group: on a GPU, thousands of launches in
+an update with a gradient penalty. Here both first derivatives are functions that whole convolutions differentiate again.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,21 +12,27 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 
-def install(network: nn.Module) -> None:
-    """Let every plain convolution of a network use :func:`convolve`: zeros around the image, no dilation."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and module.dilation == (1, 1):
-            module.forward = partial(_forward, module)  # type: ignore[method-assign]
+class GroupedConv2d(nn.Conv2d):
+    """A convolution in groups, with zeros around the image and without dilation, for networks under a gradient penalty.
+
+    On a GPU it is :func:`convolve`, except under autocast, whose operands differ in type, and in compiled code.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.has_fast_derivatives(images):
+            return convolve(images, self.weight, self.bias, self.stride, self.padding, self.groups)
+        return super().forward(images)
+
+    @staticmethod
+    def has_fast_derivatives(images: Tensor) -> bool:
+        """Tell if :func:`convolve` is used. It is no faster on a CPU."""
+        return images.is_cuda and not torch.is_autocast_enabled("cuda") and not torch.compiler.is_compiling()
 
 
 def convolve(images: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, groups: int) -> Tensor:
     """``conv2d`` (B, C, H, W) to (B, C', H', W') with the same values and derivatives of every order."""
     result: Tensor = _Convolution.apply(images, weight, bias, stride, padding, groups)
     return result
-
-
-def _forward(module: nn.Conv2d, images: Tensor) -> Tensor:
-    return convolve(images, module.weight, module.bias, module.stride, module.padding, module.groups)
 
 
 def _first_derivative(gradient: Tensor, images: Tensor, weight: Tensor, settings: Sequence[Any], of: int) -> Tensor:
