@@ -66,6 +66,7 @@ class GAN(AdversarialModule):
     generator: Generator
     discriminator: Discriminator
     ema: Generator | None
+    penalties: Sequence[Penalty]  # an nn.ModuleList
     penalty_factor: Tensor
 
     def __init__(
@@ -99,7 +100,8 @@ class GAN(AdversarialModule):
         networks = {"generator": generator, "discriminator": discriminator}
         super().__init__(networks, generator_optimizer, discriminator_optimizer, ema_halflife, ema_ramp, channels_last)
         self.loss = loss
-        self.penalties = nn.ModuleList([] if penalty is None else [penalty] if isinstance(penalty, Penalty) else penalty)
+        penalties = [] if penalty is None else [penalty] if isinstance(penalty, Penalty) else penalty
+        self.penalties = nn.ModuleList(penalties)  # type: ignore[assignment]
         self.constraint = constraint
         self.augmentation = augmentation
         self.classification_weight = classification_weight
@@ -205,7 +207,8 @@ class GAN(AdversarialModule):
         return outputs
 
     def _penalty_term(self, penalty: Penalty, batch: DiscriminatorBatch) -> Tensor:
-        return self.penalty_factor * penalty(self._logits_for_penalties, batch)
+        term: Tensor = self.penalty_factor * penalty(self._logits_for_penalties, batch)
+        return term
 
     # Passes through the generator and the discriminator
 

@@ -190,7 +190,7 @@ class AdversarialModule(LightningModule):
             for group in optimizer.param_groups if isinstance(optimizer, Adam) else ():
                 if group["fused"] is None and not (group["foreach"] or group["differentiable"]):
                     group["fused"] = True  # one pass over each weight instead of ten, on the CPU too
-                    optimizer._step_supports_amp_scaling = True  # in fp16, no wait for the scale; its constructor sets it, too
+                    optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined]  # in fp16, no wait; see Adam
         return optimizers
 
     def _parameters_of(self, names: Iterable[str]) -> Iterator[nn.Parameter]:

@@ -53,7 +53,7 @@ def spoil_gradient(model: GAN, name: str, value: float) -> None:
 def spoil_penalty(model: GAN, _: str, value: float) -> None:
     (penalty,) = model.penalties
     original = penalty.forward
-    penalty.forward = lambda *args: original(*args) * (value if model.global_step == BAD - 1 else 1.0)
+    penalty.forward = lambda *args: original(*args) * (value if model.global_step == BAD - 1 else 1.0)  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(
