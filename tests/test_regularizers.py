@@ -101,7 +101,7 @@ def test_the_penalty_is_the_same_in_any_precision(kind: Kind) -> None:
     assert float(expected.detach()) > 0
     for dtype, autocast in AUTOCAST.values():
         with precision(autocast):
-            assert d(images).dtype == (torch.bfloat16 if autocast else torch.float32)
+            assert d.features(images).dtype == (torch.bfloat16 if autocast else torch.float32)
             penalty = kind()(d, batch_of(images.to(dtype), images.to(dtype)))
         assert penalty.dtype == torch.float32
         assert float(penalty.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
