@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor
 
 from gan_lightning import losses
@@ -198,14 +199,15 @@ def test_conditional_discriminators(name: str, how: str) -> None:
 @pytest.mark.parametrize("penalty", [None, R1(), LeCam()], ids=str)
 def test_mixed_precision(penalty: Penalty | None) -> None:
     """Compares nothing with the CPU, whose autocast has other lists of operations."""
+    model = small(penalty=penalty, augmentation=DiffAugment(), ema_halflife=100.0)
+    dtypes: set[torch.dtype] = set()
+    model.generator.layers[0].register_forward_hook(lambda layer, inputs, features: dtypes.add(features.dtype))
     with watching() as watch:
         waits = Waits(watch)
-        model = small(penalty=penalty, augmentation=DiffAugment(), ema_halflife=100.0)
-        fit(
-            *(model, noise(), [waits, Devices()]),
-            **{"max_steps": STEPS, "precision": "bf16-mixed", "accelerator": "auto", "strategy": strategy()},
-        )
+        device = {"accelerator": "auto", "strategy": strategy(), "plugins": [MixedPrecision("bf16-mixed", NAME)]}
+        fit(model, noise(), [waits, Devices()], max_steps=STEPS, **device)
     assert not waits.seen
+    assert dtypes == {torch.bfloat16}
 
 
 FAULTS: dict[str, Callable[[Tensor], Tensor]] = {
