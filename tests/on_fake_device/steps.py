@@ -47,12 +47,15 @@ STEPS = 3
 SHAPE, CLASSES = (3, 16, 16), 3
 RECIPES = sorted(recipes())
 NARROW = {
-    **dict.fromkeys(("sngan_cifar10", "sngan_cifar10_conditional", "wgan_gp_cifar10"), ("widths", "[8,8,8,8]")),
-    **dict.fromkeys(("r3gan_cifar10", "r3gan_cifar10_slim"), ("widths", "[16,16,16,16]")),
-    **dict.fromkeys(("r3gan_mnist_slim", "r3gan_stacked_mnist"), ("widths", "[16,16,16]")),
-    **dict.fromkeys(("dcgan_cifar10", "folder_64", "dcgan_stacked_mnist", "dcgan_mnist", "lsgan_mnist"), ("width", "8")),
+    **dict.fromkeys(("sngan_cifar10", "sngan_cifar10_conditional", "wgan_gp_cifar10"), "--model.{}.widths [8,8,8,8]"),
+    **dict.fromkeys(("r3gan_cifar10", "r3gan_cifar10_slim"), "--model.{}.widths [16,16,16,16] --model.{}.blocks 1"),
+    **dict.fromkeys(("r3gan_mnist_slim", "r3gan_stacked_mnist"), "--model.{}.widths [16,16,16] --model.{}.blocks 1"),
+    **dict.fromkeys(
+        ("dcgan_cifar10", "folder_64", "dcgan_stacked_mnist", "dcgan_mnist", "dcgan_fashion_mnist", "lsgan_mnist"),
+        "--model.{}.width 8",
+    ),
 }
-"""Widths of networks that would take seconds."""
+"""Flags of each network that make a recipe fast."""
 LOSSES = [
     losses.MinimaxLoss,
     losses.NonSaturatingLoss,
@@ -132,10 +135,7 @@ def test_recipes(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Grouped convolutions take the way that they take on CUDA."""
     monkeypatch.setattr(GroupedConv2d, "has_fast_derivatives", staticmethod(lambda images: True))
     parser = Verb.train.make_parser()
-    narrow: list[str] = []
-    if recipe in NARROW:
-        name, width = NARROW[recipe]
-        narrow = [f"--model.generator.{name}", width, f"--model.discriminator.{name}", width]
+    narrow = " ".join(NARROW.get(recipe, "").replace("{}", network) for network in ("generator", "discriminator")).split()
     objects = instantiate(parser, settings(parser, [*flags(recipe, 4, 1), "--data.count", "96", *narrow])[0])
     check(objects.model, objects.data, [objects.schedules])
 
