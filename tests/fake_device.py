@@ -11,10 +11,12 @@ torch's Python back end of PrivateUse1 makes this possible. It is experimental, 
 (tests/test_fake_device.py). These tests say nothing about kernels, memory, determinism and ``device.type == "cuda"``.
 """
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +27,10 @@ from torch.utils._python_dispatch import return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+import gan_lightning
+
 NAME = "fakegpu"
+PACKAGE = f"{Path(gan_lightning.__file__).parent}{os.sep}"
 aten = torch.ops.aten
 
 COPIES = {aten._to_copy.default, aten.copy_.default, aten._foreach_copy_.default}
@@ -43,7 +48,7 @@ class DeviceError(RuntimeError):
     """An operation that CUDA refuses."""
 
 
-class FakeTensor(Tensor):
+class FakeGPUTensor(Tensor):
     """A tensor of the device.
 
     Attributes:
@@ -54,8 +59,8 @@ class FakeTensor(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
-    def __new__(cls, inner: Tensor) -> "FakeTensor":
-        made: FakeTensor = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+    def __new__(cls, inner: Tensor) -> "FakeGPUTensor":
+        made: FakeGPUTensor = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls, inner.shape, inner.stride(), inner.storage_offset(), dtype=inner.dtype, device=DEVICE
         )
         made.inner = inner
@@ -65,8 +70,8 @@ class FakeTensor(Tensor):
         return ["inner"], None
 
     @staticmethod
-    def __tensor_unflatten__(inner: dict[str, Tensor], context: None, size: Any, stride: Any) -> "FakeTensor":
-        return FakeTensor(inner["inner"])
+    def __tensor_unflatten__(inner: dict[str, Tensor], context: None, size: Any, stride: Any) -> "FakeGPUTensor":
+        return FakeGPUTensor(inner["inner"])
 
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -82,7 +87,7 @@ class FakeTensor(Tensor):
         return self.inner.__reduce_ex__(protocol)  # files have tensors of the CPU
 
     def __repr__(self, *_: Any, **__: Any) -> str:
-        return f"FakeTensor({self.inner!r})"
+        return f"FakeGPUTensor({self.inner!r})"
 
 
 class Backend:
@@ -152,9 +157,9 @@ class Watch:
 
     def wait(self, reason: str) -> None:
         frame: Any = sys._getframe()
-        while frame and "/gan_lightning/" not in frame.f_code.co_filename:
+        while frame and not frame.f_code.co_filename.startswith(PACKAGE):
             frame = frame.f_back
-        line = f"{frame.f_code.co_filename.rpartition('/gan_lightning/')[2]}:{frame.f_lineno}" if frame else "another package"
+        line = f"{frame.f_code.co_filename.removeprefix(PACKAGE)}:{frame.f_lineno}" if frame else "another package"
         self.waits[f"{reason}, at {line}"] += 1
 
 
@@ -180,10 +185,9 @@ def _run(function: Any, *args: Any, **kwargs: Any) -> Any:
             return made
     tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
     target = torch.device(kwargs["device"]).type if kwargs.get("device") is not None else None
-    own = any(isinstance(tensor, FakeTensor) for tensor in tensors)
-    if function in COPIES and own and (target not in (None, NAME) or type(args[0]) is Tensor):
+    own = any(isinstance(tensor, FakeGPUTensor) for tensor in tensors)
+    if function in COPIES and own and (target not in (None, NAME) or _is_on_cpu(args[0])):
         _watch.wait("copy from the device")
-        tree_map(_unwrapped, args)
         result = function(*tree_map(_unwrapped, args), **{name: kwargs[name] for name in kwargs if name != "non_blocking"})
         return args[0] if function is aten.copy_.default else result
     if not own and target != NAME:
@@ -197,19 +201,20 @@ def _run(function: Any, *args: Any, **kwargs: Any) -> Any:
     if "device" in inner:
         inner["device"] = torch.device("cpu")
     inner_args = tree_map(_unwrapped, args)
-    if random:
-        with BACKEND.drawing():
-            result = function(*inner_args, **inner)
-    else:
+    with BACKEND.drawing() if random else nullcontext():
         result = function(*inner_args, **inner)
     if function is aten._to_copy.default and result is inner_args[0]:
         result = result.clone()
-    wrapped = tree_map(lambda value: FakeTensor(value) if type(value) is Tensor else value, result)
+    wrapped = tree_map(lambda value: FakeGPUTensor(value) if type(value) is Tensor else value, result)
     return return_and_correct_aliasing(function, args, kwargs, wrapped)
 
 
+def _is_on_cpu(value: Any) -> bool:
+    return isinstance(value, Tensor) and not isinstance(value, FakeGPUTensor)
+
+
 def _unwrapped(value: Any) -> Any:
-    return value.inner if isinstance(value, FakeTensor) else value
+    return value.inner if isinstance(value, FakeGPUTensor) else value
 
 
 def _check(function: Any, tensors: list[Tensor], args: Any, kwargs: Any, target: str | None) -> None:
@@ -217,21 +222,23 @@ def _check(function: Any, tensors: list[Tensor], args: Any, kwargs: Any, target:
     generator = kwargs.get("generator")
     if generator is not None and generator._cdata not in _generators:
         raise DeviceError(f"{function}: expected a generator of {NAME}, not of the CPU")
-    others = [tensor for tensor in tensors if not isinstance(tensor, FakeTensor)]
+    others = list(filter(_is_on_cpu, tensors))
     if function in COPIES or target is not None:
         if others:
             _watch.wait("copy to the device")
-    elif function in INDEXING and isinstance(args[0], FakeTensor):
+        return
+    if function in INDEXING and isinstance(args[0], FakeGPUTensor):
         indices = [index for index in args[1] if isinstance(index, Tensor)]
         if any(index.dtype in (torch.bool, torch.uint8) for index in indices):
             _watch.wait(f"{function} by a mask")
-        if any(not isinstance(index, FakeTensor) for index in indices):
+        if any(map(_is_on_cpu, indices)):
             _watch.wait(f"{function} by indices of the CPU")
-    elif any(tensor.dim() > 0 or "_foreach_" in function.name() for tensor in others):
-        places = ", ".join(f"{tuple(tensor.shape)} on {tensor.device.type}" for tensor in tensors)
-        raise DeviceError(f"{function}: expected all tensors on the same device, but got {places}")
+        others = list(filter(_is_on_cpu, args[2:3]))  # the values
     elif {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(function.tags):
         _watch.wait(str(function))
+    if any(tensor.dim() > 0 or "_foreach_" in function.name() for tensor in others):
+        places = ", ".join(f"{tuple(tensor.shape)} on {tensor.device.type}" for tensor in tensors)
+        raise DeviceError(f"{function}: expected all tensors on the same device, but got {places}")
 
 
 _generators: dict[int, torch.Generator] = {}

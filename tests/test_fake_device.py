@@ -105,8 +105,8 @@ FAULTS = {
     "only the CPU is seeded": Fault(
         "training/randomness.py", 'if device.type != "cpu":', 'if device.type == "none":', "runs::resumed"
     ),
-    "measuring moves the device's random numbers": Fault(
-        "training/randomness.py", "devices=[device] if own else []", "devices=[]", "runs::every_callback"
+    "only the CPU's random numbers are restored": Fault(
+        "training/randomness.py", "devices=[device] if own else []", "devices=[]", "device::preserved"
     ),
     "latents of the health monitor": Fault(
         "callbacks/health_monitor.py", "seed=0).to(model.device)", "seed=0)", "runs::every_callback"
