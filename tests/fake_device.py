@@ -52,29 +52,29 @@ class FakeGPUTensor(Tensor):
     """A tensor of the device.
 
     Attributes:
-        inner: the same tensor on the CPU.
+        wrapped: the same tensor on the CPU.
     """
 
-    inner: Tensor
+    wrapped: Tensor
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> "FakeGPUTensor":
-        made: FakeGPUTensor = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made: FakeGPUTensor = Tensor._make_wrapper_subclass(
             cls, inner.shape, inner.stride(), inner.storage_offset(), dtype=inner.dtype, device=DEVICE
         )
-        made.inner = inner
+        made.wrapped = inner
         return made
 
     def __tensor_flatten__(self) -> tuple[list[str], None]:
-        return ["inner"], None
+        return ["wrapped"], None
 
     @staticmethod
     def __tensor_unflatten__(inner: dict[str, Tensor], context: None, size: Any, stride: Any) -> "FakeGPUTensor":
-        return FakeGPUTensor(inner["inner"])
+        return FakeGPUTensor(inner["wrapped"])
 
     @classmethod
-    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _run(function, *args, **(kwargs or {}))
 
     def tolist(self) -> Any:
@@ -84,10 +84,10 @@ class FakeGPUTensor(Tensor):
         raise TypeError(f"can't convert {NAME} device type tensor to numpy. Use Tensor.cpu() first")
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return self.inner.__reduce_ex__(protocol)  # files have tensors of the CPU
+        return self.wrapped.__reduce_ex__(protocol)  # files have tensors of the CPU
 
-    def __repr__(self, *_: Any, **__: Any) -> str:
-        return f"FakeGPUTensor({self.inner!r})"
+    def __repr__(self, *_: Any, **__: Any) -> str:  # type: ignore[override]
+        return f"FakeGPUTensor({self.wrapped!r})"
 
 
 class Backend:
@@ -214,7 +214,7 @@ def _is_on_cpu(value: Any) -> bool:
 
 
 def _unwrapped(value: Any) -> Any:
-    return value.inner if isinstance(value, FakeGPUTensor) else value
+    return value.wrapped if isinstance(value, FakeGPUTensor) else value
 
 
 def _check(function: Any, tensors: list[Tensor], args: Any, kwargs: Any, target: str | None) -> None:
@@ -248,9 +248,9 @@ _generators: dict[int, torch.Generator] = {}
 class _Generator(torch.Generator):
     def __new__(cls, device: Any = "cpu") -> "_Generator":
         own = torch.device(device).type == NAME
-        made: _Generator = super().__new__(cls, "cpu" if own else device)
+        made: _Generator = super().__new__(cls, "cpu" if own else device)  # type: ignore[call-arg]
         if own:
-            _generators[made._cdata] = made
+            _generators[made._cdata] = made  # type: ignore[attr-defined]
         return made
 
 
@@ -262,7 +262,7 @@ def _in_low_precision(operation: Any) -> Callable[..., Any]:
             is_wide = isinstance(value, Tensor) and value.dtype == torch.float32
             return value.to(torch.get_autocast_dtype(NAME)) if is_wide else value
 
-        autocast = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
+        autocast = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)  # type: ignore[attr-defined]
         with torch._C._ExcludeDispatchKeyGuard(autocast):
             return operation(*tree_map(cast, args), **tree_map(cast, kwargs))
 

@@ -201,10 +201,15 @@ def test_mixed_precision(penalty: Penalty | None) -> None:
     """Compares nothing with the CPU, whose autocast has other lists of operations."""
     model = small(penalty=penalty, augmentation=DiffAugment(), ema_halflife=100.0)
     dtypes: set[torch.dtype] = set()
+    assert isinstance(model.generator, MLPGenerator)
     model.generator.layers[0].register_forward_hook(lambda layer, inputs, features: dtypes.add(features.dtype))
     with watching() as watch:
         waits = Waits(watch)
-        device = {"accelerator": "auto", "strategy": strategy(), "plugins": [MixedPrecision("bf16-mixed", NAME)]}
+        device: dict[str, Any] = {
+            "accelerator": "auto",
+            "strategy": strategy(),
+            "plugins": [MixedPrecision("bf16-mixed", NAME)],
+        }
         fit(model, noise(), [waits, Devices()], max_steps=STEPS, **device)
     assert not waits.seen
     assert dtypes == {torch.bfloat16}
