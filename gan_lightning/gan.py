@@ -241,7 +241,7 @@ class GAN(AdversarialModule):
     def features_and_logits(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """Augment images and return the discriminator's last features (B, F) and logits (B,), to monitor a run."""
         features = self.discriminator.features(self._augmented(images))
-        return features, self.discriminator.head(features, labels)
+        return features, self.discriminator.logits(features, labels)
 
     # For the data module and the callbacks
 

@@ -186,9 +186,11 @@ class AdversarialModule(LightningModule):
             ]
         except (ValueError, TypeError) as error:
             raise InputError(f"an optimizer does not accept its settings: {one_line(error)}") from error
-        for group in (group for optimizer in optimizers if isinstance(optimizer, Adam) for group in optimizer.param_groups):
-            if group["fused"] is None and not (group["foreach"] or group["differentiable"]):
-                group["fused"] = True  # one pass over each weight instead of ten, on the CPU too
+        for optimizer in optimizers:
+            for group in optimizer.param_groups if isinstance(optimizer, Adam) else ():
+                if group["fused"] is None and not (group["foreach"] or group["differentiable"]):
+                    group["fused"] = True  # one pass over each weight instead of ten, on the CPU too
+                    optimizer._step_supports_amp_scaling = True  # in fp16, no wait for the scale; its constructor sets it, too
         return optimizers
 
     def _parameters_of(self, names: Iterable[str]) -> Iterator[nn.Parameter]:

@@ -298,3 +298,12 @@ def test_a_resumed_run_uses_its_own_optimizer_settings(tmp_path: Path) -> None:
     assert seen[0]["param_groups"][0]["lr"] == 0.2
     for weight, state in saved["state"].items():
         assert torch.equal(seen[0]["state"][weight]["momentum_buffer"], state["momentum_buffer"])
+
+
+def test_adam_is_as_if_it_was_made_fused() -> None:
+    model = small_gan()
+    made = torch.optim.Adam(model.generator.parameters(), fused=True)
+    for optimizer in model.configure_optimizers():
+        assert vars(optimizer).keys() == vars(made).keys()
+        assert optimizer.param_groups[0].keys() == made.param_groups[0].keys()
+        assert optimizer._step_supports_amp_scaling is made._step_supports_amp_scaling is True  # type: ignore[attr-defined]

@@ -19,7 +19,18 @@ from gan_lightning.gan import GAN
 from gan_lightning.images import to_float
 from gan_lightning.losses import NonSaturatingLoss, WassersteinLoss
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator, MLPDiscriminator
-from gan_lightning.regularizers import DRAGAN, R1, R2, WGANGP, Critic, DiscriminatorBatch, LeCam, Penalty, WeightClipping
+from gan_lightning.regularizers import (
+    DRAGAN,
+    R1,
+    R2,
+    WGANGP,
+    Critic,
+    DiscriminatorBatch,
+    GradientPenalty,
+    LeCam,
+    Penalty,
+    WeightClipping,
+)
 from tests.helpers import Outputs, fit, refuses, same_state, small_gan
 
 SHAPE = (2, 3, 4)
@@ -381,6 +392,50 @@ def test_several_penalties_are_added() -> None:
     assert both == pytest.approx(r1 + r2, rel=1e-5)
     assert "penalty" not in first[3]
     assert len({outputs["discriminator_loss"] for outputs in first}) == 1  # the loss is logged without them
+
+
+def most_saved(penalties: list[Penalty]) -> int:
+    """The most bytes that autograd keeps at a time in a step with these penalties."""
+    kept = most = 0
+
+    class Saved:
+        def __init__(self, tensor: Tensor) -> None:
+            nonlocal kept, most
+            self.tensor = tensor
+            kept += tensor.nbytes
+            most = max(most, kept)
+
+        def __del__(self) -> None:
+            nonlocal kept
+            kept -= self.tensor.nbytes
+
+    with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.tensor):
+        fit(small_gan(penalty=penalties), Digits(batch_size=64), max_steps=1)
+    return most
+
+
+def test_each_gradient_penalty_frees_its_memory_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Differentiated together, four of them keep four times as much."""
+    one, four = most_saved([R1()]), most_saved([R1(), R2(), R1(), R2()])
+    assert four < 1.1 * one
+    monkeypatch.setattr(GradientPenalty, "has_own_graph", False)
+    assert most_saved([R1(), R2(), R1(), R2()]) > 2.5 * one
+
+
+@pytest.mark.parametrize("kinds", [(R1, R2), (LeCam, R1), (WGANGP,), (DRAGAN, LeCam)])
+def test_separate_gradients_are_those_of_the_sum(kinds: Sequence[Kind], monkeypatch: pytest.MonkeyPatch) -> None:
+    def weights() -> list[Tensor]:
+        torch.manual_seed(0)
+        model = small_gan(
+            penalty=[kind() for kind in kinds], discriminator_optimizer=lambda parameters: SGD(parameters, lr=1.0)
+        )
+        fit(model, Digits(batch_size=64), max_steps=1)
+        return list(model.discriminator.parameters())
+
+    separate = weights()
+    monkeypatch.setattr(GradientPenalty, "has_own_graph", False)
+    for mine, theirs in zip(separate, weights(), strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-6)
 
 
 class Record(Penalty):

@@ -127,14 +127,31 @@ class Discriminator(Network):
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Compute logits (B,) for images (B, C, H, W) and labels (B,); None if unconditional."""
-        logits: Tensor = self.head(self.features(images), labels)
+        return self.logits(self.features(images), labels)
+
+    def logits(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Compute logits (B,) for features (B, F) and labels (B,)."""
+        with _in_float32(features) as wide:
+            logits: Tensor = self.head(wide, labels)
         return logits
 
     def judge(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Compute logits (B,) like :meth:`forward`, and class logits (B, num_classes) if the head has a ``classify``."""
         features = self.features(images)
         classify: Callable[[Tensor], Tensor] | None = getattr(self.head, "classify", None)
-        return self.head(features, labels), None if classify is None else classify(features)
+        with _in_float32(features) as wide:
+            return self.head(wide, labels), None if classify is None else classify(wide)
+
+
+@contextmanager
+def _in_float32(features: Tensor) -> Iterator[Tensor]:
+    """Leave autocast within the block, because losses take small differences of logits. Yields the features in float32."""
+    device = features.device.type
+    if not torch.is_autocast_enabled(device):
+        yield features
+        return
+    with torch.autocast(device, enabled=False):
+        yield features.float()
 
 
 def describe(network: Network) -> dict[str, Any]:
