@@ -18,10 +18,11 @@ def derived_seed(use: str, *numbers: int) -> int:
 def seed_device(seed: int, device: torch.device) -> None:
     """Seed torch's generators of the CPU and of ``device``. torch.manual_seed asks every backend, and that takes 0.1 ms."""
     torch.default_generator.manual_seed(seed)
-    if device.type in ("cuda", "mps"):
-        getattr(torch, device.type).manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 def preserved_random_state(device: torch.device) -> AbstractContextManager[None]:
-    """Restore torch's random state of the CPU and of ``device``, if it is CUDA, after the block."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    """Restore torch's random state of the CPU and of ``device``, except MPS, after the block."""
+    own = device.type not in ("cpu", "mps")  # MPS has one state, and fork_rng asks for that of a device
+    return torch.random.fork_rng(devices=[device] if own else [], device_type=device.type)
