@@ -270,7 +270,7 @@ def _in_low_precision(operation: Any) -> Callable[..., Any]:
 
 
 def _set_up() -> list[torch.library.Library]:
-    """Set up the device, before the first backward pass of the process, which counts the devices."""
+    """Set up the device. The first backward pass of a process counts the devices, so call this before it."""
     _setup_privateuseone_for_python_backend(NAME, backend_module=BACKEND)
     torch.Generator = _Generator  # type: ignore[misc]
     anything, operations = (

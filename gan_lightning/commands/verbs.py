@@ -45,7 +45,7 @@ class Verb(Enum):
 
     def make_parser(self) -> "ArgumentParser":
         """Make the parser of the command's flags."""
-        from jsonargparse import ArgumentParser  # within run_command, which answers Ctrl-C during the import
+        from jsonargparse import ArgumentParser  # here, because run_command handles Ctrl-C during the import
 
         parser = ArgumentParser(prog=self.name, description=self.value, exit_on_error=False, allow_abbrev=False)
         self.cli.add_flags(parser)

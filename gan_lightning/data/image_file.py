@@ -196,7 +196,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def mode_of(image: Image.Image) -> str:
-    """Pillow's mode of an opened image; LA for grey with transparency in 16 bits, which Pillow opens as RGBA.
+    """Pillow's mode of an opened image; LA for grey with transparency in 16 bits. Pillow opens that as RGBA.
 
     Only before anything else reads the image, such as :func:`upright_size`.
     """

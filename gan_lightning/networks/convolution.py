@@ -15,7 +15,7 @@ from torch.nn.functional import conv2d
 class GroupedConv2d(nn.Conv2d):
     """A convolution in groups, with zeros around the image and without dilation, for networks under a gradient penalty.
 
-    On a GPU it is :func:`convolve`, except under autocast, whose operands differ in type, and in compiled code.
+    On a GPU it is :func:`convolve`, except in compiled code and under autocast, where the operands have different types.
     """
 
     def forward(self, images: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 Inputs = tuple[Tensor, Tensor | None]
 """Real images (B, C, H, W), and labels (B,) or None."""
 Outputs = dict[str, Tensor]
-"""What is logged."""
+"""Values to log, by name."""
 Work = Callable[[Tensor, Tensor | None], Outputs]
 """Computes gradients from the inputs and leaves them in ``.grad``."""
 

@@ -146,7 +146,7 @@ def test_a_truncated_file_of_mnist_is_named(name: str, length: int, tmp_path: Pa
 
 
 def test_a_damaged_download_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cifar10_checksums: Path) -> None:
-    """It is not said to be missing where it cannot be downloaded again."""
+    """Without a network the message says that it is damaged, not that it is missing."""
     monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
     monkeypatch.setattr(datasets.CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")
     sums = write_mnist(tmp_path / "data", compress=True)

@@ -107,7 +107,7 @@ def test_random_numbers_are_the_devices_own() -> None:
 
 
 def test_random_numbers_are_seeded_and_preserved() -> None:
-    """By the package's functions, which name the device nowhere."""
+    """The functions of the package do not name the device."""
     seed_device(1, DEVICE)
     with preserved_random_state(DEVICE):
         drawn = torch.rand(3, device=DEVICE)

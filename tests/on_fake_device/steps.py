@@ -198,7 +198,7 @@ def test_conditional_discriminators(name: str, how: str) -> None:
 
 @pytest.mark.parametrize("penalty", [None, R1(), LeCam()], ids=str)
 def test_mixed_precision(penalty: Penalty | None) -> None:
-    """Compares nothing with the CPU, whose autocast has other lists of operations."""
+    """No comparison with the CPU: its autocast has other lists of operations."""
     model = small(penalty=penalty, augmentation=DiffAugment(), ema_halflife=100.0)
     dtypes: set[torch.dtype] = set()
     assert isinstance(model.generator, MLPGenerator)

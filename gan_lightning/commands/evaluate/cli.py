@@ -89,7 +89,7 @@ def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
 
 
 def _is_zip(path: Path) -> bool:
-    """Check if a file begins like a checkpoint, which is a zip file. A file that cannot be opened is reported later."""
+    """Check if a file begins like a zip file, the format of checkpoints. A file that cannot be opened is reported later."""
     try:
         with path.open("rb") as file:
             return file.read(2) == b"PK"
