@@ -18,9 +18,9 @@ from gan_lightning.training.watchdog import Watchdog, end_process
 class GANStrategy(DDPStrategy):
     """Trains a model with two optimizers in several processes: averages each gradient once, right before its use.
 
-    Lightning's own strategy wraps the model and averages gradients within ``backward``. A GAN calls ``backward`` several times, and
-    each call leaves out the other network. This strategy does not wrap the model: before each optimizer's step, one message
-    averages all of its gradients.
+    Lightning's own strategy wraps the model and averages gradients within ``backward``. A GAN calls ``backward`` several
+    times, and each call leaves out the other network. This strategy does not wrap the model: before each optimizer's step, one
+    message averages all of its gradients.
 
     On CUDA, batch norm computes its moments over all processes. A discriminator with a gradient penalty is an exception,
     because torch's synchronized batch norm has no second derivative. There, and on the CPU, each process computes them over
