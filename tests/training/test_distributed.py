@@ -57,7 +57,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Tensor]
 def test_two_processes_equal_one_with_the_whole_batch(name: str, two: dict[str, dict[str, Any]]) -> None:
     """Compare weights, gradients, averages, adapted values and logged values; they differ by 1e-8 to 2e-7.
 
-    Batch norm divides by small deviations and amplifies the differences. If it is not synchronized, they are far outside the bounds.
+    Batch norm divides by small deviations and amplifies the differences. If it is not synchronized, they are far larger.
     """
     tolerance = 10 if "batch norm" in name else 1
     one = train(name, 16, 1)
