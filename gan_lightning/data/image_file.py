@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from gan_lightning.data.crops import Crop, uncropped_size
 from gan_lightning.errors import InputError, one_line
 
 SUFFIXES = frozenset(
@@ -239,9 +240,15 @@ def unreadable(path: Path, error: Exception) -> InputError:
 
 
 def decode(
-    source: Path | io.BytesIO, image_shape: tuple[int, int, int], white: float | None = None, facts: Facts | None = None
+    source: Path | io.BytesIO,
+    image_shape: tuple[int, int, int],
+    white: float | None = None,
+    facts: Facts | None = None,
+    crop: Crop = "center",
 ) -> Tensor:
     """Read an image file as uint8 (C, H, W): upright, on white if transparent, resized and centre-cropped if necessary.
+
+    For a random crop, the image stays whole: it has the size of :func:`~gan_lightning.data.crops.uncropped_size`.
 
     Values of more than 8 bits are scaled so that white becomes 255. The file tells the value of white if it has 12 bits (TIFF)
     or a largest value (PGM). Otherwise it is ``white``, and by default 65535 for 16 bits and 1 for floating-point numbers.
@@ -251,6 +258,7 @@ def decode(
         image_shape: (C, H, W).
         white: value that is white, for files of more than 8 bits that do not tell it.
         facts: counts to add this image to.
+        crop: place of the crop.
 
     Raises:
         Exception: any error of Pillow, if the file is not an image or is incomplete; ValueError if nothing tells which value is
@@ -269,6 +277,9 @@ def decode(
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        if crop == "random":
+            height, width = uncropped_size((image.height, image.width), image_shape[1:])
+            image_shape = image_shape[0], height, width
         return fitted(image, image_shape)
 
 

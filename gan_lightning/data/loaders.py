@@ -7,6 +7,7 @@ resume within an epoch), and a ``sampler``, because Lightning sets its epoch.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from gan_lightning.data.crops import DRAWS, Uncropped
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.training.randomness import derived_seed
 
@@ -41,7 +43,6 @@ class EpochShuffle(Sampler[int]):
     def __init__(self, size: int, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
         self.size, self.seed, self.rank, self.world_size = size, seed, rank, world_size
         self.epoch = 0
-        self.start = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -51,13 +52,22 @@ class EpochShuffle(Sampler[int]):
 
     def indices(self) -> Tensor:
         """Order of this epoch, int64 (len(self),)."""
-        generator = torch.Generator().manual_seed(derived_seed("order", self.seed, self.epoch))
-        permutation = torch.randperm(self.size, generator=generator)
-        return permutation[: len(self) * self.world_size][self.rank :: self.world_size]
+        return self._share(torch.randperm(self.size, generator=self._random("order")))
+
+    def draws(self) -> Tensor:
+        """Random numbers for the crops of this epoch, one for each image of the order, int64 (len(self),)."""
+        return self._share(torch.randint(DRAWS, (self.size,), generator=self._random("crops")))
 
     def __iter__(self) -> Iterator[int]:
-        """Iterate over the order of this epoch, from position :attr:`start` on."""
-        return iter(self.indices()[self.start :].tolist())
+        """Iterate over the order of this epoch."""
+        return iter(self.indices().tolist())
+
+    def _random(self, use: str) -> torch.Generator:
+        return torch.Generator().manual_seed(derived_seed(use, self.seed, self.epoch))
+
+    def _share(self, of_all: Tensor) -> Tensor:
+        """Take this process's part of what is drawn for all."""
+        return of_all[: len(self) * self.world_size][self.rank :: self.world_size]
 
 
 class ImageLoader(ABC):
@@ -120,14 +130,41 @@ class DeviceLoader(ImageLoader):
             yield self.images[chosen], None if self.labels is None else self.labels[chosen]
 
 
+class CropLoader(ImageLoader):
+    """Batches of crops, each at a random place of an image on the device.
+
+    Args:
+        images: the images, on the training device.
+        labels: int64 (N,) on that device, or None.
+        batch_images: number of images of a batch.
+        sampler: order of the images, and the random numbers for their crops.
+        crop: height and width of the crops.
+    """
+
+    def __init__(
+        self, images: Uncropped, labels: Tensor | None, batch_images: int, sampler: EpochShuffle, crop: tuple[int, int]
+    ) -> None:
+        super().__init__(batch_images, sampler)
+        self.images, self.labels, self.crop = images, labels, crop
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        order = self.sampler.indices()
+        places = self.images.places(order, self.sampler.draws(), self.crop).to(self.images.pixels.device)
+        labels = None if self.labels is None else self.labels[order.to(self.labels.device)]
+        for batch in range(start, len(self)):
+            chosen = slice(batch * self.batch_images, (batch + 1) * self.batch_images)
+            yield self.images.crops(places[chosen], self.crop), None if labels is None else labels[chosen]
+
+
 class WorkerLoader(ImageLoader):
     """The same batches from a data set that is too large for the device, decoded by worker processes.
 
     Args:
-        dataset: index -> (image uint8 (C, H, W), label, failures); the label is -1 if there are none.
+        dataset: (index, random number for the crop) -> (image uint8 (C, H, W), label, failures); the label is -1 if there are
+            none.
         labelled: True if there are labels.
         batch_images: number of images of a batch.
-        sampler: order of the images.
+        sampler: order of the images, and the random numbers for their crops.
         num_workers: number of processes that decode; 0 decodes in this one.
         pin_memory: pin the batches in host memory, for faster copies to a CUDA device.
         report: called with the failures of a batch, if there are any.
@@ -148,19 +185,19 @@ class WorkerLoader(ImageLoader):
         self.pin_memory, self.report = pin_memory, report
 
     def batches(self, start: int) -> Iterator[Batch]:
-        self.sampler.start = start * self.batch_images
-        for images, labels, failures in batches_of(self._loader, self.num_workers):
+        for images, labels, failures in batches_of(partial(self._loader, start), self.num_workers):
             if failures:
                 self.report(failures)
             batch = [torch.from_numpy(array) for array in (images, labels)]
             images, labels = (tensor.pin_memory() for tensor in batch) if self.pin_memory else batch
             yield images, labels if self.labelled else None
 
-    def _loader(self, num_workers: int) -> "DataLoader[Item]":
+    def _loader(self, start: int, num_workers: int) -> "DataLoader[Item]":
+        places = zip(self.sampler.indices().tolist(), self.sampler.draws().tolist(), strict=True)
         return DataLoader(
             self.dataset,
             self.batch_images,
-            sampler=self.sampler,
+            sampler=list(places)[start * self.batch_images :],
             num_workers=num_workers,
             collate_fn=pack,
             drop_last=True,

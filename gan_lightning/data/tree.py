@@ -221,8 +221,13 @@ def _with_held_out(class_names: tuple[str, ...], files: Files) -> tuple[tuple[st
 
 def is_held_out(path: str) -> bool:
     """Choose if an image is held out, by a hash of its path below the folder."""
+    return path_hash(path) % HELD_OUT == 0
+
+
+def path_hash(path: str) -> int:
+    """Hash the path of an image below the folder: a number from 0 to 2^64 - 1."""
     digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") % HELD_OUT == 0
+    return int.from_bytes(digest[:8], "big")
 
 
 def listed(names: Sequence[str], separator: str = ", ") -> str:

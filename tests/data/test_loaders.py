@@ -15,7 +15,8 @@ class Numbered(torch.utils.data.Dataset[Item]):
     def __len__(self) -> int:
         return 23
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, place: tuple[int, int]) -> Item:
+        index, _ = place
         return torch.full((1, 2, 2), index, dtype=torch.uint8), index, ()
 
 

@@ -57,7 +57,7 @@ def _folder(data: ImageFolder, model: GAN) -> DataReport:
     train = len(data.files["train"].paths) - len(data.corrupt("train"))
     return DataReport(
         _contents(data, found, labels, corrupt, count_copies(paths)),
-        _preprocessing(data, found, train),
+        _preprocessing(data, found),
         _suggestions(data, model, found, labels, train),
     )
 
@@ -89,10 +89,11 @@ def _contents(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: l
     return rows
 
 
-def _preprocessing(data: ImageFolder, found: Survey, train: int) -> Rows:
+def _preprocessing(data: ImageFolder, found: Survey) -> Rows:
     size = data.image_size
     cropped = f"; {found.cropped:.0%} of an image is cut off, on average" if found.cropped else ""
-    rows = [("size", f"{shape(data)}: the shorter side is resized to {size} (Lanczos), and the centre is kept{cropped}")]
+    kept = {"center": "the centre is kept", "random": "a random part of the longer one is kept, another one at each use"}
+    rows = [("size", f"{shape(data)}: the shorter side is resized to {size} (Lanczos), and {kept[data.crop]}{cropped}")]
     if smaller := found.smaller_than(size):
         rows.append(("enlarged", f"{_files(smaller)} with a side of less than {size} pixels"))
     of_all = {1: (len(found.sizes) - found.grey, "colour is lost"), 3: (found.grey, "grey as three equal channels")}
@@ -100,9 +101,9 @@ def _preprocessing(data: ImageFolder, found: Survey, train: int) -> Rows:
     rows += [("colour", f"{what} in {_files(count)}")] if count else []
     rows += [("transparent", f"{_files(found.transparent)}, put on white")] if found.transparent else []
     rows += [("values", sentence) for sentence in data.facts("train").sentences()]
-    kept = f"{megabytes(train * data.image_bytes)} stay on the device"
+    kept_bytes = data.kept_bytes("train")
     read = f"decoded whenever they are read, by {data.num_workers} processes"
-    return [*rows, ("loading", kept if data.keeps_images("train") else read)]
+    return [*rows, ("loading", read if kept_bytes is None else f"{megabytes(kept_bytes)} stay on the device")]
 
 
 def _suggestions(data: ImageFolder, model: GAN, found: Survey, labels: Counter[str], train: int) -> list[str]:
@@ -126,9 +127,10 @@ def _suggestions(data: ImageFolder, model: GAN, found: Survey, labels: Counter[s
         suggestions.append(
             f"{_files(smaller)} will be blurred, because they are enlarged: remove them, or use a smaller --data.image_size"
         )
-    if found.cropped > LARGE_CROP:
+    if found.cropped > LARGE_CROP and data.crop == "center":
         suggestions.append(
-            f"{found.cropped:.0%} of an image is cut off, on average: crop the images yourself if other parts matter"
+            f"{found.cropped:.0%} of an image is cut off, on average: if other parts matter, add --data.crop random or crop "
+            "the images yourself"
         )
     if data.image_shape[0] == 3 and found.modes and set(found.modes) <= GREY:
         suggestions.append("all images are grey: use --data.channels 1")
