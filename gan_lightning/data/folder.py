@@ -47,6 +47,8 @@ class ImageFolder(ImageDataModule):
         channels: 1 for grey, 3 for colour. Transparent images are put on white; those of more than 8 bits are reduced to 8.
         batch_size: images per update of a network, for each process.
         horizontal_flip: flip every training image left to right with probability 1/2.
+        subset: number of images to train on, chosen by ``subset_seed``; None trains on all. Classes keep their shares.
+        subset_seed: seed of the subset. It is not that of the run, so that runs with other seeds train on the same images.
         skip_corrupt: leave out files that cannot be read, instead of refusing the folder. Other images replace files
             that cannot be read any more later.
         num_workers: number of processes that decode; None is one per core, at most 8.
@@ -57,6 +59,7 @@ class ImageFolder(ImageDataModule):
 
     Attributes:
         files: files of each split.
+        num_found: number of files to train on before ``subset`` chose some.
         others: files below ``root`` that are not images, relative to it.
 
     Raises:
@@ -71,6 +74,8 @@ class ImageFolder(ImageDataModule):
         batch_size: int = 64,
         crop: Crop = "center",
         horizontal_flip: bool = False,
+        subset: int | None = None,
+        subset_seed: int = 0,
         skip_corrupt: bool = False,
         num_workers: int | None = None,
         max_bytes_on_device: int = 4 * 2**30,
@@ -93,6 +98,10 @@ class ImageFolder(ImageDataModule):
         self.white = white
         found = find_splits(self.root)
         self.class_names, self.files, self.others = found.class_names, found.splits, found.others
+        self.subset, self.num_found = subset, len(self.files["train"].paths)
+        if subset is not None:
+            self._require_subset(subset)
+            self.files["train"] = self.files["train"].subset(subset, subset_seed)
         self._read: dict[Split, Decoding] = {}
         self._failures: dict[str, None] = {}  # files that could be read before, in the order of their failures
         self._prepared: dict[Split, tuple[Files, Tensor | Uncropped | None]] = {}
@@ -214,6 +223,23 @@ class ImageFolder(ImageDataModule):
             read.facts.report(f"{files.folder} ({split} split)")
             self._prepared[split] = good, read.images
         return self._prepared[split]
+
+    def _require_subset(self, subset: int) -> None:
+        """Check the size of the subset.
+
+        Raises:
+            InputError: there are fewer images, or it has too few for two batches, or for the classes.
+        """
+        least = max(2 * self.batch_size, len(self.class_names))
+        if subset > self.num_found:
+            raise InputError(
+                f"data.subset is {subset}, but {self.root} has {self.num_found} images to train on: use at most these"
+            )
+        if subset < least:
+            raise InputError(
+                f"data.subset is {subset}, too few for two batches of {self.batch_size} and {len(self.class_names)} classes: "
+                f"use at least {least}, or a smaller --data.batch_size"
+            )
 
     def _require_classes(self, files: Files) -> None:
         """Check that each class has an image to train on.

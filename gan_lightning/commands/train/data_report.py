@@ -65,10 +65,11 @@ def _folder(data: ImageFolder, model: GAN) -> DataReport:
 def _contents(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: list[str], copies: int) -> Rows:
     train, test = data.files["train"], data.files["test"]
     held_out = "a tenth, by a hash of the path" if test.folder == train.folder else f"the folder {plain(test.folder.name)}"
-    count = len(train.paths) + len(test.paths)
+    count = data.num_found + len(test.paths)
+    chosen = "" if data.subset is None else f" (--data.subset, of {data.num_found:,})"
     rows = [
         ("folder", plain(str(data.root))),
-        ("files", f"{count:,}: {len(train.paths):,} to train on, {len(test.paths):,} held out ({held_out})"),
+        ("files", f"{count:,}: {len(train.paths):,} to train on{chosen}, {len(test.paths):,} held out ({held_out})"),
     ]
     rows += _classes(labels)
     if found.sizes:
