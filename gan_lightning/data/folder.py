@@ -18,7 +18,7 @@ from gan_lightning.data.base import ImageDataModule, Images, Split, default_root
 from gan_lightning.data.crops import Crop, Uncropped
 from gan_lightning.data.decoding import DecodedFiles, Decoding, fixed_draw, read_again, read_all
 from gan_lightning.data.image_file import Facts, has_heif
-from gan_lightning.data.loaders import CropLoader, ImageLoader, WorkerLoader
+from gan_lightning.data.loaders import BalancedShuffle, CropLoader, EpochShuffle, ImageLoader, WorkerLoader
 from gan_lightning.data.tree import Files, count_text, find_splits, listed, report_corrupt, scan
 from gan_lightning.errors import InputError
 from gan_lightning.files import load, save
@@ -47,6 +47,8 @@ class ImageFolder(ImageDataModule):
         channels: 1 for grey, 3 for colour. Transparent images are put on white; those of more than 8 bits are reduced to 8.
         batch_size: images per update of a network, for each process.
         horizontal_flip: flip every training image left to right with probability 1/2.
+        balance: draw all classes equally often. An epoch stays as long: images of small classes are repeated in it, and some
+            of large classes are not.
         subset: number of images to train on, chosen by ``subset_seed``; None trains on all. Classes keep their shares.
         subset_seed: seed of the subset. It is not that of the run, so that runs with other seeds train on the same images.
         skip_corrupt: leave out files that cannot be read, instead of refusing the folder. Other images replace files
@@ -74,6 +76,7 @@ class ImageFolder(ImageDataModule):
         batch_size: int = 64,
         crop: Crop = "center",
         horizontal_flip: bool = False,
+        balance: bool = False,
         subset: int | None = None,
         subset_seed: int = 0,
         skip_corrupt: bool = False,
@@ -98,6 +101,12 @@ class ImageFolder(ImageDataModule):
         self.white = white
         found = find_splits(self.root)
         self.class_names, self.files, self.others = found.class_names, found.splits, found.others
+        if balance and not self.class_names:
+            raise InputError(
+                f"data.balance is true, but {self.root} has no classes: remove it, or put the images of each class into a "
+                "subfolder"
+            )
+        self.balance = balance
         self.subset, self.num_found = subset, len(self.files["train"].paths)
         if subset is not None:
             self._require_subset(subset)
@@ -162,6 +171,10 @@ class ImageFolder(ImageDataModule):
             report=self._report_failures,
         )
 
+    def class_counts(self, split: Split) -> Counter[str]:
+        """Count the images of each class in a split, without those that cannot be read."""
+        return Counter(self.class_names[label] for label in self._prepare(split)[0].labels or ())
+
     def corrupt(self, split: Split) -> dict[Path, str]:
         """Find the files of a split that cannot be read, and the reasons. The first call decodes every file."""
         files = self.files[split]
@@ -177,6 +190,13 @@ class ImageFolder(ImageDataModule):
         """Memory of the images of a split if they fit in ``max_bytes_on_device``; None if they are decoded at each use."""
         images = self._read_once(split).images
         return None if images is None else images.nbytes
+
+    def _shuffle(self, size: int) -> EpochShuffle:
+        labels = _label_tensor(self._prepare("train")[0].labels)
+        if not self.balance or labels is None:
+            return super()._shuffle(size)
+        assert self.trainer is not None
+        return BalancedShuffle(labels, self.seed, self.trainer.global_rank, self.trainer.world_size)
 
     def _dataset(self, files: Files) -> DecodedFiles:
         return DecodedFiles(files, self.image_shape, self.white, self.crop)

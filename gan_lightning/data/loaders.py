@@ -52,7 +52,7 @@ class EpochShuffle(Sampler[int]):
 
     def indices(self) -> Tensor:
         """Order of this epoch, int64 (len(self),)."""
-        return self._share(torch.randperm(self.size, generator=self._random("order")))
+        return self._share(self._order(self._random("order")))
 
     def draws(self) -> Tensor:
         """Random numbers for the crops of this epoch, one for each image of the order, int64 (len(self),)."""
@@ -62,12 +62,43 @@ class EpochShuffle(Sampler[int]):
         """Iterate over the order of this epoch."""
         return iter(self.indices().tolist())
 
+    def _order(self, random: torch.Generator) -> Tensor:
+        """Draw the order of all processes' images, int64 (size,)."""
+        return torch.randperm(self.size, generator=random)
+
     def _random(self, use: str) -> torch.Generator:
         return torch.Generator().manual_seed(derived_seed(use, self.seed, self.epoch))
 
     def _share(self, of_all: Tensor) -> Tensor:
         """Take this process's part of what is drawn for all."""
         return of_all[: len(self) * self.world_size][self.rank :: self.world_size]
+
+
+class BalancedShuffle(EpochShuffle):
+    """Order in which all classes are equally often. An epoch has as many images as there are.
+
+    If the classes do not divide these equally, some have one image more; which ones is random. A class of too few images shows
+    all of them before it repeats any. Of a class of too many, each epoch shows others.
+
+    Args:
+        labels: label of each image, int64 (N,).
+        seed: seed of the order, at least 0.
+        rank: number of this process, from 0.
+        world_size: number of processes.
+    """
+
+    def __init__(self, labels: Tensor, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        super().__init__(len(labels), seed, rank, world_size)
+        self._members = [(labels == label).nonzero().flatten() for label in torch.unique(labels)]
+
+    def _order(self, random: torch.Generator) -> Tensor:
+        counts = torch.full((len(self._members),), self.size // len(self._members))
+        counts[torch.randperm(len(counts), generator=random)[: self.size % len(counts)]] += 1
+        drawn = []
+        for members, count in zip(self._members, counts.tolist(), strict=True):
+            rounds = range(-(-count // len(members)))
+            drawn.append(torch.cat([members[torch.randperm(len(members), generator=random)] for _ in rounds])[:count])
+        return torch.cat(drawn)[torch.randperm(self.size, generator=random)]
 
 
 class ImageLoader(ABC):

@@ -1,12 +1,13 @@
 """Order, sharding and the position within an epoch."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from gan_lightning.data.loaders import DeviceLoader, EpochShuffle, ImageLoader, Item, WorkerLoader
+from gan_lightning.data.loaders import BalancedShuffle, DeviceLoader, EpochShuffle, ImageLoader, Item, WorkerLoader
 
 
 class Numbered(torch.utils.data.Dataset[Item]):
@@ -103,3 +104,43 @@ def test_without_labels_they_are_none() -> None:
     assert [labels for _, labels in loader] == [None, None]
     unlabelled = WorkerLoader(Numbered(), False, 4, EpochShuffle(23), 0, pin_memory=False, report=print)
     assert next(iter(unlabelled))[1] is None
+
+
+LABELS = torch.tensor([0] * 70 + [1] * 6 + [2] * 25)  # 101 images of three classes
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_balanced_classes_are_drawn_equally_often(world_size: int) -> None:
+    """An epoch of 101 images has 33 or 34 of each class, whoever draws them."""
+    extra = Counter[int]()
+    for epoch in range(30):
+        shares = []
+        for rank in range(world_size):
+            sampler = BalancedShuffle(LABELS, 0, rank, world_size)
+            sampler.set_epoch(epoch)
+            shares.append(sampler.indices())
+            assert len(shares[-1]) == len(sampler) == 101 // world_size
+        order = torch.stack(shares, dim=1).flatten()
+        alone = BalancedShuffle(LABELS, 0)
+        alone.set_epoch(epoch)
+        assert torch.equal(order, alone.indices()[: len(order)])
+        counts = torch.bincount(LABELS[alone.indices()], minlength=3)
+        assert counts.sort().values.tolist() == [33, 34, 34]
+        extra[int(counts.argmin())] += 1
+    assert min(extra[label] for label in range(3)) >= 3  # 10 on average
+
+
+def test_balanced_images_of_a_class_are_drawn_equally_often() -> None:
+    seen = torch.zeros(101)
+    for epoch in range(40):
+        sampler = BalancedShuffle(LABELS, 3)
+        sampler.set_epoch(epoch)
+        uses = torch.bincount(sampler.indices(), minlength=101)
+        for label, most in ((0, 1), (1, 6), (2, 2)):
+            own = uses[label == LABELS]
+            assert own.max() == most
+            assert own.max() - own.min() <= 1
+        seen += uses
+    assert (seen[:70] - 40 * 33.7 / 70).abs().max() < 12  # 19.3, with a deviation of 3.2
+    other = BalancedShuffle(LABELS, 4)
+    assert not torch.equal(other.indices(), BalancedShuffle(LABELS, 3).indices())

@@ -102,6 +102,12 @@ def _preprocessing(data: ImageFolder, found: Survey) -> Rows:
     rows += [("colour", f"{what} in {_files(count)}")] if count else []
     rows += [("transparent", f"{_files(found.transparent)}, put on white")] if found.transparent else []
     rows += [("values", sentence) for sentence in data.facts("train").sentences()]
+    if data.balance:
+        counts = data.class_counts("train")
+        draws = counts.total() / len(counts)
+        shown = counts.most_common() if len(counts) <= CLASSES_SHOWN else [counts.most_common()[0], counts.most_common()[-1]]
+        times = ", ".join(f"{plain(name)} {count:,} images, each {draws / count:.2g} times" for name, count in shown)
+        rows.append(("balance", f"each class is drawn {draws:,.0f} times an epoch: {times}"))
     kept_bytes = data.kept_bytes("train")
     read = f"decoded whenever they are read, by {data.num_workers} processes"
     return [*rows, ("loading", read if kept_bytes is None else f"{megabytes(kept_bytes)} stay on the device")]
@@ -119,10 +125,11 @@ def _suggestions(data: ImageFolder, model: GAN, found: Survey, labels: Counter[s
             f"the networks do not see the {len(labels)} classes: to draw samples of a class, add "
             "--model.generator.conditioning concatenation --model.discriminator.conditioning projection"
         )
-    if labels and max(labels.values()) > UNEVEN_RATIO * min(labels.values()):
+    if not data.balance and labels and max(labels.values()) > UNEVEN_RATIO * min(labels.values()):
         (most, many), (least, few) = labels.most_common()[0], labels.most_common()[-1]
         suggestions.append(
-            f"the classes are uneven ({plain(least)} has {few:,} images, {plain(most)} {many:,}), and so samples will be"
+            f"the classes are uneven ({plain(least)} has {few:,} images, {plain(most)} {many:,}), and so samples will be: to "
+            "draw all equally often, add --data.balance true"
         )
     if smaller := found.smaller_than(size):
         suggestions.append(
