@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "augment": LEAVES,
     "schedules": LEAVES,
     "ema": LEAVES,
-    "pictures": {"errors", "files"},
+    "pictures": {"errors", "files", "images"},
     "health": {"losses"},
     "lookup": {"errors"},
     "model_card": set(),
@@ -51,7 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"data", "errors", "files", "home", "images", "training.randomness"},
     "metrics.functional": LEAVES,
     "metrics": LEAVES | {"files", "images", "metrics", "training.randomness"},
-    "metrics.measurement": LEAVES | {"data.base", "files", "home", "metrics"},
+    "metrics.measurement": LEAVES | {"data.base", "files", "home", "images", "metrics"},
     "callbacks": LEAVES
     | {
         "callbacks",

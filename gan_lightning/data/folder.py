@@ -17,7 +17,7 @@ from tqdm import tqdm
 from gan_lightning.data.base import ImageDataModule, Images, Split, default_root, example_indices
 from gan_lightning.data.crops import Crop, Uncropped
 from gan_lightning.data.decoding import DecodedFiles, Decoding, fixed_draw, read_again, read_all
-from gan_lightning.data.image_file import Facts, has_heif
+from gan_lightning.data.image_file import MODES, Facts, has_heif
 from gan_lightning.data.loaders import BalancedShuffle, CropLoader, EpochShuffle, ImageLoader, WorkerLoader
 from gan_lightning.data.tree import Files, count_text, find_splits, listed, report_corrupt, scan
 from gan_lightning.errors import InputError
@@ -44,7 +44,8 @@ class ImageFolder(ImageDataModule):
         root: folder of the images.
         image_size: height and width of the images, in pixels: the shorter side is resized to it, the longer one cropped.
         crop: part of the longer side that is used: its ``center``, or a ``random`` one each time.
-        channels: 1 for grey, 3 for colour. Transparent images are put on white; those of more than 8 bits are reduced to 8.
+        channels: 1 for grey, 3 for colour, 4 for colour and opacity. With 1 or 3, transparent images are put on white; with 4,
+            images without transparency are opaque. Images of more than 8 bits are reduced to 8.
         batch_size: images per update of a network, for each process.
         horizontal_flip: flip every training image left to right with probability 1/2.
         balance: draw all classes equally often. An epoch stays as long: images of small classes are repeated in it, and some
@@ -88,8 +89,8 @@ class ImageFolder(ImageDataModule):
         super().__init__(root, batch_size, horizontal_flip, seed)
         if image_size < 1:
             raise InputError(f"data.image_size is {image_size}: use at least 1")
-        if channels not in (1, 3):
-            raise InputError(f"data.channels is {channels}: use 1 (grey) or 3 (colour)")
+        if channels not in MODES:
+            raise InputError(f"data.channels is {channels}: use 1 (grey), 3 (colour) or 4 (colour and transparency)")
         if num_workers is not None and num_workers < 0:
             raise InputError(f"data.num_workers is {num_workers}: use at least 0")
         check_white(white, "data.white")

@@ -97,10 +97,13 @@ def _preprocessing(data: ImageFolder, found: Survey) -> Rows:
     rows = [("size", f"{shape(data)}: the shorter side is resized to {size} (Lanczos), and {kept[data.crop]}{cropped}")]
     if smaller := found.smaller_than(size):
         rows.append(("enlarged", f"{_files(smaller)} with a side of less than {size} pixels"))
-    of_all = {1: (len(found.sizes) - found.grey, "colour is lost"), 3: (found.grey, "grey as three equal channels")}
-    count, what = of_all[data.image_shape[0]]
+    grey, total, channels = found.grey, len(found.sizes), data.image_shape[0]
+    count, what = (total - grey, "colour is lost") if channels == 1 else (grey, "grey as three equal channels")
     rows += [("colour", f"{what} in {_files(count)}")] if count else []
-    rows += [("transparent", f"{_files(found.transparent)}, put on white")] if found.transparent else []
+    if channels == 4:
+        rows.append(("transparent", f"{_files(found.transparent)}, others are opaque; metrics put them on white"))
+    elif found.transparent:
+        rows.append(("transparent", f"{_files(found.transparent)}, put on white"))
     rows += [("values", sentence) for sentence in data.facts("train").sentences()]
     if data.balance:
         counts = data.class_counts("train")
@@ -140,7 +143,9 @@ def _suggestions(data: ImageFolder, model: GAN, found: Survey, labels: Counter[s
             f"{found.cropped:.0%} of an image is cut off, on average: if other parts matter, add --data.crop random or crop "
             "the images yourself"
         )
-    if data.image_shape[0] == 3 and found.modes and set(found.modes) <= GREY:
+    if data.image_shape[0] == 4 and not found.transparent:
+        suggestions.append("no image is transparent: use --data.channels 3")
+    if data.image_shape[0] != 1 and found.modes and set(found.modes) <= GREY:
         suggestions.append("all images are grey: use --data.channels 1")
     return suggestions
 
