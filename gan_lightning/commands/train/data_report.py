@@ -109,7 +109,9 @@ def _preprocessing(data: ImageFolder, found: Survey) -> Rows:
         counts = data.class_counts("train")
         draws = counts.total() / len(counts)
         shown = counts.most_common() if len(counts) <= CLASSES_SHOWN else [counts.most_common()[0], counts.most_common()[-1]]
-        times = ", ".join(f"{plain(name)} {count:,} images, each {draws / count:.2g} times" for name, count in shown)
+        times = ", ".join(
+            f"{plain(name)} {count_text(count, 'image')}, each {draws / count:.2g} times" for name, count in shown
+        )
         rows.append(("balance", f"each class is drawn {draws:,.0f} times an epoch: {times}"))
     kept_bytes = data.kept_bytes("train")
     read = f"decoded whenever they are read, by {data.num_workers} processes"
