@@ -14,6 +14,7 @@ from gan_lightning.images import to_uint8
 from gan_lightning.losses import AdversarialLoss
 from gan_lightning.module import AdversarialModule, OptimizerCallable, adam, frozen, profiled
 from gan_lightning.networks.base import Discriminator, Generator
+from gan_lightning.networks.fine_tuning import freeze_layers
 from gan_lightning.regularizers import Constraint, DiscriminatorBatch, Penalty
 from gan_lightning.training.cuda_graphs import Gradients, GraphedGradients, Outputs, compute_eagerly
 
@@ -50,6 +51,8 @@ class GAN(AdversarialModule):
             rounding. The speed depends on the network and the machine (docs/benchmarks.md).
         compile: compilation of both networks' passes by ``torch.compile``. The first steps take a minute or more. Penalties
             run eagerly, because they differentiate twice; pictures and metrics do, too. Results agree to rounding.
+        freeze_discriminator: number of the discriminator's layers, from the image on, that keep their weights (Mo et al. 2020,
+            FreezeD). To fine-tune on few images, with the weights of a checkpoint (``--init_from``).
         cuda_graph: replay of the gradients of each update as a CUDA graph, for networks whose kernels are shorter than their
             launches. For one process on a GPU, without ``compile``; otherwise a line says why it does not apply. Results are
             equal to the last bit with ``--trainer.deterministic true``.
@@ -85,6 +88,7 @@ class GAN(AdversarialModule):
         classification_weight: float = 1.0,
         reuse_fakes: bool = False,
         channels_last: bool = False,
+        freeze_discriminator: int = 0,
         compile: bool = False,
         cuda_graph: bool = False,
     ) -> None:
@@ -99,6 +103,12 @@ class GAN(AdversarialModule):
             raise InputError(f"model.classification_weight is {classification_weight}: use at least 0")
         networks = {"generator": generator, "discriminator": discriminator}
         super().__init__(networks, generator_optimizer, discriminator_optimizer, ema_halflife, ema_ramp, channels_last)
+        layers = freeze_layers(discriminator, freeze_discriminator)
+        if not 0 <= freeze_discriminator <= layers:
+            raise InputError(
+                f"model.freeze_discriminator is {freeze_discriminator}: use 0 to {layers}, the layers of "
+                f"{type(discriminator).__name__} before its head"
+            )
         self.loss = loss
         penalties = [] if penalty is None else [penalty] if isinstance(penalty, Penalty) else penalty
         self.penalties = nn.ModuleList(penalties)  # type: ignore[assignment]

@@ -203,7 +203,7 @@ class Constraint(ABC):
 
 
 class WeightClipping(Constraint):
-    """Clamps every weight to [-limit, limit] to bound the discriminator's slope (Arjovsky et al. 2017, algorithm 1).
+    """Clamps every trained weight to [-limit, limit] to bound the discriminator's slope (Arjovsky et al. 2017, algorithm 1).
 
     Args:
         limit: the paper's c, above 0.
@@ -219,7 +219,7 @@ class WeightClipping(Constraint):
 
     @torch.no_grad()
     def __call__(self, discriminator: nn.Module) -> None:
-        parameters: list[Tensor] = list(discriminator.parameters())
+        parameters: list[Tensor] = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
         torch._foreach_clamp_min_(parameters, -self.limit)
         torch._foreach_clamp_max_(parameters, self.limit)
 

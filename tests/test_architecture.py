@@ -47,7 +47,9 @@ ALLOWED: dict[str, set[str]] = {
     "networks": {"errors", "networks.base", "networks.convolution", "networks.layers"},
     "module": LEAVES
     | {"augment", "checkpoint", "ema", "losses", "networks.base", "regularizers", "schedules", "training.randomness"},
-    "gan": LEAVES | {"augment", "images", "losses", "module", "networks.base", "regularizers", "training.cuda_graphs"},
+    "gan": LEAVES
+    | {"augment", "images", "losses", "module", "networks.base", "networks.fine_tuning", "regularizers"}
+    | {"training.cuda_graphs"},
     "data": {"data", "errors", "files", "home", "images", "training.randomness"},
     "metrics.functional": LEAVES,
     "metrics": LEAVES | {"files", "images", "metrics", "training.randomness"},
