@@ -34,8 +34,8 @@ ALLOWED: dict[str, set[str]] = {
     "images": {"errors"},
     "latents": {"errors"},
     "losses": LEAVES,
-    "regularizers": LEAVES,
-    "augment": LEAVES,
+    "regularizers": LEAVES | {"training.randomness"},
+    "augment": LEAVES | {"training.randomness"},
     "schedules": LEAVES,
     "ema": LEAVES,
     "pictures": {"errors", "files"},
@@ -49,7 +49,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"augment", "checkpoint", "ema", "losses", "networks.base", "regularizers", "schedules", "training.randomness"},
     "gan": LEAVES
     | {"augment", "images", "losses", "module", "networks.base", "networks.fine_tuning", "regularizers"}
-    | {"training.cuda_graphs"},
+    | {"training.cuda_graphs", "training.randomness"},
     "data": {"data", "errors", "files", "home", "images", "training.randomness"},
     "metrics.functional": LEAVES,
     "metrics": LEAVES | {"files", "images", "metrics", "training.randomness"},

@@ -38,9 +38,9 @@ RECORDED = {"run_length": "max_steps, max_epochs and the data"}
 """Records in ``config.yaml`` that no run reads -> the settings that determine them."""
 
 UNUSABLE = {
-    "gradient_clip_val": "for stability, use a penalty such as --model.penalty R1, or a smaller learning rate",
-    "gradient_clip_algorithm": "for stability, use a penalty such as --model.penalty R1, or a smaller learning rate",
-    "accumulate_grad_batches": "for a larger batch, use --data.batch_size",
+    "gradient_clip_val": "use --model.gradient_clip, which limits the gradient of each network",
+    "gradient_clip_algorithm": "use --model.gradient_clip, which limits the gradient of each network",
+    "accumulate_grad_batches": "use --data.batch_size for a larger batch, and --model.micro_batch to split it",
 }
 """Settings of the Trainer that Lightning refuses if a model steps its optimizers itself -> what to use in their place."""
 
@@ -137,6 +137,9 @@ def make_objects(parser: ArgumentParser, config: Namespace, resume_from: Path | 
     """Make the objects of the settings, and count the steps already made; refuse a checkpoint that does not fit."""
     seed_everything(config.seed_everything, verbose=False)
     objects = instantiate(parser, config)
+    part, batch = objects.model.micro_batch, objects.data.batch_size
+    if part is not None and part > batch:
+        raise InputError(f"model.micro_batch is {part}, but a batch has {batch} images: use a smaller one")
     begun_at = 0
     if resume_from is not None:
         content = checkpoint.load_gan(resume_from)
