@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.timeout(900)
 def test_cases_on_the_fake_device() -> None:
     """Fails with the tracebacks and names of the cases that fail."""
-    done = run_cases(ROOT, "device.py", "steps.py", "runs.py")
+    done = run_cases(ROOT, "device.py", "steps.py", "runs.py", "measuring.py")
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2000:]
 
 
