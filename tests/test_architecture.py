@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "home": {"errors"},
     "training.allocator": set(),
+    "training.devices": set(),
     "training.randomness": set(),
     "training.cuda_graphs": set(),
     "training.distributed": {"errors"},
@@ -47,9 +48,9 @@ ALLOWED: dict[str, set[str]] = {
     "module": LEAVES
     | {"augment", "checkpoint", "ema", "losses", "networks.base", "regularizers", "schedules", "training.randomness"},
     "gan": LEAVES | {"augment", "images", "losses", "module", "networks.base", "regularizers", "training.cuda_graphs"},
-    "data": {"data", "errors", "files", "home", "images", "training.randomness"},
+    "data": {"data", "errors", "files", "home", "images", "training.devices", "training.randomness"},
     "metrics.functional": LEAVES,
-    "metrics": LEAVES | {"files", "images", "metrics", "training.randomness"},
+    "metrics": LEAVES | {"files", "images", "metrics", "training.devices", "training.randomness"},
     "metrics.measurement": LEAVES | {"data.base", "files", "home", "metrics"},
     "callbacks": LEAVES
     | {
@@ -64,6 +65,7 @@ ALLOWED: dict[str, set[str]] = {
         "module",
         "pictures",
         "schedules",
+        "training.devices",
         "training.randomness",
         "training.trainer",
     },
@@ -79,6 +81,7 @@ ALLOWED: dict[str, set[str]] = {
         "networks.base",
         "pictures",
         "pretrained",
+        "training.devices",
     },
     "inversion": {"errors", "inference"},
     "commands": LEAVES
@@ -90,6 +93,7 @@ WITHOUT_LIGHTNING = {
     "errors",
     "home",
     "training.allocator",
+    "training.devices",
     "training.distributed",
     "training.randomness",
     "training.watchdog",

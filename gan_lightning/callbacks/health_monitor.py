@@ -21,10 +21,11 @@ from gan_lightning.images import to_float, to_uint8
 from gan_lightning.latents import latents
 from gan_lightning.metrics.classifier import Classifier
 from gan_lightning.metrics.features import Extractor
-from gan_lightning.metrics.functional import float64_device, nearest
+from gan_lightning.metrics.functional import nearest
 from gan_lightning.metrics.imagenet import ImageNet
 from gan_lightning.metrics.measurement import FEW_IMAGES, RealImages, make_extractor
 from gan_lightning.training import distributed
+from gan_lightning.training.devices import float64_device
 from gan_lightning.training.randomness import preserved_random_state
 
 ROWS, COLUMNS = 16, 8

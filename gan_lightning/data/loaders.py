@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gan_lightning.errors import InputError, one_line
+from gan_lightning.training.devices import to_device
 from gan_lightning.training.randomness import derived_seed
 
 Batch = tuple[Tensor, Tensor | None]
@@ -114,7 +115,7 @@ class DeviceLoader(ImageLoader):
         self.images, self.labels = images, labels
 
     def batches(self, start: int) -> Iterator[Batch]:
-        order = self.sampler.indices().to(self.images.device)
+        order = to_device(self.sampler.indices(), self.images.device)
         for batch in range(start, len(self)):
             chosen = order[batch * self.batch_images : (batch + 1) * self.batch_images]
             yield self.images[chosen], None if self.labels is None else self.labels[chosen]

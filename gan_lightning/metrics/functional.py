@@ -16,11 +16,6 @@ SEED = 2020  # of the subsets and the splits: torch-fidelity's, so that the valu
 CHUNK = 2**24  # distances held at a time, 128 MiB
 
 
-def float64_device(device: torch.device) -> torch.device:
-    """Choose where to compute in float64: on ``device``, or on the CPU if it is MPS, which has no float64."""
-    return torch.device("cpu") if device.type == "mps" else device
-
-
 def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:
     """Frechet distance between two Gaussians; FID if the features are Inception's (Heusel et al. 2017, equation 6).
 

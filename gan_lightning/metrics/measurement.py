@@ -215,6 +215,7 @@ class RealImages:
         keep = "features" in fields
         made = collect(lambda indices: self.images[indices], extractor, self.count, batch_size, keep, description)
         if made is not None:
+            made = made.cpu()
             write_cache(cache_folder(), key, made)
         return made, about
 

@@ -1,5 +1,6 @@
 """Waits outside of a training step: few, and no more for larger networks or more samples."""
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -7,16 +8,22 @@ import torch
 from lightning.pytorch import Callback
 from torch import Tensor, nn
 
-from gan_lightning.callbacks import HealthMonitor
+from gan_lightning.callbacks import GenerativeMetrics, HealthMonitor, TrainingLog
 from gan_lightning.data import Split
 from gan_lightning.errors import Diverged
 from gan_lightning.gan import GAN
+from gan_lightning.inference import Sampler
 from gan_lightning.losses import NonSaturatingLoss
+from gan_lightning.metrics.evaluator import collect
+from gan_lightning.metrics.features import ModuleExtractor
+from gan_lightning.metrics.statistics import Statistics
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator
 from tests.fake_device import DEVICE, Watch, strategy, watching
 from tests.helpers import TensorData, fit, small_gan
+from tests.metrics.extractors import Tiny
 
 SHAPE, CLASSES = (3, 16, 16), 3
+EXTRACTOR = "tests.metrics.extractors.Tiny"
 
 
 def total(watch: Watch) -> int:
@@ -43,7 +50,7 @@ def data() -> TensorData:
     return Halves(torch.randint(0, 256, (600, *SHAPE), generator=random, dtype=torch.uint8), torch.arange(600) % CLASSES)
 
 
-def waits_of(callback: Callback, model: GAN, steps: int) -> int:
+def waits_of(callback: Callback, model: GAN, steps: int, **arguments: Any) -> int:
     """Train on the device, and count the waits of a callback at the end of the last step."""
     seen: list[int] = []
 
@@ -56,7 +63,8 @@ def waits_of(callback: Callback, model: GAN, steps: int) -> int:
             seen.append(total(watch))
 
     with watching() as watch:
-        fit(model, data(), [Before(), callback, After()], max_steps=steps, accelerator="auto", strategy=strategy())
+        device = {"accelerator": "auto", "strategy": strategy()}
+        fit(model, data(), [Before(), callback, After()], max_steps=steps, **device, **arguments)
     return seen[-1]
 
 
@@ -85,3 +93,64 @@ def test_a_health_check_waits_three_times(conditioning: Any, monkeypatch: pytest
     fit(gan(conditioning), data(), [other], max_steps=2)
     assert len(other.latest) == 12
     assert monitor.latest == pytest.approx(other.latest, nan_ok=True, rel=1e-6)
+
+
+def test_the_log_waits_once() -> None:
+    log, other = TrainingLog(), TrainingLog()
+    assert waits_of(log, gan(), 4, log_every_n_steps=4) == 1
+    assert waits_of(TrainingLog(), gan(), 3, log_every_n_steps=4) == 0
+    fit(gan(), data(), [other], max_steps=4, log_every_n_steps=4)
+    for values in (log.latest, other.latest):
+        assert values.pop("images_per_second") > 0
+    assert log.latest == other.latest
+
+
+def test_measured_samples_wait_once_a_batch() -> None:
+    """For the check of their values. The statistics are the CPU's."""
+
+    def collected(device: torch.device | str, count: int) -> tuple[Statistics, int]:
+        sampler, extractor = Sampler(gan("concatenation").generator.to(device)), ModuleExtractor(Tiny()).to(device)
+        with watching() as watch:
+            made = collect(sampler.by_index([1, 1, 2]), extractor, count, batch_size=50, keep_features=True)
+        assert made is not None
+        return made, total(watch)
+
+    few, waits = collected(DEVICE, 100)
+    many, more_waits = collected(DEVICE, 450)
+    assert more_waits - waits == 7
+    assert 2 < waits < 8
+    for ours, count in ((few, 100), (many, 450)):
+        theirs, none = collected("cpu", count)
+        assert none == 0
+        for field in fields(Statistics):
+            mine, other = getattr(ours.cpu(), field.name), getattr(theirs, field.name)
+            assert mine == other if field.name == "count" else torch.equal(mine, other), field.name
+        assert ours.features is not None
+        assert ours.features.device == DEVICE
+
+
+def test_a_measurement_in_training_waits_once_a_batch() -> None:
+    def waits(count: int) -> int:
+        metrics = GenerativeMetrics(extractor=EXTRACTOR, metrics="fid,is", num_images=count, every_n_steps=2)
+        return waits_of(metrics, gan("concatenation"), 2)
+
+    assert waits(450) - waits(100) == 7
+
+
+def test_samples_wait_twice_a_batch() -> None:
+    """For the check of their values, and for the images."""
+    sampler = Sampler(gan("concatenation").generator.to(DEVICE))
+    with watching() as watch:
+        sampler.sample(100, batch_size=20)
+    assert total(watch) == 10
+
+
+def test_real_images_are_measured_without_waits() -> None:
+    images, extractor = data().tensors[0], ModuleExtractor(Tiny()).to(DEVICE)
+
+    def waits(count: int) -> int:
+        with watching() as watch:
+            collect(lambda indices: images[indices], extractor, count)
+        return total(watch)
+
+    assert waits(500) == waits(100)
