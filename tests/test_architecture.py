@@ -51,7 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"data", "errors", "files", "home", "images", "training.devices", "training.randomness"},
     "metrics.functional": LEAVES,
     "metrics": LEAVES | {"files", "images", "metrics", "training.devices", "training.randomness"},
-    "metrics.measurement": LEAVES | {"data.base", "files", "home", "metrics"},
+    "metrics.measurement": LEAVES | {"data.base", "files", "home", "metrics", "training.devices"},
     "callbacks": LEAVES
     | {
         "callbacks",

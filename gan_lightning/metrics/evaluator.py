@@ -72,9 +72,10 @@ def compute(
     values: dict[str, float] = {}
     for metric in METRICS.values():
         if metric.name in metrics:
-            sets = (generated, reference) if metric.compares else (generated,)
-            arguments = [argument.to(generated.mean.device) for one in sets for argument in _arguments(metric, one)]
-            result = getattr(functional, metric.formula)(*arguments)
+            arguments = [*_arguments(metric, generated), *(_arguments(metric, reference) if metric.compares else ())]
+            arguments += [getattr(reference, name) for name in metric.takes_of_real]
+            device = generated.mean.device
+            result = getattr(functional, metric.formula)(*(argument.to(device) for argument in arguments))
             numbers = result if isinstance(result, tuple) else (result,)
             values |= zip(metric.names(prefix, generated.count).values(), numbers, strict=True)
     return values

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from gan_lightning import files
 from gan_lightning.errors import InputError
 from gan_lightning.files import fingerprint
-from gan_lightning.metrics.functional import SEED
+from gan_lightning.metrics.functional import SEED, root
 from gan_lightning.metrics.table import OF_LOGITS
 from gan_lightning.training.devices import to_device
 
@@ -47,6 +48,11 @@ class Statistics:
     log_likelihoods: Tensor | None = None
     class_counts: Tensor | None = None
     features: Tensor | None = None
+
+    @cached_property
+    def root(self) -> Tensor:
+        """Symmetric root of the covariance, float64 (D, D), computed at the first use."""
+        return root(self.covariance)
 
     def cpu(self) -> "Statistics":
         """Copy them to host memory."""

@@ -14,9 +14,11 @@ from gan_lightning.errors import Diverged
 from gan_lightning.gan import GAN
 from gan_lightning.inference import Sampler
 from gan_lightning.losses import NonSaturatingLoss
-from gan_lightning.metrics.evaluator import collect
+from gan_lightning.metrics.evaluator import collect, compute
 from gan_lightning.metrics.features import ModuleExtractor
+from gan_lightning.metrics.functional import root
 from gan_lightning.metrics.statistics import Statistics
+from gan_lightning.metrics.table import METRICS
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator
 from tests.fake_device import DEVICE, Watch, strategy, watching
 from tests.helpers import TensorData, fit, small_gan
@@ -129,12 +131,41 @@ def test_measured_samples_wait_once_a_batch() -> None:
         assert ours.features.device == DEVICE
 
 
-def test_a_measurement_in_training_waits_once_a_batch() -> None:
+def test_metrics_are_computed_on_the_device() -> None:
+    """From real features in host memory, with as many waits for any number of images; the values are the CPU's."""
+    images = data().tensors[0]
+    reference = collect(lambda indices: images[indices], ModuleExtractor(Tiny()), 600, keep_features=True)
+
+    def computed(device: torch.device | str, count: int) -> tuple[dict[str, float], Watch]:
+        sampler, extractor = Sampler(gan("concatenation").generator.to(device)), ModuleExtractor(Tiny()).to(device)
+        generated = collect(sampler.by_index(), extractor, count, keep_features=True)
+        with watching() as watch:
+            return compute(generated, reference, "", list(METRICS)), watch
+
+    (few, few_watched), (many, watched) = computed(DEVICE, 100), computed(DEVICE, 450)
+    assert many.keys() == {name.replace("_100", "_450") for name in few}
+    assert total(watched) == total(few_watched) <= 2 * len(METRICS) + len(few)
+    assert few_watched.launches["aten._linalg_eigh.default"] == watched.launches["aten._linalg_eigh.default"] == 1
+    assert watched.launches["aten.topk.default"] == 2  # of neighbours, in both sets
+    assert many == pytest.approx(computed("cpu", 450)[0], rel=1e-9)
+
+
+def test_a_measurement_in_training_waits_once_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The root of the real covariance is computed on the device, once for both measurements."""
+    solved: list[torch.device] = []
+
+    def counted(covariance: Tensor) -> Tensor:
+        solved.append(covariance.device)
+        return root(covariance)
+
+    monkeypatch.setattr("gan_lightning.metrics.statistics.root", counted)
+
     def waits(count: int) -> int:
         metrics = GenerativeMetrics(extractor=EXTRACTOR, metrics="fid,is", num_images=count, every_n_steps=2)
-        return waits_of(metrics, gan("concatenation"), 2)
+        return waits_of(metrics, gan("concatenation"), 4)
 
     assert waits(450) - waits(100) == 7
+    assert solved == [DEVICE, DEVICE]
 
 
 def test_samples_wait_twice_a_batch() -> None:
