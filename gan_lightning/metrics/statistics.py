@@ -56,7 +56,7 @@ class Statistics:
 
     def cpu(self) -> "Statistics":
         """Copy them to host memory."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         return Statistics(**{name: value.cpu() if isinstance(value, Tensor) else value for name, value in values.items()})
 
 

@@ -65,8 +65,8 @@ def waits_of(callback: Callback, model: GAN, steps: int, **arguments: Any) -> in
             seen.append(total(watch))
 
     with watching() as watch:
-        device = {"accelerator": "auto", "strategy": strategy()}
-        fit(model, data(), [Before(), callback, After()], max_steps=steps, **device, **arguments)
+        arguments |= {"accelerator": "auto", "strategy": strategy(), "max_steps": steps}
+        fit(model, data(), [Before(), callback, After()], **arguments)
     return seen[-1]
 
 
