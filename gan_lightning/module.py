@@ -231,13 +231,15 @@ class AdversarialModule(LightningModule):
     # Checkpoints
 
     def require_finite(self) -> None:
-        """Check every weight of all networks.
+        """Check every weight of all networks, and wait for the device once.
 
         Raises:
             Diverged: a weight is NaN or infinite.
         """
-        for name in (*self.generators, *self.discriminators):
-            if not all(bool(p.isfinite().all()) for p in getattr(self, name).parameters()):
+        names = [*self.generators, *self.discriminators]
+        largest = torch.stack([_largest(getattr(self, name)) for name in names])
+        for name, is_finite in zip(names, largest.isfinite().tolist(), strict=True):
+            if not is_finite:
                 raise Diverged(f"step {self.global_step:,}: the {name}'s weights are NaN or infinite")
 
     def on_save_checkpoint(self, content: dict[str, Any]) -> None:
@@ -283,6 +285,13 @@ def _store_channels_last(network: nn.Module) -> None:
 def _to_channels_last(module: nn.Module, inputs: Any, features: Tensor) -> Tensor:
     """Reorder features (B, C, H, W) in memory, channels last: a forward hook."""
     return features.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _largest(network: nn.Module) -> Tensor:
+    """Largest absolute value of all weights, (); NaN if one of them is NaN."""
+    weights = [weight for weight in network.parameters() if weight.numel()]
+    return torch.nn.utils.get_total_norm(weights, float("inf"))
 
 
 def _shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:

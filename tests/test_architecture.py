@@ -17,6 +17,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "home": {"errors"},
     "training.allocator": set(),
+    "training.devices": set(),
     "training.randomness": set(),
     "training.cuda_graphs": set(),
     "training.distributed": {"errors"},
@@ -50,10 +51,10 @@ ALLOWED: dict[str, set[str]] = {
     "gan": LEAVES
     | {"augment", "images", "losses", "module", "networks.base", "networks.fine_tuning", "regularizers"}
     | {"training.cuda_graphs", "training.randomness"},
-    "data": {"data", "errors", "files", "home", "images", "training.randomness"},
+    "data": {"data", "errors", "files", "home", "images", "training.devices", "training.randomness"},
     "metrics.functional": LEAVES,
-    "metrics": LEAVES | {"files", "images", "metrics", "training.randomness"},
-    "metrics.measurement": LEAVES | {"data.base", "files", "home", "metrics"},
+    "metrics": LEAVES | {"files", "images", "metrics", "training.devices", "training.randomness"},
+    "metrics.measurement": LEAVES | {"data.base", "files", "home", "metrics", "training.devices"},
     "callbacks": LEAVES
     | {
         "callbacks",
@@ -67,6 +68,7 @@ ALLOWED: dict[str, set[str]] = {
         "module",
         "pictures",
         "schedules",
+        "training.devices",
         "training.randomness",
         "training.trainer",
     },
@@ -82,6 +84,7 @@ ALLOWED: dict[str, set[str]] = {
         "networks.base",
         "pictures",
         "pretrained",
+        "training.devices",
     },
     "inversion": {"errors", "inference"},
     "commands": LEAVES
@@ -93,6 +96,7 @@ WITHOUT_LIGHTNING = {
     "errors",
     "home",
     "training.allocator",
+    "training.devices",
     "training.distributed",
     "training.randomness",
     "training.synchronized_batch_norm",
