@@ -21,7 +21,6 @@ from gan_lightning.networks import (
     R3GANGenerator,
     ResNetDiscriminator,
     ResNetGenerator,
-    r3gan,
     resnet,
 )
 from gan_lightning.networks.base import Network, build, describe
@@ -29,7 +28,7 @@ from tests.helpers import refuses
 
 Shape = tuple[int, int, int]
 
-SIZES = [(channels, size, size) for size in (16, 28, 32, 64, 128) for channels in (1, 3)]
+SIZES = [*((channels, size, size) for size in (16, 28, 32, 64, 128) for channels in (1, 3)), (1, 48, 32), (3, 64, 96)]
 SHAPES: dict[type[Network], list[Shape]] = {
     DCGANGenerator: [(1, 8, 8), (3, 8, 8), *SIZES],
     DCGANDiscriminator: [(1, 8, 8), (3, 8, 8), *SIZES],
@@ -50,6 +49,10 @@ DISCRIMINATORS: list[type[Discriminator]] = [
     ResNetDiscriminator,
     R3GANDiscriminator,
 ]
+SCALED: list[type[Network]] = [
+    *(DCGANGenerator, DCGANDiscriminator, ResNetGenerator, ResNetDiscriminator, R3GANGenerator, R3GANDiscriminator)
+]
+"""Networks that halve or double maps."""
 HEADS = [None, "concatenation", "projection", "classifier"]
 
 EVERY_GENERATOR = [(network, conditioning) for network, offered in GENERATORS.items() for conditioning in offered]
@@ -60,14 +63,14 @@ EVERY_NETWORK: list[tuple[type[Network], str | None]] = [*EVERY_GENERATOR, *EVER
 
 def make(network: type[Network], conditioning: str | None = None, shape: Shape = (1, 16, 16), **arguments: Any) -> Any:
     """Make a narrow network of a family, for ten classes; generators have 7 latent dimensions."""
-    size = shape[1]
+    scales = max(1, min(shape[1:]) // 4).bit_length()
     narrow: dict[type[Network], dict[str, Any]] = {
         MLPGenerator: {"hidden": [8]},
         MLPDiscriminator: {"hidden": [8]},
-        ResNetGenerator: {"widths": [8] * len(resnet.GENERATOR_WIDTHS.get(size, ()))},
-        ResNetDiscriminator: {"widths": [8] * len(resnet.DISCRIMINATOR_WIDTHS.get(size, ()))},
-        R3GANGenerator: {"widths": [8] * r3gan.SIZES.get(size, (4, 0))[1], "group_width": 4, "blocks": 1},
-        R3GANDiscriminator: {"widths": [8] * r3gan.SIZES.get(size, (4, 0))[1], "group_width": 4, "blocks": 1},
+        ResNetGenerator: {"widths": [8] * scales},
+        ResNetDiscriminator: {"widths": [8] * len(resnet.DISCRIMINATOR_WIDTHS.get(scales - 1, ()))},
+        R3GANGenerator: {"widths": [8] * scales, "group_width": 4, "blocks": 1},
+        R3GANDiscriminator: {"widths": [8] * scales, "group_width": 4, "blocks": 1},
     }
     latent = {"latent_dim": 7} if issubclass(network, Generator) else {}
     cheap = narrow.get(network, {"width": 4})
@@ -334,22 +337,39 @@ def test_real_and_generated_images_may_share_a_pass(network: type[Discriminator]
 # Single families
 
 
-@pytest.mark.parametrize("size", [7, 27, 30, 48, 256])
-def test_dcgan_names_the_supported_sizes(size: int) -> None:
-    for network in (DCGANGenerator, DCGANDiscriminator):
-        with refuses(f"{size}x{size}", "8, 16, 28, 32, 64, 128"):
-            network((1, size, size))
-    with refuses("32x64"):
-        DCGANGenerator((3, 32, 64))
+@pytest.mark.parametrize(
+    ("height", "width", "multiple"),
+    [(7, 7, 1), (27, 27, 4), (30, 30, 4), (100, 100, 16), (64, 100, 16), (130, 128, 32), (4, 256, 1)],
+)
+@pytest.mark.parametrize("network", SCALED)
+def test_sizes_that_cannot_be_halved_are_refused(network: type[Network], height: int, width: int, multiple: int) -> None:
+    with refuses(f"{height}x{width}", f"multiple of {multiple}:"):
+        network((1, height, width))
 
 
-@pytest.mark.parametrize("size", [7, 8, 27, 30, 48, 256])
-@pytest.mark.parametrize("network", [ResNetGenerator, ResNetDiscriminator, R3GANGenerator, R3GANDiscriminator])
-def test_residual_networks_name_the_supported_sizes(network: type[Network], size: int) -> None:
-    with refuses(f"{size}x{size}", "16, 28, 32, 64, 128"):
-        network((1, size, size))
-    with refuses("32x64"):
-        network((3, 32, 64))
+def test_residual_networks_begin_at_16_pixels() -> None:
+    for network in (ResNetGenerator, ResNetDiscriminator, R3GANGenerator, R3GANDiscriminator):
+        with refuses("8x8", "16 pixels"):
+            network((1, 8, 8))
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 24), (3, 256, 256), (1, 512, 512), (1, 256, 384)])
+@pytest.mark.parametrize("network", SCALED)
+def test_large_and_uneven_sizes(network: type[Network], shape: Shape) -> None:
+    """One pass and its gradient; every weight counts."""
+    made = stirred(make(network, None, shape))
+    result = made(torch.randn(2, 7)) if isinstance(made, Generator) else made(torch.randn(2, *shape))
+    assert result.shape == ((2, *shape) if isinstance(made, Generator) else (2,))
+    result.square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in made.parameters())
+
+
+@pytest.mark.parametrize(("size", "widest"), [(128, 1024), (512, 1024)])
+def test_the_widest_maps_of_dcgan(size: int, widest: int) -> None:
+    """16 times the width at most, as many as at 128 pixels."""
+    for network in (DCGANGenerator((3, size, size)), DCGANDiscriminator((3, size, size))):
+        maps = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+        assert max(max(module.in_channels, module.out_channels) for module in maps) == widest
 
 
 def test_dcgan_is_initialised_as_in_the_paper() -> None:
