@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "training.loggers": {"errors", "files"},
     "training.runs": {"errors"},
     "training.trainer": {"errors", "training"},
+    "efficientnet": {"files"},
     "exported": {"errors"},
     "files": LEAVES,
     "checkpoint": {"errors", "exported", "files"},
@@ -43,13 +44,13 @@ ALLOWED: dict[str, set[str]] = {
     "model_card": set(),
     "networks.base": {"errors"},
     "networks.layers": {"errors"},
-    "networks": {"errors", "networks.base", "networks.convolution", "networks.layers"},
+    "networks": {"efficientnet", "errors", "networks.base", "networks.convolution", "networks.layers"},
     "module": LEAVES
     | {"augment", "checkpoint", "ema", "losses", "networks.base", "regularizers", "schedules", "training.randomness"},
     "gan": LEAVES | {"augment", "images", "losses", "module", "networks.base", "regularizers", "training.cuda_graphs"},
     "data": {"data", "errors", "files", "home", "images", "training.randomness"},
     "metrics.functional": LEAVES,
-    "metrics": LEAVES | {"files", "images", "metrics", "training.randomness"},
+    "metrics": LEAVES | {"efficientnet", "files", "images", "metrics", "training.randomness"},
     "metrics.measurement": LEAVES | {"data.base", "files", "home", "metrics"},
     "callbacks": LEAVES
     | {
@@ -99,6 +100,7 @@ WITHOUT_LIGHTNING = {
     "augment",
     "schedules",
     "ema",
+    "efficientnet",
     "files",
     "checkpoint",
     "health",
