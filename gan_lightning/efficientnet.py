@@ -23,9 +23,11 @@ class Backbone(nn.Module):
 
     Attributes:
         channels: channels of each stage's map.
+        deviations: standard deviation of each stage's map, of drawings and photographs at 64 to 224 pixels, within a third.
     """
 
     channels = 24, 40, 112, 320
+    deviations = 8.0, 8.0, 6.0, 2.5
 
     def __init__(self) -> None:
         super().__init__()

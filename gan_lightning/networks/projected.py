@@ -73,7 +73,7 @@ class ProjectedDiscriminator(Discriminator):
         self.register_buffer("columns", _resizing_matrix(across, resolution), persistent=False)
         self.backbone = load_backbone()
         widths = [width * 2**scale for scale in range(4)]
-        self.mixing = RandomMixing(self.backbone.channels, widths, seed)
+        self.mixing = RandomMixing(self.backbone.channels, self.backbone.deviations, widths, seed)
         self.scales = nn.ModuleList()
         heads, positions, depths = [], [], []
         for scale, inputs in enumerate(widths):
@@ -102,19 +102,21 @@ class RandomMixing(nn.Module):
     """Fixed random mixing across channels and scales (Sauer et al. 2021, section 3.2).
 
     A 1x1 convolution mixes the channels of each map. Then, from the coarsest scale to the finest, a 3x3 convolution of the
-    mixed map is upsampled (bilinear) and added to the next finer map. Weights are normal with variance 1 / fan-in, so that
-    features keep their mean square. They are buffers: checkpoints have them, and nothing trains them.
+    mixed map is upsampled (bilinear) and added to the next finer map. Weights are normal, and mixed features have a mean square
+    near 1, because no batch norm follows as in the paper. The weights are buffers: checkpoints have them, nothing trains them.
 
     Args:
         inputs: channels of the maps, the finest first.
+        deviations: standard deviation of each map.
         outputs: channels of the mixed maps.
         seed: seed of the weights.
     """
 
-    def __init__(self, inputs: Sequence[int], outputs: Sequence[int], seed: int) -> None:
+    def __init__(self, inputs: Sequence[int], deviations: Sequence[float], outputs: Sequence[int], seed: int) -> None:
         super().__init__()
         random = torch.Generator().manual_seed(seed)
-        self.across_channels = nn.ModuleList(FixedConv2d(i, o, 1, random) for i, o in zip(inputs, outputs, strict=True))
+        sizes = zip(inputs, outputs, deviations, strict=True)
+        self.across_channels = nn.ModuleList(FixedConv2d(i, o, 1, random, deviation) for i, o, deviation in sizes)
         self.across_scales = nn.ModuleList(FixedConv2d(coarse, fine, 3, random) for fine, coarse in pairwise(outputs))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
@@ -128,14 +130,14 @@ class RandomMixing(nn.Module):
 
 
 class FixedConv2d(nn.Module):
-    """A convolution without bias whose weight is a buffer, drawn once."""
+    """A convolution without bias whose weight is a buffer, drawn once. It divides by the deviation of its inputs."""
 
     weight: Tensor
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, random: torch.Generator) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, random: torch.Generator, deviation: float = 1.0) -> None:
         super().__init__()
         weight = torch.randn(outputs, inputs, kernel, kernel, generator=random)
-        self.register_buffer("weight", weight / (inputs * kernel**2) ** 0.5)
+        self.register_buffer("weight", weight / (inputs * kernel**2) ** 0.5 / deviation)
 
     def forward(self, images: Tensor) -> Tensor:
         return conv2d(images, self.weight, padding="same")
