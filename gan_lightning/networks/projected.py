@@ -25,7 +25,7 @@ class ProjectedDiscriminator(Discriminator):
     """Image -> frozen features at four scales -> fixed random mixing -> a small discriminator per scale -> logits (B, P).
 
     Each position of each scale's last map has one logit; P is their number, at most 64. The loss is the mean over all of them.
-    The frozen network is EfficientNet-Lite0. Its weights are in no checkpoint, and it takes most of the time.
+    The frozen network is EfficientNet-Lite0. Its weights are in no checkpoint.
 
     Differences from the paper: the last maps have at most 4x4 positions, and the two coarse scales have a 3x3 convolution, so
     that each logit is a nonlinear function of the features also at small resolutions. There is no batch norm, so samples are
