@@ -26,9 +26,11 @@ class AdversarialLoss(ABC):
     Attributes:
         generator_sees_real: True if :meth:`generator` uses the logits of real images. The generator's update then gets its
             own fresh real images.
+        is_mean: True if the losses are means over images or pairs of images, so that micro-batches can compute them.
     """
 
     generator_sees_real: bool = False
+    is_mean: bool = True
 
     @abstractmethod
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -124,6 +126,7 @@ class RelativisticAverageLoss(AdversarialLoss):
     """
 
     generator_sees_real = True
+    is_mean = False
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         real, fake = _to_float32(real_logits), _to_float32(fake_logits)

@@ -110,7 +110,7 @@ def read(script: str, args: list[str]) -> None:
         parse(parser, groups, "trainer")
         return
     groups = arrange(args)
-    has_data = any(action.dest == "data" for action in parser._actions)
+    has_data = not benchmark and any(action.dest == "data" for action in parser._actions)
     of_data = data_flags(groups) if has_data else []
     if of_data and given(of_data, "data.root") is None:
         make_data(of_data)

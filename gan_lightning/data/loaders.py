@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gan_lightning.errors import InputError, one_line
+from gan_lightning.training.devices import to_device
 from gan_lightning.training.randomness import derived_seed
 
 Batch = tuple[Tensor, Tensor | None]
@@ -114,7 +115,7 @@ class DeviceLoader(ImageLoader):
         self.images, self.labels = images, labels
 
     def batches(self, start: int) -> Iterator[Batch]:
-        order = self.sampler.indices().to(self.images.device)
+        order = to_device(self.sampler.indices(), self.images.device)
         for batch in range(start, len(self)):
             chosen = order[batch * self.batch_images : (batch + 1) * self.batch_images]
             yield self.images[chosen], None if self.labels is None else self.labels[chosen]
@@ -122,6 +123,8 @@ class DeviceLoader(ImageLoader):
 
 class WorkerLoader(ImageLoader):
     """The same batches from a data set that is too large for the device, decoded by worker processes.
+
+    The processes wait for the next epoch. They end with the loader, or if an epoch is not taken to its end.
 
     Args:
         dataset: index -> (image uint8 (C, H, W), label, failures); the label is -1 if there are none.
@@ -146,26 +149,36 @@ class WorkerLoader(ImageLoader):
         super().__init__(batch_images, sampler)
         self.dataset, self.labelled, self.num_workers = dataset, labelled, num_workers
         self.pin_memory, self.report = pin_memory, report
+        self._kept: DataLoader[Item] | None = None
 
     def batches(self, start: int) -> Iterator[Batch]:
-        self.sampler.start = start * self.batch_images
-        for images, labels, failures in batches_of(self._loader, self.num_workers):
-            if failures:
-                self.report(failures)
-            batch = [torch.from_numpy(array) for array in (images, labels)]
-            images, labels = (tensor.pin_memory() for tensor in batch) if self.pin_memory else batch
-            yield images, labels if self.labelled else None
+        self.sampler.start, left = start * self.batch_images, len(self) - start
+        try:
+            for images, labels, failures in batches_of(self._loader, self.num_workers):
+                if failures:
+                    self.report(failures)
+                batch = [torch.from_numpy(array) for array in (images, labels)]
+                images, labels = (tensor.pin_memory() for tensor in batch) if self.pin_memory else batch
+                left -= 1
+                yield images, labels if self.labelled else None
+        except BaseException:  # such as GeneratorExit: nobody takes the next batch
+            if left:
+                self._kept = None
+            raise
 
     def _loader(self, num_workers: int) -> "DataLoader[Item]":
-        return DataLoader(
-            self.dataset,
-            self.batch_images,
-            sampler=self.sampler,
-            num_workers=num_workers,
-            collate_fn=pack,
-            drop_last=True,
-            generator=torch.Generator(),  # for the workers' unused seeds: the run's random state stays unchanged
-        )
+        if self._kept is None or self._kept.num_workers != num_workers:
+            self._kept = DataLoader(
+                self.dataset,
+                self.batch_images,
+                sampler=self.sampler,
+                num_workers=num_workers,
+                collate_fn=pack,
+                drop_last=True,
+                generator=torch.Generator(),  # for the workers' unused seeds: the run's random state stays unchanged
+                persistent_workers=num_workers > 0,
+            )
+        return self._kept
 
 
 def pack(items: Sequence[Item]) -> tuple[NDArray[numpy.uint8], NDArray[numpy.int64], list[str]]:

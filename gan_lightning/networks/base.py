@@ -285,33 +285,6 @@ def rebuild_generator(
     return network
 
 
-def load_weights(
-    network: Network, weights: dict[str, Tensor], prefix: str, description: dict[str, Any], path: str | os.PathLike[str]
-) -> None:
-    """Copy exactly the entries of ``weights`` under ``prefix`` into ``network``.
-
-    Args:
-        network: the network.
-        weights: name -> tensor.
-        prefix: beginning of the names.
-        description: that of the network that the weights are from, for the message.
-        path: file of the weights, for the message.
-
-    Raises:
-        InputError: names or shapes differ.
-    """
-    own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-    try:
-        network.load_state_dict(own)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        first = [*str(error).splitlines(), ""][1].strip()[:150]  # after an introduction, one line per difference
-        reason = difference(with_defaults(description, network), describe(network)) or first
-        raise InputError(
-            f"{path} has weights {prefix}* that do not fit {type(network).__name__} ({reason}): use the networks and the image "
-            "shape that it was trained with, such as its recipe with --config"
-        ) from error
-
-
 def difference(theirs: Any, mine: Any) -> str:
     """Name the differences between two descriptions, of a checkpoint and of this run, or between two values in them."""
     if isinstance(theirs, dict) and isinstance(mine, dict):

@@ -1,7 +1,7 @@
 """Lightning's strategy for several processes, adapted to two optimizers."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -10,8 +10,8 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 from torch import nn
 from torch.optim import Optimizer
 
-from gan_lightning.regularizers import GradientPenalty
 from gan_lightning.training.distributed import average_, broadcast_
+from gan_lightning.training.synchronized_batch_norm import synchronize_batch_norm
 from gan_lightning.training.watchdog import Watchdog, end_process
 
 
@@ -22,9 +22,7 @@ class GANStrategy(DDPStrategy):
     times, and each call leaves out the other network. This strategy does not wrap the model: before each optimizer's step, one
     message averages all of its gradients.
 
-    On CUDA, batch norm computes its moments over all processes. A discriminator with a gradient penalty is an exception,
-    because torch's synchronized batch norm has no second derivative. There, and on the CPU, each process computes them over
-    its own images; the strategy prints a line that says so.
+    Batch norm computes its moments over the images of all processes.
 
     Attributes:
         lost: after a failure, an error message that names the dead process that caused it; else None.
@@ -51,20 +49,8 @@ class GANStrategy(DDPStrategy):
         model = self.lightning_module
         assert isinstance(model, nn.Module)
         if self.world_size > 1:
-            self._synchronize_batch_norm(model)
+            synchronize_batch_norm(model)
         super().setup(trainer)
-
-    def _synchronize_batch_norm(self, model: nn.Module) -> None:
-        for name in ("generator", "discriminator"):
-            network = getattr(model, name)
-            if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
-                continue
-            penalties: Iterable[nn.Module] = getattr(model, "penalties", ())
-            has_penalty = name == "discriminator" and any(isinstance(penalty, GradientPenalty) for penalty in penalties)
-            if self.root_device.type == "cuda" and not has_penalty:
-                setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(network))  # type: ignore[no-untyped-call]
-            elif self.is_global_zero:
-                print(f"Batch norm in the {name} uses only the images of its own process", flush=True)
 
     def configure_ddp(self) -> None:
         """Start all processes from the weights of the first, instead of wrapping the model."""

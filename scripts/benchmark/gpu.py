@@ -8,7 +8,7 @@ Stages:
 - correct: every recipe takes two steps and waits for nothing, one more in bfloat16; some are compared with the CPU's numbers
 - speed: steps of some recipes as they are and in other ways, such as CUDA graphs
 - graphs: weights after some steps, bit for bit: eager twice, and by CUDA graphs
-- commands: scripts/train.py: a run, a resumed run bit for bit, a GPU's checkpoint on a CPU
+- commands: scripts/train.py: a run, an interrupted and resumed run bit for bit, a GPU's checkpoint on a CPU
 - metrics: Inception in two memory layouts, eigenproblems, indexing of images on the device
 - memory: the largest recipe at several batch sizes
 - profile: kernels of a step, and how long they keep the device busy
@@ -20,6 +20,7 @@ command continues a campaign that was stopped.
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,7 @@ from typing import Any, Literal
 import torch
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveFloat, PositiveInt
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.profilers import PassThroughProfiler
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
@@ -59,7 +61,8 @@ Figures = dict[str, float | str]
 Case = tuple[str, Callable[[], Figures]]
 """A name, and the function that measures its figures."""
 
-TRAIN = Path(__file__).resolve().parents[1] / "train.py"
+HERE = Path(__file__).resolve().parent
+TRAIN = HERE.parent / "train.py"
 COMPARED = [
     *("digits", "dcgan_mnist", "acgan_mnist", "dcgan_cifar10"),
     *("sngan_cifar10_conditional", "r3gan_mnist_slim", "wgan_clip_mnist", "mlp_mnist"),
@@ -318,8 +321,19 @@ def _weights(recipe: str, campaign: Campaign, way: Way) -> dict[str, Tensor]:
     return step.model.state_dict()
 
 
+class Interruption(Callback):
+    """Interrupts a run during step ``step``, as Ctrl-C does. A run that ended there would have other schedules."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step - 1:
+            signal.raise_signal(signal.SIGINT)
+
+
 def commands(campaign: Campaign) -> Iterator[Case]:
-    """scripts/train.py with all callbacks: a run, a resumed one, and a checkpoint on a CPU. Only digits needs no data."""
+    """scripts/train.py with all callbacks: a run, an interrupted one, a checkpoint on a CPU. Only digits needs no data."""
     for recipe in campaign.recipes or ["digits", *(["dcgan_mnist"] if campaign.data else [])]:
         yield recipe, partial(_commands, recipe, campaign)
 
@@ -331,16 +345,17 @@ def _commands(recipe: str, campaign: Campaign) -> Figures:
     words += ["--metrics.every_n_steps", "100", "--metrics.num_images", "1000", "--health.every_n_steps", "50"]
     with tempfile.TemporaryDirectory() as folder:
 
-        def run(name: str, *further: str) -> float:
-            """Seconds that a command takes."""
+        def run(name: str, *further: str, code: int = 0) -> float:
+            """Seconds that a command takes, which must end with this exit code."""
             command = [sys.executable, str(TRAIN), *further, "--default_root_dir", f"{folder}/{name}"]
             command += ["--enable_progress_bar", "false"]
             environment = os.environ | ({"GAN_LIGHTNING_DATA": campaign.data} if campaign.data else {})
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
             begun = time.monotonic()
             done = subprocess.run(
                 command, env=environment, capture_output=True, text=True, timeout=max(1.0, campaign.left()), check=False
             )
-            if done.returncode:
+            if done.returncode != code:
                 raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
             return time.monotonic() - begun
 
@@ -350,8 +365,10 @@ def _commands(recipe: str, campaign: Campaign) -> Figures:
             return state
 
         figures: Figures = {"steps": steps, "seconds": run("whole", *words, "--max_steps", str(steps))}
-        run("parts", *words, "--max_steps", str((steps + 1) // 2))
-        figures["seconds to resume"] = run("parts", "--ckpt_path", "last", "--max_steps", str(steps))
+        interruption = [f"--trainer.callbacks+={Path(__file__).stem}.{Interruption.__name__}"]
+        interruption += ["--trainer.callbacks.step", str((steps + 1) // 2)]
+        run("parts", *words, "--max_steps", str(steps), *interruption, code=128 + signal.SIGINT)
+        figures["seconds to resume"] = run("parts", "--ckpt_path", "last", "--trust", Path(__file__).stem)
         whole, parts = weights("whole"), weights("parts")
         figures["differ: resumed"] = sum(not torch.equal(whole[name], parts[name]) for name in whole)
         figures["tensors"] = len(whole)

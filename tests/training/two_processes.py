@@ -26,7 +26,15 @@ from gan_lightning.losses import (
     RelativisticPairingLoss,
     WassersteinLoss,
 )
-from gan_lightning.networks import DropoutConvDiscriminator, MLPDiscriminator, MLPGenerator, R3GANDiscriminator, R3GANGenerator
+from gan_lightning.networks import (
+    DCGANDiscriminator,
+    DCGANGenerator,
+    DropoutConvDiscriminator,
+    MLPDiscriminator,
+    MLPGenerator,
+    R3GANDiscriminator,
+    R3GANGenerator,
+)
 from gan_lightning.networks.base import Discriminator, Generator
 from gan_lightning.regularizers import DRAGAN, R1, R2, WGANGP, LeCam, WeightClipping, _deviation
 from gan_lightning.training import distributed
@@ -81,6 +89,12 @@ GANS: dict[str, Callable[[], GAN]] = {
         RelativisticPairingLoss(),
         penalty=[R1(gamma=0.1), R2(gamma=0.1)],
         augmentation=DiffAugment(),
+    ),
+    "batch norm in both networks, R1": lambda: make_gan(
+        DCGANGenerator(SHAPE, 10, latent_dim=4, width=4, conditioning="batch_norm"),
+        DCGANDiscriminator(SHAPE, 10, width=4, batch_norm=True, conditioning="projection"),
+        NonSaturatingLoss(),
+        penalty=R1(gamma=0.1),
     ),
 }
 
