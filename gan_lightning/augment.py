@@ -37,7 +37,7 @@ class Augmentation(nn.Module, ABC):
         """Augment images (B, C, H, W), nominally in [-1, 1]. The result has the same shape and range."""
 
     def observe(self, real_logits: Tensor) -> None:
-        """Adapt to the discriminator's logits (B,) for augmented real images. Called at each of its updates."""
+        """Adapt to the discriminator's logits (B, ...) for augmented real images. Called at each of its updates."""
 
 
 # Each transform changes an image with a probability, and one of several parts decides for each part by itself, as in ADA.
@@ -168,7 +168,7 @@ class DiffAugment(Augmentation):
 class AdaptiveAugment(DiffAugment):
     """As much augmentation as the discriminator needs not to overfit (ADA, Karras et al. 2020, section 3).
 
-    The mean sign of the logits of augmented real images is 1 if the discriminator is sure of all of them, and 0 if it is
+    The mean sign of all logits of augmented real images is 1 if the discriminator is sure of all of them, and 0 if it is
     guessing. The probability of the transforms rises while this mean is above ``target`` and falls otherwise. This needs a loss
     that gives a logit of zero a meaning. The relativistic losses do not: they leave a common offset of the logits free.
 
@@ -204,7 +204,8 @@ class AdaptiveAugment(DiffAugment):
 
     @torch.no_grad()
     def observe(self, real_logits: Tensor) -> None:
-        self.signs[0] += distributed.mean(real_logits.float().sign().sum()) * distributed.world_size()
+        images_per_logit = len(real_logits) / real_logits.numel()
+        self.signs[0] += distributed.mean(real_logits.float().sign().sum() * images_per_logit) * distributed.world_size()
         self.signs[1] += len(real_logits) * distributed.world_size()
         self.signs[2] += 1
         total, seen, updates = self.signs

@@ -284,7 +284,7 @@ class GAN(AdversarialModule):
         return images if self.augmentation is None else self.augmentation(images)
 
     def _discriminate(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return logits (B,), and class logits (B, num_classes) of an auxiliary classifier, for augmented images."""
+        """Return logits (B, ...), and class logits (B, num_classes) of an auxiliary classifier, for augmented images."""
         return self.discriminator.judge(images, labels)
 
     def _discriminate_both(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
@@ -296,14 +296,13 @@ class GAN(AdversarialModule):
         return list(zip(logits.chunk(2), (None, None) if classes is None else classes.chunk(2), strict=True))
 
     def _logits_for_penalties(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        """Augment images and return their logits (B,), never compiled, so that gradients can be differentiated again."""
-        logits: Tensor = self.discriminator(self._augmented(images), labels)
-        return logits
+        """Augment images and return their mean logits (B,), never compiled, so that gradients can be differentiated again."""
+        return _mean_per_image(self.discriminator(self._augmented(images), labels))
 
     def features_and_logits(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Augment images and return the discriminator's last features (B, F) and logits (B,), to monitor a run."""
+        """Augment images and return the discriminator's last features (B, F) and mean logits (B,), to monitor a run."""
         features = self.discriminator.features(self._augmented(images))
-        return features, self.discriminator.logits(features, labels)
+        return features, _mean_per_image(self.discriminator.logits(features, labels))
 
     # For the data module and the callbacks
 
@@ -347,6 +346,11 @@ def _scaled(value: Tensor, share: float) -> Tensor:
 
 def _chosen(labels: Tensor | None, chosen: slice) -> Tensor | None:
     return None if labels is None else labels[chosen]
+
+
+def _mean_per_image(logits: Tensor) -> Tensor:
+    """Map logits (B, ...) to the mean of each image (B,)."""
+    return logits if logits.dim() == 1 else logits.flatten(1).mean(dim=1)
 
 
 def _cross_entropy(class_logits: Tensor, labels: Tensor | None) -> Tensor:

@@ -20,7 +20,7 @@ from gan_lightning.training import distributed
 from gan_lightning.training.randomness import draw
 
 Critic = Callable[[Tensor, Tensor | None], Tensor]
-"""A discriminator, with the augmentation before it: images (B, C, H, W) and labels (B,) or None to logits (B,)."""
+"""A discriminator, with the augmentation before it: images (B, C, H, W) and labels (B,) or None to one logit per image (B,)."""
 
 
 class DiscriminatorBatch(NamedTuple):
@@ -29,8 +29,8 @@ class DiscriminatorBatch(NamedTuple):
     real: Tensor  # (B, C, H, W) in [-1, 1], before any augmentation
     fake: Tensor  # (B, C, H, W), likewise; without a gradient
     labels: Tensor | None  # (B,), of both, or None
-    real_logits: Tensor  # (B,)
-    fake_logits: Tensor  # (B,)
+    real_logits: Tensor  # (B, ...)
+    fake_logits: Tensor  # (B, ...)
 
 
 class Penalty(nn.Module, ABC):

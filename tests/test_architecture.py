@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "training.loggers": {"errors", "files"},
     "training.runs": {"errors"},
     "training.trainer": {"errors", "training"},
+    "efficientnet": {"files"},
     "exported": {"errors"},
     "files": LEAVES,
     "checkpoint": {"errors", "exported", "files"},
@@ -45,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     "model_card": set(),
     "networks.base": {"errors"},
     "networks.layers": {"errors"},
-    "networks": {"errors", "networks.base", "networks.convolution", "networks.layers"},
+    "networks": {"efficientnet", "errors", "networks.base", "networks.convolution", "networks.layers"},
     "module": LEAVES
     | {"augment", "checkpoint", "ema", "losses", "networks.base", "regularizers", "schedules", "training.randomness"},
     "gan": LEAVES
@@ -53,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"training.cuda_graphs", "training.randomness"},
     "data": {"data", "errors", "files", "home", "images", "training.devices", "training.randomness"},
     "metrics.functional": LEAVES,
-    "metrics": LEAVES | {"files", "images", "metrics", "training.devices", "training.randomness"},
+    "metrics": LEAVES | {"efficientnet", "files", "images", "metrics", "training.devices", "training.randomness"},
     "metrics.measurement": LEAVES | {"data.base", "files", "home", "metrics", "training.devices"},
     "callbacks": LEAVES
     | {
@@ -107,6 +108,7 @@ WITHOUT_LIGHTNING = {
     "augment",
     "schedules",
     "ema",
+    "efficientnet",
     "files",
     "checkpoint",
     "health",
