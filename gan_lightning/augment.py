@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from gan_lightning.errors import InputError
 from gan_lightning.training import distributed
+from gan_lightning.training.randomness import draw
 
 
 class Augmentation(nn.Module, ABC):
@@ -36,7 +37,7 @@ class Augmentation(nn.Module, ABC):
         """Augment images (B, C, H, W), nominally in [-1, 1]. The result has the same shape and range."""
 
     def observe(self, real_logits: Tensor) -> None:
-        """Adapt to the discriminator's logits (B,) for augmented real images. Called at each of its updates."""
+        """Adapt to the discriminator's logits (B, ...) for augmented real images. Called at each of its updates."""
 
 
 # Each transform changes an image with a probability, and one of several parts decides for each part by itself, as in ADA.
@@ -63,8 +64,8 @@ def translation(images: Tensor, probability: Probability = 1.0) -> Tensor:
     """Shift by whole pixels, up to about an eighth of the size each way. Zeros fill the gap (Zhao et al. 2020)."""
     count, _, height, width = images.shape
     most_down, most_across = int(height / 8 + 0.5), int(width / 8 + 0.5)
-    down = torch.randint(0, 2 * most_down + 1, (count, 1, 1), device=images.device)
-    across = torch.randint(0, 2 * most_across + 1, (count, 1, 1), device=images.device)
+    down = draw(_integers(2 * most_down + 1), count, 1, 1, device=images.device)
+    across = draw(_integers(2 * most_across + 1), count, 1, 1, device=images.device)
     rows = torch.arange(height, device=images.device)[:, None] + down  # (B, H, 1), in the padded image
     columns = torch.arange(width, device=images.device) + across  # (B, 1, W)
     padded = pad(images, (most_across, most_across, most_down, most_down))
@@ -78,7 +79,7 @@ def cutout(images: Tensor, probability: Probability = 1.0) -> Tensor:
     count, _, height, width = images.shape
     rows, columns = (torch.arange(size, device=images.device) for size in (height, width))
     top, left = (
-        torch.randint(0, size + 1 - half % 2, (count, 1), device=images.device) - half // 2
+        draw(_integers(size + 1 - half % 2), count, 1, device=images.device) - half // 2
         for size, half in ((height, height // 2), (width, width // 2))
     )
     in_rows = (rows >= top) & (rows < top + height // 2)  # (B, H)
@@ -118,9 +119,9 @@ def geometry(images: Tensor, probability: Probability = 1.0) -> Tensor:
 
 def _affine(count: int, device: torch.device, probability: Probability) -> Tensor:
     """Draw matrices (B, 2, 3) that map a point (x, y, 1) of the result to a point of the image. The edges are at -1 and 1."""
-    scaled, rotated, stretched, shifted = torch.rand(4, count, device=device) < probability
-    angle = (torch.rand(count, device=device) * 2 - 1) * math.pi * rotated
-    scale, stretch, across, down = torch.randn(4, count, device=device)
+    scaled, rotated, stretched, shifted = draw(torch.rand, 4, count, dim=1, device=device) < probability
+    angle = (draw(torch.rand, count, device=device) * 2 - 1) * math.pi * rotated
+    scale, stretch, across, down = draw(torch.randn, 4, count, dim=1, device=device)
     scale, stretch, across, down = scale * scaled, stretch * stretched, across * shifted, down * shifted
     exponent = 0.2 * math.log(2)  # exp, because CUDA compiles exp2 at its first use
     wide, tall = (exponent * (scale + stretch)).exp(), (exponent * (scale - stretch)).exp()
@@ -172,7 +173,7 @@ class DiffAugment(Augmentation):
 class AdaptiveAugment(DiffAugment):
     """As much augmentation as the discriminator needs not to overfit (ADA, Karras et al. 2020, section 3).
 
-    The mean sign of the logits of augmented real images is 1 if the discriminator is sure of all of them, and 0 if it is
+    The mean sign of all logits of augmented real images is 1 if the discriminator is sure of all of them, and 0 if it is
     guessing. The probability of the transforms rises while this mean is above ``target`` and falls otherwise. This needs a loss
     that gives a logit of zero a meaning. The relativistic losses do not: they leave a common offset of the logits free.
 
@@ -208,7 +209,8 @@ class AdaptiveAugment(DiffAugment):
 
     @torch.no_grad()
     def observe(self, real_logits: Tensor) -> None:
-        self.signs[0] += distributed.mean(real_logits.float().sign().sum()) * distributed.world_size()
+        images_per_logit = len(real_logits) / real_logits.numel()
+        self.signs[0] += distributed.mean(real_logits.float().sign().sum() * images_per_logit) * distributed.world_size()
         self.signs[1] += len(real_logits) * distributed.world_size()
         self.signs[2] += 1
         total, seen, updates = self.signs
@@ -247,4 +249,9 @@ def _choose(probability: Probability, changed: Tensor, images: Tensor) -> Tensor
 def _uniform(images: Tensor, low: float, high: float) -> Tensor:
     """Draw one number per image, (B, 1, 1, 1), uniform in [low, high). At least float32: bfloat16 would be 0 too often."""
     dtype = torch.promote_types(images.dtype, torch.float32)
-    return torch.rand(len(images), 1, 1, 1, dtype=dtype, device=images.device) * (high - low) + low
+    return draw(torch.rand, len(images), 1, 1, 1, dtype=dtype, device=images.device) * (high - low) + low
+
+
+def _integers(count: int) -> Callable[..., Tensor]:
+    """Return a function like torch.rand that draws from the integers 0 to ``count`` - 1."""
+    return lambda *shape, **options: torch.randint(0, count, shape, **options)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -14,8 +14,10 @@ from gan_lightning.images import to_uint8
 from gan_lightning.losses import AdversarialLoss
 from gan_lightning.module import AdversarialModule, OptimizerCallable, adam, frozen, profiled
 from gan_lightning.networks.base import Discriminator, Generator
+from gan_lightning.networks.fine_tuning import freeze_layers
 from gan_lightning.regularizers import Constraint, DiscriminatorBatch, Penalty
 from gan_lightning.training.cuda_graphs import Gradients, GraphedGradients, Outputs, compute_eagerly
+from gan_lightning.training.randomness import micro_batches
 
 Due = tuple[bool, ...]
 """For each penalty, if an update includes it."""
@@ -50,6 +52,12 @@ class GAN(AdversarialModule):
             rounding. The speed depends on the network and the machine (docs/benchmarks.md).
         compile: compilation of both networks' passes by ``torch.compile``. The first steps take a minute or more. Penalties
             run eagerly, because they differentiate twice; pictures and metrics do, too. Results agree to rounding.
+        micro_batch: images of a part of each update's batch, to save memory. The parts are computed one after another, and
+            their gradients add up to those of the whole batch. Batch norm uses the images of a part. Null computes the whole
+            batch at once.
+        gradient_clip: largest norm of each network's gradient; null sets no limit.
+        freeze_discriminator: number of the discriminator's layers, from the image on, that keep their weights (Mo et al. 2020,
+            FreezeD). To fine-tune on few images, with the weights of a checkpoint (``--init_from``).
         cuda_graph: replay of the gradients of each update as a CUDA graph, for networks whose kernels are shorter than their
             launches. For one process on a GPU, without ``compile``; otherwise a line says why it does not apply. Results are
             equal to the last bit with ``--trainer.deterministic true``.
@@ -85,6 +93,9 @@ class GAN(AdversarialModule):
         classification_weight: float = 1.0,
         reuse_fakes: bool = False,
         channels_last: bool = False,
+        micro_batch: int | None = None,
+        gradient_clip: float | None = None,
+        freeze_discriminator: int = 0,
         compile: bool = False,
         cuda_graph: bool = False,
     ) -> None:
@@ -98,9 +109,23 @@ class GAN(AdversarialModule):
         if not 0.0 <= classification_weight < float("inf"):
             raise InputError(f"model.classification_weight is {classification_weight}: use at least 0")
         networks = {"generator": generator, "discriminator": discriminator}
-        super().__init__(networks, generator_optimizer, discriminator_optimizer, ema_halflife, ema_ramp, channels_last)
+        optimizers = generator_optimizer, discriminator_optimizer
+        super().__init__(networks, *optimizers, ema_halflife, ema_ramp, channels_last, gradient_clip)
+        layers = freeze_layers(discriminator, freeze_discriminator)
+        if not 0 <= freeze_discriminator <= layers:
+            raise InputError(
+                f"model.freeze_discriminator is {freeze_discriminator}: use 0 to {layers}, the layers of "
+                f"{type(discriminator).__name__} before its head"
+            )
         self.loss = loss
         penalties = [] if penalty is None else [penalty] if isinstance(penalty, Penalty) else penalty
+        if micro_batch is not None:
+            if micro_batch < 1:
+                raise InputError(f"model.micro_batch is {micro_batch}: use at least 1, or null for whole batches")
+            means = {type(loss).__name__: loss.is_mean} | {type(penalty).__name__: penalty.is_mean for penalty in penalties}
+            if whole := next((name for name, is_mean in means.items() if not is_mean), ""):
+                raise InputError(f"model.micro_batch does not work with {whole}, which needs the whole batch: use null")
+        self.micro_batch = micro_batch
         self.penalties = nn.ModuleList(penalties)  # type: ignore[assignment]
         self.constraint = constraint
         self.augmentation = augmentation
@@ -111,6 +136,7 @@ class GAN(AdversarialModule):
         self.compiled, self.cuda_graph = compile, cuda_graph
         self.run_gradients: Gradients = compute_eagerly
         self._kept_fakes: Tensor | None = None
+        self._kept_latents: Tensor | None = None
         if compile:
             self.compile_methods("_generate", "_discriminate")
 
@@ -122,11 +148,15 @@ class GAN(AdversarialModule):
                 "it needs a GPU": self.device.type != "cuda",
                 "it works in one process": self.trainer.world_size > 1,
                 "the model is compiled": self.compiled,
+                "batches are split": self.micro_batch is not None,
             }
             if reason := next((reason for reason, applies in reasons.items() if applies), ""):
                 rank_zero_warn(f"--model.cuda_graph true does not apply, because {reason}: the gradients are computed eagerly")
             else:
                 self.run_gradients = GraphedGradients()
+
+        if self.micro_batch and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.modules()):
+            rank_zero_info(f"Batch norm computes its moments over micro-batches of {self.micro_batch} images")
 
     def training_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> Outputs:
         images, labels = batch  # float (real_batches_per_step * B, C, H, W) in [-1, 1]; (real_batches_per_step * B,) or None
@@ -139,7 +169,7 @@ class GAN(AdversarialModule):
         real, real_labels = real_batches[-1]  # fresh if the generator's loss looks at real images, and fakes are fresh
         # kept fakes belong to the graph of a kind of discriminator's update, so the graph of the generator does, too
         outputs |= self._generator_step(real, real_labels, due if self.reuse_fakes else ())
-        self._kept_fakes = None
+        self._kept_fakes = self._kept_latents = None
         self.update_averages(len(real))
         return outputs
 
@@ -155,8 +185,31 @@ class GAN(AdversarialModule):
 
     def _discriminator_gradients(self, real: Tensor, labels: Tensor | None, due: Due, keep_fakes: bool) -> Outputs:
         """Compute the gradients of an update of the discriminator, and what is logged; ``keep_fakes`` for the generator's."""
+        z = self._latents(len(real))
+        self._kept_latents = z if keep_fakes else None
+        now = [penalty for penalty, is_due in zip(self.penalties, due, strict=True) if is_due]
+        self.discriminator.zero_grad()
+        batches, outputs = [], Mean()
+        for chosen, share in self._micro_batches(len(real)):
+            batch, values = self._judge(real[chosen], _chosen(labels, chosen), z[chosen], now, keep_fakes and share == 1, share)
+            batches.append(batch)
+            outputs.add(values, share)
+        if self.augmentation is not None:
+            self.augmentation.observe(torch.cat([batch.real_logits.detach() for batch in batches]))
+        for penalty in now:
+            if penalty.has_own_graph:
+                for batch, (_, share) in zip(batches, self._micro_batches(len(real)), strict=True):
+                    term = self._penalty_term(penalty, batch)
+                    self.manual_backward(_scaled(term, share))  # frees its graph before the next one is made
+                    outputs.add({"penalty": term.detach()}, share)
+        return outputs.values
+
+    def _judge(
+        self, real: Tensor, labels: Tensor | None, z: Tensor, penalties: Sequence[Penalty], keep_fakes: bool, share: float
+    ) -> tuple[DiscriminatorBatch, Outputs]:
+        """Compute the gradients of the loss of a micro-batch, with the penalties on its logits, and what is logged."""
         with torch.set_grad_enabled(keep_fakes):
-            drawn = self._fakes(len(real), labels)
+            drawn = self._fakes(z, labels)
         self._kept_fakes = drawn if keep_fakes else None
         fake = drawn.detach()
         (real_logits, real_classes), (fake_logits, fake_classes) = self._discriminate_both(real, fake, labels)
@@ -166,24 +219,16 @@ class GAN(AdversarialModule):
             "real_probability": real_logits.detach().float().sigmoid().mean(),  # D(x)
             "fake_probability": fake_logits.detach().float().sigmoid().mean(),  # D(G(z))
         }
-        if self.augmentation is not None:
-            self.augmentation.observe(real_logits.detach())
         if real_classes is not None and fake_classes is not None:  # AC-GAN, Odena et al. 2017, equation 3
             classification = _cross_entropy(real_classes, labels) + _cross_entropy(fake_classes, labels)
             loss = loss + self.classification_weight * classification
             outputs["classification_loss"] = classification.detach()
         batch = DiscriminatorBatch(real, fake, labels, real_logits, fake_logits)
-        now = [penalty for penalty, is_due in zip(self.penalties, due, strict=True) if is_due]
-        terms = [self._penalty_term(penalty, batch) for penalty in now if not penalty.has_own_graph]
-        self.discriminator.zero_grad()
-        self.manual_backward(sum(terms, start=loss))
-        for penalty in now:
-            if penalty.has_own_graph:
-                terms.append(self._penalty_term(penalty, batch))
-                self.manual_backward(terms[-1])  # frees its graph before the next one is made
+        terms = [self._penalty_term(penalty, batch) for penalty in penalties if not penalty.has_own_graph]
+        self.manual_backward(_scaled(sum(terms, start=loss), share))
         if self.penalties:
             outputs["penalty"] = sum((term.detach() for term in terms), start=torch.zeros_like(loss, dtype=torch.float32))
-        return outputs
+        return batch._replace(real_logits=real_logits.detach(), fake_logits=fake_logits.detach()), outputs
 
     @profiled("generator")
     def _generator_step(self, real: Tensor, labels: Tensor | None, key: Due) -> Outputs:
@@ -194,7 +239,16 @@ class GAN(AdversarialModule):
 
     def _generator_gradients(self, real: Tensor, labels: Tensor | None) -> Outputs:
         """Compute the gradients of an update of the generator, and what is logged; draw new fakes if none were kept."""
-        fake = self._fakes(len(real), labels) if self._kept_fakes is None else self._kept_fakes
+        z = self._latents(len(real)) if self._kept_latents is None else self._kept_latents
+        self.generator.zero_grad()
+        outputs = Mean()
+        for chosen, share in self._micro_batches(len(real)):
+            outputs.add(self._deceive(real[chosen], _chosen(labels, chosen), z[chosen], share), share)
+        return outputs.values
+
+    def _deceive(self, real: Tensor, labels: Tensor | None, z: Tensor, share: float) -> Outputs:
+        """Compute the generator's gradients of a micro-batch, and what is logged."""
+        fake = self._fakes(z, labels) if self._kept_fakes is None else self._kept_fakes
         with frozen(self.discriminator):
             real_logits = self._discriminate(self._augmented(real), labels)[0] if self.loss.generator_sees_real else None
             fake_logits, classes = self._discriminate(self._augmented(fake), labels)
@@ -202,8 +256,7 @@ class GAN(AdversarialModule):
             outputs = {"generator_loss": loss.detach()}
             if classes is not None:
                 loss = loss + self.classification_weight * _cross_entropy(classes, labels)
-            self.generator.zero_grad()
-            self.manual_backward(loss)
+            self.manual_backward(_scaled(loss, share))
         return outputs
 
     def _penalty_term(self, penalty: Penalty, batch: DiscriminatorBatch) -> Tensor:
@@ -212,10 +265,16 @@ class GAN(AdversarialModule):
 
     # Passes through the generator and the discriminator
 
+    def _latents(self, count: int) -> Tensor:
+        return torch.randn(count, self.generator.latent_dim, device=self.device)
+
+    def _micro_batches(self, count: int) -> Iterator[tuple[slice, float]]:
+        """Split a batch: the slice and the share of each micro-batch. Together they draw the random numbers of the batch."""
+        return micro_batches(count, self.micro_batch or count, self.device)
+
     @profiled("generator")
-    def _fakes(self, count: int, labels: Tensor | None) -> Tensor:
-        """Draw images (count, C, H, W) of fresh latents."""
-        return self._generate(torch.randn(count, self.generator.latent_dim, device=self.device), labels)
+    def _fakes(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        return self._generate(z, labels)
 
     def _generate(self, z: Tensor, labels: Tensor | None) -> Tensor:
         images: Tensor = self.generator(z, labels)
@@ -225,7 +284,7 @@ class GAN(AdversarialModule):
         return images if self.augmentation is None else self.augmentation(images)
 
     def _discriminate(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return logits (B,), and class logits (B, num_classes) of an auxiliary classifier, for augmented images."""
+        """Return logits (B, ...), and class logits (B, num_classes) of an auxiliary classifier, for augmented images."""
         return self.discriminator.judge(images, labels)
 
     def _discriminate_both(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
@@ -237,14 +296,13 @@ class GAN(AdversarialModule):
         return list(zip(logits.chunk(2), (None, None) if classes is None else classes.chunk(2), strict=True))
 
     def _logits_for_penalties(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        """Augment images and return their logits (B,), never compiled, so that gradients can be differentiated again."""
-        logits: Tensor = self.discriminator(self._augmented(images), labels)
-        return logits
+        """Augment images and return their mean logits (B,), never compiled, so that gradients can be differentiated again."""
+        return _mean_per_image(self.discriminator(self._augmented(images), labels))
 
     def features_and_logits(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Augment images and return the discriminator's last features (B, F) and logits (B,), to monitor a run."""
+        """Augment images and return the discriminator's last features (B, F) and mean logits (B,), to monitor a run."""
         features = self.discriminator.features(self._augmented(images))
-        return features, self.discriminator.logits(features, labels)
+        return features, _mean_per_image(self.discriminator.logits(features, labels))
 
     # For the data module and the callbacks
 
@@ -267,6 +325,32 @@ class GAN(AdversarialModule):
             return to_uint8(self.sampler(z, labels))
         finally:
             self.sampler.train(training)
+
+
+class Mean:
+    """The mean of logged values over micro-batches, weighted by their shares."""
+
+    def __init__(self) -> None:
+        self.values: Outputs = {}
+
+    def add(self, values: Outputs, share: float) -> None:
+        """Add the values of a micro-batch."""
+        for name, value in values.items():
+            scaled = _scaled(value, share)
+            self.values[name] = self.values[name] + scaled if name in self.values else scaled
+
+
+def _scaled(value: Tensor, share: float) -> Tensor:
+    return value if share == 1 else value * share
+
+
+def _chosen(labels: Tensor | None, chosen: slice) -> Tensor | None:
+    return None if labels is None else labels[chosen]
+
+
+def _mean_per_image(logits: Tensor) -> Tensor:
+    """Map logits (B, ...) to the mean of each image (B,)."""
+    return logits if logits.dim() == 1 else logits.flatten(1).mean(dim=1)
 
 
 def _cross_entropy(class_logits: Tensor, labels: Tensor | None) -> Tensor:

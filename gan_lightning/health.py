@@ -1,4 +1,7 @@
-"""Measures of a training's health from a few images, and their symptoms and remedies."""
+"""Measures of a training's health from a few images, and their symptoms and remedies.
+
+The measures are computed in float64 on the device of their arguments, and wait for nothing.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,8 +17,8 @@ Values = Mapping[str, float]
 """Measured values by name. A value that could not be measured is missing."""
 
 
-def spread(values: Tensor, groups: Tensor | None = None) -> float:
-    """Root mean square distance of vectors from their mean, or from the mean of their group.
+def spread(values: Tensor, groups: Tensor | None = None) -> Tensor:
+    """Root mean square distance, float64 (), of vectors from their mean, or from the mean of their group.
 
     Args:
         values: (N, ...), N vectors of any shape.
@@ -23,46 +26,46 @@ def spread(values: Tensor, groups: Tensor | None = None) -> float:
     """
     flat = values.flatten(1).double()
     if groups is None:
-        groups = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
-    _, groups = torch.unique(groups, return_inverse=True)
-    counts = groups.bincount().unsqueeze(1)
-    means = torch.zeros(len(counts), flat.shape[1], dtype=flat.dtype, device=flat.device).index_add_(0, groups, flat) / counts
-    return float((flat - means[groups]).square().sum(1).mean().sqrt())
+        means = flat.mean(0)
+    else:
+        together = (groups.unsqueeze(1) == groups).double()  # (N, N)
+        means = together @ flat / together.sum(1, keepdim=True)  # of each vector's group
+    return (flat - means).square().sum(1).mean().sqrt()
 
 
-def overfitting(train_logits: Tensor, held_out_logits: Tensor, fake_logits: Tensor) -> float:
+def overfitting(train_logits: Tensor, held_out_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Degree to which a discriminator takes held-out real images for generated ones, from any number of logits of each kind.
 
-    This is r_v of Karras et al. 2020 (ADA), equation 1: 0 if the discriminator rates held-out images like training images, 1 if
-    like generated ones. It is also 0 if the discriminator cannot tell generated images from training images: if their mean
-    logits differ by at most three standard errors, the quotient would be noise.
+    This is r_v of Karras et al. 2020 (ADA), equation 1, float64 (): 0 if the discriminator rates held-out images like training
+    images, 1 if like generated ones. It is also 0 if the discriminator cannot tell generated images from training images: if
+    their mean logits differ by at most three standard errors, the quotient would be noise.
     """
     train, held_out, fake = train_logits.double(), held_out_logits.double(), fake_logits.double()
     gap = train.mean() - fake.mean()
     standard_error = (train.var(correction=0) / len(train) + fake.var(correction=0) / len(fake)).sqrt()
-    if gap <= 3 * standard_error:
-        return 0.0
-    return float(((train.mean() - held_out.mean()) / gap).clamp(-1, 2))
+    position = ((train.mean() - held_out.mean()) / gap).clamp(-1, 2)
+    return torch.where(gap <= 3 * standard_error, 0.0, position)
 
 
-def separation(real_logits: Tensor, fake_logits: Tensor) -> float:
-    """Standard deviations between the logits of real and of generated images. Independent of the logits' scale."""
+def separation(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Standard deviations between the logits of real and of generated images, float64 (). Independent of the logits' scale."""
     real, fake = real_logits.double(), fake_logits.double()
     deviation = ((real.var() + fake.var()) / 2).sqrt()
-    return float((real.mean() - fake.mean()) / deviation.clamp(min=1e-12))
+    return (real.mean() - fake.mean()) / deviation.clamp(min=1e-12)
 
 
-def saturation(images: Tensor, real: Tensor) -> float:
-    """Share of the grey in real images that is black or white in generated ones: 0 is none, 1 is all, with no grey left.
+def saturation(images: Tensor, real: Tensor) -> Tensor:
+    """Share of the grey in real images that is black or white in generated ones, float64 (): 0 is none, 1 is all.
 
-    A value counts as black or white if it is within half a grey level of -1 or 1, or beyond.
+    A value counts as black or white if it is within half a grey level of -1 or 1, or beyond. If real images have no grey, the
+    share is 0.
 
     Args:
         images: in [-1, 1], of any shape.
         real: likewise.
     """
-    share, usual = (float((values.abs() >= 1 - 1 / 255).double().mean()) for values in (images, real))
-    return max(0.0, (share - usual) / (1 - usual)) if usual < 1 else 0.0
+    share, usual = ((values.abs() >= 1 - 1 / 255).double().mean() for values in (images, real))
+    return torch.where(usual < 1, ((share - usual) / (1 - usual)).clamp(min=0), 0.0)
 
 
 def coarse(images: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from gan_lightning.lookup import find
 from gan_lightning.model_card import metrics, model_card, recipe
 from gan_lightning.networks.base import Generator, rebuild_generator
 from gan_lightning.pictures import grid, write_png
+from gan_lightning.training.devices import to_device
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11
@@ -95,7 +96,7 @@ class Sampler(ModelHubMixin):
     def draw(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Draw images uint8 (B, C, H, W) for latents (B, latent_dim) and labels int64 (B,), on the generator's device."""
         device = self.device
-        return to_uint8(self.generator(z.to(device), None if labels is None else labels.to(device)))
+        return to_uint8(self.generator(to_device(z, device), None if labels is None else to_device(labels, device)))
 
     @torch.inference_mode()
     def interpolate(

@@ -18,14 +18,17 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 def latents(indices: Tensor, dim: int, seed: int) -> Tensor:
     """Draw standard normal latents float32 (B, dim) on the CPU for global indices int64 (B,).
 
-    Each row has its own counter-based generator (Philox; Salmon et al. 2011). The seed is the key and the index is a high word
-    of the counter, so that no two rows overlap.
+    Each row has its own stream of a counter-based generator (Philox; Salmon et al. 2011). The seed is the key and the index is
+    a high word of the counter, so that no two rows overlap. Setting the counter takes a quarter of the time of a new generator.
     """
-    rows = [
-        numpy.random.Generator(numpy.random.Philox(key=seed, counter=[0, 0, index, 0])).standard_normal(dim, numpy.float32)
-        for index in indices.tolist()
-    ]
-    return torch.from_numpy(numpy.stack(rows)) if rows else torch.empty(0, dim)
+    philox = numpy.random.Philox(key=seed)
+    random, state = numpy.random.Generator(philox), philox.state
+    rows = numpy.empty((len(indices), dim), numpy.float32)
+    for row, index in zip(rows, indices.tolist(), strict=True):
+        state["state"]["counter"][:] = 0, 0, index, 0
+        philox.state = state  # with an empty buffer
+        random.standard_normal(out=row, dtype=numpy.float32)
+    return torch.from_numpy(rows)
 
 
 def truncated(z: Tensor, threshold: float) -> Tensor:

@@ -19,14 +19,18 @@ from gan_lightning.training import distributed
 
 
 class AdversarialLoss(ABC):
-    """Loss functions of the two players. Both methods take logits of shape (B,) and return a scalar.
+    """Loss functions of the two players. Both methods take logits of shape (B, ...) and return a scalar.
+
+    If an image has several logits, losses are means over all of them, and a comparison is between logits of the same part.
 
     Attributes:
         generator_sees_real: True if :meth:`generator` uses the logits of real images. The generator's update then gets its
             own fresh real images.
+        is_mean: True if the losses are means over images or pairs of images, so that micro-batches can compute them.
     """
 
     generator_sees_real: bool = False
+    is_mean: bool = True
 
     @abstractmethod
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -118,14 +122,15 @@ class RelativisticAverageLoss(AdversarialLoss):
     """Comparison of each image with the mean of the other kind (RaSGAN, Jolicoeur-Martineau 2019).
 
     The discriminator minimises E softplus(-(D(x) - E D(G(z)))) + E softplus(D(G(z)) - E D(x)), the generator the same with
-    real and generated exchanged. The inner means are over the batch of all processes.
+    real and generated exchanged. The inner means are over the images of all processes, one for each logit of an image.
     """
 
     generator_sees_real = True
+    is_mean = False
 
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         real, fake = _to_float32(real_logits), _to_float32(fake_logits)
-        real_mean, fake_mean = distributed.mean(torch.stack([real.mean(), fake.mean()])).unbind()
+        real_mean, fake_mean = distributed.mean(torch.stack([real.mean(dim=0), fake.mean(dim=0)])).unbind()
         return softplus(fake_mean - real).mean() + softplus(fake - real_mean).mean()
 
     def generator(self, real_logits: Tensor | None, fake_logits: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam, Optimizer
 
 from gan_lightning import checkpoint, ema
@@ -73,6 +74,7 @@ class AdversarialModule(LightningModule):
         ema_halflife: half-life of the averages in images; 0 keeps no average.
         ema_ramp: upper limit of the half-life as a share of the images seen so far; None sets no limit.
         channels_last: channels-last order of the convolutions' weights in memory, and so of the features.
+        gradient_clip: largest norm of the gradient of the generators, and of that of the discriminators; None sets no limit.
 
     Attributes:
         generators: name of each generator -> name of its average. The average is None if there is none.
@@ -99,13 +101,17 @@ class AdversarialModule(LightningModule):
         ema_halflife: float = 0.0,
         ema_ramp: float | None = 0.05,
         channels_last: bool = False,
+        gradient_clip: float | None = None,
     ) -> None:
         super().__init__()
         if not 0.0 <= ema_halflife < float("inf"):
             raise InputError(f"model.ema_halflife is {ema_halflife}: use a number of images, or 0 for no average")
         if ema_ramp is not None and not 0.0 < ema_ramp < float("inf"):
             raise InputError(f"model.ema_ramp is {ema_ramp}: use a number above 0, or null for no limit")
+        if gradient_clip is not None and not 0.0 < gradient_clip < float("inf"):
+            raise InputError(f"model.gradient_clip is {gradient_clip}: use a number above 0, or null for no limit")
         self.automatic_optimization = False
+        self.gradient_clip = gradient_clip
         self.generator_optimizer = generator_optimizer
         self.discriminator_optimizer = discriminator_optimizer
         self.ema_halflife, self.ema_ramp = ema_halflife, ema_ramp
@@ -187,11 +193,21 @@ class AdversarialModule(LightningModule):
         except (ValueError, TypeError) as error:
             raise InputError(f"an optimizer does not accept its settings: {one_line(error)}") from error
         for optimizer in optimizers:
+            if self.gradient_clip is not None:
+                optimizer.register_step_pre_hook(self._clip_gradients)
             for group in optimizer.param_groups if isinstance(optimizer, Adam) else ():
                 if group["fused"] is None and not (group["foreach"] or group["differentiable"]):
                     group["fused"] = True  # one pass over each weight instead of ten, on the CPU too
-                    optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined]  # in fp16, no wait; see Adam
+                    # In fp16 such an optimizer divides the gradients by their scale itself and waits for no device. Clipping
+                    # needs them before.
+                    optimizer._step_supports_amp_scaling = self.gradient_clip is None  # type: ignore[attr-defined]
         return optimizers
+
+    def _clip_gradients(self, optimizer: Optimizer, *_: Any) -> None:
+        """Clip the norm of the gradients, which all processes have averaged: a hook before an optimizer's step."""
+        assert self.gradient_clip is not None
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        clip_grad_norm_(parameters, self.gradient_clip)
 
     def _parameters_of(self, names: Iterable[str]) -> Iterator[nn.Parameter]:
         for name in names:
@@ -215,13 +231,15 @@ class AdversarialModule(LightningModule):
     # Checkpoints
 
     def require_finite(self) -> None:
-        """Check every weight of all networks.
+        """Check every weight of all networks, and wait for the device once.
 
         Raises:
             Diverged: a weight is NaN or infinite.
         """
-        for name in (*self.generators, *self.discriminators):
-            if not all(bool(p.isfinite().all()) for p in getattr(self, name).parameters()):
+        names = [*self.generators, *self.discriminators]
+        largest = torch.stack([_largest(getattr(self, name)) for name in names])
+        for name, is_finite in zip(names, largest.isfinite().tolist(), strict=True):
+            if not is_finite:
                 raise Diverged(f"step {self.global_step:,}: the {name}'s weights are NaN or infinite")
 
     def on_save_checkpoint(self, content: dict[str, Any]) -> None:
@@ -267,6 +285,13 @@ def _store_channels_last(network: nn.Module) -> None:
 def _to_channels_last(module: nn.Module, inputs: Any, features: Tensor) -> Tensor:
     """Reorder features (B, C, H, W) in memory, channels last: a forward hook."""
     return features.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _largest(network: nn.Module) -> Tensor:
+    """Largest absolute value of all weights, (); NaN if one of them is NaN."""
+    weights = [weight for weight in network.parameters() if weight.numel()]
+    return torch.nn.utils.get_total_norm(weights, float("inf"))
 
 
 def _shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...] | None]:

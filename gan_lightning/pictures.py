@@ -45,6 +45,15 @@ def write_png(image: Tensor, path: Path, durable: bool = True) -> None:
         _as_picture(image).save(aside, format="png")
 
 
+def read_png(path: Path) -> Tensor:
+    """Read an image uint8 (C, H, W) that :func:`write_png` wrote."""
+    from torchvision.transforms.functional import pil_to_tensor  # as above
+
+    with Image.open(path) as picture:
+        image: Tensor = pil_to_tensor(picture)
+    return image
+
+
 def write_animation(images: Tensor, path: Path) -> None:
     """Write images uint8 (N, C, H, W) as a GIF or an MP4, by the ending of the name, at 10 images a second.
 

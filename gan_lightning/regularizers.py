@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from gan_lightning.errors import InputError
 from gan_lightning.training import distributed
+from gan_lightning.training.randomness import draw
 
 Critic = Callable[[Tensor, Tensor | None], Tensor]
-"""A discriminator, with the augmentation before it: images (B, C, H, W) and labels (B,) or None to logits (B,)."""
+"""A discriminator, with the augmentation before it: images (B, C, H, W) and labels (B,) or None to one logit per image (B,)."""
 
 
 class DiscriminatorBatch(NamedTuple):
@@ -28,8 +29,8 @@ class DiscriminatorBatch(NamedTuple):
     real: Tensor  # (B, C, H, W) in [-1, 1], before any augmentation
     fake: Tensor  # (B, C, H, W), likewise; without a gradient
     labels: Tensor | None  # (B,), of both, or None
-    real_logits: Tensor  # (B,)
-    fake_logits: Tensor  # (B,)
+    real_logits: Tensor  # (B, ...)
+    fake_logits: Tensor  # (B, ...)
 
 
 class Penalty(nn.Module, ABC):
@@ -38,9 +39,11 @@ class Penalty(nn.Module, ABC):
     Attributes:
         has_own_graph: True if the term does not depend on the logits of the batch, but only on its own passes through the
             discriminator. Its gradients are then computed separately and its memory is freed, before the next penalty.
+        is_mean: True if the term is a mean over images or pairs of images, so that micro-batches can compute it.
     """
 
     has_own_graph: ClassVar[bool] = False
+    is_mean: ClassVar[bool] = True
 
     @abstractmethod
     def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
@@ -151,6 +154,8 @@ class DRAGAN(WGANGP):
     deviation of the batch. Each point is uniform on the line from the image to the noisy one.
     """
 
+    is_mean = False
+
     def points(self, real: Tensor, fake: Tensor) -> Tensor:
         return real + _uniform_per_image(real) * 0.5 * _deviation(real) * torch.rand_like(real)
 
@@ -169,6 +174,7 @@ class LeCam(Penalty):
         InputError: a number is out of range.
     """
 
+    is_mean = False
     real_average: Tensor
     fake_average: Tensor
 
@@ -203,7 +209,7 @@ class Constraint(ABC):
 
 
 class WeightClipping(Constraint):
-    """Clamps every weight to [-limit, limit] to bound the discriminator's slope (Arjovsky et al. 2017, algorithm 1).
+    """Clamps every trained weight to [-limit, limit] to bound the discriminator's slope (Arjovsky et al. 2017, algorithm 1).
 
     Args:
         limit: the paper's c, above 0.
@@ -219,7 +225,7 @@ class WeightClipping(Constraint):
 
     @torch.no_grad()
     def __call__(self, discriminator: nn.Module) -> None:
-        parameters: list[Tensor] = list(discriminator.parameters())
+        parameters: list[Tensor] = [parameter for parameter in discriminator.parameters() if parameter.requires_grad]
         torch._foreach_clamp_min_(parameters, -self.limit)
         torch._foreach_clamp_max_(parameters, self.limit)
 
@@ -237,4 +243,4 @@ def _deviation(images: Tensor) -> Tensor:
 
 
 def _uniform_per_image(images: Tensor) -> Tensor:
-    return torch.rand(len(images), *[1] * (images.dim() - 1), device=images.device)  # (B, 1, 1, 1)
+    return draw(torch.rand, len(images), *[1] * (images.dim() - 1), device=images.device)  # (B, 1, 1, 1)

@@ -5,7 +5,8 @@ the results. Before that it checks two rules of CUDA: all tensors with a dimensi
 to the device of what it fills. Like a GPU, the device has random numbers of its own.
 
 The host would wait for these operations: reading a value, results whose shape depends on values, copies to and from the
-device. :func:`watching` records them, with the line that asked for them.
+device. :func:`watching` records them, with the line that asked for them. A copy to the device that is asked not to block is
+no wait: CUDA has read the host's memory when it returns.
 
 torch's Python back end of PrivateUse1 makes this possible. It is experimental, so only tests of a process of their own use it
 (tests/test_fake_device.py). These tests say nothing about kernels, memory, determinism and ``device.type == "cuda"``.
@@ -149,9 +150,11 @@ class Watch:
     Attributes:
         launches: operation -> how often it ran. Views are not counted.
         waits: "reason, at line of the package" -> how often the host would have waited.
+        copies: number of copies to the device that the host does not wait for.
     """
 
     def __init__(self) -> None:
+        self.copies = 0
         self.launches: Counter[str] = Counter()
         self.waits: Counter[str] = Counter()
 
@@ -224,7 +227,9 @@ def _check(function: Any, tensors: list[Tensor], args: Any, kwargs: Any, target:
         raise DeviceError(f"{function}: expected a generator of {NAME}, not of the CPU")
     others = list(filter(_is_on_cpu, tensors))
     if function in COPIES or target is not None:
-        if others:
+        if others and (kwargs.get("non_blocking") or (function in COPIES and args[2:3] == (True,))):
+            _watch.copies += 1
+        elif others:
             _watch.wait("copy to the device")
         return
     if function in INDEXING and isinstance(args[0], FakeGPUTensor):

@@ -524,6 +524,16 @@ def test_the_target_is_the_mean_sign(share: float, target: float, direction: int
     assert float(augmentation.probability) == pytest.approx(0.5 + direction * 0.08, abs=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(8,), (8, 1), (2, 4), (2, 2, 2)])
+def test_all_logits_of_an_image_count_and_the_speed_is_in_images(shape: tuple[int, ...]) -> None:
+    """Three quarters of the logits are positive, so the mean sign is 1/2: above 0.4 and below 0.6."""
+    for target, direction in ((0.4, 1), (0.6, -1)):
+        augmentation = AdaptiveAugment(target=target, images=100, every=1)
+        augmentation.probability.fill_(0.5)
+        augmentation.observe(sure(0.75).view(shape))
+        assert float(augmentation.probability) == pytest.approx(0.5 + direction * shape[0] / 100, abs=1e-6)
+
+
 def test_only_signs_since_the_last_adaptation_count() -> None:
     augmentation = AdaptiveAugment(target=0.4, images=160, every=2)
     for share, probability in ((1.0, 0), (0.5, 0.1), (0.5, 0.1), (0.625, 0.0), (1.0, 0.0), (1.0, 0.1)):  # means 1/2, 1/8, 1

@@ -53,8 +53,8 @@ def test_an_earlier_checkpoint_is_sampled_evaluated_and_exported(name: str) -> N
 
 @pytest.mark.parametrize("name", FEWER_LAYERS)
 def test_checkpoints_that_cannot_be_resumed_are_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for flag in ("--ckpt_path", "--init_from"):
-        refusal(Verb.train.main, [*settings(name), flag, of(name)], capsys, "discriminator", "layers")
+    refusal(Verb.train.main, [*settings(name), "--ckpt_path", of(name)], capsys, "discriminator", "layers")
+    assert Verb.train.main([*settings(name), "--init_from", of(name)]) == 0  # takes the layers that fit
 
 
 def test_training_resumes_if_the_layers_are_the_same() -> None:

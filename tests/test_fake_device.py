@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.timeout(900)
 def test_cases_on_the_fake_device() -> None:
     """Fails with the tracebacks and names of the cases that fail."""
-    done = run_cases(ROOT, "device.py", "steps.py", "runs.py")
+    done = run_cases(ROOT, "device.py", "steps.py", "runs.py", "measuring.py")
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2000:]
 
 
@@ -98,7 +98,7 @@ FAULTS = {
     ),
     "order of the images on the CPU": Fault(
         "data/loaders.py",
-        "self.sampler.indices().to(self.images.device)",
+        "to_device(self.sampler.indices(), self.images.device)",
         "self.sampler.indices()",
         "steps::recipes and small_mlp",
     ),
@@ -109,23 +109,45 @@ FAULTS = {
         "training/randomness.py", "devices=[device] if own else []", "devices=[]", "device::preserved"
     ),
     "latents of the health monitor": Fault(
-        "callbacks/health_monitor.py", "seed=0).to(model.device)", "seed=0)", "runs::every_callback"
+        "callbacks/health_monitor.py", "seed=0).to(device)", "seed=0)", "runs::every_callback"
     ),
     "labels of the metrics": Fault(
         "callbacks/generative_metrics.py",
-        "class_labels(indices, self._frequencies).to(model.device)",
-        "class_labels(indices, self._frequencies)",
+        "None if labels is None else to_device(labels, model.device)",
+        "labels",
         "runs::every_callback",
     ),
     "splits of the Inception Score": Fault(
         "metrics/statistics.py", "_splits(num_images).to(device)", "_splits(num_images)", "runs::commands and evaluate"
     ),
     "images on the wrong device": Fault(
-        "metrics/features.py", "self.extract(images.to(self.device))", "self.extract(images)", "runs::commands and evaluate"
+        "metrics/features.py",
+        "self.extract(to_device(images, self.device))",
+        "self.extract(images)",
+        "runs::commands and evaluate",
     ),
     "labels of samples": Fault(
-        "inference.py", "None if labels is None else labels.to(device)", "labels", "runs::commands and sample"
+        "inference.py", "None if labels is None else to_device(labels, device)", "labels", "runs::commands and sample"
     ),
+    "a wait for each network": Fault(
+        "module.py",
+        "torch.stack([_largest(getattr(self, name)) for name in names])",
+        "torch.stack([_largest(getattr(self, name)).cpu() for name in names])",
+        "measuring::finite",
+    ),
+    "a wait for a value of the health monitor": Fault(
+        "callbacks/health_monitor.py",
+        '"real_logits": real_logits.mean(),',
+        '"real_logits": torch.tensor(float(real_logits.mean()), device=exact),',
+        "measuring::health",
+    ),
+    "a wait for each batch of features": Fault(
+        "metrics/evaluator.py", "if is_first:", "if len(indices):", "measuring::measured_samples"
+    ),
+    "latents that block": Fault(
+        "callbacks/generative_metrics.py", "to_device(z, model.device)", "z.to(model.device)", "measuring::in_training"
+    ),
+    "the real root is not kept": Fault("metrics/statistics.py", "@cached_property", "@property", "measuring::in_training"),
     "labels of an inversion": Fault(
         "inversion.py", ".flatten().to(device)  # (N * starts,)", ".flatten()  # (N * starts,)", "runs::commands and invert"
     ),

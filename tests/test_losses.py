@@ -76,6 +76,24 @@ def test_values_by_hand(loss: AdversarialLoss, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=name)
+def test_several_logits_per_image_are_averaged(loss: AdversarialLoss) -> None:
+    """Each loss is the mean of those of the images' first, second, third and fourth logits alone."""
+    torch.manual_seed(0)
+    real, fake = torch.randn(5, 4), torch.randn(5, 4)
+    parts = list(zip(real.unbind(1), fake.unbind(1), strict=True))
+    for player in (loss.discriminator, loss.generator):
+        for shape in ((5, 4), (5, 2, 2)):
+            whole = float(player(real.view(shape), fake.view(shape)))
+            assert whole == pytest.approx(mean([float(player(*part)) for part in parts]), abs=1e-6)
+
+
+def test_the_hinge_over_patches_by_hand() -> None:
+    real, fake = torch.tensor([[2.0, 0.5], [-1.0, 1.0]]), torch.tensor([[0.0, -3.0], [1.5, -0.5]])
+    assert float(HingeLoss().discriminator(real, fake)) == pytest.approx((0 + 0.5 + 2 + 0) / 4 + (1 + 0 + 2.5 + 0.5) / 4)
+    assert float(HingeLoss().generator(None, fake)) == pytest.approx(-(0 - 3 + 1.5 - 0.5) / 4)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=name)
 def test_which_generators_see_real_images(loss: AdversarialLoss) -> None:
     real, fake = torch.tensor(REAL), torch.tensor(FAKE)
     assert loss.generator_sees_real == (loss in RELATIVISTIC)

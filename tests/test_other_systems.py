@@ -158,7 +158,7 @@ def loader_of(folder: Path, count: int) -> WorkerLoader:
 
 
 def test_what_a_worker_gets_can_be_sent_to_a_new_process(tmp_path: Path) -> None:
-    loader = loader_of(tmp_path, 4)._loader(0, 1)
+    loader = loader_of(tmp_path, 4)._loader(1)
     dataset, collate = pickle.loads(ForkingPickler.dumps((loader.dataset, loader.collate_fn)))
     assert collate([dataset[0], dataset[1]])[0].shape == (2, 3, 8, 8)
 

@@ -17,6 +17,7 @@ from gan_lightning.latents import class_frequencies, class_labels, latents
 from gan_lightning.metrics.measurement import FEW_IMAGES, Measurement, RealImages
 from gan_lightning.metrics.table import METRICS, check_request, split_names
 from gan_lightning.training import distributed
+from gan_lightning.training.devices import to_device
 from gan_lightning.training.randomness import preserved_random_state
 from gan_lightning.training.trainer import is_out_of_time
 
@@ -201,8 +202,9 @@ class GenerativeMetrics(Callback):
 
         def sample(indices: Tensor) -> Tensor:
             require_no_signal(model.trainer)
-            labels = class_labels(indices, self._frequencies).to(model.device) if model.generator.conditional else None
-            return model.sample(latents(indices, model.generator.latent_dim, self.seed).to(model.device), labels)
+            labels = class_labels(indices, self._frequencies) if model.generator.conditional else None
+            z = latents(indices, model.generator.latent_dim, self.seed)
+            return model.sample(to_device(z, model.device), None if labels is None else to_device(labels, model.device))
 
         return measurement.compute(measurement.collect(sample))
 

@@ -25,6 +25,7 @@ from gan_lightning.metrics.functional import nearest
 from gan_lightning.metrics.imagenet import ImageNet
 from gan_lightning.metrics.measurement import FEW_IMAGES, RealImages, make_extractor
 from gan_lightning.training import distributed
+from gan_lightning.training.devices import float64_device
 from gan_lightning.training.randomness import preserved_random_state
 
 ROWS, COLUMNS = 16, 8
@@ -95,9 +96,10 @@ class HealthMonitor(Callback):
         self._train: Images | None = None
         self._held_out: Images | None = None
         self._extractor: Extractor | None = None
+        self._latents = torch.empty(0)
         self._references = torch.empty(0)  # coarse pixels (N, D) of training images
         self._reference_features = torch.empty(0)  # (N, F)
-        self._held_out_distance = self._held_out_feature_distance = float("nan")  # median distance of held-out images to them
+        self._held_out_distance = self._held_out_feature_distance = torch.empty(())  # median of held-out images' to them
         self._healthy_step = -1  # the step of healthy.ckpt
         self._folder = Path()
 
@@ -116,9 +118,12 @@ class HealthMonitor(Callback):
         data = getattr(trainer, "datamodule", None)
         if not self.every_n_steps or trainer.fast_dev_run or not isinstance(data, ImageDataModule):  # type: ignore[attr-defined]
             return
+        assert isinstance(pl_module, GAN)
         device = pl_module.device
+        exact = float64_device(device)
         with preserved_random_state(device):
             self._batch_size = data.batch_size
+            self._latents = latents(torch.arange(ROWS * COLUMNS), pl_module.generator.latent_dim, seed=0).to(device)
             self._train = _shuffled(data.examples(ROWS, COLUMNS), device)
             try:
                 self._held_out = _shuffled(data.examples(ROWS, COLUMNS, "test"), device)
@@ -126,19 +131,19 @@ class HealthMonitor(Callback):
                 self._held_out = None
             self._extractor = self._choose(trainer, data, device)
             references, _ = data.examples(*REFERENCES)
-            self._references = coarse(references)
+            self._references = coarse(references).to(exact)
             if self._extractor is not None:
                 real = RealImages.of(data, "train", min(FEW_IMAGES, data.num_images("train")))
                 shows_progress = trainer.progress_bar_callback is not None
                 statistics, _ = real.statistics(self._extractor, ["features"], progress=shows_progress)
                 features = None if statistics is None else statistics.features  # None in later processes
-                self._reference_features = distributed.on_first_process(lambda: features)
+                self._reference_features = distributed.on_first_process(lambda: features).to(exact)
             if self._held_out is not None:
-                self._held_out_distance = _distance(coarse(self._held_out[0].cpu()), self._references)
+                held_out, _ = self._held_out
+                self._held_out_distance = _distance(coarse(held_out).to(exact), self._references)
                 if self._extractor is not None:
-                    self._held_out_feature_distance = _distance(
-                        self._extractor(self._held_out[0])[0].cpu(), self._reference_features
-                    )
+                    features, _ = self._extractor(held_out)
+                    self._held_out_feature_distance = _distance(features.to(exact), self._reference_features)
 
     def _choose(self, trainer: Trainer, data: ImageDataModule, device: torch.device) -> Extractor | None:
         """Make the extractor that the settings name."""
@@ -157,11 +162,10 @@ class HealthMonitor(Callback):
         if self._train is None or trainer.global_step % self.every_n_steps:
             return
         pl_module.require_finite()
-        names, values = zip(*self._measure(pl_module, *self._train).items(), strict=True)
-        averaged = distributed.mean(
-            torch.tensor(values, device=pl_module.device)
-        ).tolist()  # so that all processes reach the same conclusion
-        self.latest = dict(zip(names, averaged, strict=True))
+        values = self._measure(pl_module, *self._train)
+        own = torch.stack([value.float() for value in values.values()]).to(pl_module.device)
+        averaged = distributed.mean(own).tolist()  # so that all processes reach the same conclusion
+        self.latest = dict(zip(values, averaged, strict=True))
         for logger in trainer.loggers:
             logger.log_metrics({f"health/{name}": value for name, value in self.latest.items()}, step=trainer.global_step)
         self.measured += 1
@@ -169,47 +173,48 @@ class HealthMonitor(Callback):
             self._update_symptoms(trainer)
 
     @torch.no_grad()
-    def _measure(self, model: GAN, real: Tensor, labels: Tensor | None) -> dict[str, float]:
-        """Measure every value of the model that needs no extractor."""
+    def _measure(self, model: GAN, real: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """Measure every value, each (). The host waits once, for the samples."""
         labels = labels if model.generator.conditional else None
-        z = latents(torch.arange(len(real)), model.generator.latent_dim, seed=0).to(model.device)
-        held_out = None
+        exact, held_out = float64_device(model.device), None
         with preserved_random_state(model.device), _restored_buffers(model):
-            parts = -(-len(z) // max(2, self._batch_size))
-            fake = torch.cat([model.generator(*part) for part in _parts(z, labels, parts)])
+            parts = -(-len(real) // max(2, self._batch_size))
+            fake = torch.cat([model.generator(*part) for part in _parts(self._latents, labels, parts)])
             real_features, real_logits = _features_and_logits(model, to_float(real), labels, parts)
             fake_features, fake_logits = _features_and_logits(model, fake, labels, parts)
             if self._held_out is not None:
                 held_out, own = self._held_out
                 own = own if model.generator.conditional else None
                 _, held_out_logits = _features_and_logits(model, to_float(held_out), own, parts)
-        drawn = to_uint8(fake.cpu())
-        fake, real, labels = fake.float().cpu(), real.cpu(), None if labels is None else labels.cpu()
+        drawn = to_uint8(fake)
+        fake, real, labels = fake.float().to(exact), to_float(real).to(exact), None if labels is None else labels.to(exact)
         values = {
-            "real_logits": float(real_logits.mean()),
-            "fake_logits": float(fake_logits.mean()),
+            "real_logits": real_logits.mean(),
+            "fake_logits": fake_logits.mean(),
             "separation": separation(real_logits, fake_logits),
-            "pixel_diversity": _ratio(spread(fake, labels), spread(to_float(real), labels)),
+            "pixel_diversity": _ratio(spread(fake, labels), spread(real, labels)),
             "feature_diversity": _ratio(spread(fake_features, labels), spread(real_features, labels)),
-            "saturation": saturation(fake, to_float(real)),
-            "generator_gradient_norm": float(gradient_norm(model.trainer.optimizers[0])),
+            "saturation": saturation(fake, real),
+            "generator_gradient_norm": gradient_norm(model.trainer.optimizers[0]).to(exact),
         }
         if held_out is not None:
-            values["held_out_logits"] = float(held_out_logits.mean())
+            values["held_out_logits"] = held_out_logits.mean()
             values["overfitting"] = overfitting(real_logits, held_out_logits, fake_logits)
-            values["nearest_training"] = _ratio(_distance(coarse(drawn), self._references), self._held_out_distance)
+            distance = _distance(coarse(drawn).to(exact), self._references)
+            values["nearest_training"] = _ratio(distance, self._held_out_distance)
         if self._extractor is not None:
-            values |= self._compare(self._extractor, drawn)
+            values |= self._compare(self._extractor, drawn, exact)
         return values
 
-    def _compare(self, extractor: Extractor, fake: Tensor) -> dict[str, float]:
+    def _compare(self, extractor: Extractor, fake: Tensor, exact: torch.device) -> dict[str, Tensor]:
         """Compute the values that need an extractor, for uint8 samples."""
         values = {}
         features, logits = extractor(fake)
         if logits is not None and 4 * logits.shape[1] <= len(fake):  # with fewer samples, chance alone misses classes
-            values["classes"] = float((logits.argmax(1).bincount(minlength=logits.shape[1]) >= 2).double().mean())
+            is_class = logits.argmax(1, keepdim=True) == torch.arange(logits.shape[1], device=logits.device)  # (N, K)
+            values["classes"] = (is_class.sum(0) >= 2).float().mean().to(exact)
         if self._held_out is not None:
-            distance = _distance(features.cpu(), self._reference_features)
+            distance = _distance(features.to(exact), self._reference_features)
             values["nearest_training_features"] = _ratio(distance, self._held_out_feature_distance)
         return values
 
@@ -265,18 +270,19 @@ def _parts(tensor: Tensor, labels: Tensor | None, count: int) -> Iterator[tuple[
 
 
 def _features_and_logits(model: GAN, images: Tensor, labels: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
-    """Compute the discriminator's features (N, F) and logits (N,), on the CPU, in batches no larger than the training's."""
+    """Compute the discriminator's features (N, F) and logits (N,), in batches no larger than the training's."""
     features, logits = zip(*(model.features_and_logits(*part) for part in _parts(images, labels, count)), strict=True)
-    return torch.cat(features).float().cpu(), torch.cat(logits).float().cpu()
+    exact = float64_device(model.device)
+    return torch.cat(features).float().to(exact), torch.cat(logits).float().to(exact)
 
 
-def _distance(vectors: Tensor, references: Tensor) -> float:
-    """Median distance of vectors (N, D) to the nearest of the references (M, D)."""
-    return float(nearest(vectors, references, 1)[0].median())
+def _distance(vectors: Tensor, references: Tensor) -> Tensor:
+    """Median distance, (), of vectors (N, D) to the nearest of the references (M, D)."""
+    return nearest(vectors, references, 1)[0].median()
 
 
-def _ratio(one: float, other: float) -> float:
-    return one / other if other else float("nan")
+def _ratio(one: Tensor, other: Tensor) -> Tensor:
+    return torch.where(other > 0, one / other, float("nan"))
 
 
 @contextmanager

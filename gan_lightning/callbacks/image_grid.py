@@ -1,25 +1,25 @@
 """Pictures of the generator's samples during training."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.images import class_columns, class_rows
 from gan_lightning.latents import latents
-from gan_lightning.pictures import grid, write_png
+from gan_lightning.pictures import grid, read_png, require_animation, write_animation, write_png
 
 COLUMNS = 10
 """Columns of a grid that has no column for each class."""
 
 
 class ImageGrid(Callback):
-    """Draw a grid of samples for the same latents each time, into ``images/step_00001000.png`` and TensorBoard.
+    """Draw a grid of samples for the same latents each time, into ``images/step_00001000.png``, TensorBoard and W&B.
 
     They are the first images that ``sample.py --seed 0`` draws from a checkpoint of that step. ``images/real.png`` shows real
     images in the same layout. If there are labels, every column is one class: always for real images, and for the samples of
@@ -29,18 +29,28 @@ class ImageGrid(Callback):
         every_n_steps: generator updates from one grid to the next; there is always one at the end. 0 draws only that.
         rows: images from top to bottom.
         columns: images from left to right; by default one for each class, or 10 if there are no classes or more than 20.
+        timelapse: an animation of all grids of the run's folder, ``images/timelapse.gif`` or ``.mp4``, at its end; null
+            writes none.
 
     Raises:
-        InputError: a number out of range.
+        InputError: a number out of range, or the package for MP4 is not installed.
     """
 
-    def __init__(self, every_n_steps: int = 1000, rows: int = 10, columns: int | None = None) -> None:
+    def __init__(
+        self,
+        every_n_steps: int = 1000,
+        rows: int = 10,
+        columns: int | None = None,
+        timelapse: Literal["gif", "mp4"] | None = None,
+    ) -> None:
         if every_n_steps < 0:
             raise InputError(f"image_grid.every_n_steps is {every_n_steps}: use at least 0")
         for name, number in {"rows": rows, "columns": columns}.items():
             if number is not None and number < 1:
                 raise InputError(f"image_grid.{name} is {number}: use at least 1")
-        self.every_n_steps, self.rows, self.columns = every_n_steps, rows, columns
+        if timelapse is not None:
+            require_animation(Path(f"timelapse.{timelapse}"))
+        self.every_n_steps, self.rows, self.columns, self.timelapse = every_n_steps, rows, columns, timelapse
         self._latents: Tensor | None = None
         self._labels: Tensor | None = None
         self._drawn_at = -1
@@ -71,6 +81,10 @@ class ImageGrid(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._draw(trainer, pl_module)
+        if self.timelapse is not None and trainer.is_global_zero:
+            grids = [read_png(path) for path in sorted(self._folder.glob("step_*.png"))]
+            frames = [grid for grid in grids if grid.shape == grids[-1].shape]  # a resumed run may have another layout
+            write_animation(torch.stack(frames), self._folder / f"timelapse.{self.timelapse}")
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, GAN)
@@ -87,9 +101,11 @@ class ImageGrid(Callback):
         picture = grid(images, self.columns)
         write_png(picture, self._folder / f"{name}.png")
         for logger in trainer.loggers:
+            tag = "images/real" if name == "real" else "images/samples"
             if isinstance(logger, TensorBoardLogger):
-                tag = "images/real" if name == "real" else "images/samples"
                 logger.experiment.add_image(tag, picture, trainer.global_step)
+            elif isinstance(logger, WandbLogger):
+                logger.log_image(tag, [picture.permute(1, 2, 0).numpy()], trainer.global_step)
 
 
 def _transposed(rows: Tensor, count: int) -> Tensor:

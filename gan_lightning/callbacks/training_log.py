@@ -1,5 +1,6 @@
 """Curves of losses, probabilities, gradient norms, speed and learning rates. Ends a run if one of its values is NaN."""
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -83,7 +84,7 @@ class TrainingLog(Callback):
 
     def _require_finite(self, last_step: int) -> None:
         rows = self._average()
-        if len(rows) and not bool(rows.isfinite().all()):  # the one wait for the device in the interval
+        if len(rows) and not bool(rows.isfinite().all()):
             wrong = (~rows.isfinite()).cpu()
             first = int(wrong.any(1).nonzero()[0])
             step = last_step - len(rows) + 1 + first
@@ -91,10 +92,12 @@ class TrainingLog(Callback):
             raise Diverged(_divergence_message(step, named, float(rows[first, self._names.index(named[0])])))
 
     def _write(self, trainer: Trainer) -> None:
-        self._require_finite(trainer.global_step)
-        values = dict(zip(self._names, self._average().mean(0).tolist(), strict=True))
-        for name, optimizer in zip(("generator", "discriminator"), trainer.optimizers, strict=True):
-            values[f"{name}_gradient_norm"] = float(gradient_norm(optimizer))
+        means = self._average().mean(0)
+        norms = [gradient_norm(optimizer).to(means.device) for optimizer in trainer.optimizers]
+        numbers = torch.cat([means, torch.stack(norms)]).tolist()  # the one wait for the device in the interval
+        if not all(map(math.isfinite, numbers)):
+            self._require_finite(trainer.global_step)
+        values = dict(zip([*self._names, "generator_gradient_norm", "discriminator_gradient_norm"], numbers, strict=True))
         now = time.perf_counter()
         values["images_per_second"] = self._images / (now - self._start_time)
         for name, optimizer in zip(("generator", "discriminator"), trainer.optimizers, strict=True):

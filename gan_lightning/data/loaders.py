@@ -7,7 +7,6 @@ resume within an epoch), and a ``sampler``, because Lightning sets its epoch.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import numpy
@@ -19,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gan_lightning.data.crops import DRAWS, Uncropped
 from gan_lightning.errors import InputError, one_line
+from gan_lightning.training.devices import to_device
 from gan_lightning.training.randomness import derived_seed
 
 Batch = tuple[Tensor, Tensor | None]
@@ -27,8 +27,8 @@ Item = tuple[Tensor, int, tuple[str, ...]]
 """An image uint8 (C, H, W), its label, and the files that could not be read and that this one replaces."""
 
 
-class EpochShuffle(Sampler[int]):
-    """Order of one process's images, a function of (seed, epoch).
+class EpochShuffle(Sampler[tuple[int, int]]):
+    """Order of one process's images, and random numbers for their crops: a function of (seed, epoch).
 
     All processes share one permutation, and process ``rank`` of ``world_size`` takes every ``world_size``-th image of it. If
     the number of images is not a multiple of ``world_size``, the tail is dropped, so that all processes have equally many.
@@ -43,6 +43,7 @@ class EpochShuffle(Sampler[int]):
     def __init__(self, size: int, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
         self.size, self.seed, self.rank, self.world_size = size, seed, rank, world_size
         self.epoch = 0
+        self.start = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -58,9 +59,10 @@ class EpochShuffle(Sampler[int]):
         """Random numbers for the crops of this epoch, one for each image of the order, int64 (len(self),)."""
         return self._share(torch.randint(DRAWS, (self.size,), generator=self._random("crops")))
 
-    def __iter__(self) -> Iterator[int]:
-        """Iterate over the order of this epoch."""
-        return iter(self.indices().tolist())
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Iterate over the order and the random numbers of this epoch, from position :attr:`start` on."""
+        order, draws = (tensor[self.start :].tolist() for tensor in (self.indices(), self.draws()))
+        return zip(order, draws, strict=True)
 
     def _order(self, random: torch.Generator) -> Tensor:
         """Draw the order of all processes' images, int64 (size,)."""
@@ -155,7 +157,7 @@ class DeviceLoader(ImageLoader):
         self.images, self.labels = images, labels
 
     def batches(self, start: int) -> Iterator[Batch]:
-        order = self.sampler.indices().to(self.images.device)
+        order = to_device(self.sampler.indices(), self.images.device)
         for batch in range(start, len(self)):
             chosen = order[batch * self.batch_images : (batch + 1) * self.batch_images]
             yield self.images[chosen], None if self.labels is None else self.labels[chosen]
@@ -180,8 +182,8 @@ class CropLoader(ImageLoader):
 
     def batches(self, start: int) -> Iterator[Batch]:
         order = self.sampler.indices()
-        places = self.images.places(order, self.sampler.draws(), self.crop).to(self.images.pixels.device)
-        labels = None if self.labels is None else self.labels[order.to(self.labels.device)]
+        places = to_device(self.images.places(order, self.sampler.draws(), self.crop), self.images.pixels.device)
+        labels = None if self.labels is None else self.labels[to_device(order, self.labels.device)]
         for batch in range(start, len(self)):
             chosen = slice(batch * self.batch_images, (batch + 1) * self.batch_images)
             yield self.images.crops(places[chosen], self.crop), None if labels is None else labels[chosen]
@@ -189,6 +191,8 @@ class CropLoader(ImageLoader):
 
 class WorkerLoader(ImageLoader):
     """The same batches from a data set that is too large for the device, decoded by worker processes.
+
+    The processes wait for the next epoch. They end with the loader, or if an epoch is not taken to its end.
 
     Args:
         dataset: (index, random number for the crop) -> (image uint8 (C, H, W), label, failures); the label is -1 if there are
@@ -214,26 +218,36 @@ class WorkerLoader(ImageLoader):
         super().__init__(batch_images, sampler)
         self.dataset, self.labelled, self.num_workers = dataset, labelled, num_workers
         self.pin_memory, self.report = pin_memory, report
+        self._kept: DataLoader[Item] | None = None
 
     def batches(self, start: int) -> Iterator[Batch]:
-        for images, labels, failures in batches_of(partial(self._loader, start), self.num_workers):
-            if failures:
-                self.report(failures)
-            batch = [torch.from_numpy(array) for array in (images, labels)]
-            images, labels = (tensor.pin_memory() for tensor in batch) if self.pin_memory else batch
-            yield images, labels if self.labelled else None
+        self.sampler.start, left = start * self.batch_images, len(self) - start
+        try:
+            for images, labels, failures in batches_of(self._loader, self.num_workers):
+                if failures:
+                    self.report(failures)
+                batch = [torch.from_numpy(array) for array in (images, labels)]
+                images, labels = (tensor.pin_memory() for tensor in batch) if self.pin_memory else batch
+                left -= 1
+                yield images, labels if self.labelled else None
+        except BaseException:  # such as GeneratorExit: nobody takes the next batch
+            if left:
+                self._kept = None
+            raise
 
-    def _loader(self, start: int, num_workers: int) -> "DataLoader[Item]":
-        places = zip(self.sampler.indices().tolist(), self.sampler.draws().tolist(), strict=True)
-        return DataLoader(
-            self.dataset,
-            self.batch_images,
-            sampler=list(places)[start * self.batch_images :],
-            num_workers=num_workers,
-            collate_fn=pack,
-            drop_last=True,
-            generator=torch.Generator(),  # for the workers' unused seeds: the run's random state stays unchanged
-        )
+    def _loader(self, num_workers: int) -> "DataLoader[Item]":
+        if self._kept is None or self._kept.num_workers != num_workers:
+            self._kept = DataLoader(
+                self.dataset,
+                self.batch_images,
+                sampler=self.sampler,
+                num_workers=num_workers,
+                collate_fn=pack,
+                drop_last=True,
+                generator=torch.Generator(),  # for the workers' unused seeds: the run's random state stays unchanged
+                persistent_workers=num_workers > 0,
+            )
+        return self._kept
 
 
 def pack(items: Sequence[Item]) -> tuple[NDArray[numpy.uint8], NDArray[numpy.int64], list[str]]:

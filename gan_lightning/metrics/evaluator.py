@@ -14,6 +14,7 @@ from gan_lightning.metrics.features import Extractor
 from gan_lightning.metrics.statistics import Statistics, Sums
 from gan_lightning.metrics.table import METRICS, Metric, check_request
 from gan_lightning.training import distributed
+from gan_lightning.training.devices import float64_device
 
 Sample = Callable[[Tensor], Tensor]
 """Maps global indices int64 (B,) to images uint8 (B, C, H, W), generated or from a set of images."""
@@ -71,9 +72,10 @@ def compute(
     values: dict[str, float] = {}
     for metric in METRICS.values():
         if metric.name in metrics:
-            sets = (generated, reference) if metric.compares else (generated,)
-            arguments = [argument for one in sets for argument in _arguments(metric, one)]
-            result = getattr(functional, metric.formula)(*arguments)
+            arguments = [*_arguments(metric, generated), *(_arguments(metric, reference) if metric.compares else ())]
+            arguments += [getattr(reference, name) for name in metric.takes_of_real]
+            device = generated.mean.device
+            result = getattr(functional, metric.formula)(*(argument.to(device) for argument in arguments))
             numbers = result if isinstance(result, tuple) else (result,)
             values |= zip(metric.names(prefix, generated.count).values(), numbers, strict=True)
     return values
@@ -123,7 +125,7 @@ def collect(
         description: text of the progress bar; None shows no bar.
 
     Returns:
-        the statistics in the first process, None in the others.
+        the statistics in the first process, on the device of the extractor if that has float64; None in the others.
 
     Raises:
         InputError: ``sample`` or the extractor raised it in this process, or another process failed (reported in one line).
@@ -131,7 +133,7 @@ def collect(
     if num_images < 1 or batch_size < 1:
         raise InputError(f"num_images is {num_images} and batch_size is {batch_size}: use at least 1 for both")
     rank, world_size = distributed.rank(), distributed.world_size()
-    device = extractor.device if extractor.device.type != "mps" else torch.device("cpu")  # MPS has no float64
+    device = float64_device(extractor.device)
     own = torch.arange(rank, num_images, world_size)
     sums: Sums | None = None
     kept: list[Tensor] = []
@@ -140,14 +142,16 @@ def collect(
     try:
         for indices in torch.split(own, batch_size) if len(own) else ():
             features, logits = extractor(sample(indices))
-            if not bool(features.isfinite().all()):
-                raise InputError("the extractor's features of some images are NaN or infinite: use another extractor")
-            if sums is None:
-                sums = Sums(num_images, features.shape[1], 0 if logits is None else logits.shape[1], device)
+            is_first = sums is None
+            sums = sums or Sums(num_images, features.shape[1], 0 if logits is None else logits.shape[1], device)
             sums.update(indices, features, logits)
+            if is_first:
+                sums.require_finite()
             if keep_features:
-                kept.append(features.cpu())
+                kept.append(features.to(device))
             bar.update(len(indices))
+        if sums is not None:
+            sums.require_finite()  # once for all batches, so that the host does not wait for each
     except Exception as error:  # _reduce reports it to the other processes first
         failure = error
     finally:
@@ -188,9 +192,9 @@ def _gather(kept: list[Tensor], num_images: int, num_features: int, device: torc
     padded = torch.zeros(-(-num_images // world_size), num_features, device=device)
     if kept:
         own = torch.cat(kept)
-        padded[: len(own)] = own.to(device)
+        padded[: len(own)] = own
     gathered = [torch.empty_like(padded) for _ in range(world_size)] if distributed.rank() == 0 else None
     dist.gather(padded, gathered)
     if gathered is None:
         return None
-    return torch.stack(gathered, dim=1).flatten(0, 1)[:num_images].cpu()  # row r of process p is image r * world_size + p
+    return torch.stack(gathered, dim=1).flatten(0, 1)[:num_images]  # row r of process p is image r * world_size + p

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.files import file_sha256, fingerprint
 from gan_lightning.images import on_white, size_text
+from gan_lightning.training.devices import to_device
 
 
 class Extractor(nn.Module, ABC):
@@ -47,7 +48,7 @@ class Extractor(nn.Module, ABC):
         if images.dtype != torch.uint8 or images.dim() != 4:
             raise InputError(f"images are {images.dtype} {tuple(images.shape)}: use uint8 (N, C, H, W), from 0 to 255")
         with full_precision(self.device.type):
-            return self.extract(on_white(images.to(self.device)))
+            return self.extract(on_white(to_device(images, self.device)))
 
     @property
     def device(self) -> torch.device:

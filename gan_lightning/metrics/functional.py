@@ -1,4 +1,4 @@
-"""The formulas of the metrics, on features and sums of features, in float64.
+"""The formulas of the metrics, on features and sums of features, in float64 on the device of their arguments.
 
 Nothing here depends on images; the networks that compute features are in ``features.py``.
 """
@@ -16,26 +16,34 @@ SEED = 2020  # of the subsets and the splits: torch-fidelity's, so that the valu
 CHUNK = 2**24  # distances held at a time, 128 MiB
 
 
-def frechet_distance(mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor) -> float:
+def frechet_distance(
+    mean_1: Tensor, covariance_1: Tensor, mean_2: Tensor, covariance_2: Tensor, root_2: Tensor | None = None
+) -> float:
     """Frechet distance between two Gaussians; FID if the features are Inception's (Heusel et al. 2017, equation 6).
 
         |mean_1 - mean_2|^2 + tr(covariance_1 + covariance_2 - 2 (covariance_1 covariance_2)^(1/2)), at least 0
 
-    The last trace is the sum of the roots of the eigenvalues of R covariance_2 R, where R is the root of covariance_1.
+    The last trace is the sum of the roots of the eigenvalues of R covariance_1 R, where R is the root of covariance_2.
     These are two symmetric eigenvalue problems. Eigenvalues that rounding makes negative are set to zero. A general square
     root, or the eigenvalues of the product, vary by 1e-3 if there are fewer images than features.
 
     Args:
         mean_1, mean_2: (D,).
         covariance_1, covariance_2: (D, D), symmetric.
+        root_2: :func:`root` of covariance_2, if it is known.
     """
     mean_1, covariance_1, mean_2, covariance_2 = (t.double() for t in (mean_1, covariance_1, mean_2, covariance_2))
-    values, vectors = _eigh(covariance_1)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T  # (D, D)
-    product = root @ covariance_2 @ root
+    root_2 = root(covariance_2) if root_2 is None else root_2
+    product = root_2 @ covariance_1 @ root_2
     cross = _eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
     distance = (mean_1 - mean_2).square().sum() + covariance_1.trace() + covariance_2.trace() - 2 * cross
     return float(distance.clamp(min=0))  # clamp lets NaN through, unlike max
+
+
+def root(covariance: Tensor) -> Tensor:
+    """Symmetric root, float64 (D, D), of a covariance (D, D). Eigenvalues that rounding makes negative are set to zero."""
+    values, vectors = _eigh(covariance.double())
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
 def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,15 +111,14 @@ def kernel_distance(
     if not 2 <= subset_size <= min(len(generated), len(real)):
         raise ValueError(f"subsets of {subset_size} cannot be drawn from {len(generated)} and {len(real)} features")
     random = numpy.random.RandomState(SEED)
-    chosen = [
-        tuple(torch.from_numpy(random.choice(len(features), subset_size, replace=False)) for features in (generated, real))
-        for _ in range(subsets)
-    ]
-    generated, real = generated.double(), real.double()
+    sizes = [len(generated), len(real)] * subsets
+    chosen = numpy.stack([random.choice(size, subset_size, replace=False) for size in sizes])
+    in_generated, in_real = torch.from_numpy(chosen).to(generated.device).view(subsets, 2, -1).unbind(1)  # (subsets, size)
     if max(len(generated), len(real)) ** 2 <= subsets * subset_size**2:
-        sums = _kernel_sums_of_all(generated, real, chosen)
+        sums = _kernel_sums_of_all(generated.double(), real.double(), in_generated, in_real)
     else:
-        sums = torch.stack([_kernel_sums(generated[i], real[j]) for i, j in chosen])
+        pairs = zip(in_generated, in_real, strict=True)
+        sums = torch.stack([_kernel_sums(generated[i].double(), real[j].double()) for i, j in pairs])
     within_generated, within_real, between = sums.unbind(1)  # (subsets,) each
     distances = (within_generated + within_real) / (subset_size * (subset_size - 1)) - 2 * between / subset_size**2
     return float(distances.mean()), float(distances.std(correction=0))
@@ -126,18 +133,18 @@ def _kernel_sums(x: Tensor, y: Tensor) -> Tensor:
     return torch.stack([_kernel(x, x).fill_diagonal_(0).sum(), _kernel(y, y).fill_diagonal_(0).sum(), _kernel(x, y).sum()])
 
 
-def _kernel_sums_of_all(x: Tensor, y: Tensor, chosen: list[tuple[Tensor, ...]]) -> Tensor:
+def _kernel_sums_of_all(x: Tensor, y: Tensor, chosen_x: Tensor, chosen_y: Tensor) -> Tensor:
     """Compute :func:`_kernel_sums` of every pair of subsets, (subsets, 3), from one evaluation over all of x and y."""
-    in_x, in_y = x.new_zeros(len(x), len(chosen)), y.new_zeros(len(y), len(chosen))  # indicators
-    for subset, (i, j) in enumerate(chosen):
-        in_x[i, subset] = in_y[j, subset] = 1.0
-    sums = x.new_zeros(3, len(chosen))
+    subsets = len(chosen_x)
+    in_x = x.new_zeros(len(x), subsets).scatter_(0, chosen_x.T, 1.0)  # indicators
+    in_y = y.new_zeros(len(y), subsets).scatter_(0, chosen_y.T, 1.0)
+    sums = x.new_zeros(3, subsets)
     pairs = ((x, in_x, x, in_x), (y, in_y, y, in_y), (x, in_x, y, in_y))
     for number, (a, in_a, b, in_b) in enumerate(pairs):
         for rows in _chunks(len(a), len(b)):
             kernel = _kernel(a[rows], b)
             if a is b:
-                kernel[torch.arange(len(kernel)), torch.arange(rows.start, rows.stop)] = 0.0
+                kernel.diagonal(rows.start).zero_()
             sums[number] += ((kernel @ in_b) * in_a[rows]).sum(0)
     return sums.T
 
@@ -179,20 +186,17 @@ def prdc(generated: Tensor, real: Tensor, k: int = 3, k_density: int = 5) -> PRD
     radius_generated = _radii(generated, (k,))[0]  # (N,)
     radius, radius_density = _radii(real, (k, k_density))  # (M,), (M,)
     is_precise = torch.zeros(len(generated), dtype=torch.bool, device=real.device)
-    recalled = covered = neighbours = 0
+    recalled, covered, neighbours = torch.zeros(3, dtype=torch.int64, device=real.device)
     for rows in _chunks(len(real), len(generated)):
         distances = torch.cdist(real[rows], generated)  # (chunk, N)
         is_precise |= (distances <= radius[rows, None]).any(0)
-        recalled += int((distances <= radius_generated).any(1).sum())
+        recalled += (distances <= radius_generated).any(1).sum()
         within = distances < radius_density[rows, None]
-        neighbours += int(within.sum())
-        covered += int(within.any(1).sum())
-    return PRDC(
-        precision=float(is_precise.double().mean()),
-        recall=recalled / len(real),
-        density=neighbours / (k_density * len(generated)),
-        coverage=covered / len(real),
-    )
+        neighbours += within.sum()
+        covered += within.any(1).sum()
+    counts = torch.stack([is_precise.sum(), recalled, neighbours, covered]).tolist()  # one wait for the device
+    sizes = len(generated), len(real), k_density * len(generated), len(real)
+    return PRDC(*(count / size for count, size in zip(counts, sizes, strict=True)))
 
 
 def _radii(features: Tensor, ks: tuple[int, ...]) -> list[Tensor]:

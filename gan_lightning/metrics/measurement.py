@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from gan_lightning.metrics.imagenet import ImageNet
 from gan_lightning.metrics.inception import Inception, find_weights
 from gan_lightning.metrics.statistics import SEPARATE, Statistics, read_cache, read_npz, write_cache
 from gan_lightning.metrics.table import METRICS, check_request
+from gan_lightning.training.devices import float64_device
 from gan_lightning.training.distributed import is_first_process, on_first_process
 
 FEW_IMAGES = 2048
@@ -97,10 +98,14 @@ class Measurement:
     def prepare(self) -> None:
         """Read or compute the statistics of the real images if they are needed, and release the images.
 
-        Every process must call this, once.
+        Every process must call this, once. The moments move to the device; the features stay in host memory until a metric
+        takes them.
         """
         if self._real is not None and self._fields:
-            self.reference, self.about = self._real.statistics(self.extractor, self._fields, self.batch_size, self.progress)
+            found, self.about = self._real.statistics(self.extractor, self._fields, self.batch_size, self.progress)
+            if found is not None:
+                device = float64_device(self.extractor.device)
+                self.reference = replace(found, mean=found.mean.to(device), covariance=found.covariance.to(device))
         self._real = None
 
     def collect(self, sample: Sample) -> Statistics | None:
@@ -218,6 +223,7 @@ class RealImages:
         keep = "features" in fields
         made = collect(lambda indices: self.images[indices], extractor, self.count, batch_size, keep, description)
         if made is not None:
+            made = made.cpu()
             write_cache(cache_folder(), key, made)
         return made, about
 

@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from torch import Tensor
 from gan_lightning import files
 from gan_lightning.errors import InputError
 from gan_lightning.files import fingerprint
-from gan_lightning.metrics.functional import SEED
+from gan_lightning.metrics.functional import SEED, root
 from gan_lightning.metrics.table import OF_LOGITS
+from gan_lightning.training.devices import to_device
 
 SPLITS = 10
 """Number of splits of the Inception Score."""
@@ -46,6 +48,17 @@ class Statistics:
     log_likelihoods: Tensor | None = None
     class_counts: Tensor | None = None
     features: Tensor | None = None
+
+    @cached_property
+    def root(self) -> Tensor:
+        """Symmetric root of the covariance, float64 (D, D), computed at the first use."""
+        return root(self.covariance)
+
+    def cpu(self) -> "Statistics":
+        """Copy them to host memory."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        copied: dict[str, Any] = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in values.items()}
+        return Statistics(**copied)
 
 
 class Sums:
@@ -82,11 +95,20 @@ class Sums:
         if logits is not None:
             log_p = logits.to(self.features).log_softmax(1)
             p = log_p.exp()
-            split = self.split_of[indices.to(self.split_of.device)]
+            split = self.split_of[to_device(indices, self.split_of.device)]
             self.split_counts.index_add_(0, split, torch.ones_like(split, dtype=torch.float64))
             self.probabilities.index_add_(0, split, p)
             self.log_likelihoods.index_add_(0, split, (p * log_p).sum(1))
             self.class_counts.index_add_(0, logits.argmax(1).to(split.device), torch.ones_like(split, dtype=torch.float64))
+
+    def require_finite(self) -> None:
+        """Check the features added so far: one that is NaN or infinite makes the sum so.
+
+        Raises:
+            InputError: a feature is NaN or infinite.
+        """
+        if not bool(self.features.isfinite().all()):
+            raise InputError("the extractor's features of some images are NaN or infinite: use another extractor")
 
     def state(self) -> list[Tensor]:
         """List the sums themselves, not copies: :meth:`statistics` reads them after they were reduced in place."""
@@ -96,12 +118,12 @@ class Sums:
         return {name: getattr(self, name) for name in OF_LOGITS}
 
     def statistics(self, features: Tensor | None = None) -> Statistics:
-        """Compute the statistics of all images added so far, and keep ``features`` in them."""
+        """Compute the statistics of all images added so far, on the sums' device, and keep ``features`` in them."""
         count = int(self.count)
         mean = self.features / count
         covariance = (self.products - count * torch.outer(mean, mean)) / max(1, count - 1)
-        of_logits = {name: value.cpu() for name, value in self._of_logits().items()} if len(self.class_counts) else {}
-        return Statistics(count, mean.cpu(), covariance.cpu(), features=features, **of_logits)
+        of_logits = self._of_logits() if len(self.class_counts) else {}
+        return Statistics(count, mean, covariance, features=features, **of_logits)
 
 
 def _splits(num_images: int) -> Tensor:
@@ -214,5 +236,8 @@ def write_npz(path: Path, statistics: Statistics, protocol: dict[str, Any]) -> N
     """Write ``mu`` and ``sigma``, as other programs read them, and the protocol of their computation."""
     with files.write_aside(path) as aside, aside.open("wb") as file:
         numpy.savez(
-            file, mu=statistics.mean.numpy(), sigma=statistics.covariance.numpy(), protocol=numpy.array(json.dumps(protocol))
+            file,
+            mu=statistics.mean.cpu().numpy(),
+            sigma=statistics.covariance.cpu().numpy(),
+            protocol=numpy.array(json.dumps(protocol)),
         )

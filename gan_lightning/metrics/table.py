@@ -26,6 +26,8 @@ class Metric:
         other_name: name of the value if the features are not Inception's: only Inception's distance is called FID.
         compares: True if the formula takes the fields of the generated images, then those of the real ones; False if it takes
             only the former.
+        takes_of_real: last arguments of the formula: what :class:`~gan_lightning.metrics.statistics.Statistics` computes once,
+            for the real images only.
         fewest: smallest number of images of each set.
         most: largest number of images of each set, chosen at random; None uses all.
         constants: constants of the formula, for the record.
@@ -37,6 +39,7 @@ class Metric:
     values: Mapping[str, Literal["smaller", "larger"] | None]
     other_name: str | None = None
     compares: bool = False
+    takes_of_real: tuple[str, ...] = ()
     fewest: int = 1
     most: int | None = None
     constants: Mapping[str, Any] = field(default_factory=dict)
@@ -78,6 +81,7 @@ METRICS = {
             values={"fid": "smaller"},
             other_name="fd",
             compares=True,
+            takes_of_real=("root",),
             fewest=2,
             constants={"covariance": "unbiased", "root": "two symmetric eigenproblems, float64"},
         ),

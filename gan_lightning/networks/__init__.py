@@ -4,6 +4,7 @@ from gan_lightning.networks.base import Discriminator, Generator
 from gan_lightning.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_lightning.networks.dropout_conv import DropoutConvDiscriminator
 from gan_lightning.networks.mlp import MLPDiscriminator, MLPGenerator
+from gan_lightning.networks.projected import ProjectedDiscriminator
 from gan_lightning.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gan_lightning.networks.resnet import ResNetDiscriminator, ResNetGenerator
 
@@ -15,6 +16,7 @@ __all__ = [
     "Generator",
     "MLPDiscriminator",
     "MLPGenerator",
+    "ProjectedDiscriminator",
     "R3GANDiscriminator",
     "R3GANGenerator",
     "ResNetDiscriminator",

@@ -107,13 +107,15 @@ class Generator(Network):
 
 
 class Discriminator(Network):
-    """Maps images (B, C, H, W) in [-1, 1] to logits (B,): large if the image looks real. No sigmoid.
+    """Maps images (B, C, H, W) in [-1, 1] to logits (B,) or (B, ...): large if the image looks real. No sigmoid.
+
+    Further dimensions are logits of parts of an image, such as patches. Losses are means over all of them.
 
     It consists of :meth:`features` and a ``head``. Only the head uses the labels. It is one of the heads in ``layers.py``, or a
-    module that takes features (B, F) and labels, and returns logits (B,).
+    module that takes features (B, F) and labels, and returns logits.
 
     Attributes:
-        samples_are_independent: True if an image's logit does not depend on the other images of its batch (no batch norm).
+        samples_are_independent: True if an image's logits do not depend on the other images of its batch (no batch norm).
             Only then may real and generated images share one pass. That is faster.
     """
 
@@ -126,17 +128,17 @@ class Discriminator(Network):
         """Compute the last features (B, F) of images (B, C, H, W)."""
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Compute logits (B,) for images (B, C, H, W) and labels (B,); None if unconditional."""
+        """Compute logits (B, ...) for images (B, C, H, W) and labels (B,); None if unconditional."""
         return self.logits(self.features(images), labels)
 
     def logits(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Compute logits (B,) for features (B, F) and labels (B,)."""
+        """Compute logits (B, ...) for features (B, F) and labels (B,)."""
         with _in_float32(features) as wide:
             logits: Tensor = self.head(wide, labels)
         return logits
 
     def judge(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Compute logits (B,) like :meth:`forward`, and class logits (B, num_classes) if the head has a ``classify``."""
+        """Compute logits (B, ...) like :meth:`forward`, and class logits (B, num_classes) if the head has a ``classify``."""
         features = self.features(images)
         classify: Callable[[Tensor], Tensor] | None = getattr(self.head, "classify", None)
         with _in_float32(features) as wide:
@@ -281,33 +283,6 @@ def rebuild_generator(
     assert isinstance(network, Generator)
     network.load_state_dict(weights)
     return network
-
-
-def load_weights(
-    network: Network, weights: dict[str, Tensor], prefix: str, description: dict[str, Any], path: str | os.PathLike[str]
-) -> None:
-    """Copy exactly the entries of ``weights`` under ``prefix`` into ``network``.
-
-    Args:
-        network: the network.
-        weights: name -> tensor.
-        prefix: beginning of the names.
-        description: that of the network that the weights are from, for the message.
-        path: file of the weights, for the message.
-
-    Raises:
-        InputError: names or shapes differ.
-    """
-    own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-    try:
-        network.load_state_dict(own)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        first = [*str(error).splitlines(), ""][1].strip()[:150]  # after an introduction, one line per difference
-        reason = difference(with_defaults(description, network), describe(network)) or first
-        raise InputError(
-            f"{path} has weights {prefix}* that do not fit {type(network).__name__} ({reason}): use the networks and the image "
-            "shape that it was trained with, such as its recipe with --config"
-        ) from error
 
 
 def difference(theirs: Any, mine: Any) -> str:

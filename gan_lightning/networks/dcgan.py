@@ -12,35 +12,34 @@ from gan_lightning.networks.layers import (
     LabelEmbedding,
     LabelledSequential,
     batch_norm,
+    halvings,
     initialise_he,
 )
 
-SIZES = {28: (7, 2), 8: (4, 1), 16: (4, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}
-"""Image size -> (size of the generator's smallest feature map, number of doublings from there)."""
-HALVINGS = {8: 2, 16: 2, 28: 3, 32: 3, 64: 4, 128: 5}
-"""Image size -> halvings of the discriminator."""
-HIDDEN = {16: 256, 28: 256}
-"""Image size -> default units of the discriminator's dense layer, if no window of its last map spans the image."""
+HIDDEN = 256
+"""Default units of the discriminator's dense layer, if no window of its last map spans the image: from 16 to 28 pixels."""
+LARGEST_FACTOR = 16
+"""Channels of the widest maps, in widths. It counts from 256 pixels on."""
 SLOPE = 0.2
 """Negative slope of the discriminator's LeakyReLU."""
 
 
 def _check(image_shape: tuple[int, int, int], width: int, hidden: int | None) -> int:
-    """Return the side of the images.
+    """Return the number of halvings from the images to the generator's smallest map.
 
     Raises:
-        InputError: the images are not square or of another size, or a width is out of range.
+        InputError: the network does not support the images, or a width is out of range.
     """
-    _, height, across = image_shape
-    if height != across or height not in SIZES:
-        raise InputError(
-            f"images are {height}x{across}, but DCGAN supports only squares of {', '.join(map(str, sorted(SIZES)))} pixels"
-        )
     if width < 1:
         raise InputError(f"width is {width}: use at least 1")
     if hidden is not None and hidden < 0:
         raise InputError(f"hidden is {hidden}: use a number of units, or 0 for no hidden layer")
-    return height
+    return halvings(image_shape, "DCGAN", 8)
+
+
+def _channels(width: int, scale: int) -> int:
+    """Channels of a map that is 2^scale times as small as the one at half the full size."""
+    return width * min(1 << scale, LARGEST_FACTOR)
 
 
 def _initialise(network: nn.Module) -> None:
@@ -58,13 +57,13 @@ def _initialise(network: nn.Module) -> None:
 
 
 class DCGANGenerator(Generator):
-    """Latent -> 4x4 (7x7 for 28 pixels) -> doubled by transposed convolutions -> image, tanh.
+    """Latent -> 4x4 (7x7 for 28 pixels; 4x6 for 64x96) -> doubled by transposed convolutions -> image, tanh.
 
     Args:
-        image_shape: (C, H, W), square, 28 pixels or a power of two from 8 to 128.
+        image_shape: (C, H, W), sides of at least 8 pixels that can be halved until the shorter one has 4 to 7.
         num_classes: number of classes of the data.
         latent_dim: dimension of the latent.
-        width: channels at half the full size, doubled at each smaller scale.
+        width: channels at half the full size, doubled at each smaller scale up to 16 times.
         hidden: units of a dense layer between the latent and the smallest map; 0 is none, as in the paper.
         conditioning: ``concatenation`` of an embedding of the label to z, or class-conditional ``batch_norm``.
     """
@@ -79,10 +78,11 @@ class DCGANGenerator(Generator):
         conditioning: GeneratorConditioning | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, latent_dim, conditioning)
-        base, doublings = SIZES[_check(image_shape, width, hidden)]
+        doublings = _check(image_shape, width, hidden)
+        base = [side // 2**doublings for side in image_shape[1:]]
         self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
         inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
-        channels = width * 2 ** (doublings - 1)
+        channels = _channels(width, doublings - 1)
         layers: list[nn.Module] = []
         if hidden:
             layers += [
@@ -92,18 +92,18 @@ class DCGANGenerator(Generator):
             ]
             inputs = hidden
         layers += [
-            nn.Linear(inputs, channels * base * base, bias=False),
-            nn.Unflatten(1, (channels, base, base)),
+            nn.Linear(inputs, channels * base[0] * base[1], bias=False),
+            nn.Unflatten(1, (channels, *base)),
             batch_norm(channels, 2, num_classes, conditioning),
             nn.ReLU(inplace=True),
         ]
-        for _ in range(doublings - 1):
+        for scale in reversed(range(doublings - 1)):
+            inputs, channels = channels, _channels(width, scale)
             layers += [
-                nn.ConvTranspose2d(channels, channels // 2, 4, stride=2, padding=1, bias=False),
-                batch_norm(channels // 2, 2, num_classes, conditioning),
+                nn.ConvTranspose2d(inputs, channels, 4, stride=2, padding=1, bias=False),
+                batch_norm(channels, 2, num_classes, conditioning),
                 nn.ReLU(inplace=True),
             ]
-            channels //= 2
         # no batch norm at the generator's output, nor at the discriminator's input
         to_image = nn.ConvTranspose2d(channels, image_shape[0], 4, stride=2, padding=1)
         self.layers = LabelledSequential(*layers, to_image, nn.Tanh())
@@ -125,11 +125,11 @@ class DCGANDiscriminator(Discriminator):
     images.
 
     Args:
-        image_shape: (C, H, W), square, 28 pixels or a power of two from 8 to 128.
+        image_shape: (C, H, W), sides of at least 8 pixels that can be halved until the shorter one has 4 to 7.
         num_classes: number of classes of the data.
-        width: channels at half the full size, doubled at each smaller scale.
-        hidden: units of a dense layer between the last map and the head; 0 is none, as in the paper. The default is 256 at 16
-            and 28 pixels, and none at the other sizes, because their windows span the image.
+        width: channels at half the full size, doubled at each smaller scale up to 16 times.
+        hidden: units of a dense layer between the last map and the head; 0 is none, as in the paper. The default is 256 from 16
+            to 28 pixels, and none at the other sizes, because their windows span the image.
         batch_norm: batch norm after each convolution except the first, as in the paper. Turn it off with penalties on
             gradients and with weight clipping.
         conditioning: head for labels: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
@@ -145,21 +145,24 @@ class DCGANDiscriminator(Discriminator):
         conditioning: DiscriminatorConditioning | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, conditioning)
-        size = _check(image_shape, width, hidden)
-        hidden = HIDDEN.get(size, 0) if hidden is None else hidden
+        doublings = _check(image_shape, width, hidden)
+        hidden = HIDDEN * (doublings == 2) if hidden is None else hidden
         self.samples_are_independent = not batch_norm
         layers: list[nn.Module] = []
-        inputs, channels = image_shape[0], width
-        for number in range(HALVINGS[size]):
+        inputs, sides = image_shape[0], list(image_shape[1:])
+        number = 0
+        while number < 2 or min(sides) > 5:  # 8 pixels become 2, and 28 become 4
+            channels = _channels(width, number)
             normalised = batch_norm and number > 0
-            layers.append(nn.Conv2d(inputs, channels, 3 if size % 2 else 4, stride=2, padding=1, bias=not normalised))
+            kernel = (3 if sides[0] % 2 else 4, 3 if sides[1] % 2 else 4)
+            layers.append(nn.Conv2d(inputs, channels, kernel, stride=2, padding=1, bias=not normalised))
             if normalised:
                 layers.append(nn.BatchNorm2d(channels))
             layers.append(nn.LeakyReLU(SLOPE, inplace=True))
-            inputs, channels, size = channels, 2 * channels, (size + 1) // 2
+            inputs, sides, number = channels, [(side + 1) // 2 for side in sides], number + 1
         convolutions = nn.Sequential(*layers)
         layers.append(nn.Flatten())
-        features = inputs * size * size
+        features = inputs * sides[0] * sides[1]
         if hidden:
             layers += [nn.Linear(features, hidden), nn.LeakyReLU(SLOPE, inplace=True)]
             features = hidden

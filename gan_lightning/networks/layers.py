@@ -1,5 +1,6 @@
 """Layers that several families share: conditioning on labels, heads of discriminators, initialisation and dropout."""
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -170,6 +171,32 @@ HEADS: dict[DiscriminatorConditioning | None, type[LogitHead]] = {
     "classifier": ClassifierHead,
 }
 """Conditioning of a discriminator -> its head."""
+
+
+# Sizes
+
+
+def halvings(image_shape: tuple[int, int, int], network: str, least: int) -> int:
+    """Count how often both sides of images are halved until the shorter one has 4 to 7 pixels.
+
+    Args:
+        image_shape: (C, H, W).
+        network: its name, for the message.
+        least: fewest pixels of a side that the network supports.
+
+    Raises:
+        InputError: a side is too short, or cannot be halved so often.
+    """
+    _, height, width = image_shape
+    shorter = min(height, width)
+    count = max(0, (shorter // 4).bit_length() - 1)
+    if shorter < least or height % 2**count or width % 2**count:
+        near = max(least, 2 ** round(math.log2(shorter)))
+        raise InputError(
+            f"images are {height}x{width}, but {network} needs sides of at least {least} pixels and of a multiple of "
+            f"{2**count}: use another size, such as {near}x{near}"
+        )
+    return count
 
 
 # Initialisation and dropout

@@ -10,10 +10,10 @@ from torch.nn.functional import linear
 from gan_lightning.errors import InputError
 from gan_lightning.networks.base import Discriminator, Generator
 from gan_lightning.networks.convolution import GroupedConv2d
-from gan_lightning.networks.layers import HEADS, DiscriminatorConditioning, LabelEmbedding
+from gan_lightning.networks.layers import HEADS, DiscriminatorConditioning, LabelEmbedding, halvings
 
-SIZES = {16: (4, 3), 28: (7, 3), 32: (4, 4), 64: (4, 5), 128: (4, 6)}
-"""Image size -> (size of the smallest feature map, number of scales)."""
+WIDEST, FULL_WIDTH = 768, 32
+"""Default channels up to 32 pixels. Each larger scale has half of those before it, as in the authors' networks for faces."""
 
 GAIN = (2 / (1 + 0.2**2)) ** 0.5
 """Gain that keeps the variance through LeakyReLU 0.2 (He et al. 2015)."""
@@ -21,23 +21,24 @@ GAIN = (2 / (1 + 0.2**2)) ** 0.5
 
 def _scales(
     image_shape: tuple[int, int, int], widths: Sequence[int] | None, blocks: int | Sequence[int], group_width: int
-) -> tuple[int, list[int], list[int]]:
-    """Return the size of the smallest feature map, and the channels and the number of blocks at each scale from there."""
-    _, height, across = image_shape
-    if height != across or height not in SIZES:
-        raise InputError(
-            f"images are {height}x{across}, but R3GAN supports only squares of {', '.join(map(str, SIZES))} pixels"
-        )
-    base, scales = SIZES[height]
-    chosen = [768] * scales if widths is None else list(widths)
+) -> tuple[tuple[int, int], list[int], list[int]]:
+    """Return the sides of the smallest feature map, and the channels and the number of blocks at each scale from there."""
+    doublings = halvings(image_shape, "R3GAN", 16)
+    scales, base = doublings + 1, (image_shape[1] // 2**doublings, image_shape[2] // 2**doublings)
+    chosen = _tapered(scales) if widths is None else list(widths)
     if len(chosen) != scales or min(chosen) < 1:
-        raise InputError(f"widths is {chosen}: for {height} pixels use {scales} widths of at least 1, the smallest scale first")
+        raise InputError(f"widths is {chosen}: for these images use {scales} widths of at least 1, the smallest scale first")
     depths = [blocks] * scales if isinstance(blocks, int) else list(blocks)
     if len(depths) != scales or min(depths) < 1:
-        raise InputError(f"blocks is {blocks}: for {height} pixels use one number or {scales} numbers of at least 1")
+        raise InputError(f"blocks is {blocks}: for these images use one number or {scales} numbers of at least 1")
     if group_width < 1 or any(2 * width % group_width for width in chosen):
         raise InputError(f"group_width is {group_width}: use a number that divides 2 x each of the widths {chosen}")
     return base, chosen, depths
+
+
+def _tapered(scales: int) -> list[int]:
+    """Default channels at each scale, from the smallest map."""
+    return [WIDEST * FULL_WIDTH // max(FULL_WIDTH, 4 * 2**scale) for scale in range(scales)]
 
 
 class Block(nn.Module):
@@ -79,17 +80,19 @@ class Resample(nn.Module):
     Args:
         inputs: input channels.
         outputs: output channels.
-        size: height and width of the input.
+        sides: height and width of the input.
         up: True to double, False to halve.
     """
 
-    matrix: Tensor
+    down: Tensor
+    across: Tensor
 
-    def __init__(self, inputs: int, outputs: int, size: int, up: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, sides: Sequence[int], up: bool) -> None:
         super().__init__()
         self.up = up
-        halving = filter_matrix(size * 2 if up else size)
-        self.register_buffer("matrix", 2 * halving.T.contiguous() if up else halving, persistent=False)
+        for name, side in zip(("down", "across"), sides, strict=True):
+            halving = filter_matrix(side * 2 if up else side)
+            self.register_buffer(name, 2 * halving.T.contiguous() if up else halving, persistent=False)
         self.change = None if inputs == outputs else _initialise(nn.Conv2d(inputs, outputs, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,8 +103,8 @@ class Resample(nn.Module):
         return x if self.change is None else self.change(x)
 
     def _filter(self, x: Tensor) -> Tensor:
-        across = linear(x, self.matrix)  # (B, C, H, W')
-        return linear(across.transpose(2, 3), self.matrix).transpose(2, 3)  # (B, C, H', W')
+        across = linear(x, self.across)  # (B, C, H, W')
+        return linear(across.transpose(2, 3), self.down).transpose(2, 3)  # (B, C, H', W')
 
 
 def filter_matrix(size: int) -> Tensor:
@@ -123,10 +126,11 @@ class R3GANGenerator(Generator):
     The paper's network for 32 pixels has 768 channels and two blocks at each of the four scales, 21 million parameters.
 
     Args:
-        image_shape: (C, H, W), square, of 16, 28, 32, 64 or 128 pixels.
+        image_shape: (C, H, W), sides of at least 16 pixels that can be halved until the shorter one has 4 to 7.
         num_classes: number of classes of the data.
         latent_dim: dimension of the latent.
-        widths: channels at each scale, the smallest scale first; None is 768 at each.
+        widths: channels at each scale, the smallest scale first; None is 768 up to 32 pixels, and half of it
+            at each larger scale: 384 at 64, 96 at 256.
         blocks: number of blocks at each scale, one number for all or one per scale.
         group_width: channels of each group of the 3x3 convolutions.
         conditioning: ``concatenation`` of an embedding of the label to z. There is no norm that could be conditional.
@@ -151,12 +155,12 @@ class R3GANGenerator(Generator):
         base, channels, depths = _scales(image_shape, widths, blocks, group_width)
         self.label_embedding = LabelEmbedding(num_classes) if conditioning else None
         inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
-        self.basis = nn.Parameter(torch.randn(channels[0], base, base))
+        self.basis = nn.Parameter(torch.randn(channels[0], *base))
         self.scale = _initialise(nn.Linear(inputs, channels[0], bias=False))
         layers: list[nn.Module] = []
         for i, width in enumerate(channels):
             if i > 0:
-                layers.append(Resample(channels[i - 1], width, base * 2 ** (i - 1), up=True))
+                layers.append(Resample(channels[i - 1], width, [side * 2 ** (i - 1) for side in base], up=True))
             layers += [Block(width, group_width, sum(depths)) for _ in range(depths[i])]
         self.layers = nn.Sequential(*layers, _initialise(nn.Conv2d(channels[-1], image_shape[0], 1, bias=False)))
 
@@ -171,9 +175,10 @@ class R3GANDiscriminator(Discriminator):
     """Image -> 1x1 -> blocks at each scale -> a depthwise convolution of the whole 4x4 (7x7) map -> logit. It mirrors G.
 
     Args:
-        image_shape: (C, H, W), square, of 16, 28, 32, 64 or 128 pixels.
+        image_shape: (C, H, W), sides of at least 16 pixels that can be halved until the shorter one has 4 to 7.
         num_classes: number of classes of the data.
-        widths: channels at each scale, the smallest scale first; None is 768 at each.
+        widths: channels at each scale, the smallest scale first; None is 768 up to 32 pixels, and half of it
+            at each larger scale: 384 at 64, 96 at 256.
         blocks: number of blocks at each scale, one number for all or one per scale.
         group_width: channels of each group of the 3x3 convolutions.
         conditioning: head for labels: ``concatenation``, ``projection`` (the paper's) or an auxiliary ``classifier``.
@@ -200,7 +205,7 @@ class R3GANDiscriminator(Discriminator):
         layers: list[nn.Module] = [_initialise(nn.Conv2d(image_shape[0], channels[0], 1, bias=False))]
         for i, width in enumerate(channels):
             if i > 0:
-                layers.append(Resample(channels[i - 1], width, image_shape[1] // 2 ** (i - 1), up=False))
+                layers.append(Resample(channels[i - 1], width, [side // 2 ** (i - 1) for side in image_shape[1:]], up=False))
             layers += [Block(width, group_width, sum(depths)) for _ in range(depths[i])]
         whole_map = GroupedConv2d(channels[-1], channels[-1], base, groups=channels[-1], bias=False)
         self.layers = nn.Sequential(*layers, _initialise(whole_map), nn.Flatten())

@@ -18,37 +18,39 @@ from gan_lightning.networks.layers import (
     Wrap,
     as_is,
     batch_norm,
+    halvings,
     spectrally_normalized,
 )
 
 GENERATOR_WIDTHS = {
-    16: (256, 256, 256),
-    28: (256, 256, 256),
-    32: (256, 256, 256, 256),  # Miyato et al. 2018, table 4
-    64: (1024, 512, 256, 128, 64),  # table 6 from its second scale on
-    128: (1024, 1024, 512, 256, 128, 64),  # table 6
+    2: (256, 256, 256),
+    3: (256, 256, 256, 256),  # Miyato et al. 2018, table 4
+    4: (1024, 512, 256, 128, 64),  # table 6 from its second scale on
+    5: (1024, 1024, 512, 256, 128, 64),  # table 6
+    6: (1024, 1024, 1024, 512, 256, 128, 64),
+    7: (1024, 1024, 1024, 1024, 512, 256, 128, 64),
 }
-"""Image size -> channels of the smallest feature map, and after each doubling."""
+"""Doublings from the smallest feature map to the image, 3 for 32 pixels -> channels of that map and after each doubling."""
 
 DISCRIMINATOR_WIDTHS = {
-    16: (128, 128, 128, 128),
-    28: (128, 128, 128, 128),
-    32: (128, 128, 128, 128),
-    64: (64, 128, 256, 512, 1024),
-    128: (64, 128, 256, 512, 1024, 1024),
+    2: (128, 128, 128, 128),
+    3: (128, 128, 128, 128),
+    4: (64, 128, 256, 512, 1024),
+    5: (64, 128, 256, 512, 1024, 1024),
+    6: (64, 128, 256, 512, 1024, 1024, 1024),
+    7: (64, 128, 256, 512, 1024, 1024, 1024, 1024),
 }
-"""Image size -> channels after each block."""
+"""Doublings of the generator for these images -> channels after each block."""
 
-HALVINGS = {16: 2, 28: 2, 32: 2, 64: 4, 128: 5}
-"""Image size -> number of the discriminator's first blocks that halve it."""
+HALVINGS = {2: 2, 3: 2, 4: 4, 5: 5, 6: 6, 7: 7}
+"""Doublings of the generator for these images -> number of the discriminator's first blocks that halve them."""
 
 
-def _size(image_shape: tuple[int, int, int]) -> int:
-    _, height, across = image_shape
-    if height != across or height not in HALVINGS:
-        sizes = ", ".join(map(str, HALVINGS))
-        raise InputError(f"images are {height}x{across}, but the residual networks support only squares of {sizes} pixels")
-    return height
+def _doublings(image_shape: tuple[int, int, int]) -> int:
+    count = halvings(image_shape, "a residual network", 16)
+    if count not in HALVINGS:
+        raise InputError(f"images are {image_shape[1]}x{image_shape[2]}, but residual networks end below 1024 pixels")
+    return count
 
 
 class SelfAttention(nn.Module):
@@ -125,19 +127,19 @@ class DiscriminatorBlock(nn.Module):
 
 
 class ResNetGenerator(Generator):
-    """Latent -> 4x4 (7x7 for 28 pixels) -> a residual block for each doubling -> norm, ReLU, 3x3 -> image, tanh.
+    """Latent -> 4x4 (7x7 for 28 pixels; 4x6 for 64x96) -> a residual block for each doubling -> norm, ReLU, 3x3 -> image, tanh.
 
     Args:
-        image_shape: (C, H, W), square, of 16, 28, 32, 64 or 128 pixels.
+        image_shape: (C, H, W), sides of at least 16 pixels that can be halved until the shorter one has 4 to 7.
         num_classes: number of classes of the data.
         latent_dim: dimension of the latent.
         widths: channels of the smallest feature map and after each doubling; None is the paper's widths for 32 and 128 pixels,
             and similar ones for the other sizes.
-        attention_at: size of the feature map that gets self-attention; 0 is none.
+        attention_at: height of the feature map that gets self-attention; 0 is none.
         conditioning: ``concatenation`` of an embedding of the label to z, or class-conditional ``batch_norm`` in the blocks.
 
     Raises:
-        InputError: the image size is not supported, widths do not fit it, or no feature map has the size ``attention_at``.
+        InputError: the image size is not supported, widths do not fit it, or no feature map has the height ``attention_at``.
     """
 
     def __init__(
@@ -150,20 +152,19 @@ class ResNetGenerator(Generator):
         conditioning: GeneratorConditioning | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, latent_dim, conditioning)
-        size = _size(image_shape)
-        doublings = len(GENERATOR_WIDTHS[size]) - 1
-        channels = list(GENERATOR_WIDTHS[size] if widths is None else widths)
+        doublings = _doublings(image_shape)
+        channels = list(GENERATOR_WIDTHS[doublings] if widths is None else widths)
         if len(channels) != doublings + 1 or min(channels) < 1:
-            raise InputError(f"widths is {channels}: for {size} pixels use {doublings + 1} widths of at least 1")
-        base = size // 2**doublings
+            raise InputError(f"widths is {channels}: for these images use {doublings + 1} widths of at least 1")
+        base = [side // 2**doublings for side in image_shape[1:]]
         self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
         inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
-        linear = _xavier(nn.Linear(inputs, channels[0] * base * base))
-        self.stem = nn.Sequential(linear, nn.Unflatten(1, (channels[0], base, base)))
+        linear = _xavier(nn.Linear(inputs, channels[0] * base[0] * base[1]))
+        self.stem = nn.Sequential(linear, nn.Unflatten(1, (channels[0], *base)))
         self.blocks = nn.ModuleList(
             GeneratorBlock(channels[i], channels[i + 1], num_classes, conditioning) for i in range(doublings)
         )
-        sizes = [base * 2 ** (i + 1) for i in range(doublings)]
+        sizes = [base[0] * 2 ** (i + 1) for i in range(doublings)]
         self.attention = _attention(attention_at, sizes, channels[1:], as_is)
         self.attention_at = attention_at
         to_image = _xavier(nn.Conv2d(channels[-1], image_shape[0], 3, padding=1))
@@ -188,18 +189,18 @@ class ResNetDiscriminator(Discriminator):
     as many as go out (at 128 pixels 38.4 million parameters instead of 29.0). At 64 pixels it halves five times; here four.
 
     Args:
-        image_shape: (C, H, W), square, of 16, 28, 32, 64 or 128 pixels.
+        image_shape: (C, H, W), sides of at least 16 pixels that can be halved until the shorter one has 4 to 7.
         num_classes: number of classes of the data.
         widths: channels after each block; None is the paper's widths for 32 and 128 pixels, and similar ones for the other
             sizes.
         spectral_norm: divide the weight of every layer between image and logit by its largest singular value (Miyato et al.
             2018). WGAN-GP has none.
         pool: ``sum`` over positions (SNGAN) or ``mean`` (WGAN-GP).
-        attention_at: size of the feature map that gets self-attention; 0 is none.
+        attention_at: height of the feature map that gets self-attention; 0 is none.
         conditioning: head for labels: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
 
     Raises:
-        InputError: the image size is not supported, widths do not fit it, or no feature map has the size ``attention_at``.
+        InputError: the image size is not supported, widths do not fit it, or no feature map has the height ``attention_at``.
     """
 
     samples_are_independent = True
@@ -215,18 +216,17 @@ class ResNetDiscriminator(Discriminator):
         conditioning: DiscriminatorConditioning | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, conditioning)
-        size = _size(image_shape)
-        halvings = HALVINGS[size]
-        channels = list(DISCRIMINATOR_WIDTHS[size] if widths is None else widths)
-        if len(channels) < halvings or min(channels) < 1:
-            raise InputError(f"widths is {channels}: for {size} pixels use {halvings} or more widths of at least 1")
+        doublings = _doublings(image_shape)
+        halved = HALVINGS[doublings]
+        channels = list(DISCRIMINATOR_WIDTHS[doublings] if widths is None else widths)
+        if len(channels) < halved or min(channels) < 1:
+            raise InputError(f"widths is {channels}: for these images use {halved} or more widths of at least 1")
         wrap = spectrally_normalized if spectral_norm else as_is
         inputs = [image_shape[0], *channels[:-1]]
         self.blocks = nn.ModuleList(
-            DiscriminatorBlock(inputs[i], channels[i], halve=i < halvings, first=i == 0, wrap=wrap)
-            for i in range(len(channels))
+            DiscriminatorBlock(inputs[i], channels[i], halve=i < halved, first=i == 0, wrap=wrap) for i in range(len(channels))
         )
-        sizes = [size // 2 ** min(i + 1, halvings) for i in range(len(channels))]
+        sizes = [image_shape[1] // 2 ** min(i + 1, halved) for i in range(len(channels))]
         self.attention = _attention(attention_at, sizes, channels, wrap)
         self.attention_at = attention_at
         if pool not in ("sum", "mean"):

@@ -54,5 +54,6 @@ def synchronize_batch_norm(network: nn.Module) -> None:
 
 def _synchronized(norm: _BatchNorm) -> SynchronizedBatchNorm:
     replacement = SynchronizedBatchNorm(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-    replacement._parameters, replacement._buffers = norm._parameters, norm._buffers
+    for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+        setattr(replacement, name, getattr(norm, name))
     return replacement.train(norm.training)

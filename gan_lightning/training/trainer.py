@@ -9,11 +9,11 @@ from typing import Any
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch import Trainer, callbacks
 from lightning.pytorch.strategies import DDPStrategy
 
 from gan_lightning.errors import InputError, one_line
+from gan_lightning.training import distributed
 from gan_lightning.training.allocator import keep_freed_memory
 from gan_lightning.training.checkpoint_io import AtomicCheckpointIO
 from gan_lightning.training.compatibility import require_supported_callbacks, require_supported_strategy
@@ -76,6 +76,18 @@ def make_trainer(
     return trainer
 
 
+class Timer(callbacks.Timer):
+    """Lightning's timer. At each step, its processes would send an object through the devices, and wait for them.
+
+    Here they ask each other in host memory, and only use Lightning's message once a process is out of time.
+    """
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        remaining = self.time_remaining()
+        if distributed.largest(int(remaining is not None and remaining <= 0)):
+            super().on_train_batch_end(trainer, *args, **kwargs)
+
+
 def _cluster() -> list[SLURMEnvironment]:
     """SLURM's settings without Lightning's requeueing. It does not know this project's folders and ``--ckpt_path``."""
     return [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
@@ -93,7 +105,7 @@ def total_steps(trainer: Trainer) -> int | None:
 
 def is_out_of_time(trainer: Trainer) -> bool:
     """Tell if the run ends after this step because its ``max_time`` is over, and not by Ctrl-C."""
-    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, callbacks.Timer)]  # type: ignore[attr-defined]
     # the processes' clocks differ, but the processes have agreed to stop
     return trainer.should_stop and any(trainer.world_size > 1 or (timer.time_remaining() or 0) <= 0 for timer in timers)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from PIL import Image
+from PIL import Image, ImageSequence
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gan_lightning import files
@@ -138,6 +138,19 @@ def test_each_column_shows_one_class(given: int | None, columns: int, tmp_path: 
             for column in range(columns):
                 level = levels[column * 10 // columns]
                 assert abs(int(picture[50 * row + 20, 50 * column + 20, 0]) - level) <= 1
+
+
+def test_a_timelapse_shows_every_grid() -> None:
+    """Those of an earlier layout are left out. Without the flag there is none."""
+    fit(small_gan(), callbacks=[ImageGrid(2, rows=2, columns=3)], max_steps=1)
+    assert not Path("images/timelapse.gif").exists()
+    fit(small_gan(), callbacks=[ImageGrid(2, rows=2, columns=2, timelapse="gif")], max_steps=7)
+    grids = [Image.open(f"images/step_{step:08d}.png").convert("RGB") for step in (2, 4, 6, 7)]
+    with Image.open("images/timelapse.gif") as animation:
+        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(animation)]
+        for frame, grid in zip(frames, grids, strict=True):
+            shown = frame.resize(grid.size, Image.Resampling.BOX)
+            assert numpy.abs(numpy.asarray(shown, float) - numpy.asarray(grid, float)).mean() < 3  # a palette of 256 colours
 
 
 def test_grids_do_not_change_the_training() -> None:

@@ -246,7 +246,7 @@ def test_too_little_memory_is_one_line(
         raise error
 
     monkeypatch.setattr(NonSaturatingLoss, "generator", full)
-    refusal(main, DIGITS, capsys, "step 1", "memory", "cpu", "--data.batch_size 32")
+    refusal(main, DIGITS, capsys, "step 1", "memory", "cpu", "--model.micro_batch 32")
 
 
 def test_the_estimate_uses_the_remaining_steps_or_the_time_limit() -> None:

@@ -61,7 +61,7 @@ LEARNING_RATE = "--model.generator_optimizer.lr"
         ("train --metrics fid", "--metrics.metrics fid"),
         ("train --model dcgan", "--config"),
         ("train --config digits --gradient_clip_val 1", "--gradient_clip_val 1"),
-        ("train --config digits --gradient_clip_algorithm norm", "penalty"),
+        ("train --config digits --gradient_clip_algorithm norm", "--model.gradient_clip"),
         ("train --config digits --accumulate_grad_batches 4", "--data.batch_size"),
         ("train digits", "--config digits?"),
         ("train own.YAML", "--config own.YAML?"),

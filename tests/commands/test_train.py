@@ -425,7 +425,6 @@ def test_a_checkpoint_of_another_model_is_refused(capsys: pytest.CaptureFixture[
     shutil.rmtree("lightning_logs")
     other = [*SMALL, "--model.generator.hidden", "[9]"]
     refusal(main, [*other, "--ckpt_path", "one.ckpt"], capsys, "generator", "hidden [8]", "[9]")
-    refusal(main, [*other, "--init_from", "one.ckpt"], capsys, "one.ckpt", "MLPGenerator", "hidden [8]", "[9]")
 
 
 def test_no_network_and_no_files(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

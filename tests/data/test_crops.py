@@ -135,6 +135,7 @@ def test_resumed_and_divided_epochs_have_the_same_crops(photos: Path, in_memory:
     assert same(list(loader), whole[2:])
     shares = []
     for rank in range(2):
+        loader = loader_of(photos, in_memory)
         loader.sampler = EpochShuffle(loader.sampler.size, 0, rank, 2)
         loader.batch_images = 2
         shares.append(epoch(loader, 3))

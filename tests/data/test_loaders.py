@@ -1,6 +1,9 @@
 """Order, sharding and the position within an epoch."""
 
+import gc
 import itertools
+import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Callable
 
@@ -62,6 +65,44 @@ def test_the_order_is_a_function_of_seed_and_epoch() -> None:
         assert order(loader) == orders[seed, epoch]
     assert len({tuple(o) for o in orders.values()}) == 4
     assert device_loader().sampler.epoch == 0
+
+
+def test_workers_stay_for_the_next_epoch() -> None:
+    """They end with the loader, or if an epoch is not taken to its end."""
+
+    class Workers(Numbered):
+        def __getitem__(self, place: tuple[int, int]) -> Item:
+            return super().__getitem__(place)[0], os.getpid(), ()
+
+    def workers(loader: ImageLoader, batches: int = 5) -> set[int]:
+        return {int(label) for _, labels in itertools.islice(loader, batches) if labels is not None for label in labels}
+
+    def alive() -> set[int | None]:
+        return {process.pid for process in multiprocessing.active_children()}
+
+    gc.collect()  # ends those of other tests
+    before = alive()
+    loader = WorkerLoader(Workers(), True, 4, EpochShuffle(23), 2, pin_memory=False, report=print)
+    first = workers(loader)
+    assert len(first) == 2
+    assert workers(loader) == first == alive() - before
+    assert workers(loader, 2) <= first
+    gc.collect()
+    assert alive() == before
+    other = workers(loader)
+    assert len(other) == 2
+    assert not other & first
+    del loader
+    gc.collect()
+    assert alive() == before
+
+
+def test_workers_follow_the_epoch() -> None:
+    ours, theirs = worker_loader(num_workers=2), device_loader()
+    for epoch in range(3):
+        ours.sampler.set_epoch(epoch)
+        theirs.sampler.set_epoch(epoch)
+        assert order(ours) == order(theirs)
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 5])

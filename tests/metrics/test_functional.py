@@ -18,6 +18,7 @@ from gan_lightning.metrics.functional import (
     mode_coverage,
     nearest,
     prdc,
+    root,
     total_variation,
 )
 
@@ -60,6 +61,7 @@ def test_frechet_distance_agrees_with_torch_fidelity() -> None:
     assert ours == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
     assert ours > 1
     assert ours == pytest.approx(frechet_distance(*moments(two), *moments(one)), rel=1e-10)
+    assert ours == frechet_distance(*moments(one), *moments(two), root(moments(two)[1]))
 
 
 def test_frechet_distance_where_eigenvalues_do_not_converge(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,12 +117,11 @@ def test_kernel_distance_by_subsets_and_over_the_whole_are_the_same(monkeypatch:
     theirs = kid_features_to_metric(one, two, kid_subsets=10, kid_subset_size=50, verbose=False)
     assert by_subsets[0] == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-4)
     random = numpy.random.RandomState(functional.SEED)
-    chosen = [
-        tuple(torch.from_numpy(random.choice(len(features), 50, replace=False)) for features in (one, two)) for _ in range(10)
-    ]
-    apart = torch.stack([functional._kernel_sums(one.double()[i], two.double()[j]) for i, j in chosen])
+    drawn = [[torch.from_numpy(random.choice(len(features), 50, replace=False)) for features in (one, two)] for _ in range(10)]
+    chosen = [torch.stack(subsets) for subsets in zip(*drawn, strict=True)]
+    apart = torch.stack([functional._kernel_sums(one.double()[i], two.double()[j]) for i, j in drawn])
     monkeypatch.setattr(functional, "CHUNK", 2000)  # several chunks, the last one shorter
-    together = functional._kernel_sums_of_all(one.double(), two.double(), chosen)
+    together = functional._kernel_sums_of_all(one.double(), two.double(), *chosen)
     torch.testing.assert_close(together, apart, rtol=1e-12, atol=0)
 
 

@@ -1,7 +1,6 @@
-"""EfficientNet-Lite0: beside a forward pass written by the layers' names in the file, and on photographs."""
+"""The extractor imagenet: on photographs, and its resizing beside Pillow's."""
 
 import hashlib
-import math
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,69 +9,20 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from torch import Tensor
-from torch.nn import functional
 from torchvision.models import EfficientNet_B0_Weights
 
+from gan_lightning import efficientnet
+from gan_lightning.efficientnet import weights_file
 from gan_lightning.errors import InputError
-from gan_lightning.metrics import imagenet
 from gan_lightning.metrics.evaluator import collect, evaluate
-from gan_lightning.metrics.imagenet import ImageNet, load_network, prepare, weights_file
+from gan_lightning.metrics.imagenet import ImageNet, prepare
 from random_inception import varied_images
 from tests.helpers import refuses
-
-STRIDED = (1, 3, 5, 11)
-"""Blocks that halve the size."""
-STAGE_ENDS = (2, 4, 10, 15)
-"""The last block of each stage."""
 
 
 @pytest.fixture(scope="module")
 def ours() -> ImageNet:
     return ImageNet()
-
-
-def plainly(images: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Features, logits and maps, by the definition: batch norms unfolded, padding as TensorFlow documents ``SAME``."""
-    state = torch.load(weights_file(), weights_only=True)
-
-    def conv(x: Tensor, name: str, norm: str, stride: int = 1) -> Tensor:
-        kernel = state[f"{name}.weight"]
-        padding = []
-        for size in (x.shape[3], x.shape[2]):
-            total = max(0, (math.ceil(size / stride) - 1) * stride + kernel.shape[3] - size)
-            padding += [total // 2, total - total // 2]
-        groups = len(kernel) if kernel.shape[1] == 1 else 1
-        x = functional.conv2d(functional.pad(x, padding), kernel, stride=stride, groups=groups)
-        moments = (state[f"{norm}.running_mean"], state[f"{norm}.running_var"])
-        return functional.batch_norm(x, *moments, state[f"{norm}.weight"], state[f"{norm}.bias"], eps=1e-3)
-
-    x = functional.relu6(conv(images, "_conv_stem", "_bn0", stride=2))
-    maps = []
-    for number in range(16):
-        block, before = f"_blocks.{number}", x
-        if number:
-            x = functional.relu6(conv(x, f"{block}._expand_conv", f"{block}._bn0"))
-        x = functional.relu6(conv(x, f"{block}._depthwise_conv", f"{block}._bn1", 2 if number in STRIDED else 1))
-        x = conv(x, f"{block}._project_conv", f"{block}._bn2")
-        x = x + before if x.shape == before.shape else x
-        maps += [x] if number in STAGE_ENDS else []
-    features = functional.relu6(conv(x, "_conv_head", "_bn1")).mean((2, 3))
-    return features, functional.linear(features, state["_fc.weight"], state["_fc.bias"]), maps
-
-
-@pytest.mark.parametrize("size", [(224, 224), (64, 64), (28, 28), (57, 91)])
-def test_the_network_is_what_its_definition_says(size: tuple[int, int]) -> None:
-    """At even and odd sizes; to 1e-4 of the largest value, rounding alone, and every stage by itself."""
-    images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    network = load_network()
-    features, logits, maps = plainly(images)
-    found, named = network(images)
-    for mine, defined in ((found, features), (named, logits), *zip(network.maps(images), maps, strict=True)):
-        assert mine.shape == defined.shape
-        assert float((mine - defined).abs().max()) < 1e-4 * float(defined.abs().max())
-    assert [len(stage[0]) for stage in maps] == [24, 40, 112, 320]
-    assert maps[2].shape[2:] == tuple(math.ceil(pixels / 16) for pixels in size)
 
 
 def test_photographs_are_named_rightly(ours: ImageNet) -> None:
@@ -142,20 +92,10 @@ def test_the_record_names_package_file_and_resizing(ours: ImageNet) -> None:
     assert "bicubic" in protocol["resize"]
 
 
-def test_slopes_reach_the_images_and_not_the_weights() -> None:
-    """As the backbone of a discriminator needs."""
-    images = torch.zeros(1, 3, 64, 64).requires_grad_()
-    network = load_network()
-    sum(found.square().mean() for found in network.maps(images)).backward()  # type: ignore[union-attr]
-    assert images.grad is not None
-    assert float(images.grad.abs().max()) > 0
-    assert not any(parameter.requires_grad for parameter in network.parameters())
-
-
 def test_a_damaged_file_gets_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cut = tmp_path / "cut.pth"
     cut.write_bytes(weights_file().read_bytes()[:10_000_000])
-    monkeypatch.setattr(imagenet, "weights_file", lambda: cut)
+    monkeypatch.setattr(efficientnet, "weights_file", lambda: cut)
     with pytest.raises(InputError, match=r"cut\.pth") as error:
         ImageNet()
     assert "\n" not in str(error.value)

@@ -16,10 +16,11 @@ from gan_lightning.networks import (
     Discriminator,
     DropoutConvDiscriminator,
     MLPDiscriminator,
+    ProjectedDiscriminator,
     R3GANDiscriminator,
     ResNetDiscriminator,
 )
-from tests.networks.test_networks import DISCRIMINATORS, HEADS, make, stirred, without_dropout
+from tests.networks.test_networks import DISCRIMINATORS, HEADS, make, per_image, stirred, without_dropout
 
 COUNT = 12
 NARROW: dict[str, dict[str, Any]] = {
@@ -31,6 +32,7 @@ UNLIKE_HE: dict[type[Discriminator], str] = {
     MLPDiscriminator: "the textbook's has torch's own initialisation: it is the failure that mlp_mnist_textbook shows",
     ResNetDiscriminator: "SNGAN's and WGAN-GP's authors publish Glorot's initialisation, and SNGAN divides by spectral norms",
     R3GANDiscriminator: "its authors publish a gain for each layer, and blocks that begin as the identity",
+    ProjectedDiscriminator: "divided by spectral norms, and the frozen network sets the slope",
 }
 """Discriminators that keep the constants of their source, and so begin with small gradients."""
 
@@ -96,7 +98,7 @@ def interaction(d: Discriminator) -> float:
                 mixed = images.clone()
                 mixed[:, :, : third * top] = others[:, :, : third * top]
                 mixed[:, :, shape[1] - third * bottom :] = others[:, :, shape[1] - third * bottom :]
-                logits[top, bottom] = d(mixed, labels())
+                logits[top, bottom] = per_image(d(mixed, labels()))
     both = logits[1, 1] - logits[1, 0] - logits[0, 1] + logits[0, 0]
     main = torch.stack([logits[1, 0], logits[0, 1]]) - logits[0, 0]
     return float(both.square().mean().sqrt() / main.square().mean().sqrt())
@@ -106,7 +108,7 @@ def slope(d: Discriminator) -> float:
     """Mean |grad_x D(x)| over real images, in float64, without dropout."""
     shape: Any = d.image_shape
     images = digits(shape).requires_grad_(True)
-    logits = without_dropout(d).double()(images, labels())
+    logits = per_image(without_dropout(d).double()(images, labels()))
     (gradients,) = torch.autograd.grad(logits.sum(), images)
     return float(gradients.flatten(1).norm(dim=1).mean())
 

@@ -17,11 +17,11 @@ from gan_lightning.networks import (
     Generator,
     MLPDiscriminator,
     MLPGenerator,
+    ProjectedDiscriminator,
     R3GANDiscriminator,
     R3GANGenerator,
     ResNetDiscriminator,
     ResNetGenerator,
-    r3gan,
     resnet,
 )
 from gan_lightning.networks.base import Network, build, describe
@@ -29,13 +29,14 @@ from tests.helpers import refuses
 
 Shape = tuple[int, int, int]
 
-SIZES = [(channels, size, size) for size in (16, 28, 32, 64, 128) for channels in (1, 3)]
+SIZES = [*((channels, size, size) for size in (16, 28, 32, 64, 128) for channels in (1, 3)), (1, 48, 32), (3, 64, 96)]
 SHAPES: dict[type[Network], list[Shape]] = {
     DCGANGenerator: [(1, 8, 8), (3, 8, 8), *SIZES],
     DCGANDiscriminator: [(1, 8, 8), (3, 8, 8), *SIZES],
     MLPGenerator: [(1, 8, 8), (3, 17, 30), *SIZES],
     MLPDiscriminator: [(1, 8, 8), (3, 17, 30), *SIZES],
     DropoutConvDiscriminator: [(1, 8, 8), (3, 17, 30), *SIZES],
+    ProjectedDiscriminator: [(1, 8, 8), (3, 17, 30), *SIZES],
 }
 GENERATORS: dict[type[Generator], list[str | None]] = {
     MLPGenerator: [None, "concatenation", "batch_norm"],
@@ -49,7 +50,12 @@ DISCRIMINATORS: list[type[Discriminator]] = [
     DropoutConvDiscriminator,
     ResNetDiscriminator,
     R3GANDiscriminator,
+    ProjectedDiscriminator,
 ]
+SCALED: list[type[Network]] = [
+    *(DCGANGenerator, DCGANDiscriminator, ResNetGenerator, ResNetDiscriminator, R3GANGenerator, R3GANDiscriminator)
+]
+"""Networks that halve or double maps."""
 HEADS = [None, "concatenation", "projection", "classifier"]
 
 EVERY_GENERATOR = [(network, conditioning) for network, offered in GENERATORS.items() for conditioning in offered]
@@ -60,14 +66,15 @@ EVERY_NETWORK: list[tuple[type[Network], str | None]] = [*EVERY_GENERATOR, *EVER
 
 def make(network: type[Network], conditioning: str | None = None, shape: Shape = (1, 16, 16), **arguments: Any) -> Any:
     """Make a narrow network of a family, for ten classes; generators have 7 latent dimensions."""
-    size = shape[1]
+    scales = max(1, min(shape[1:]) // 4).bit_length()
     narrow: dict[type[Network], dict[str, Any]] = {
         MLPGenerator: {"hidden": [8]},
         MLPDiscriminator: {"hidden": [8]},
-        ResNetGenerator: {"widths": [8] * len(resnet.GENERATOR_WIDTHS.get(size, ()))},
-        ResNetDiscriminator: {"widths": [8] * len(resnet.DISCRIMINATOR_WIDTHS.get(size, ()))},
-        R3GANGenerator: {"widths": [8] * r3gan.SIZES.get(size, (4, 0))[1], "group_width": 4, "blocks": 1},
-        R3GANDiscriminator: {"widths": [8] * r3gan.SIZES.get(size, (4, 0))[1], "group_width": 4, "blocks": 1},
+        ProjectedDiscriminator: {"width": 4, "resolution": 32},
+        ResNetGenerator: {"widths": [8] * scales},
+        ResNetDiscriminator: {"widths": [8] * len(resnet.DISCRIMINATOR_WIDTHS.get(scales - 1, ()))},
+        R3GANGenerator: {"widths": [8] * scales, "group_width": 4, "blocks": 1},
+        R3GANDiscriminator: {"widths": [8] * scales, "group_width": 4, "blocks": 1},
     }
     latent = {"latent_dim": 7} if issubclass(network, Generator) else {}
     cheap = narrow.get(network, {"width": 4})
@@ -92,6 +99,11 @@ def without_dropout(network: nn.Module) -> Any:
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     return network
+
+
+def per_image(logits: Tensor) -> Tensor:
+    """Mean logit of each image (B,), for logits (B, ...)."""
+    return logits.reshape(len(logits), -1).mean(dim=1)
 
 
 # Shapes and gradients
@@ -120,7 +132,7 @@ def test_a_discriminator_makes_logits(network: type[Discriminator], conditioning
     d = without_dropout(make(network, conditioning, shape)).eval()
     images, labels = torch.rand(2, *shape) * 2 - 1, torch.tensor([0, 9]) if conditioning else None
     logits, classes = d.judge(images, labels)
-    assert logits.shape == (2,)
+    assert logits.shape == ((2, 37) if network is ProjectedDiscriminator else (2,))  # 4x4, 4x4, 2x2 and 1 position
     assert logits.isfinite().all()
     assert torch.equal(d(images, labels), logits)
     assert d.features(images).shape[:1] == (2,)
@@ -262,7 +274,7 @@ def test_a_conditional_discriminator_can_match_labels_to_images(network: type[Di
     """The effect of a label depends on the image: logits are not a sum of a term for each."""
     d = stirred(make(network, conditioning)).eval()
     images = torch.randn(8, 1, 16, 16)
-    logits = torch.stack([d(images, torch.full((8,), label)) for label in range(10)], dim=1).detach()  # (8, 10)
+    logits = torch.stack([per_image(d(images, torch.full((8,), label))) for label in range(10)], dim=1).detach()  # (8, 10)
     rest = logits - logits.mean(dim=0) - logits.mean(dim=1, keepdim=True) + logits.mean()
     assert rest.std() > 0.002 * logits.std()  # usually above 0.01, of rounding 1e-6
 
@@ -278,7 +290,7 @@ def test_a_conditional_discriminator_learns_to_match_labels_to_images(network: t
     optimizer = torch.optim.Adam(d.parameters(), lr=0.003)
     loss = torch.tensor(1.0)
     for _ in range(300):  # usually 1 to 30 do, with spectral norm 30 to 160
-        loss = binary_cross_entropy_with_logits(d(images, labels), belongs)
+        loss = binary_cross_entropy_with_logits(per_image(d(images, labels)), belongs)
         if loss < 0.3:
             break
         optimizer.zero_grad()
@@ -307,6 +319,7 @@ def _with_other_company(d: Discriminator) -> tuple[Tensor, Tensor]:
         (ResNetDiscriminator, {"spectral_norm": True, "attention_at": 8}, True),
         (ResNetDiscriminator, {"spectral_norm": False, "pool": "mean"}, True),
         (R3GANDiscriminator, {}, True),
+        (ProjectedDiscriminator, {}, True),
     ],
 )
 def test_independence_of_samples_is_as_declared(
@@ -316,8 +329,8 @@ def test_independence_of_samples_is_as_declared(
     d = make(network, **arguments)
     assert d.samples_are_independent == independent
     one, other = _with_other_company(d)
-    size = 1e-4 * max(1.0, float(one.detach().abs()))  # with batch norm the two are usually 0.01 apart and more
-    assert bool((one - other).abs() < size) == independent
+    size = 1e-4 * max(1.0, float(one.detach().abs().max()))  # with batch norm the two are usually 0.01 apart and more
+    assert bool(((one - other).abs() < size).all()) == independent
 
 
 @pytest.mark.parametrize("network", DISCRIMINATORS)
@@ -334,22 +347,39 @@ def test_real_and_generated_images_may_share_a_pass(network: type[Discriminator]
 # Single families
 
 
-@pytest.mark.parametrize("size", [7, 27, 30, 48, 256])
-def test_dcgan_names_the_supported_sizes(size: int) -> None:
-    for network in (DCGANGenerator, DCGANDiscriminator):
-        with refuses(f"{size}x{size}", "8, 16, 28, 32, 64, 128"):
-            network((1, size, size))
-    with refuses("32x64"):
-        DCGANGenerator((3, 32, 64))
+@pytest.mark.parametrize(
+    ("height", "width", "multiple"),
+    [(7, 7, 1), (27, 27, 4), (30, 30, 4), (100, 100, 16), (64, 100, 16), (130, 128, 32), (4, 256, 1)],
+)
+@pytest.mark.parametrize("network", SCALED)
+def test_sizes_that_cannot_be_halved_are_refused(network: type[Network], height: int, width: int, multiple: int) -> None:
+    with refuses(f"{height}x{width}", f"multiple of {multiple}:"):
+        network((1, height, width))
 
 
-@pytest.mark.parametrize("size", [7, 8, 27, 30, 48, 256])
-@pytest.mark.parametrize("network", [ResNetGenerator, ResNetDiscriminator, R3GANGenerator, R3GANDiscriminator])
-def test_residual_networks_name_the_supported_sizes(network: type[Network], size: int) -> None:
-    with refuses(f"{size}x{size}", "16, 28, 32, 64, 128"):
-        network((1, size, size))
-    with refuses("32x64"):
-        network((3, 32, 64))
+def test_residual_networks_begin_at_16_pixels() -> None:
+    for network in (ResNetGenerator, ResNetDiscriminator, R3GANGenerator, R3GANDiscriminator):
+        with refuses("8x8", "16 pixels"):
+            network((1, 8, 8))
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 24), (3, 256, 256), (1, 512, 512), (1, 256, 384)])
+@pytest.mark.parametrize("network", SCALED)
+def test_large_and_uneven_sizes(network: type[Network], shape: Shape) -> None:
+    """One pass and its gradient; every weight counts."""
+    made = stirred(make(network, None, shape))
+    result = made(torch.randn(2, 7)) if isinstance(made, Generator) else made(torch.randn(2, *shape))
+    assert result.shape == ((2, *shape) if isinstance(made, Generator) else (2,))
+    result.square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in made.parameters())
+
+
+@pytest.mark.parametrize(("size", "widest"), [(128, 1024), (512, 1024)])
+def test_the_widest_maps_of_dcgan(size: int, widest: int) -> None:
+    """16 times the width at most, as many as at 128 pixels."""
+    for network in (DCGANGenerator((3, size, size)), DCGANDiscriminator((3, size, size))):
+        maps = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+        assert max(max(module.in_channels, module.out_channels) for module in maps) == widest
 
 
 def test_dcgan_is_initialised_as_in_the_paper() -> None:
@@ -413,6 +443,12 @@ def test_the_textbook_mlp_is_as_printed() -> None:
         (ResNetDiscriminator, {"widths": [8, 8, -1]}, ["widths is [8, 8, -1]", "at least 1"]),
         (ResNetDiscriminator, {"widths": []}, ["widths is []"]),
         (ResNetDiscriminator, {"attention_at": 16}, ["attention_at is 16", "8, 4"]),
+        (ProjectedDiscriminator, {"resolution": 31}, ["resolution is 31", "32 to 1024"]),
+        (ProjectedDiscriminator, {"resolution": 1025}, ["resolution is 1025", "32 to 1024"]),
+        (ProjectedDiscriminator, {"width": 0}, ["width is 0"]),
+        (ProjectedDiscriminator, {"seed": -1}, ["seed is -1"]),
+        (ProjectedDiscriminator, {"seed": 2**63}, [f"seed is {2**63}"]),
+        (ProjectedDiscriminator, {"image_shape": (4, 16, 16)}, ["4 channels", "1 (grey) or 3 (colour)"]),
         (R3GANGenerator, {"widths": [8, 8]}, ["widths is [8, 8]", "3 widths"]),
         (R3GANDiscriminator, {"widths": [8, 8, 8, 8]}, ["widths is [8, 8, 8, 8]", "3 widths"]),
         (R3GANGenerator, {"widths": [8, 8, 0]}, ["widths is [8, 8, 0]", "at least 1"]),

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 from torch.nn.utils.parametrize import is_parametrized
 
+from gan_lightning.networks.layers import halvings
 from gan_lightning.networks.r3gan import (
     GAIN,
-    SIZES,
     Block,
     R3GANDiscriminator,
     R3GANGenerator,
@@ -123,7 +123,7 @@ def test_blocks_are_counted_from_the_smallest_scale(network: type[R3GANGenerator
 @pytest.mark.parametrize("blocks", [[2, 2], [2, 2, 2, 2], [2, 0, 2], []])
 def test_wrong_numbers_of_blocks_are_refused(blocks: list[int]) -> None:
     for network in (R3GANGenerator, R3GANDiscriminator):
-        with refuses(f"blocks is {blocks}", "28 pixels", "3 numbers"):
+        with refuses(f"blocks is {blocks}", "3 numbers"):
             network((1, 28, 28), widths=[8] * 3, blocks=blocks, group_width=4)
 
 
@@ -208,7 +208,7 @@ def test_halving_is_a_strided_convolution(size: int) -> None:
     matrix = filter_matrix(size)
     assert matrix.shape == (size // 2, size)
     assert torch.allclose(matrix @ x @ matrix.T, by_convolution, atol=1e-6)
-    assert torch.allclose(Resample(3, 3, size, up=False)(x), by_convolution, atol=1e-6)
+    assert torch.allclose(Resample(3, 3, (size, size), up=False)(x), by_convolution, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [4, 7, 14, 16])
@@ -218,7 +218,7 @@ def test_doubling_is_a_transposed_convolution(size: int) -> None:
     by_convolution = by_convolution.view(2, 3, 2 * size, 2 * size)
     matrix = 2 * filter_matrix(2 * size).T
     assert torch.allclose(matrix @ x @ matrix.T, by_convolution, atol=1e-6)
-    assert torch.allclose(Resample(3, 3, size, up=True)(x), by_convolution, atol=1e-6)
+    assert torch.allclose(Resample(3, 3, (size, size), up=True)(x), by_convolution, atol=1e-6)
 
 
 def test_the_filter_by_hand() -> None:
@@ -227,31 +227,32 @@ def test_the_filter_by_hand() -> None:
 
 def test_a_constant_stays_constant_except_at_the_edges() -> None:
     x = torch.full((1, 2, 8, 8), 3.0)
-    larger = Resample(2, 2, 8, up=True)(x)
+    larger = Resample(2, 2, (8, 8), up=True)(x)
     assert torch.allclose(larger[:, :, 1:-1, 1:-1], torch.tensor(3.0))
     assert torch.allclose(larger[:, :, 0, 1:-1], torch.tensor(0.75 * 3.0))  # zeros beyond the edge, a quarter of the taps
-    back = Resample(2, 2, 16, up=False)(larger)
+    back = Resample(2, 2, (16, 16), up=False)(larger)
     assert back.shape == x.shape
     assert torch.allclose(back[:, :, 1:-1, 1:-1], torch.tensor(3.0))
 
 
 @pytest.mark.parametrize("up", [True, False])
 def test_widths_may_change_before_or_after_the_filter(up: bool) -> None:
-    resample = Resample(3, 5, 8, up)
+    resample = Resample(3, 5, (8, 8), up)
     assert resample.change is not None
-    filtered = Resample(3, 3, 8, up)
+    filtered = Resample(3, 3, (8, 8), up)
     assert filtered.change is None
     x = torch.randn(2, 3, 8, 8)
     size = 16 if up else 4
     assert resample(x).shape == (2, 5, size, size)
     assert torch.allclose(resample(x), resample.change(filtered(x)), atol=1e-5)
-    assert torch.allclose(resample(x), Resample(5, 5, 8, up)(resample.change(x)), atol=1e-5)
+    assert torch.allclose(resample(x), Resample(5, 5, (8, 8), up)(resample.change(x)), atol=1e-5)
 
 
 def test_the_filter_is_in_no_checkpoint_and_takes_no_gradient() -> None:
     g = R3GANGenerator((1, 16, 16), widths=[8] * 3, group_width=4)
-    assert not any("matrix" in name for name in g.state_dict())
-    assert sum("matrix" in name for name, _ in g.named_buffers()) == 2
+    buffers = [name for name, _ in g.named_buffers()]
+    assert len(buffers) == 2 * 2  # two resamplings, a matrix for each side
+    assert not set(buffers) & g.state_dict().keys()
     assert g.double()(torch.randn(2, 64, dtype=torch.float64)).dtype == torch.float64
 
 
@@ -290,7 +291,8 @@ def white_noise_through(matrices: list[Tensor]) -> float:
 @pytest.mark.parametrize(("size", "blocks"), [(16, 1), (16, 4), (28, 1), (32, 1)])
 def test_the_variance_of_generated_images_at_first(size: int, blocks: int) -> None:
     """The filter reduces the basis's variance of 1 to 0.26 to 0.30 at any depth. Other layers keep it."""
-    base, scales = SIZES[size]
+    scales = halvings((3, size, size), "R3GAN", 16) + 1
+    base = size // 2 ** (scales - 1)
     expected = white_noise_through([2 * filter_matrix(base * 2**i).T for i in range(scales - 1, 0, -1)])
     variances = []
     for seed in range(8):
@@ -305,7 +307,7 @@ def test_the_variance_of_generated_images_at_first(size: int, blocks: int) -> No
 @pytest.mark.parametrize(("size", "blocks"), [(16, 1), (16, 4), (28, 1), (32, 1)])
 def test_the_variance_of_features_at_first(size: int, blocks: int) -> None:
     """The filter reduces the variance of white noise at any depth. Other layers keep it."""
-    scales = SIZES[size][1]
+    scales = halvings((3, size, size), "R3GAN", 16) + 1
     expected = white_noise_through([filter_matrix(size // 2**i) for i in range(scales - 2, -1, -1)])
     variances = []
     for seed in range(8):
@@ -335,3 +337,12 @@ def test_the_gradient_penalty_of_a_new_discriminator_in_closed_form() -> None:
     (gradients,) = torch.autograd.grad(d(images).sum(), images)
     assert torch.allclose(gradients[0], gradients[1], atol=1e-6)
     assert float(d(images)[0].detach()) == pytest.approx(float((gradients[0] * images[0]).sum().detach()), abs=1e-5)
+
+
+@pytest.mark.parametrize(("size", "last"), [(32, 768), (64, 384), (128, 192), (256, 96)])
+def test_the_default_widths_taper_as_the_authors_do_for_faces(size: int, last: int) -> None:
+    g = R3GANGenerator((3, size, size), blocks=1)
+    blocks = [module for module in g.layers if isinstance(module, Block)]
+    widths = [block.layers[0].in_channels for block in blocks]
+    assert widths[:4] == [768] * 4
+    assert widths[-1] == last

@@ -37,6 +37,7 @@ WAITS: dict[str, Callable[[Tensor], object]] = {
     "a new tensor": lambda images: torch.tensor([1.0, 2.0], device=DEVICE),
     "a copy": lambda images: images.clone().copy_(torch.ones(4)),
     "a copy to the CPU": lambda images: torch.ones(2, 4).copy_(images),
+    "to the CPU, without blocking": lambda images: images.to("cpu", non_blocking=True),
     "indices of the CPU": lambda images: images[torch.tensor([0, 1])],
 }
 FREE: dict[str, Callable[[Tensor], Tensor]] = {
@@ -47,6 +48,8 @@ FREE: dict[str, Callable[[Tensor], Tensor]] = {
     "a choice": lambda images: torch.where(images > 0, images, images.flip(1)),
     "clamping": lambda images: images.clamp_(-0.5, 0.5),
     "another type": lambda images: images.to(torch.bfloat16).float(),
+    "to the device, without blocking": lambda images: torch.ones(2).to(DEVICE, non_blocking=True),
+    "a copy, without blocking": lambda images: images.clone().copy_(torch.ones(4), non_blocking=True),
     "dropout": lambda images: torch.dropout(images, 0.5, train=True),
 }
 

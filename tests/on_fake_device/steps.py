@@ -30,6 +30,7 @@ from gan_lightning.networks import (
     DropoutConvDiscriminator,
     MLPDiscriminator,
     MLPGenerator,
+    ProjectedDiscriminator,
     R3GANDiscriminator,
     R3GANGenerator,
     ResNetDiscriminator,
@@ -172,6 +173,7 @@ DISCRIMINATORS: dict[str, Callable[..., Discriminator]] = {
     "mlp": lambda how: MLPDiscriminator(SHAPE, CLASSES, hidden=[8], conditioning=how),
     "resnet": lambda how: ResNetDiscriminator(SHAPE, CLASSES, widths=[8] * 4, attention_at=8, conditioning=how),
     "r3gan": lambda how: R3GANDiscriminator(SHAPE, CLASSES, widths=[16] * 3, blocks=1, conditioning=how),
+    "projected": lambda how: ProjectedDiscriminator(SHAPE, CLASSES, resolution=32, width=4, conditioning=how),
     "dropout": lambda how: DropoutConvDiscriminator(SHAPE, CLASSES, width=4, conditioning=how),
 }
 

@@ -4,8 +4,10 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from gan_lightning.training import distributed
 from gan_lightning.training.synchronized_batch_norm import SynchronizedBatchNorm, synchronize_batch_norm
+from gan_lightning.training.trainer import Timer
 from tests.training.two_processes import GANS, STEPS, train
 
 WORKER = Path(__file__).with_name("two_processes.py")
@@ -123,6 +126,31 @@ def test_synchronized_batch_norm_in_half_precision() -> None:
     assert normalised.dtype == torch.bfloat16
     assert abs(normalised.detach().float().mean()) < 1e-2
     assert float(normalised.detach().float().std()) == pytest.approx(1, abs=1e-2)
+
+
+@pytest.mark.parametrize("first_is_over", [True, False])
+def test_a_timer_sends_no_object_until_a_process_is_out_of_time(first_is_over: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first process decides: its object reaches all of them."""
+    asked: list[bool] = []
+
+    def broadcast(is_over: bool) -> bool:
+        asked.append(is_over)
+        return first_is_over
+
+    timer, trainer = Timer("00:00:00:30"), SimpleNamespace(should_stop=False, strategy=SimpleNamespace(broadcast=broadcast))
+    now = time.monotonic()
+    timer.on_train_start(trainer, None)  # type: ignore[arg-type]
+    for _ in range(3):
+        timer.on_train_batch_end(trainer)  # type: ignore[arg-type]
+    assert (asked, trainer.should_stop) == ([], False)
+    with monkeypatch.context() as patch:
+        patch.setattr("gan_lightning.training.distributed.largest", lambda number: 1)  # the other process is out of time
+        timer.on_train_batch_end(trainer)  # type: ignore[arg-type]
+    assert (asked, trainer.should_stop) == ([False], first_is_over)
+    monkeypatch.setattr(time, "monotonic", lambda: now + 31)
+    timer.on_train_batch_end(trainer)  # type: ignore[arg-type]
+    assert asked == [False, True]
+    assert timer.state_key == "Timer"  # in checkpoints of earlier versions
 
 
 def test_one_process_sends_nothing() -> None:

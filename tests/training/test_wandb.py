@@ -57,6 +57,8 @@ def test_a_resumed_run_continues_its_wandb_run(monkeypatch: pytest.MonkeyPatch) 
     assert main(["--ckpt_path", "last", "--max_steps", "8"]) == 0
     assert set(ids(other)) == {kept(other)}
     assert ids(RUN) == [kept(RUN)]
+    kinds = {path.name.split("_")[0] for path in other.glob("wandb/offline-run-*/files/media/images/images/*.png")}
+    assert kinds == {"real", "samples"}
 
 
 def test_without_a_login(capsys: pytest.CaptureFixture[str]) -> None:

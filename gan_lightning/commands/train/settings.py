@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.utilities import rank_zero_info
 
 import gan_lightning.networks  # noqa: F401  (registers the short names of networks)
 from gan_lightning import checkpoint
@@ -14,12 +15,13 @@ from gan_lightning.commands.common.arguments import arrange, given, instantiate,
 from gan_lightning.commands.common.recipes import config_path, read_settings
 from gan_lightning.commands.common.trust import check_imports, trusted_modules
 from gan_lightning.data import ImageDataModule
-from gan_lightning.errors import InputError, plain
+from gan_lightning.errors import InputError, one_line, plain
 from gan_lightning.gan import GAN
 from gan_lightning.home import expand, expanded
 from gan_lightning.lookup import bundled
 from gan_lightning.module import ADAM
-from gan_lightning.networks.base import load_weights
+from gan_lightning.networks.base import Network, describe, difference, with_defaults
+from gan_lightning.networks.fine_tuning import transfer
 from gan_lightning.training.loggers import LoggerName
 from gan_lightning.training.runs import last_checkpoint
 
@@ -36,9 +38,9 @@ RECORDED = {"run_length": "max_steps, max_epochs and the data"}
 """Records in ``config.yaml`` that no run reads -> the settings that determine them."""
 
 UNUSABLE = {
-    "gradient_clip_val": "for stability, use a penalty such as --model.penalty R1, or a smaller learning rate",
-    "gradient_clip_algorithm": "for stability, use a penalty such as --model.penalty R1, or a smaller learning rate",
-    "accumulate_grad_batches": "for a larger batch, use --data.batch_size",
+    "gradient_clip_val": "use --model.gradient_clip, which limits the gradient of each network",
+    "gradient_clip_algorithm": "use --model.gradient_clip, which limits the gradient of each network",
+    "accumulate_grad_batches": "use --data.batch_size for a larger batch, and --model.micro_batch to split it",
 }
 """Settings of the Trainer that Lightning refuses if a model steps its optimizers itself -> what to use in their place."""
 
@@ -135,6 +137,9 @@ def make_objects(parser: ArgumentParser, config: Namespace, resume_from: Path | 
     """Make the objects of the settings, and count the steps already made; refuse a checkpoint that does not fit."""
     seed_everything(config.seed_everything, verbose=False)
     objects = instantiate(parser, config)
+    part, batch = objects.model.micro_batch, objects.data.batch_size
+    if part is not None and part > batch:
+        raise InputError(f"model.micro_batch is {part}, but a batch has {batch} images: use a smaller one")
     begun_at = 0
     if resume_from is not None:
         content = checkpoint.load_gan(resume_from)
@@ -165,14 +170,37 @@ def _require_classes(names: list[str] | None, objects: Namespace, path: Path) ->
 
 
 def init_from(model: GAN, path: str) -> None:
-    """Copy the weights of a checkpoint into a new model, including the average; without one, the weights become the average.
+    """Copy into a new model the layers of a checkpoint that fit, and print which ones are new.
+
+    The average gets those of the checkpoint's average; without one, those of its generator.
 
     Raises:
-        InputError: the checkpoint does not exist, or its networks have other classes or shapes.
+        InputError: the checkpoint does not exist, has networks of other classes, or no layer of one of them fits.
     """
     content = checkpoint.load_gan(path)
     about, weights = content[checkpoint.KEY], content["state_dict"]
-    load_weights(model.generator, weights, "generator.", about["generator"], path)
-    load_weights(model.discriminator, weights, "discriminator.", about["discriminator"], path)
+    sources = {"generator": "generator", "discriminator": "discriminator"}
     if model.ema is not None:
-        load_weights(model.ema, weights, "ema." if about["ema"] else "generator.", about["generator"], path)
+        sources["ema"] = "ema" if about["ema"] else "generator"
+    for name, source in sources.items():
+        network: Network = getattr(model, name)
+        described = about["generator" if name == "ema" else name]
+        theirs, mine = described["class_path"], describe(network)["class_path"]
+        if theirs != mine:
+            raise InputError(
+                f"--init_from {path} has a {name} of another class ({plain(theirs)} there, {mine} here): use its recipe, or "
+                "another checkpoint"
+            )
+        own = {key.removeprefix(f"{source}."): value for key, value in weights.items() if key.startswith(f"{source}.")}
+        try:
+            taken, new = transfer(network, own)
+        except RuntimeError as error:  # tensors of a kind that cannot be copied
+            raise InputError(f"--init_from {path} has weights that cannot be read: {one_line(error)[:150]}") from error
+        if not taken:
+            reason = difference(with_defaults(described, network), describe(network))
+            raise InputError(
+                f"--init_from {path}: no layer of its {name} fits {type(network).__name__} ({reason}): use the same widths"
+            )
+        if name != "ema":
+            rest = f"; new are {', '.join(new)}" if new else ""
+            rank_zero_info(f"--init_from {path}: {len(taken)} of {len(taken) + len(new)} layers of the {name}{rest}")
