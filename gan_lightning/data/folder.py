@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from gan_lightning.data.base import ImageDataModule, Images, Split, default_root, example_indices
 from gan_lightning.data.crops import Crop, Uncropped
-from gan_lightning.data.decoding import DecodedFiles, Decoding, fixed_draw, read_again, read_all
+from gan_lightning.data.decoding import DecodedFiles, Decoding, fixed_draw, read_again, read_all, room_for
 from gan_lightning.data.image_file import MODES, Facts, has_heif
 from gan_lightning.data.loaders import BalancedShuffle, CropLoader, EpochShuffle, ImageLoader, WorkerLoader
 from gan_lightning.data.tree import Files, count_text, find_splits, listed, report_corrupt, scan
@@ -24,6 +24,7 @@ from gan_lightning.errors import InputError
 from gan_lightning.files import load, save
 
 CACHE_VERSION = 5
+PART = 256  # images to crop at once: a place takes more memory than a pixel
 
 
 class ImageFolder(ImageDataModule):
@@ -131,8 +132,10 @@ class ImageFolder(ImageDataModule):
         if images is None:
             return self._again(few)
         if isinstance(images, Uncropped):
-            draws = torch.tensor([fixed_draw(path) for path in few.paths])
-            chosen = images.crops(images.places(indices, draws, self.image_shape[1:]), self.image_shape[1:])
+            draws, crop = torch.tensor([fixed_draw(path) for path in few.paths]), self.image_shape[1:]
+            chosen = room_for(len(few.paths), self.image_shape)
+            for part, places in zip(chosen.split(PART), images.places(indices, draws, crop).split(PART), strict=True):
+                part.copy_(images.crops(places, crop))
         else:
             chosen = images[indices]
         return chosen, _label_tensor(few.labels)

@@ -101,7 +101,7 @@ def test_squares_are_not_cropped(photos: Path) -> None:
     assert torch.equal(data(photos).images("train")[0], data(photos, crop="center").images("train")[0])
 
 
-def test_pictures_and_metrics_see_fixed_crops(photos: Path) -> None:
+def test_pictures_and_metrics_see_fixed_crops(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They depend neither on the seed nor on where the images are kept."""
     first, others = data(photos), (data(photos, seed=5), data(photos, in_memory=False))
     few = torch.tensor([3, 1, 1])
@@ -113,6 +113,9 @@ def test_pictures_and_metrics_see_fixed_crops(photos: Path) -> None:
         ):
             assert same([ours], [theirs])
     assert torch.equal(first.images("train")[0][few], first.images_at("train", few)[0])
+    with monkeypatch.context() as patched:
+        patched.setattr("gan_lightning.data.folder.PART", 5)  # crops in parts
+        assert same([first.images("train")], [data(photos, in_memory=False).images("train")])
     assert not torch.equal(first.images("train")[0], data(photos, crop="center").images("train")[0])
 
 

@@ -6,6 +6,7 @@ to the end of the next, so batches, Lightning's loop and the average belong to i
 
 import copy
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from gan_lightning.commands.common.arguments import instantiate
 from gan_lightning.commands.common.recipes import recipes
 from gan_lightning.commands.train.settings import settings
 from gan_lightning.commands.verbs import Verb
-from gan_lightning.data import ImageDataModule
+from gan_lightning.data import ImageDataModule, ImageFolder
 from gan_lightning.gan import GAN
 from gan_lightning.losses import AdversarialLoss, NonSaturatingLoss
 from gan_lightning.networks import (
@@ -38,6 +39,7 @@ from gan_lightning.networks import (
 )
 from gan_lightning.networks.base import Discriminator, Generator
 from gan_lightning.networks.convolution import GroupedConv2d
+from gan_lightning.pictures import write_png
 from gan_lightning.regularizers import DRAGAN, R1, R2, WGANGP, LeCam, Penalty, WeightClipping
 from gan_lightning.schedules import LinearSchedule
 from tests.fake_device import NAME, strategy, watching
@@ -155,6 +157,18 @@ def test_augmentations(name: Any) -> None:
     }
     augmentation = made[name]() if name in made else DiffAugment([name])
     check(small(augmentation=augmentation, penalty=R1()), noise(), [Schedules(augmentation=LinearSchedule(4))])
+
+
+def test_random_crops_of_balanced_classes_with_transparency(tmp_path: Path) -> None:
+    random = torch.Generator().manual_seed(0)
+    for i in range(30):
+        folder = tmp_path / "photos" / ("many" if i else "few")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_png(torch.randint(0, 256, (4, 16, 16 + i), generator=random, dtype=torch.uint8), folder / f"{i}.png")
+    photos = ImageFolder(tmp_path / "photos", 16, 4, batch_size=4, crop="random", balance=True, horizontal_flip=True)
+    generator = MLPGenerator(photos.image_shape, latent_dim=4, hidden=[8])
+    discriminator = DCGANDiscriminator(photos.image_shape, width=4, batch_norm=False)
+    check(small(generator, discriminator, augmentation=DiffAugment()), photos)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
