@@ -150,6 +150,7 @@ def test_a_link_to_a_file_that_another_program_has_open(monkeypatch: pytest.Monk
 
 def loader_of(folder: Path, count: int) -> WorkerLoader:
     """A loader with one worker, of batches of two images."""
+    folder.mkdir(exist_ok=True)
     for number in range(count):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
     found = ImageFolder(folder, image_size=8).files["train"]
@@ -166,13 +167,12 @@ def test_what_a_worker_gets_can_be_sent_to_a_new_process(tmp_path: Path) -> None
 @pytest.mark.slow  # a new process imports torch and Lightning
 def test_workers_that_are_spawned(tmp_path: Path) -> None:
     """The start method of macOS and Windows: what a worker gets must be picklable, and the batches are the same."""
-    loader = loader_of(tmp_path, 8)
     before = multiprocessing.get_start_method()
     batches: dict[str, list[Any]] = {}
     for method in ("fork", "spawn"):
         torch.multiprocessing.set_start_method(method, force=True)
         try:
-            batches[method] = [images for images, _ in loader]
+            batches[method] = [images for images, _ in loader_of(tmp_path / method, 8)]
         finally:
             torch.multiprocessing.set_start_method(before, force=True)
     assert len(batches["fork"]) > 1

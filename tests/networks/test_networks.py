@@ -14,6 +14,7 @@ from gan_lightning.networks import (
     DCGANGenerator,
     Discriminator,
     DropoutConvDiscriminator,
+    FastGANGenerator,
     Generator,
     MLPDiscriminator,
     MLPGenerator,
@@ -43,6 +44,7 @@ GENERATORS: dict[type[Generator], list[str | None]] = {
     DCGANGenerator: [None, "concatenation", "batch_norm"],
     ResNetGenerator: [None, "concatenation", "batch_norm"],
     R3GANGenerator: [None, "concatenation"],
+    FastGANGenerator: [None, "concatenation", "batch_norm"],
 }
 DISCRIMINATORS: list[type[Discriminator]] = [
     MLPDiscriminator,
@@ -53,7 +55,8 @@ DISCRIMINATORS: list[type[Discriminator]] = [
     ProjectedDiscriminator,
 ]
 SCALED: list[type[Network]] = [
-    *(DCGANGenerator, DCGANDiscriminator, ResNetGenerator, ResNetDiscriminator, R3GANGenerator, R3GANDiscriminator)
+    *(DCGANGenerator, DCGANDiscriminator, ResNetGenerator, ResNetDiscriminator, R3GANGenerator, R3GANDiscriminator),
+    FastGANGenerator,
 ]
 """Networks that halve or double maps."""
 HEADS = [None, "concatenation", "projection", "classifier"]
@@ -283,8 +286,11 @@ def test_a_conditional_discriminator_can_match_labels_to_images(network: type[Di
 @pytest.mark.parametrize("network", DISCRIMINATORS)
 def test_a_conditional_discriminator_learns_to_match_labels_to_images(network: type[Discriminator], conditioning: str) -> None:
     """Each of two images belongs to one of two labels (XOR): a sum of separate terms cannot get below log 2 = 0.69."""
-    wider: dict[str, Any] = {"widths": [16] * 4} if network is ResNetDiscriminator else {}
-    d = without_dropout(make(network, conditioning, **wider)).train()
+    wider: dict[type[Network], dict[str, Any]] = {
+        ResNetDiscriminator: {"widths": [16] * 4},
+        ProjectedDiscriminator: {"width": 16},
+    }
+    d = without_dropout(make(network, conditioning, **wider.get(network, {}))).train()
     images, labels = torch.randn(2, 1, 16, 16).clamp(-1, 1)[[0, 0, 1, 1]], torch.tensor([0, 1, 0, 1])
     belongs = torch.tensor([1.0, 0.0, 0.0, 1.0])
     optimizer = torch.optim.Adam(d.parameters(), lr=0.003)
