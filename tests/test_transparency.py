@@ -23,6 +23,7 @@ from gan_lightning.networks import (
     DCGANDiscriminator,
     DCGANGenerator,
     DropoutConvDiscriminator,
+    FastGANGenerator,
     MLPDiscriminator,
     MLPGenerator,
     R3GANDiscriminator,
@@ -32,7 +33,7 @@ from gan_lightning.networks import (
 )
 from gan_lightning.networks.base import Discriminator, Generator
 from gan_lightning.pictures import grid, write_animation, write_png
-from tests.helpers import refuses
+from tests.helpers import refusal, refuses
 
 SHAPE = (4, 8, 8)
 
@@ -120,11 +121,11 @@ def test_opacity_moves_with_the_colours(name: Transform) -> None:
     assert all(torch.equal(one, other) for one, other in pairwise(changed.unbind(1)))
 
 
-@pytest.mark.parametrize("make", [MLPGenerator, DCGANGenerator, ResNetGenerator, R3GANGenerator])
+@pytest.mark.parametrize("make", [MLPGenerator, DCGANGenerator, ResNetGenerator, R3GANGenerator, FastGANGenerator])
 def test_generators_draw_four_channels(make: type[Generator]) -> None:
-    generator = make((4, 16, 16))
+    generator = make((4, 32, 32))
     images = generator(torch.randn(2, generator.latent_dim), None)
-    assert images.shape == (2, 4, 16, 16)
+    assert images.shape == (2, 4, 32, 32)
 
 
 @pytest.mark.parametrize(
@@ -216,6 +217,8 @@ def test_the_commands(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_refusals_and_suggestions(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with refuses("data.channels is 2"):
         ImageFolder(photos, channels=2)
+    projected = [*SMALL[:10], "--model.discriminator", "ProjectedDiscriminator", "--max_steps", "1"]
+    refusal(Verb.train.main, projected, capsys, "4 channels", "ProjectedDiscriminator")
     for path in photos.iterdir():
         with Image.open(path) as image:
             image.convert("RGB").save(path)

@@ -134,7 +134,9 @@ class ImageFolder(ImageDataModule):
         if isinstance(images, Uncropped):
             draws, crop = torch.tensor([fixed_draw(path) for path in few.paths]), self.image_shape[1:]
             chosen = room_for(len(few.paths), self.image_shape)
-            for part, places in zip(chosen.split(PART), images.places(indices, draws, crop).split(PART), strict=True):
+            for part, places in zip(
+                torch.split(chosen, PART), torch.split(images.places(indices, draws, crop), PART), strict=True
+            ):
                 part.copy_(images.crops(places, crop))
         else:
             chosen = images[indices]
