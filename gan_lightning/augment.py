@@ -46,7 +46,12 @@ Probability = float | Tensor
 
 
 def color(images: Tensor, probability: Probability = 1.0) -> Tensor:
-    """Change brightness by up to +-0.5, saturation 0 to 2 times and contrast 0.5 to 1.5 times (Zhao et al. 2020)."""
+    """Change brightness by up to +-0.5, saturation 0 to 2 times and contrast 0.5 to 1.5 times (Zhao et al. 2020).
+
+    The fourth of four channels is opacity, and stays as it is.
+    """
+    if images.shape[1] == 4:
+        return torch.cat([color(images[:, :3], probability), images[:, 3:]], dim=1)
     wide = images.to(torch.promote_types(images.dtype, torch.float32))
     wide = _choose(probability, wide + _uniform(images, -0.5, 0.5), wide)
     grey = wide.mean(dim=1, keepdim=True)  # (B, 1, H, W); the image itself if it is grey-scale

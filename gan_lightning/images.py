@@ -47,6 +47,14 @@ def to_uint8(images: Tensor) -> Tensor:
     return ((images.float() + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
+def on_white(images: Tensor) -> Tensor:
+    """Put transparent images uint8 (N, 4, H, W) on white: uint8 (N, 3, H, W). Others are returned as they are."""
+    if images.shape[1] != 4:
+        return images
+    colour, alpha = images[:, :3].float(), images[:, 3:].float() / 255
+    return (255 - alpha * (255 - colour)).round().to(torch.uint8)
+
+
 def size_text(shape: Iterable[int]) -> str:
     """Format a shape for messages: 3x32x32."""
     return "x".join(map(str, shape))

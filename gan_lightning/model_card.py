@@ -14,7 +14,7 @@ TRAINER = {"precision", "max_epochs", "max_steps", "max_time", "devices", "num_n
 MAX_BYTES = 2**20  # bytes of a config.yaml or a record; usual ones have a few thousand
 MAX_DEPTH = 50  # nested lists and dicts of a config.yaml; usual ones have about six levels
 CLASSES_SHOWN = 20
-PROTOCOL = ("num_images", "weights", "real", "split", "num_real", "extractor")
+PROTOCOL = ("num_images", "weights", "real", "split", "num_real", "extractor", "transparency")
 """Entries of a record that describe the measurement, in the order of the table."""
 
 

@@ -4,11 +4,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy
+import torch
 from PIL import Image
 from torch import Tensor
 
 from gan_lightning.errors import InputError
 from gan_lightning.files import write_aside
+from gan_lightning.images import on_white
 
 MIN_TILE = 48  # pixels; smaller images are enlarged by a whole number to be visible
 FRAMES_PER_SECOND = 10  # exact in a GIF: its unit is a hundredth of a second
@@ -21,15 +23,18 @@ def enlarged(images: Tensor, least: int = MIN_TILE) -> Tensor:
 
 
 def grid(images: Tensor, columns: int) -> Tensor:
-    """Arrange images uint8 (N, C, H, W), row by row, in one image uint8 (3, height, width)."""
+    """Arrange images uint8 (N, C, H, W), row by row, in one image uint8 (3 or 4, height, width), on opaque grey."""
     from torchvision.utils import make_grid  # takes seconds to import
 
-    picture: Tensor = make_grid(enlarged(images), nrow=columns, padding=2, pad_value=128)
+    large = enlarged(images)
+    picture: Tensor = make_grid(large[:, :3], nrow=columns, padding=2, pad_value=128)
+    if images.shape[1] == 4:
+        picture = torch.cat([picture, make_grid(large[:, 3:], nrow=columns, padding=2, pad_value=255)[:1]])
     return picture
 
 
 def write_png(image: Tensor, path: Path, durable: bool = True) -> None:
-    """Write an image uint8 (C, H, W), grey or colour, to a temporary file and rename it.
+    """Write an image uint8 (C, H, W), grey, colour or colour with opacity, to a temporary file and rename it.
 
     Args:
         image: the image.
@@ -52,13 +57,13 @@ def read_png(path: Path) -> Tensor:
 def write_animation(images: Tensor, path: Path) -> None:
     """Write images uint8 (N, C, H, W) as a GIF or an MP4, by the ending of the name, at 10 images a second.
 
-    Writes to a temporary file and renames it.
+    Transparent images are put on white. Writes to a temporary file and renames it.
 
     Raises:
         InputError: see :func:`require_animation`.
     """
     require_animation(path)
-    frames = [_as_picture(image) for image in enlarged(images, 256)]
+    frames = [_as_picture(image) for image in enlarged(on_white(images), 256)]
     with write_aside(path) as aside:
         WRITERS[path.suffix](frames, aside)
 

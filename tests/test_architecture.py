@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "augment": LEAVES | {"training.randomness"},
     "schedules": LEAVES,
     "ema": LEAVES,
-    "pictures": {"errors", "files"},
+    "pictures": {"errors", "files", "images"},
     "health": {"losses"},
     "lookup": {"errors"},
     "model_card": set(),
@@ -55,7 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"data", "errors", "files", "home", "images", "training.devices", "training.randomness"},
     "metrics.functional": LEAVES,
     "metrics": LEAVES | {"efficientnet", "files", "images", "metrics", "training.devices", "training.randomness"},
-    "metrics.measurement": LEAVES | {"data.base", "files", "home", "metrics", "training.devices"},
+    "metrics.measurement": LEAVES | {"data.base", "files", "home", "images", "metrics", "training.devices"},
     "callbacks": LEAVES
     | {
         "callbacks",

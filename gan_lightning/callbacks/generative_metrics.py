@@ -214,6 +214,6 @@ class GenerativeMetrics(Callback):
             if not isinstance(data, ImageDataModule) and self.extractor_name != "none":
                 raise InputError("metrics need real images to compare with: use an ImageDataModule")
             return self.extractor_name
-        if not isinstance(data, ImageDataModule) or data.image_shape[0] not in (1, 3):
+        if not isinstance(data, ImageDataModule) or data.image_shape[0] not in (1, 3, 4):
             return "none"  # neither grey nor colour
         return data.extractor

@@ -5,23 +5,29 @@ often have too little of it (64 MB in docker).
 """
 
 import errno
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from gan_lightning.data.crops import DRAWS, Crop, Uncropped, crop_one
 from gan_lightning.data.image_file import Facts, decode
 from gan_lightning.data.loaders import Item, batches_of, naming_lost_workers, pack
-from gan_lightning.data.tree import Files
+from gan_lightning.data.tree import Files, path_hash
 from gan_lightning.errors import InputError, one_line
 
 FEW = 500  # files; starting a process costs more than reading them
 CHUNK = 64  # files that cross to this process at once
 TRIES = 100  # files to try in place of one that cannot be read
+Part = tuple[int, list[NDArray[numpy.uint8]], dict[int, str], Facts, bool]
+"""Number of files, images of the readable ones, index of an unreadable file -> the reason, treatment, and if it is lasting."""
 OF_THE_SYSTEM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Errors that are not the file's fault: it is not reported as corrupt."""
 
@@ -30,21 +36,32 @@ class DecodedFiles(Dataset[Item]):
     """Image files, decoded on access: index -> (uint8 (C, H, W), label, reasons of failures). The label is -1 without labels.
 
     If a file cannot be read, because it has vanished or changed since it was checked, the next readable one replaces it.
+
+    Random crops take a random number, too: (index, number). Without one, a hash of the path replaces it, so that the crop
+    stays the same.
     """
 
-    def __init__(self, files: Files, image_shape: tuple[int, int, int], white: float | None = None) -> None:
-        self.files, self.image_shape, self.white = files, image_shape, white
+    def __init__(
+        self, files: Files, image_shape: tuple[int, int, int], white: float | None = None, crop: Crop = "center"
+    ) -> None:
+        self.files, self.image_shape, self.white, self.crop = files, image_shape, white, crop
 
     def __len__(self) -> int:
         return len(self.files.paths)
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, place: int | tuple[int, int]) -> Item:
+        index, draw = (place, None) if isinstance(place, int) else place
         failures: list[str] = []
-        for place in range(index, index + min(TRIES, len(self))):
-            number = place % len(self)
+        for tried in range(index, index + min(TRIES, len(self))):
+            number = tried % len(self)
             try:
                 label = -1 if self.files.labels is None else self.files.labels[number]
-                return self.read(number, Facts()), label, tuple(failures)
+                image = self.read(number, Facts())
+                if self.crop == "random":
+                    image = crop_one(
+                        image, fixed_draw(self.files.paths[number]) if draw is None else draw, self.image_shape[1:]
+                    )
+                return image, label, tuple(failures)
             except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
                 failures.append(f"{self.path(number)} ({reason(error)})")
         raise InputError(
@@ -55,14 +72,14 @@ class DecodedFiles(Dataset[Item]):
         return self.files.folder / self.files.paths[index]
 
     def read(self, index: int, facts: Facts) -> Tensor:
-        """Decode one file.
+        """Decode one file, uint8 (C, H, W); the whole image for random crops.
 
         Raises:
             InputError: the system has no memory or file handles left.
             Exception: the file is damaged.
         """
         try:
-            return decode(self.path(index), self.image_shape, self.white, facts)
+            return decode(self.path(index), self.image_shape, self.white, facts, self.crop)
         except (OSError, MemoryError) as error:
             if isinstance(error, MemoryError) or error.errno in OF_THE_SYSTEM:
                 raise InputError(
@@ -70,6 +87,11 @@ class DecodedFiles(Dataset[Item]):
                     f"({one_line(error)}): use fewer --data.num_workers, or a higher limit"
                 ) from error
             raise
+
+
+def fixed_draw(path: str) -> int:
+    """Number in the place of a random one, for a crop that stays the same."""
+    return path_hash(path) % DRAWS
 
 
 def reason(error: Exception) -> str:
@@ -88,44 +110,85 @@ class Decoding:
     """The result of reading many files.
 
     Attributes:
-        images: uint8 (N, C, H, W) of the readable files, in order; None if they are not kept.
+        images: images of the readable files, in order: uint8 (N, C, H, W), or whole ones for random crops. None if they are not
+            kept.
         corrupt: index of an unreadable file -> the reason.
         facts: treatment of the images.
         lasting: False if a reason may be over soon, such as missing permissions.
     """
 
-    images: Tensor | None
+    images: Tensor | Uncropped | None
     corrupt: dict[int, str] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
     lasting: bool = True
 
 
 @naming_lost_workers()
-def read_all(dataset: DecodedFiles, num_workers: int, keep: bool, done: Callable[[int], Any] = lambda count: None) -> Decoding:
+def read_all(
+    dataset: DecodedFiles, num_workers: int, most_bytes: float = math.inf, done: Callable[[int], Any] = lambda count: None
+) -> Decoding:
     """Read every file once.
 
     Args:
         dataset: the files.
         num_workers: number of processes that decode; few files are decoded in this one.
-        keep: keep the images.
+        most_bytes: keep the images if they take no more memory, in bytes.
         done: called with the number of files of each part.
 
     Raises:
         InputError: the images do not fit in memory, or a process has died.
     """
-    result = Decoding(room_for(len(dataset), dataset.image_shape) if keep else None)
-    position = 0
+    result = Decoding(None)
+    kept = (_Uncropped if dataset.crop == "random" else _Stacked)(len(dataset), dataset.image_shape, most_bytes)
     for count, images, corrupt, facts, lasting in _parts(dataset, num_workers):
-        if result.images is not None:
-            result.images[position : position + len(images)] = torch.from_numpy(images)
-        position += len(images)
+        for image in images:
+            kept.add(image)
         result.corrupt |= corrupt
         result.facts.add(facts)
         result.lasting &= lasting
         done(count)
-    if result.images is not None:
-        result.images = result.images[:position]
+    result.images = kept.images
     return result
+
+
+class _Stacked:
+    """Images of one size, added one by one, unless ``count`` of them take more than ``most_bytes``."""
+
+    def __init__(self, count: int, image_shape: tuple[int, int, int], most_bytes: float) -> None:
+        self._images = room_for(count, image_shape) if count * math.prod(image_shape) <= most_bytes else None
+        self._count = 0
+
+    def add(self, image: NDArray[numpy.uint8]) -> None:
+        if self._images is not None:
+            self._images[self._count] = torch.from_numpy(image)
+            self._count += 1
+
+    @property
+    def images(self) -> Tensor | None:
+        return None if self._images is None else self._images[: self._count]
+
+
+class _Uncropped:
+    """Images of different sizes, added one by one, until they take more than ``most_bytes``."""
+
+    def __init__(self, count: int, image_shape: tuple[int, int, int], most_bytes: float) -> None:
+        self._channels, self._most_bytes = image_shape[0], most_bytes
+        self._pixels, self._sizes = bytearray(), list[tuple[int, ...]]()
+
+    def add(self, image: NDArray[numpy.uint8]) -> None:
+        if len(self._pixels) + image.nbytes > self._most_bytes:
+            self._most_bytes = -1
+            self._pixels.clear()
+        elif self._most_bytes >= 0:
+            self._pixels += image.transpose(1, 2, 0).tobytes()
+            self._sizes.append(image.shape[1:])
+
+    @property
+    def images(self) -> Uncropped | None:
+        if not self._pixels:
+            return None
+        pixels = torch.frombuffer(self._pixels, dtype=torch.uint8).view(-1, self._channels)
+        return Uncropped(pixels, torch.tensor(self._sizes))
 
 
 @naming_lost_workers()
@@ -178,29 +241,22 @@ class _Attempts(Dataset[tuple[int, Any, Facts, bool]]):
             return index, reason(error), Facts(), getattr(error, "errno", None) is None  # theirs have no number
 
 
-def _parts(dataset: DecodedFiles, num_workers: int) -> Iterator[tuple[int, Any, dict[int, str], Facts, bool]]:
-    """Read every file in order, in parts: (count, readable images, {index of an unreadable file: reason}, facts, lasting)."""
-    packed = _Packed(dataset.image_shape)
+def _parts(dataset: DecodedFiles, num_workers: int) -> Iterator[Part]:
+    """Read every file in order, in parts."""
 
     def make(workers: int) -> "DataLoader[Any]":
         return DataLoader(
-            _Attempts(dataset), CHUNK, num_workers=workers, collate_fn=packed, generator=torch.Generator()
+            _Attempts(dataset), CHUNK, num_workers=workers, collate_fn=_pack, generator=torch.Generator()
         )  # a separate generator, for the workers' unused seeds: the run's random state stays unchanged
 
     yield from batches_of(make, num_workers if len(dataset) > FEW else 0)
 
 
-class _Packed:
-    """Packs attempts in the worker, as arrays."""
-
-    def __init__(self, image_shape: tuple[int, int, int]) -> None:
-        self.image_shape = image_shape
-
-    def __call__(self, attempts: list[tuple[int, Any, Facts, bool]]) -> tuple[int, Any, dict[int, str], Facts, bool]:
-        facts = Facts()
-        for _, _, own, _ in attempts:
-            facts.add(own)
-        images = [got for _, got, _, _ in attempts if isinstance(got, Tensor)]
-        corrupt = {index: got for index, got, _, _ in attempts if isinstance(got, str)}
-        stacked = torch.stack(images) if images else torch.empty(0, *self.image_shape, dtype=torch.uint8)
-        return len(attempts), stacked.numpy(), corrupt, facts, all(lasting for *_, lasting in attempts)
+def _pack(attempts: list[tuple[int, Any, Facts, bool]]) -> Part:
+    """Join attempts in the worker, images as arrays."""
+    facts = Facts()
+    for _, _, own, _ in attempts:
+        facts.add(own)
+    images = [got.numpy() for _, got, _, _ in attempts if isinstance(got, Tensor)]
+    corrupt = {index: got for index, got, _, _ in attempts if isinstance(got, str)}
+    return len(attempts), images, corrupt, facts, all(lasting for *_, lasting in attempts)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from gan_lightning.data.crops import Crop, uncropped_size
 from gan_lightning.errors import InputError, one_line
 
 SUFFIXES = frozenset(
@@ -30,6 +31,8 @@ SIDECARS = frozenset(
 KNOWN = SUFFIXES | SIDECARS
 GREY = frozenset({"1", "F", "I", "I;16", "I;16B", "I;16L", "I;16N", "L", "LA", "La"})
 """Pillow's modes without colour."""
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Number of channels -> Pillow's mode."""
 HEAD = 64  # bytes of a file that show its format
 ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 274, 258, 262, 339  # tags of EXIF and TIFF
 LYING = (5, 6, 7, 8)
@@ -239,9 +242,15 @@ def unreadable(path: Path, error: Exception) -> InputError:
 
 
 def decode(
-    source: Path | io.BytesIO, image_shape: tuple[int, int, int], white: float | None = None, facts: Facts | None = None
+    source: Path | io.BytesIO,
+    image_shape: tuple[int, int, int],
+    white: float | None = None,
+    facts: Facts | None = None,
+    crop: Crop = "center",
 ) -> Tensor:
-    """Read an image file as uint8 (C, H, W): upright, on white if transparent, resized and centre-cropped if necessary.
+    """Read an image file as uint8 (C, H, W): upright, in 8 bits, and then as :func:`fitted` makes it.
+
+    For a random crop, the image stays whole: it has the size of :func:`~gan_lightning.data.crops.uncropped_size`.
 
     Values of more than 8 bits are scaled so that white becomes 255. The file tells the value of white if it has 12 bits (TIFF)
     or a largest value (PGM). Otherwise it is ``white``, and by default 65535 for 16 bits and 1 for floating-point numbers.
@@ -251,6 +260,7 @@ def decode(
         image_shape: (C, H, W).
         white: value that is white, for files of more than 8 bits that do not tell it.
         facts: counts to add this image to.
+        crop: place of the crop.
 
     Raises:
         Exception: any error of Pillow, if the file is not an image or is incomplete; ValueError if nothing tells which value is
@@ -266,18 +276,26 @@ def decode(
             image = _reduced(image, opened, white, facts)
         elif deep_colour:
             image = _reduced_colour(source, image, white, facts)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        if crop == "random":
+            height, width = uncropped_size((image.height, image.width), image_shape[1:])
+            image_shape = image_shape[0], height, width
         return fitted(image, image_shape)
 
 
 def fitted(image: Image.Image, image_shape: tuple[int, int, int]) -> Tensor:
-    """Convert an image to uint8 (C, H, W), resized and centre-cropped if necessary."""
+    """Convert an image to uint8 (C, H, W), resized and centre-cropped if necessary.
+
+    Four channels are colour and opacity, and pixels of no opacity are white. With fewer, transparent images are put on white.
+    """
     channels, height, width = image_shape
-    image = ImageOps.fit(image.convert("RGB" if channels == 3 else "L"), (width, height), Image.Resampling.LANCZOS)
-    pixels = torch.from_numpy(numpy.array(image))  # (H, W, 3) or (H, W)
-    return pixels.permute(2, 0, 1).contiguous() if channels == 3 else pixels.unsqueeze(0)
+    if image.has_transparency_data and channels != 4:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = ImageOps.fit(image.convert(MODES[channels]), (width, height), Image.Resampling.LANCZOS)
+    pixels = torch.from_numpy(numpy.array(image)).view(height, width, channels).permute(2, 0, 1).contiguous()
+    if channels == 4:
+        pixels[:3, pixels[3] == 0] = 255
+    return pixels
 
 
 def _upright(opened: Image.Image) -> Image.Image:

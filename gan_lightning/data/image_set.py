@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from gan_lightning.data.decoding import room_for
 from gan_lightning.data.folder import read_folder
-from gan_lightning.data.image_file import HEAD, Facts, decode, fitted, is_image_name
+from gan_lightning.data.image_file import HEAD, MODES, Facts, decode, fitted, is_image_name
 from gan_lightning.data.survey import Headers, Survey, survey_folder
 from gan_lightning.data.tree import is_ignored, report_corrupt, report_others
 from gan_lightning.errors import InputError, one_line
@@ -39,7 +39,7 @@ def survey_images(source: Path) -> Survey:
     """
     if source.suffix.lower() in ARRAYS:
         count, height, width, channels = _read_array(source).shape
-        mode = "L" if channels == 1 else "RGB"
+        mode = MODES[channels]
         return Survey([(width, height)] * count, Counter({mode: count}), Counter({source.suffix.lower(): count}), 0)
     if not source.is_file():
         return survey_folder(source)
@@ -71,7 +71,7 @@ def read_images(
         array = _read_array(source)
         images = room_for(len(array), image_shape)
         for i, pixels in enumerate(array):
-            images[i] = fitted(Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0]), image_shape)
+            images[i] = fitted(Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[..., 0]), image_shape)
         return images
     read = _read_archive if source.is_file() else read_folder
     return read(source, image_shape, white, skipped)
@@ -103,13 +103,13 @@ def _read_array(source: Path) -> NDArray[numpy.uint8]:
     if array.dtype.kind in "fiub" and array.size and array.dtype != numpy.uint8:
         low, high = float(array.min()), float(array.max())
         raise InputError(f"{source} has {array.dtype} from {low:g} to {high:g} instead of uint8: save {_advice(low, high)}")
-    if array.ndim == 3 and array.shape[2] > 3:  # (N, H, W); otherwise it is a single image
+    if array.ndim == 3 and array.shape[2] > 4:  # (N, H, W); otherwise it is a single image
         array = array[..., None]
-    first, last = (array.shape[1] in (1, 3), array.shape[3] in (1, 3)) if array.ndim == 4 and array.size else (False, False)
+    first, last = (array.shape[1] in MODES, array.shape[3] in MODES) if array.ndim == 4 and array.size else (False, False)
     if first == last:
         both = "both {} and {}" if first else "neither {} nor {}"
         raise InputError(
-            f"{source} has an array of shape {array.shape}. It is {both.format('(N, H, W, C)', '(N, C, H, W)')} with 1 or 3 "
+            f"{source} has an array of shape {array.shape}. It is {both.format('(N, H, W, C)', '(N, C, H, W)')} with 1, 3 or 4 "
             "channels: save another one"
         )
     if array.dtype != numpy.uint8:

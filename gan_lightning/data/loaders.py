@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from gan_lightning.data.crops import DRAWS, Uncropped
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.training.devices import to_device
 from gan_lightning.training.randomness import derived_seed
@@ -26,8 +27,8 @@ Item = tuple[Tensor, int, tuple[str, ...]]
 """An image uint8 (C, H, W), its label, and the files that could not be read and that this one replaces."""
 
 
-class EpochShuffle(Sampler[int]):
-    """Order of one process's images, a function of (seed, epoch).
+class EpochShuffle(Sampler[tuple[int, int]]):
+    """Order of one process's images, and random numbers for their crops: a function of (seed, epoch).
 
     All processes share one permutation, and process ``rank`` of ``world_size`` takes every ``world_size``-th image of it. If
     the number of images is not a multiple of ``world_size``, the tail is dropped, so that all processes have equally many.
@@ -52,13 +53,54 @@ class EpochShuffle(Sampler[int]):
 
     def indices(self) -> Tensor:
         """Order of this epoch, int64 (len(self),)."""
-        generator = torch.Generator().manual_seed(derived_seed("order", self.seed, self.epoch))
-        permutation = torch.randperm(self.size, generator=generator)
-        return permutation[: len(self) * self.world_size][self.rank :: self.world_size]
+        return self._share(self._order(self._random("order")))
 
-    def __iter__(self) -> Iterator[int]:
-        """Iterate over the order of this epoch, from position :attr:`start` on."""
-        return iter(self.indices()[self.start :].tolist())
+    def draws(self) -> Tensor:
+        """Random numbers for the crops of this epoch, one for each image of the order, int64 (len(self),)."""
+        return self._share(torch.randint(DRAWS, (self.size,), generator=self._random("crops")))
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Iterate over the order and the random numbers of this epoch, from position :attr:`start` on."""
+        order, draws = (tensor[self.start :].tolist() for tensor in (self.indices(), self.draws()))
+        return zip(order, draws, strict=True)
+
+    def _order(self, random: torch.Generator) -> Tensor:
+        """Draw the order of all processes' images, int64 (size,)."""
+        return torch.randperm(self.size, generator=random)
+
+    def _random(self, use: str) -> torch.Generator:
+        return torch.Generator().manual_seed(derived_seed(use, self.seed, self.epoch))
+
+    def _share(self, of_all: Tensor) -> Tensor:
+        """Take this process's part of what is drawn for all."""
+        return of_all[: len(self) * self.world_size][self.rank :: self.world_size]
+
+
+class BalancedShuffle(EpochShuffle):
+    """Order in which all classes are equally often. An epoch has as many images as there are.
+
+    If the classes do not divide these equally, some have one image more; which ones is random. A class of too few images shows
+    all of them before it repeats any. Of a class of too many, each epoch shows others.
+
+    Args:
+        labels: label of each image, int64 (N,).
+        seed: seed of the order, at least 0.
+        rank: number of this process, from 0.
+        world_size: number of processes.
+    """
+
+    def __init__(self, labels: Tensor, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        super().__init__(len(labels), seed, rank, world_size)
+        self._members = [(labels == label).nonzero().flatten() for label in torch.unique(labels)]
+
+    def _order(self, random: torch.Generator) -> Tensor:
+        counts = torch.full((len(self._members),), self.size // len(self._members))
+        counts[torch.randperm(len(counts), generator=random)[: self.size % len(counts)]] += 1
+        drawn = []
+        for members, count in zip(self._members, counts.tolist(), strict=True):
+            rounds = range(-(-count // len(members)))
+            drawn.append(torch.cat([members[torch.randperm(len(members), generator=random)] for _ in rounds])[:count])
+        return torch.cat(drawn)[torch.randperm(self.size, generator=random)]
 
 
 class ImageLoader(ABC):
@@ -121,16 +163,43 @@ class DeviceLoader(ImageLoader):
             yield self.images[chosen], None if self.labels is None else self.labels[chosen]
 
 
+class CropLoader(ImageLoader):
+    """Batches of crops, each at a random place of an image on the device.
+
+    Args:
+        images: the images, on the training device.
+        labels: int64 (N,) on that device, or None.
+        batch_images: number of images of a batch.
+        sampler: order of the images, and the random numbers for their crops.
+        crop: height and width of the crops.
+    """
+
+    def __init__(
+        self, images: Uncropped, labels: Tensor | None, batch_images: int, sampler: EpochShuffle, crop: tuple[int, int]
+    ) -> None:
+        super().__init__(batch_images, sampler)
+        self.images, self.labels, self.crop = images, labels, crop
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        order = self.sampler.indices()
+        places = to_device(self.images.places(order, self.sampler.draws(), self.crop), self.images.pixels.device)
+        labels = None if self.labels is None else self.labels[to_device(order, self.labels.device)]
+        for batch in range(start, len(self)):
+            chosen = slice(batch * self.batch_images, (batch + 1) * self.batch_images)
+            yield self.images.crops(places[chosen], self.crop), None if labels is None else labels[chosen]
+
+
 class WorkerLoader(ImageLoader):
     """The same batches from a data set that is too large for the device, decoded by worker processes.
 
     The processes wait for the next epoch. They end with the loader, or if an epoch is not taken to its end.
 
     Args:
-        dataset: index -> (image uint8 (C, H, W), label, failures); the label is -1 if there are none.
+        dataset: (index, random number for the crop) -> (image uint8 (C, H, W), label, failures); the label is -1 if there are
+            none.
         labelled: True if there are labels.
         batch_images: number of images of a batch.
-        sampler: order of the images.
+        sampler: order of the images, and the random numbers for their crops.
         num_workers: number of processes that decode; 0 decodes in this one.
         pin_memory: pin the batches in host memory, for faster copies to a CUDA device.
         report: called with the failures of a batch, if there are any.

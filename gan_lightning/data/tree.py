@@ -42,6 +42,21 @@ class Files:
         labels = None if self.labels is None else tuple(self.labels[i] for i in kept)
         return Files(self.folder, tuple(self.paths[i] for i in kept), labels)
 
+    def subset(self, count: int, seed: int) -> "Files":
+        """Choose ``count`` files by a hash of the seed and the path. Classes keep their shares, and one file at least.
+
+        A smaller subset is a part of a larger one, to within the rounding of the shares.
+
+        Args:
+            count: number of files, from the number of classes to that of all files.
+            seed: another one gives an unrelated choice.
+        """
+        members = defaultdict(list)
+        for i in sorted(range(len(self.paths)), key=lambda i: path_hash(f"{seed}/{self.paths[i]}")):
+            members[None if self.labels is None else self.labels[i]].append(i)
+        shares = _shares([len(own) for own in members.values()], count)
+        return self.select(sorted(i for own, share in zip(members.values(), shares, strict=True) for i in own[:share]))
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -150,6 +165,20 @@ def count_text(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
+def _shares(sizes: Sequence[int], count: int) -> list[int]:
+    """Divide ``count`` in proportion to ``sizes`` (largest remainders), but into shares of at least 1."""
+    total = sum(sizes)
+    shares = [size * count // total for size in sizes]
+    by_remainder = sorted(range(len(sizes)), key=lambda i: sizes[i] * count % total, reverse=True)
+    for i in by_remainder[: count - sum(shares)]:
+        shares[i] += 1
+    for i, share in enumerate(shares):
+        if not share:
+            shares[shares.index(max(shares))] -= 1
+            shares[i] = 1
+    return shares
+
+
 def _below(paths: Sequence[Path], top: str) -> list[Path]:
     """The paths in the subfolder ``top``, relative to it."""
     return [Path(*path.parts[1:]) for path in paths if path.parts[0] == top]
@@ -221,8 +250,13 @@ def _with_held_out(class_names: tuple[str, ...], files: Files) -> tuple[tuple[st
 
 def is_held_out(path: str) -> bool:
     """Choose if an image is held out, by a hash of its path below the folder."""
+    return path_hash(path) % HELD_OUT == 0
+
+
+def path_hash(path: str) -> int:
+    """Hash the path of an image below the folder: a number from 0 to 2^64 - 1."""
     digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") % HELD_OUT == 0
+    return int.from_bytes(digest[:8], "big")
 
 
 def listed(names: Sequence[str], separator: str = ", ") -> str:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.files import file_sha256, fingerprint
-from gan_lightning.images import size_text
+from gan_lightning.images import on_white, size_text
 from gan_lightning.training.devices import to_device
 
 
@@ -40,13 +40,15 @@ class Extractor(nn.Module, ABC):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the result of :meth:`extract`, computed in float32 even under autocast or reduced matmul precision.
 
+        Transparent images, of four channels, are put on white.
+
         Raises:
             InputError: the images are not uint8 (N, C, H, W).
         """
         if images.dtype != torch.uint8 or images.dim() != 4:
             raise InputError(f"images are {images.dtype} {tuple(images.shape)}: use uint8 (N, C, H, W), from 0 to 255")
         with full_precision(self.device.type):
-            return self.extract(to_device(images, self.device))
+            return self.extract(on_white(to_device(images, self.device)))
 
     @property
     def device(self) -> torch.device:

@@ -13,6 +13,7 @@ from gan_lightning.data.base import ImageDataModule, Split, default_root
 from gan_lightning.errors import InputError
 from gan_lightning.files import file_sha256, fingerprint
 from gan_lightning.home import expanded
+from gan_lightning.images import on_white
 from gan_lightning.metrics.classifier import Classifier, StackedClassifier, load_or_train
 from gan_lightning.metrics.evaluator import Sample, choose, collect, compute, evaluate
 from gan_lightning.metrics.features import Extractor, import_extractor
@@ -136,6 +137,7 @@ class Measurement:
         return {
             **self.about,
             **self.extractor.protocol(),
+            **_transparency(self.image_shape),
             "num_images": self.num_images,
             "image_shape": list(self.image_shape),
             "constants": {name: METRICS[name].protocol(self.num_images, self.num_real) for name in self.metrics},
@@ -202,6 +204,7 @@ class RealImages:
             "real_sha256": fingerprint(self.images),
             "image_shape": list(shape),
             "quantisation": "uint8",
+            **_transparency(shape),
             **extractor.protocol(),
         }
         about = {**self.about, **key}
@@ -223,6 +226,11 @@ class RealImages:
             made = made.cpu()
             write_cache(cache_folder(), key, made)
         return made, about
+
+
+def _transparency(image_shape: tuple[int, int, int]) -> dict[str, str]:
+    """Say in the record that transparent images are measured on white."""
+    return {"transparency": "put on white"} if image_shape[0] == 4 else {}
 
 
 def choose_real(size: int, num_real: int | None) -> Tensor | None:
@@ -321,6 +329,7 @@ def _classifier(data: ImageDataModule | None, device: torch.device, progress: bo
         raise InputError("extractor classifier needs data with labels: add --data, or use extractor imagenet")
     source = data.classifier_source
     (train, train_labels), (test, test_labels) = source.images("train"), source.images("test")
+    train, test = on_white(train), on_white(test)
     if train_labels is None or test_labels is None:
         raise InputError(
             f"extractor classifier needs labels, but the images of {source.name} have none: use extractor imagenet"

@@ -3,6 +3,7 @@
 from gan_lightning.networks.base import Discriminator, Generator
 from gan_lightning.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_lightning.networks.dropout_conv import DropoutConvDiscriminator
+from gan_lightning.networks.fastgan import FastGANGenerator
 from gan_lightning.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_lightning.networks.projected import ProjectedDiscriminator
 from gan_lightning.networks.r3gan import R3GANDiscriminator, R3GANGenerator
@@ -13,6 +14,7 @@ __all__ = [
     "DCGANGenerator",
     "Discriminator",
     "DropoutConvDiscriminator",
+    "FastGANGenerator",
     "Generator",
     "MLPDiscriminator",
     "MLPGenerator",

@@ -1,4 +1,4 @@
-"""``train --dry_run``: its report is right, and it writes nothing."""
+"""``train --dry_run``: its report is right, and it writes nothing but a picture."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ from gan_lightning.commands.train import trial
 from gan_lightning.commands.train.dry_run import duration
 from gan_lightning.commands.train.trial import Cost, timed_trial
 from gan_lightning.commands.verbs import Verb
-from gan_lightning.data import Digits
+from gan_lightning.data import Digits, ImageFolder
 from gan_lightning.errors import plain
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import DCGANGenerator
@@ -75,7 +75,7 @@ def number(text: str) -> float:
     return float(match[0].replace(",", ""))
 
 
-def test_a_folder_is_reported_and_nothing_is_written(photos: Path, tmp_path: Path) -> None:
+def test_a_folder_is_reported_and_only_a_picture_is_written(photos: Path, tmp_path: Path) -> None:
     """A truncated file ends the real command with exit code 2, after the full report."""
     files = {path: path.read_bytes() for path in photos.rglob("*.*")}
     command = [sys.executable, str(SCRIPT), *FOLDER]
@@ -128,7 +128,9 @@ def test_a_folder_is_reported_and_nothing_is_written(photos: Path, tmp_path: Pat
 
     assert {path: path.read_bytes() for path in photos.rglob("*.*")} == files
     left = {path.relative_to(tmp_path).parts[0] for path in tmp_path.iterdir()}
-    assert left == {"photos", "data"}
+    assert left == {"photos", "data", "lightning_logs"}
+    assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["dry_run.png"]
+    assert "as the discriminator sees them" in report["Picture"]["lightning_logs/dry_run.png"]
     assert {path.parent.name for path in (tmp_path / "data").rglob("*.*")} == {"image_folder_cache"}  # the decoded images
 
 
@@ -146,7 +148,8 @@ def test_a_successful_dry_run_exits_with_0(photos: Path, capsys: pytest.CaptureF
     assert "--model.augmentation DiffAugment" in hints
     assert re.search(r"uneven.*dogs has 1 images, cats 36", hints)
     assert "Training would take about " in printed
-    assert not Path("lightning_logs").exists()
+    assert [path.name for path in Path("lightning_logs").iterdir()] == ["dry_run.png"]
+    assert "discriminator" not in report["Picture"]["lightning_logs/dry_run.png"]  # there is no augmentation
 
 
 def test_a_batch_larger_than_the_data_is_refused_after_the_report(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,7 +183,7 @@ def test_the_run_is_estimated_for_any_data(limit: list[str], tmp_path: Path, cap
     assert report["Preprocessing"]["classes"] == "both networks see them"
     steps, seconds = number(report["Time"]["the run"]), number(report["Time"]["a step"]) / 1000
     assert steps == pytest.approx({"500": 500, "10": 10 * (1437 // 64)}.get(limit[1], 4 / seconds), rel=0.1)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.*")] == [Path("lightning_logs/dry_run.png")]
 
 
 def test_a_time_limit_before_the_end_of_schedules_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,7 +204,7 @@ def test_a_resumed_run_has_fewer_steps_left(capsys: pytest.CaptureFixture[str]) 
         assert sections(capsys.readouterr().out)["Time"]["the run"].startswith(left)
     other = ["--ckpt_path", "last", "--model.generator.hidden", "[9]", "--dry_run"]
     refusal(main, other, capsys, "generator", "hidden", "[9]")
-    assert sorted(Path("lightning_logs").rglob("*")) == files
+    assert sorted(Path("lightning_logs").rglob("*")) == sorted([*files, Path("lightning_logs/dry_run.png")])
 
 
 def test_the_memory_of_the_optimizers() -> None:
@@ -283,3 +286,46 @@ def test_the_report_is_printed_before_a_batch_size_is_refused(photos: Path, caps
     report = sections(captured.out)
     assert report["Data"]["files"].startswith("40: ")
     assert any("--data.skip_corrupt true" in line for line in report["Suggestions"].values())
+
+
+def tiles(path: Path, size: int, enlarged: int) -> Tensor:
+    """Images of a grid of squares, (rows, columns, size, size, 3), before they were enlarged."""
+    with Image.open(path) as picture:
+        pixels = torch.from_numpy(numpy.array(picture))
+    step = size * enlarged + 2
+    tiled = pixels[2:, 2:].unfold(0, step - 2, step).unfold(1, step - 2, step)  # (rows, columns, 3, height, width)
+    return tiled[..., ::enlarged, ::enlarged].permute(0, 1, 3, 4, 2)
+
+
+def test_the_picture_shows_the_first_batch_and_its_augmentation(photos: Path) -> None:
+    """A cutout sets a part of each image to grey, and leaves the rest."""
+    args = [*FOLDER, "--data.skip_corrupt", "true", "--model.augmentation", "DiffAugment"]
+    with pytest.warns(UserWarning, match="cut.jpg"):
+        assert main([*args, "--model.augmentation.transforms", "[cutout]", "--data.batch_size", "16"]) == 0
+    shown = tiles(Path("lightning_logs/dry_run.png"), 16, 3)
+    assert shown.shape == (4, 8, 16, 16, 3)
+    real, augmented = shown[::2].flatten(0, 1).int(), shown[1::2].flatten(0, 1).int()
+    changed = (real != augmented).any(dim=-1)
+    assert ((augmented[changed] - 127.5).abs() < 1).all()
+    shares = changed.flatten(1).float().mean(dim=1)  # a square of half the size, part of which may be outside
+    assert 0.05 < shares.min() <= shares.max() <= 0.25
+    (photos / "cats" / "cut.jpg").unlink()
+    known = ImageFolder(photos, 16).images("train")[0].permute(0, 2, 3, 1).int()
+    for image in real:
+        assert min(int((known - each).abs().flatten(1).amax(1).min()) for each in (image, image.flip(1))) == 0
+
+
+def test_adaptive_augmentation_is_shown_at_work(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its probability is 0 when a run begins, and the picture would show nothing."""
+    assert main([*DIGITS, "--model.augmentation", "AdaptiveAugment", "--max_steps", "5"]) == 0
+    assert "at probability 0.5" in sections(capsys.readouterr().out)["Picture"]["lightning_logs/dry_run.png"]
+    shown = tiles(Path("lightning_logs/dry_run.png"), 8, 6)
+    assert shown.shape[:2] == (8, 8)
+    share = float((shown[::2] != shown[1::2]).flatten(2).any(dim=2).float().mean())
+    assert share > 0.7
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("lightning_logs").touch()
+    assert main(DIGITS) == 2
+    error_line(capsys.readouterr().err, "lightning_logs/dry_run.png", "--default_root_dir")

@@ -24,6 +24,7 @@ from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import (
     DCGANDiscriminator,
     DCGANGenerator,
+    FastGANGenerator,
     Generator,
     MLPGenerator,
     R3GANGenerator,
@@ -157,6 +158,7 @@ GENERATORS: dict[str, Any] = {
     "dcgan, batch_norm": (DCGANGenerator, {"width": 4, "num_classes": 3, "conditioning": "batch_norm"}),
     "resnet": (ResNetGenerator, {"widths": [4, 4, 4], "attention_at": 8}),
     "resnet, batch_norm": (ResNetGenerator, {"widths": [4, 4, 4], "num_classes": 3, "conditioning": "batch_norm"}),
+    "fastgan, batch_norm": (FastGANGenerator, {"width": 2, "num_classes": 3, "conditioning": "batch_norm"}),
     "r3gan": (R3GANGenerator, {"widths": [8, 8, 4], "blocks": 1, "group_width": 4}),
     "r3gan, concatenation": (
         R3GANGenerator,

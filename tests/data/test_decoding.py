@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from gan_lightning.data import ImageFolder
-from gan_lightning.data.decoding import CHUNK, FEW, DecodedFiles, _Packed, read_again, read_all
+from gan_lightning.data.decoding import CHUNK, FEW, DecodedFiles, _pack, read_again, read_all
 from gan_lightning.data.image_file import Facts
 from gan_lightning.data.loaders import batches_of, pack
 from gan_lightning.data.tree import scan
@@ -93,16 +93,16 @@ def test_what_crosses_between_processes_is_no_tensor(photos: Path) -> None:
     dataset = DecodedFiles(scan(photos).select(range(3)), (1, 8, 8))
     packed = pack([dataset[i] for i in range(3)])
     assert not any(isinstance(part, torch.Tensor) for part in packed)
-    parts = _Packed((1, 8, 8))([(i, dataset[i][0], Facts(), True) for i in range(3)])
-    assert not any(isinstance(part, torch.Tensor) for part in parts)
+    parts = _pack([(i, dataset[i][0], Facts(), True) for i in range(3)])
+    assert not any(isinstance(part, torch.Tensor) for part in (*parts, *parts[1]))
 
 
 def test_workers_read_what_this_process_reads(photos: Path) -> None:
     dataset = DecodedFiles(scan(photos), (1, 8, 8))
-    one, two = (read_all(dataset, workers, keep=True).images for workers in (0, 2))
+    one, two = (read_all(dataset, workers).images for workers in (0, 2))
     again, labels, failures = read_again(dataset, 2)
-    assert one is not None
-    assert two is not None
+    assert isinstance(one, torch.Tensor)
+    assert isinstance(two, torch.Tensor)
     assert torch.equal(one, two)
     assert torch.equal(one, again)
     assert not failures
@@ -119,7 +119,7 @@ def test_processes_that_cannot_be_started_are_replaced(photos: Path, monkeypatch
     monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter.__init__", fail)
     monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter.__del__", lambda self: None)
     with pytest.warns(UserWarning, match="No space left on device"):
-        result = read_all(dataset, 2, keep=True)
+        result = read_all(dataset, 2)
     assert result.images is not None
     assert len(result.images) == MANY
 
@@ -143,7 +143,7 @@ class Failing(DecodedFiles):
 
 
 @pytest.mark.timeout(100)
-@pytest.mark.parametrize("read", [lambda data: read_all(data, 2, keep=True), lambda data: read_again(data, 2)])
+@pytest.mark.parametrize("read", [lambda data: read_all(data, 2), lambda data: read_again(data, 2)])
 def test_a_worker_that_dies_is_one_line(photos: Path, read: Callable[[DecodedFiles], Any]) -> None:
     with refuses("worker", "--data.num_workers"):
         read(Dying(scan(photos), (1, 8, 8)))
@@ -152,14 +152,14 @@ def test_a_worker_that_dies_is_one_line(photos: Path, read: Callable[[DecodedFil
 @pytest.mark.timeout(100)
 def test_an_error_of_a_worker_has_no_traceback(photos: Path) -> None:
     with pytest.raises(InputError) as caught:
-        read_all(Failing(scan(photos), (1, 8, 8)), 2, keep=True)
+        read_all(Failing(scan(photos), (1, 8, 8)), 2)
     assert str(caught.value) == "no memory for 000001.png: use a smaller one"
 
 
 def test_images_that_do_not_fit_in_memory_are_one_line(photos: Path) -> None:
     files = scan(photos)
     with refuses(f"{MANY:,} images", "GB"):
-        read_all(DecodedFiles(files, (3, 2_000_000, 2_000_000)), 0, keep=True)
+        read_all(DecodedFiles(files, (3, 2_000_000, 2_000_000)), 0)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -110,7 +110,7 @@ def test_grey_arrays(shape: tuple[int, ...]) -> None:
         (PIXELS[0], "(12, 20, 3)"),
         (PIXELS[:0], "(0, 12, 20, 3)"),
         (PIXELS[:, :3, :3], "(6, 3, 3, 3)"),
-        (numpy.concatenate([PIXELS, PIXELS[..., :1]], 3), "(6, 12, 20, 4)"),
+        (numpy.concatenate([PIXELS, PIXELS[..., :2]], 3), "(6, 12, 20, 5)"),
         (numpy.array(["a", "b"]), "(2,)"),
         (numpy.array([{"a": 1}], dtype=object), "cannot be read"),
     ],

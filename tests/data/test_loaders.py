@@ -4,12 +4,13 @@ import gc
 import itertools
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from gan_lightning.data.loaders import DeviceLoader, EpochShuffle, ImageLoader, Item, WorkerLoader
+from gan_lightning.data.loaders import BalancedShuffle, DeviceLoader, EpochShuffle, ImageLoader, Item, WorkerLoader
 
 
 class Numbered(torch.utils.data.Dataset[Item]):
@@ -18,7 +19,8 @@ class Numbered(torch.utils.data.Dataset[Item]):
     def __len__(self) -> int:
         return 23
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, place: tuple[int, int]) -> Item:
+        index, _ = place
         return torch.full((1, 2, 2), index, dtype=torch.uint8), index, ()
 
 
@@ -69,8 +71,8 @@ def test_workers_stay_for_the_next_epoch() -> None:
     """They end with the loader, or if an epoch is not taken to its end."""
 
     class Workers(Numbered):
-        def __getitem__(self, index: int) -> Item:
-            return torch.full((1, 2, 2), index, dtype=torch.uint8), os.getpid(), ()
+        def __getitem__(self, place: tuple[int, int]) -> Item:
+            return super().__getitem__(place)[0], os.getpid(), ()
 
     def workers(loader: ImageLoader, batches: int = 5) -> set[int]:
         return {int(label) for _, labels in itertools.islice(loader, batches) if labels is not None for label in labels}
@@ -78,6 +80,7 @@ def test_workers_stay_for_the_next_epoch() -> None:
     def alive() -> set[int | None]:
         return {process.pid for process in multiprocessing.active_children()}
 
+    gc.collect()  # ends those of other tests
     before = alive()
     loader = WorkerLoader(Workers(), True, 4, EpochShuffle(23), 2, pin_memory=False, report=print)
     first = workers(loader)
@@ -142,3 +145,43 @@ def test_without_labels_they_are_none() -> None:
     assert [labels for _, labels in loader] == [None, None]
     unlabelled = WorkerLoader(Numbered(), False, 4, EpochShuffle(23), 0, pin_memory=False, report=print)
     assert next(iter(unlabelled))[1] is None
+
+
+LABELS = torch.tensor([0] * 70 + [1] * 6 + [2] * 25)  # 101 images of three classes
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_balanced_classes_are_drawn_equally_often(world_size: int) -> None:
+    """An epoch of 101 images has 33 or 34 of each class, whoever draws them."""
+    extra = Counter[int]()
+    for epoch in range(30):
+        shares = []
+        for rank in range(world_size):
+            sampler = BalancedShuffle(LABELS, 0, rank, world_size)
+            sampler.set_epoch(epoch)
+            shares.append(sampler.indices())
+            assert len(shares[-1]) == len(sampler) == 101 // world_size
+        order = torch.stack(shares, dim=1).flatten()
+        alone = BalancedShuffle(LABELS, 0)
+        alone.set_epoch(epoch)
+        assert torch.equal(order, alone.indices()[: len(order)])
+        counts = torch.bincount(LABELS[alone.indices()], minlength=3)
+        assert counts.sort().values.tolist() == [33, 34, 34]
+        extra[int(counts.argmin())] += 1
+    assert min(extra[label] for label in range(3)) >= 3  # 10 on average
+
+
+def test_balanced_images_of_a_class_are_drawn_equally_often() -> None:
+    seen = torch.zeros(101)
+    for epoch in range(40):
+        sampler = BalancedShuffle(LABELS, 3)
+        sampler.set_epoch(epoch)
+        uses = torch.bincount(sampler.indices(), minlength=101)
+        for label, most in ((0, 1), (1, 6), (2, 2)):
+            own = uses[label == LABELS]
+            assert own.max() == most
+            assert own.max() - own.min() <= 1
+        seen += uses
+    assert (seen[:70] - 40 * 33.7 / 70).abs().max() < 12  # 19.3, with a deviation of 3.2
+    other = BalancedShuffle(LABELS, 4)
+    assert not torch.equal(other.indices(), BalancedShuffle(LABELS, 3).indices())

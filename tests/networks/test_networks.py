@@ -15,6 +15,7 @@ from gan_lightning.networks import (
     DCGANGenerator,
     Discriminator,
     DropoutConvDiscriminator,
+    FastGANGenerator,
     Generator,
     MLPDiscriminator,
     MLPGenerator,
@@ -44,6 +45,7 @@ GENERATORS: dict[type[Generator], list[str | None]] = {
     DCGANGenerator: [None, "concatenation", "batch_norm"],
     ResNetGenerator: [None, "concatenation", "batch_norm"],
     R3GANGenerator: [None, "concatenation"],
+    FastGANGenerator: [None, "concatenation", "batch_norm"],
 }
 DISCRIMINATORS: list[type[Discriminator]] = [
     MLPDiscriminator,
@@ -54,7 +56,8 @@ DISCRIMINATORS: list[type[Discriminator]] = [
     ProjectedDiscriminator,
 ]
 SCALED: list[type[Network]] = [
-    *(DCGANGenerator, DCGANDiscriminator, ResNetGenerator, ResNetDiscriminator, R3GANGenerator, R3GANDiscriminator)
+    *(DCGANGenerator, DCGANDiscriminator, ResNetGenerator, ResNetDiscriminator, R3GANGenerator, R3GANDiscriminator),
+    FastGANGenerator,
 ]
 """Networks that halve or double maps."""
 HEADS = [None, "concatenation", "projection", "classifier"]

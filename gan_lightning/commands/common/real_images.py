@@ -200,10 +200,10 @@ def converted(what: str, source: str, found: Survey, shape: tuple[int, int, int]
     """
     channels, height, width = shape
     resized = sum(size != (width, height) for size in found.sizes)
-    recoloured = found.grey if channels == 3 else len(found.sizes) - found.grey
+    recoloured = len(found.sizes) - found.grey if channels == 1 else found.grey
     how = {
         f"{what}_resized": f"Lanczos and centre crop to {height}x{width}",
-        f"{what}_recoloured": "grey as three equal channels" if channels == 3 else "colour reduced to grey",
+        f"{what}_recoloured": "colour reduced to grey" if channels == 1 else "grey as three equal channels",
     }
     counts = dict(zip(how, (resized, recoloured), strict=True))
     for name, count in counts.items():

@@ -46,7 +46,9 @@ def _add_own_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--init_from", type=str | None, help="checkpoint whose weights, and nothing else, a new run starts from"
     )
-    parser.add_argument("--dry_run", action="store_true", help="report on data, memory and time, then exit")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="report on data, memory and time, draw augmented images, then exit"
+    )
     add_trust(parser)
     parser.add_argument(
         "--run_length",

@@ -57,7 +57,7 @@ def _folder(data: ImageFolder, model: GAN) -> DataReport:
     train = len(data.files["train"].paths) - len(data.corrupt("train"))
     return DataReport(
         _contents(data, found, labels, corrupt, count_copies(paths)),
-        _preprocessing(data, found, train),
+        _preprocessing(data, found),
         _suggestions(data, model, found, labels, train),
     )
 
@@ -65,10 +65,11 @@ def _folder(data: ImageFolder, model: GAN) -> DataReport:
 def _contents(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: list[str], copies: int) -> Rows:
     train, test = data.files["train"], data.files["test"]
     held_out = "a tenth, by a hash of the path" if test.folder == train.folder else f"the folder {plain(test.folder.name)}"
-    count = len(train.paths) + len(test.paths)
+    count = data.num_found + len(test.paths)
+    chosen = "" if data.subset is None else f" (--data.subset, of {data.num_found:,})"
     rows = [
         ("folder", plain(str(data.root))),
-        ("files", f"{count:,}: {len(train.paths):,} to train on, {len(test.paths):,} held out ({held_out})"),
+        ("files", f"{count:,}: {len(train.paths):,} to train on{chosen}, {len(test.paths):,} held out ({held_out})"),
     ]
     rows += _classes(labels)
     if found.sizes:
@@ -89,20 +90,32 @@ def _contents(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: l
     return rows
 
 
-def _preprocessing(data: ImageFolder, found: Survey, train: int) -> Rows:
+def _preprocessing(data: ImageFolder, found: Survey) -> Rows:
     size = data.image_size
     cropped = f"; {found.cropped:.0%} of an image is cut off, on average" if found.cropped else ""
-    rows = [("size", f"{shape(data)}: the shorter side is resized to {size} (Lanczos), and the centre is kept{cropped}")]
+    kept = {"center": "the centre is kept", "random": "a random part of the longer one is kept, another one at each use"}
+    rows = [("size", f"{shape(data)}: the shorter side is resized to {size} (Lanczos), and {kept[data.crop]}{cropped}")]
     if smaller := found.smaller_than(size):
         rows.append(("enlarged", f"{_files(smaller)} with a side of less than {size} pixels"))
-    of_all = {1: (len(found.sizes) - found.grey, "colour is lost"), 3: (found.grey, "grey as three equal channels")}
-    count, what = of_all[data.image_shape[0]]
+    grey, total, channels = found.grey, len(found.sizes), data.image_shape[0]
+    count, what = (total - grey, "colour is lost") if channels == 1 else (grey, "grey as three equal channels")
     rows += [("colour", f"{what} in {_files(count)}")] if count else []
-    rows += [("transparent", f"{_files(found.transparent)}, put on white")] if found.transparent else []
+    if channels == 4:
+        rows.append(("transparent", f"{_files(found.transparent)}, others are opaque; metrics put them on white"))
+    elif found.transparent:
+        rows.append(("transparent", f"{_files(found.transparent)}, put on white"))
     rows += [("values", sentence) for sentence in data.facts("train").sentences()]
-    kept = f"{megabytes(train * data.image_bytes)} stay on the device"
+    if data.balance:
+        counts = data.class_counts("train")
+        draws = counts.total() / len(counts)
+        shown = counts.most_common() if len(counts) <= CLASSES_SHOWN else [counts.most_common()[0], counts.most_common()[-1]]
+        times = ", ".join(
+            f"{plain(name)} {count_text(count, 'image')}, each {draws / count:.2g} times" for name, count in shown
+        )
+        rows.append(("balance", f"each class is drawn {draws:,.0f} times an epoch: {times}"))
+    kept_bytes = data.kept_bytes("train")
     read = f"decoded whenever they are read, by {data.num_workers} processes"
-    return [*rows, ("loading", kept if data.keeps_images("train") else read)]
+    return [*rows, ("loading", read if kept_bytes is None else f"{megabytes(kept_bytes)} stay on the device")]
 
 
 def _suggestions(data: ImageFolder, model: GAN, found: Survey, labels: Counter[str], train: int) -> list[str]:
@@ -117,20 +130,24 @@ def _suggestions(data: ImageFolder, model: GAN, found: Survey, labels: Counter[s
             f"the networks do not see the {len(labels)} classes: to draw samples of a class, add "
             "--model.generator.conditioning concatenation --model.discriminator.conditioning projection"
         )
-    if labels and max(labels.values()) > UNEVEN_RATIO * min(labels.values()):
+    if not data.balance and labels and max(labels.values()) > UNEVEN_RATIO * min(labels.values()):
         (most, many), (least, few) = labels.most_common()[0], labels.most_common()[-1]
         suggestions.append(
-            f"the classes are uneven ({plain(least)} has {few:,} images, {plain(most)} {many:,}), and so samples will be"
+            f"the classes are uneven ({plain(least)} has {few:,} images, {plain(most)} {many:,}), and so samples will be: to "
+            "draw all equally often, add --data.balance true"
         )
     if smaller := found.smaller_than(size):
         suggestions.append(
             f"{_files(smaller)} will be blurred, because they are enlarged: remove them, or use a smaller --data.image_size"
         )
-    if found.cropped > LARGE_CROP:
+    if found.cropped > LARGE_CROP and data.crop == "center":
         suggestions.append(
-            f"{found.cropped:.0%} of an image is cut off, on average: crop the images yourself if other parts matter"
+            f"{found.cropped:.0%} of an image is cut off, on average: if other parts matter, add --data.crop random or crop "
+            "the images yourself"
         )
-    if data.image_shape[0] == 3 and found.modes and set(found.modes) <= GREY:
+    if data.image_shape[0] == 4 and not found.transparent:
+        suggestions.append("no image is transparent: use --data.channels 3")
+    if data.image_shape[0] != 1 and found.modes and set(found.modes) <= GREY:
         suggestions.append("all images are grey: use --data.channels 1")
     return suggestions
 

@@ -1,4 +1,4 @@
-"""``train --dry_run``: inspect the data, make a few steps, and report the cost of a run; nothing is saved."""
+"""``train --dry_run``: inspect the data, make a few steps, draw what the discriminator sees, and report the cost of a run."""
 
 import warnings
 
@@ -7,11 +7,14 @@ from jsonargparse import Namespace
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import nn
 
+from gan_lightning.commands.common.paths import short_path
 from gan_lightning.commands.train.data_report import Rows, megabytes, report_on
+from gan_lightning.commands.train.preview import Preview, write_picture
 from gan_lightning.commands.train.trial import Cost, timed_trial
 from gan_lightning.data import ImageDataModule, ImageFolder
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
+from gan_lightning.home import expanded
 
 LONG_SECONDS = 24 * 3600  # seconds
 UNITS = {"days": 2 * 24 * 3600, "hours": 2 * 3600, "minutes": 2 * 60}
@@ -19,7 +22,7 @@ UNITS = {"days": 2 * 24 * 3600, "hours": 2 * 3600, "minutes": 2 * 60}
 
 
 def dry_run(objects: Namespace, begun_at: int) -> None:
-    """Print a report.
+    """Print a report, and write ``lightning_logs/dry_run.png``.
 
     Args:
         objects: the objects of the settings: ``data``, ``model``, ``schedules``, and the arguments of ``trainer``.
@@ -31,14 +34,15 @@ def dry_run(objects: Namespace, begun_at: int) -> None:
     data: ImageDataModule = objects.data
     model: GAN = objects.model
     arguments = objects.trainer.as_dict()
-    del arguments["default_root_dir"]
+    path = expanded(arguments.pop("default_root_dir")) / "lightning_logs" / "dry_run.png"
     refused = _read(data)
     report = report_on(data, model)
     _section(f"Data: {type(data).__name__}", report.contents)
     _section("Preprocessing", report.preprocessing)
     _section("Networks", _networks(model, data))
+    preview = Preview()
     try:
-        cost = timed_trial(model, data, objects.schedules, arguments)
+        cost = timed_trial(model, data, objects.schedules, arguments, callbacks=[preview])
     except InputError as error:  # print the facts found so far
         _section("Suggestions", _numbered([*report.suggestions, *([] if refused is None else [str(refused)])]))
         raise error
@@ -52,11 +56,14 @@ def dry_run(objects: Namespace, begun_at: int) -> None:
         )
     _section("Memory", _memory(model, data, cost))
     _section("Time", _time(cost, begun_at, seconds))
+    if preview.picture is not None:
+        write_picture(preview.picture, path)
+        _section("Picture", [(short_path(path), preview.description)])
     _section("Suggestions", _numbered(report.suggestions))
     if refused is not None:
         raise refused
     objects.schedules.require_length(cost.total, str(end))
-    _print(f"Training would take about {duration(seconds)}. Nothing was saved.")
+    _print(f"Training would take about {duration(seconds)}. Nothing but the picture was saved.")
 
 
 def _read(data: ImageDataModule) -> InputError | None:

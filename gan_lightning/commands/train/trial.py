@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,7 @@ def timed_trial(
     schedules: Schedules,
     arguments: dict[str, Any],
     steps: int | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Cost:
     """Train a few steps with the Trainer's ``arguments``, in a folder that is removed again.
 
@@ -133,14 +135,15 @@ def timed_trial(
         schedules: the schedules of the run.
         arguments: arguments of Lightning's Trainer.
         steps: number of timed steps; by default :data:`STEPS`.
+        callbacks: more callbacks of the trial.
 
     Raises:
         InputError: training would fail, or its first steps diverge.
     """
     stopwatch = Stopwatch(steps or STEPS)
-    callbacks = {"callbacks": [stopwatch, schedules, TrainingLog()]}  # the stopwatch sets a length for the schedules
+    own = [stopwatch, schedules, TrainingLog(), *callbacks]  # the stopwatch sets a length for the schedules
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows keeps files that are still open
-        trainer = make_trainer(Path(folder), **arguments | QUIET | callbacks)
+        trainer = make_trainer(Path(folder), **arguments | QUIET | {"callbacks": own})
         fit(trainer, model, data)
     if (max_time := arguments.get("max_time")) is not None:
         stopwatch.cost.most_seconds = Timer(max_time).time_remaining()

@@ -1,0 +1,73 @@
+"""Crops at random places, of images that are whole along their longer side."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Crop = Literal["center", "random"]
+LONGEST = 8  # sides of a crop; longer images keep so many of them, around the centre
+DRAWS = 2**62  # random numbers for crops are below
+
+
+def uncropped_size(size: tuple[int, int], crop: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of an image that is resized until a crop just fits in it; at most :data:`LONGEST` crops."""
+    scale = max(side / own for own, side in zip(size, crop, strict=True))
+    height, width = (min(max(round(own * scale), side), LONGEST * side) for own, side in zip(size, crop, strict=True))
+    return height, width
+
+
+def corners(sizes: Tensor, draws: Tensor, crop: tuple[int, int]) -> Tensor:
+    """Top and left of crops at random places, int64 (N, 2).
+
+    Args:
+        sizes: height and width of each image, int64 (N, 2).
+        draws: a random number for each image, int64 (N,), from 0 to :data:`DRAWS` - 1.
+        crop: height and width of the crops.
+    """
+    return draws[:, None] % (sizes - torch.tensor(crop) + 1)
+
+
+def crop_one(image: Tensor, draw: int, crop: tuple[int, int]) -> Tensor:
+    """Crop one image uint8 (C, H, W) at a random place."""
+    ((top, left),) = corners(torch.tensor([image.shape[1:]]), torch.tensor([draw]), crop).tolist()
+    return image[:, top : top + crop[0], left : left + crop[1]]
+
+
+@dataclass(frozen=True)
+class Uncropped:
+    """Images of different sizes.
+
+    Attributes:
+        pixels: uint8 (P, C), all pixels of the first image, row by row, then those of the second, and so on.
+        sizes: height and width of each image, int64 (N, 2).
+    """
+
+    pixels: Tensor
+    sizes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all images, in bytes."""
+        return self.pixels.nbytes
+
+    def to(self, device: torch.device) -> "Uncropped":
+        """Move the pixels to a device. The sizes stay on the CPU."""
+        return Uncropped(self.pixels.to(device), self.sizes)
+
+    def places(self, indices: Tensor, draws: Tensor, crop: tuple[int, int]) -> Tensor:
+        """Position in ``pixels`` of each crop's first pixel, and the width of its image, int64 (N, 2), on the CPU."""
+        areas = self.sizes.prod(1)
+        first, sizes = (areas.cumsum(0) - areas)[indices], self.sizes[indices]
+        top, left = corners(sizes, draws, crop).unbind(1)
+        return torch.stack([first + top * sizes[:, 1] + left, sizes[:, 1]], dim=1)
+
+    def crops(self, places: Tensor, crop: tuple[int, int]) -> Tensor:
+        """Cut crops out, uint8 (N, C, H, W); ``places`` are on the device of the pixels."""
+        rows, columns = (torch.arange(side, device=places.device) for side in crop)
+        first, width = places[:, :, None, None].unbind(1)  # (N, 1, 1)
+        return self.pixels[first + width * rows[:, None] + columns].permute(0, 3, 1, 2).contiguous()
