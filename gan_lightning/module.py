@@ -193,14 +193,14 @@ class AdversarialModule(LightningModule):
         except (ValueError, TypeError) as error:
             raise InputError(f"an optimizer does not accept its settings: {one_line(error)}") from error
         for optimizer in optimizers:
-            if self.gradient_clip is not None:
-                optimizer.register_step_pre_hook(self._clip_gradients)
             for group in optimizer.param_groups if isinstance(optimizer, Adam) else ():
                 if group["fused"] is None and not (group["foreach"] or group["differentiable"]):
                     group["fused"] = True  # one pass over each weight instead of ten, on the CPU too
-                    # In fp16 such an optimizer divides the gradients by their scale itself and waits for no device. Clipping
-                    # needs them before.
-                    optimizer._step_supports_amp_scaling = self.gradient_clip is None  # type: ignore[attr-defined]
+                    optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined]  # in fp16, no wait; see Adam
+            if self.gradient_clip is not None:
+                optimizer.register_step_pre_hook(self._clip_gradients)
+                # in fp16, clipping needs gradients already divided by their scale; a fused optimizer divides them after it
+                optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         return optimizers
 
     def _clip_gradients(self, optimizer: Optimizer, *_: Any) -> None:

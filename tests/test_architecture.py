@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "lookup": {"errors"},
     "model_card": set(),
     "networks.base": {"errors"},
-    "networks.layers": {"errors"},
+    "networks.layers": {"errors", "training.randomness"},
     "networks": {"efficientnet", "errors", "networks.base", "networks.convolution", "networks.layers"},
     "module": LEAVES
     | {"augment", "checkpoint", "ema", "losses", "networks.base", "regularizers", "schedules", "training.randomness"},

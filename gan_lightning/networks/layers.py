@@ -1,8 +1,7 @@
 """Layers that several families share: conditioning on labels, heads of discriminators, initialisation and dropout."""
 
-import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from torch.nn.functional import leaky_relu
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_lightning.errors import InputError
+from gan_lightning.training.randomness import draw
 
 GeneratorConditioning = Literal["concatenation", "batch_norm"]
 DiscriminatorConditioning = Literal["concatenation", "projection", "classifier"]
@@ -191,7 +191,7 @@ def halvings(image_shape: tuple[int, int, int], network: str, least: int) -> int
     shorter = min(height, width)
     count = max(0, (shorter // 4).bit_length() - 1)
     if shorter < least or height % 2**count or width % 2**count:
-        near = max(least, 2 ** round(math.log2(shorter)))
+        near = max(least, shorter // 2**count * 2**count)
         raise InputError(
             f"images are {height}x{width}, but {network} needs sides of at least {least} pixels and of a multiple of "
             f"{2**count}: use another size, such as {near}x{near}"
@@ -220,7 +220,20 @@ def _require_labels(labels: Tensor | None) -> Tensor:
     return labels
 
 
-def dropout(probability: float) -> nn.Dropout:
+class Dropout(nn.Dropout):
+    """Dropout whose masks are drawn for the whole batch, so that micro-batches drop what the batch at once would drop."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not self.training or not self.p:
+            return features
+        kept = draw(self._mask, *features.shape, dtype=features.dtype, device=features.device)
+        return features * kept.div_(1 - self.p)
+
+    def _mask(self, *shape: int, **options: Any) -> Tensor:
+        return torch.empty(shape, **options).bernoulli_(1 - self.p)
+
+
+def dropout(probability: float) -> Dropout:
     """Make dropout with a probability in [0, 1).
 
     Raises:
@@ -228,4 +241,4 @@ def dropout(probability: float) -> nn.Dropout:
     """
     if not 0.0 <= probability < 1.0:
         raise InputError(f"dropout is {probability}: use at least 0 and below 1")
-    return nn.Dropout(probability)
+    return Dropout(probability)

@@ -49,7 +49,9 @@ HALVINGS = {2: 2, 3: 2, 4: 4, 5: 5, 6: 6, 7: 7}
 def _doublings(image_shape: tuple[int, int, int]) -> int:
     count = halvings(image_shape, "a residual network", 16)
     if count not in HALVINGS:
-        raise InputError(f"images are {image_shape[1]}x{image_shape[2]}, but residual networks end below 1024 pixels")
+        raise InputError(
+            f"images are {image_shape[1]}x{image_shape[2]}, but residual networks end below 1024 pixels: use 512x512"
+        )
     return count
 
 

@@ -32,12 +32,13 @@ class SynchronizedBatchNorm(_BatchNorm):
 
     def _follow(self, center: Tensor, variance: Tensor, count: int) -> None:
         """Move the running moments towards those of this batch; the variance is the unbiased one, as in torch."""
-        if self.running_mean is None or self.running_var is None or self.momentum is None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
-        self.running_mean.lerp_(center.to(self.running_mean.dtype), self.momentum)
-        self.running_var.lerp_((variance * (count / (count - 1))).to(self.running_var.dtype), self.momentum)
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
+        self.num_batches_tracked.add_(1)
+        so_far = (1 / self.num_batches_tracked).to(self.running_mean.dtype)
+        share = so_far if self.momentum is None else self.momentum
+        self.running_mean.lerp_(center.to(self.running_mean.dtype), share)
+        self.running_var.lerp_((variance * (count / (count - 1))).to(self.running_var.dtype), share)
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Take any number of dimensions."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils.parametrize import is_parametrized
 
+from gan_lightning.errors import InputError
 from gan_lightning.networks import (
     DCGANDiscriminator,
     DCGANGenerator,
@@ -361,6 +362,14 @@ def test_real_and_generated_images_may_share_a_pass(network: type[Discriminator]
 def test_sizes_that_cannot_be_halved_are_refused(network: type[Network], height: int, width: int, multiple: int) -> None:
     with refuses(f"{height}x{width}", f"multiple of {multiple}:"):
         network((1, height, width))
+
+
+@pytest.mark.parametrize("side", [7, 27, 50, 300, 1000])
+def test_a_suggested_size_fits(side: int) -> None:
+    with pytest.raises(InputError) as caught:
+        ResNetDiscriminator((1, side, side))
+    suggested = int(str(caught.value).rpartition("x")[2])
+    assert ResNetDiscriminator((1, suggested, suggested), widths=[1] * 8)
 
 
 def test_residual_networks_begin_at_16_pixels() -> None:

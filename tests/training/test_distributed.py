@@ -93,7 +93,9 @@ def test_the_comparison_detects_other_random_numbers(two: dict[str, dict[str, An
 
 
 @pytest.mark.parametrize("make", [nn.BatchNorm1d, nn.BatchNorm2d])
-@pytest.mark.parametrize("arguments", [{}, {"affine": False}, {"track_running_stats": False}, {"momentum": 0.3, "eps": 0.1}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"affine": False}, {"track_running_stats": False}, {"momentum": None}, {"momentum": 0.3, "eps": 0.1}]
+)
 def test_synchronized_batch_norm_alone_is_batch_norm(make: type[nn.BatchNorm1d | nn.BatchNorm2d], arguments: Any) -> None:
     """Outputs, gradients, running moments and names of weights are torch's; gradients have gradients."""
     torch.manual_seed(0)

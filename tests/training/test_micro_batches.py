@@ -1,6 +1,7 @@
 """Micro-batches add up to the whole batch; clipped gradients."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,9 +21,10 @@ from gan_lightning.losses import (
     WassersteinLoss,
 )
 from gan_lightning.networks import DCGANDiscriminator, DCGANGenerator, R3GANDiscriminator, R3GANGenerator
+from gan_lightning.networks.layers import dropout
 from gan_lightning.regularizers import DRAGAN, R1, R2, WGANGP, LeCam, Penalty
 from gan_lightning.training.randomness import draw, micro_batches
-from tests.helpers import TensorData, fit, refusal, small_gan
+from tests.helpers import TensorData, error_line, fit, refusal, small_gan
 
 SHAPE = (3, 16, 16)
 CPU = torch.device("cpu")
@@ -122,6 +124,19 @@ def test_the_parts_draw_the_numbers_of_the_whole_batch() -> None:
     assert torch.equal(torch.cat([torch.cat([part[half] for part in twice]) for half in range(2)]), whole[2])
 
 
+def test_dropout_drops_what_the_whole_batch_would_drop() -> None:
+    """In whole batches it is torch's, bit for bit."""
+    model = nn.Sequential(dropout(0.3), nn.Conv2d(1, 4, 3), dropout(0.5))
+    images = torch.randn(7, 1, 8, 8)
+    torch.manual_seed(0)
+    whole = model(images)
+    torch.manual_seed(0)
+    assert torch.allclose(torch.cat([model(images[chosen]) for chosen, _ in micro_batches(7, 3, CPU)]), whole)
+    torch.manual_seed(0)
+    assert torch.equal(nn.Sequential(nn.Dropout(0.3), model[1], nn.Dropout(0.5))(images), whole)
+    assert torch.equal(model.eval()(images), model[1](images))
+
+
 def test_one_part_is_the_whole_batch_bit_for_bit() -> None:
     assert [(chosen, share) for chosen, share in micro_batches(7, 7, CPU)] == [(slice(0, 7), 1.0)]
     whole, parts = (trained(size, **CASES["reused fakes, lazy R1, ADA"])[0] for size in (None, COUNT))
@@ -151,6 +166,8 @@ def test_the_command(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptu
         assert Verb.train.main([*small, "--model.micro_batch", "4", "--model.gradient_clip", "1"]) == 0
     assert "micro-batches of 4" in caplog.text  # batch norm in G
     refusal(Verb.train.main, [*small, "--model.micro_batch", "9"], capsys, "model.micro_batch is 9", "8 images")
+    assert Verb.train.main([*small, "--model.micro_batch", "7"]) == 2  # a part has one image
+    error_line(capsys.readouterr().err, "--model.micro_batch 7")
 
 
 @pytest.mark.parametrize("limit", [1e-3, 1e3])
@@ -177,3 +194,16 @@ def test_the_gradient_of_each_network_is_clipped(limit: float) -> None:
             assert float(clipped.detach().norm()) == pytest.approx(limit, rel=1e-3)
         else:
             assert torch.equal(clipped, free)
+
+
+@pytest.mark.parametrize("fused", [None, True])
+@pytest.mark.parametrize("gradient_clip", [None, 1.0])
+def test_gradients_are_divided_by_the_scale_of_fp16_before_they_are_clipped(
+    fused: bool | None, gradient_clip: float | None
+) -> None:
+    """A fused optimizer that is clipped leaves the division to the scaler."""
+    adam = partial(torch.optim.Adam, fused=fused)
+    model = small_gan(generator_optimizer=adam, discriminator_optimizer=adam, gradient_clip=gradient_clip)
+    for optimizer in model.configure_optimizers():
+        divides_itself: bool = optimizer._step_supports_amp_scaling  # type: ignore[attr-defined]
+        assert divides_itself == (gradient_clip is None)

@@ -121,10 +121,9 @@ class GlobalDraws(TorchFunctionMode):
             return self._draw(lambda *sizes, **given: torch.randint(low, high, sizes, **given), shape, kwargs)
         if func is torch.rand_like:
             return self._draw(torch.rand, args[0].shape, {})
-        if func is torch.nn.functional.dropout:
-            (images,) = args
-            keep = self._draw(torch.rand, images.shape, {}) >= kwargs["p"]
-            return images * keep / (1 - kwargs["p"]) if kwargs["training"] else images
+        if func is Tensor.bernoulli_:  # dropout
+            mask, keep = args
+            return mask.copy_(self._draw(torch.rand, mask.shape, {}) < keep)
         return func(*args, **kwargs)
 
     def _draw(self, draw: Callable[..., Tensor], shape: Any, given: dict[str, Any]) -> Tensor:

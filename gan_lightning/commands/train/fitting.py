@@ -53,9 +53,11 @@ def fit(trainer: Trainer, model: AdversarialModule, data: ImageDataModule, resum
         if "Expected more than 1 value per channel" not in str(error):
             raise
         size = getattr(model, "micro_batch", None)
-        flag = f"--model.micro_batch {size}" if size else f"--data.batch_size {data.batch_size}"
+        cause, remedy = f"--data.batch_size {data.batch_size} gives", "at least 2"
+        if size:
+            cause, remedy = f"a part of --model.micro_batch {size} has one image and gives", "a size that leaves no part of one"
         raise InputError(
-            f"{flag} gives batch norm a single value to normalise: use at least 2, or networks without batch norm"
+            f"{cause} batch norm a single value to normalise: use {remedy}, or networks without batch norm"
         ) from error
     except OSError as error:
         if error.errno not in USER_ERRNOS:
@@ -90,7 +92,7 @@ def _is_lightnings(callback: Callback) -> bool:
 
 def _out_of_memory(trainer: Trainer, data: ImageDataModule) -> str:
     half = max(1, (getattr(trainer.lightning_module, "micro_batch", None) or data.batch_size) // 2)
-    advice = f"try --model.micro_batch {half}, --precision bf16-mixed or narrower networks"
+    advice = f"try --model.micro_batch {half}, a smaller --data.batch_size, --precision bf16-mixed or narrower networks"
     return f"step {trainer.global_step + 1:,} needs more memory than {trainer.strategy.root_device} has: {advice}"
 
 
