@@ -51,7 +51,7 @@ def make_trainer(
     try:
         if (max_time := arguments.pop("max_time", None)) is not None:
             # the first callback, so that the others know at the end of a step if it was the last
-            arguments["callbacks"] = [Timer(max_time), *as_list(arguments.get("callbacks"))]
+            arguments["callbacks"] = [TimeLimit(max_time), *as_list(arguments.get("callbacks"))]
             if arguments.get("max_epochs") is None:
                 arguments["max_epochs"] = -1  # the time alone ends the run
         trainer = Trainer(
@@ -76,11 +76,16 @@ def make_trainer(
     return trainer
 
 
-class Timer(callbacks.Timer):
-    """Lightning's timer. At each step, its processes would send an object through the devices, and wait for them.
+class TimeLimit(callbacks.Timer):
+    """Lightning's timer, for ``max_time``. At each step, its processes would send an object through the devices, and wait for them.
 
     Here they ask each other in host memory, and only use Lightning's message once a process is out of time.
     """
+
+    @property
+    def state_key(self) -> str:
+        """The name in checkpoints, also in earlier ones."""
+        return "Timer"
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         remaining = self.time_remaining()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gan_lightning.training import distributed
 from gan_lightning.training.synchronized_batch_norm import SynchronizedBatchNorm, synchronize_batch_norm
-from gan_lightning.training.trainer import Timer
+from gan_lightning.training.trainer import TimeLimit
 from tests.training.two_processes import GANS, STEPS, train
 
 WORKER = Path(__file__).with_name("two_processes.py")
@@ -139,7 +139,7 @@ def test_a_timer_sends_no_object_until_a_process_is_out_of_time(first_is_over: b
         asked.append(is_over)
         return first_is_over
 
-    timer, trainer = Timer("00:00:00:30"), SimpleNamespace(should_stop=False, strategy=SimpleNamespace(broadcast=broadcast))
+    timer, trainer = TimeLimit("00:00:00:30"), SimpleNamespace(should_stop=False, strategy=SimpleNamespace(broadcast=broadcast))
     now = time.monotonic()
     timer.on_train_start(trainer, None)  # type: ignore[arg-type]
     for _ in range(3):
