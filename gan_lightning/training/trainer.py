@@ -77,7 +77,7 @@ def make_trainer(
 
 
 class TimeLimit(callbacks.Timer):
-    """Lightning's timer, for ``max_time``. At each step, its processes would send an object through the devices, and wait for them.
+    """Lightning's timer, for ``max_time``. At each step, its processes send an object through the devices and wait for it.
 
     Here they ask each other in host memory, and only use Lightning's message once a process is out of time.
     """
