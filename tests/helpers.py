@@ -145,9 +145,9 @@ def refusal(
 ) -> str:
     """Run a command with bad input, and return its error: exit code 2, one line with the names, no new run folder."""
     capsys.readouterr()
-    runs = sorted(Path().glob("lightning_logs/*"))
+    runs = sorted(Path().glob("lightning_logs/version_*"))
     assert main(args) == 2
-    assert sorted(Path().glob("lightning_logs/*")) == runs
+    assert sorted(Path().glob("lightning_logs/version_*")) == runs
     return error_line(capsys.readouterr().err, *named)
 
 

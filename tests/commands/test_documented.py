@@ -47,6 +47,7 @@ def run(script: str, args: list[str]) -> int:
     name = Path(script).stem
     args = [word.replace("fd_5k", "fd_20") for word in args]
     more = [*QUICK[name].split(), *NARROW.split() * ("folder_64" in args), *["--extractor", "imagenet"] * ("--real" in args)]
+    more += ["--model.micro_batch", "2"] * ("--model.micro_batch" in args)
     output = Path(args[args.index("--output") + 1] if "--output" in args else "samples.png")
     if output.is_dir():
         shutil.rmtree(output)
