@@ -148,6 +148,7 @@ def test_noise_has_the_shape_and_classes_of_the_recipe() -> None:
     assert shapes["folder_64"] == ("[3,64,64]", "0")
 
 
+@pytest.mark.slow
 def test_train(capsys: pytest.CaptureFixture[str]) -> None:
     args = ["--recipes", "small_dcgan_mnist", "--steps", "3", "--rounds", "1", "--batch_sizes", "8"]
     assert benchmark.main([*args, "--output", "figures.json"]) == 0

@@ -17,6 +17,7 @@ from tests.test_docs import PAGES, ROOT, commands, written_files
 ELSEWHERE = {  # what other tests run, and what needs a download
     "scripts/benchmark/": "tests/benchmark",
     "scripts/minimal.py": "tests/test_minimal.py",
+    "scripts/compare.py": "tests/commands/test_compare.py",
     "scripts/playground.py": "tests/commands/test_playground.py",
     "my_parts": "tests/test_docs.py",
     "torchrun": "tests/training/test_distributed.py",
@@ -27,7 +28,6 @@ ELSEWHERE = {  # what other tests run, and what needs a download
 }
 QUICK = {  # flags that shorten a command
     "train": "--data.batch_size 4 --max_steps 1 --metrics.num_images 20 --accelerator cpu --enable_progress_bar false",
-    "compare": "--max_steps 1 --num_images 20 --seeds 0 --accelerator cpu",
     "evaluate": "--num_images 20 --num_real 20",
     "interpolate": "--frames 2",
     "invert": "--steps 2",

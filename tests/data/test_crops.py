@@ -130,7 +130,7 @@ def test_each_epoch_has_other_crops_and_workers_the_same(photos: Path) -> None:
     assert not same(epoch(device, 0), epoch(loader_of(photos, seed=1), 0))
 
 
-@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("in_memory", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_resumed_and_divided_epochs_have_the_same_crops(photos: Path, in_memory: bool) -> None:
     loader = loader_of(photos, in_memory)
     whole = epoch(loader, 3)

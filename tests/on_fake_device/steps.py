@@ -182,6 +182,7 @@ GENERATORS: dict[str, Callable[..., Generator]] = {
     "mlp": lambda how: MLPGenerator(SHAPE, CLASSES, 4, hidden=[8], conditioning=how),
     "resnet": lambda how: ResNetGenerator(SHAPE, CLASSES, 4, widths=[8] * 3, attention_at=8, conditioning=how),
 }
+HEADS = ["concatenation", "projection", "classifier"]
 DISCRIMINATORS: dict[str, Callable[..., Discriminator]] = {
     "dcgan": lambda how: DCGANDiscriminator(SHAPE, CLASSES, width=4, conditioning=how),
     "mlp": lambda how: MLPDiscriminator(SHAPE, CLASSES, hidden=[8], conditioning=how),
@@ -204,11 +205,13 @@ def test_conditional_r3gan() -> None:
     check(small(generator, MLPDiscriminator(SHAPE, CLASSES, hidden=[8], conditioning="concatenation")), noise())
 
 
-@pytest.mark.parametrize("how", ["concatenation", "projection", "classifier"])
-@pytest.mark.parametrize("name", DISCRIMINATORS)
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [(name, how) for name in DISCRIMINATORS for how in HEADS if name != "projected" or how == "projection"],  # it is slow here
+)
 def test_conditional_discriminators(name: str, how: str) -> None:
     generator = MLPGenerator(SHAPE, CLASSES, latent_dim=4, hidden=[8], conditioning="concatenation")
-    penalty = R1() if name != "dropout" else None
+    penalty = R1() if name not in ("dropout", "projected") else None
     check(small(generator, DISCRIMINATORS[name](how), penalty=penalty, constraint=WeightClipping(0.5)), noise())
 
 
