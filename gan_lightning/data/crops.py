@@ -1,6 +1,7 @@
 """Crops at random places, of images that are whole along their longer side."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -55,14 +56,19 @@ class Uncropped:
         """Memory of all images, in bytes."""
         return self.pixels.nbytes
 
+    @cached_property
+    def _first(self) -> Tensor:
+        """Position in ``pixels`` of each image's first pixel, int64 (N,)."""
+        areas = self.sizes.prod(1)
+        return areas.cumsum(0) - areas
+
     def to(self, device: torch.device) -> "Uncropped":
         """Move the pixels to a device. The sizes stay on the CPU."""
         return Uncropped(self.pixels.to(device), self.sizes)
 
     def places(self, indices: Tensor, draws: Tensor, crop: tuple[int, int]) -> Tensor:
         """Position in ``pixels`` of each crop's first pixel, and the width of its image, int64 (N, 2), on the CPU."""
-        areas = self.sizes.prod(1)
-        first, sizes = (areas.cumsum(0) - areas)[indices], self.sizes[indices]
+        first, sizes = self._first[indices], self.sizes[indices]
         top, left = corners(sizes, draws, crop).unbind(1)
         return torch.stack([first + top * sizes[:, 1] + left, sizes[:, 1]], dim=1)
 

@@ -42,9 +42,7 @@ class FastGANGenerator(Generator):
         super().__init__(image_shape, num_classes, latent_dim, conditioning)
         if width < 1:
             raise InputError(f"width is {width}: use at least 1")
-        doublings = halvings(image_shape, "FastGAN", 16)
-        if doublings >= len(FACTORS):
-            raise InputError(f"images are {image_shape[1]}x{image_shape[2]}, but FastGAN ends below 1024 pixels: use 512x512")
+        doublings = halvings(image_shape, "FastGAN", 16, len(FACTORS) - 1)
         base = (image_shape[1] // 2**doublings, image_shape[2] // 2**doublings)
         channels = [max(1, int(width * factor)) for factor in FACTORS[: doublings + 1]]
         self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None

@@ -176,16 +176,17 @@ HEADS: dict[DiscriminatorConditioning | None, type[LogitHead]] = {
 # Sizes
 
 
-def halvings(image_shape: tuple[int, int, int], network: str, least: int) -> int:
+def halvings(image_shape: tuple[int, int, int], network: str, least: int, most: int | None = None) -> int:
     """Count how often both sides of images are halved until the shorter one has 4 to 7 pixels.
 
     Args:
         image_shape: (C, H, W).
         network: its name, for the message.
         least: fewest pixels of a side that the network supports.
+        most: largest number of halvings that it supports; None sets no limit.
 
     Raises:
-        InputError: a side is too short, or cannot be halved so often.
+        InputError: a side is too short or too long, or cannot be halved so often.
     """
     _, height, width = image_shape
     shorter = min(height, width)
@@ -196,6 +197,9 @@ def halvings(image_shape: tuple[int, int, int], network: str, least: int) -> int
             f"images are {height}x{width}, but {network} needs sides of at least {least} pixels and of a multiple of "
             f"{2**count}: use another size, such as {near}x{near}"
         )
+    if most is not None and count > most:
+        size = 4 * 2**most
+        raise InputError(f"images are {height}x{width}, but {network} ends below {2 * size} pixels: use {size}x{size}")
     return count
 
 

@@ -42,17 +42,9 @@ DISCRIMINATOR_WIDTHS = {
 }
 """Doublings of the generator for these images -> channels after each block."""
 
-HALVINGS = {2: 2, 3: 2, 4: 4, 5: 5, 6: 6, 7: 7}
-"""Doublings of the generator for these images -> number of the discriminator's first blocks that halve them."""
-
 
 def _doublings(image_shape: tuple[int, int, int]) -> int:
-    count = halvings(image_shape, "a residual network", 16)
-    if count not in HALVINGS:
-        raise InputError(
-            f"images are {image_shape[1]}x{image_shape[2]}, but residual networks end below 1024 pixels: use 512x512"
-        )
-    return count
+    return halvings(image_shape, "a residual network", 16, max(GENERATOR_WIDTHS))
 
 
 class SelfAttention(nn.Module):
@@ -219,7 +211,7 @@ class ResNetDiscriminator(Discriminator):
     ) -> None:
         super().__init__(image_shape, num_classes, conditioning)
         doublings = _doublings(image_shape)
-        halved = HALVINGS[doublings]
+        halved = 2 if doublings == 3 else doublings  # at 32 pixels as in the paper's table 4
         channels = list(DISCRIMINATOR_WIDTHS[doublings] if widths is None else widths)
         if len(channels) < halved or min(channels) < 1:
             raise InputError(f"widths is {channels}: for these images use {halved} or more widths of at least 1")

@@ -35,9 +35,9 @@ class SynchronizedBatchNorm(_BatchNorm):
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
-        so_far = (1 / self.num_batches_tracked).to(self.running_mean.dtype)
-        share = so_far if self.momentum is None else self.momentum
-        self.running_mean.lerp_(center.to(self.running_mean.dtype), share)
+        dtype = self.running_mean.dtype
+        share = (1 / self.num_batches_tracked).to(dtype) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(center.to(dtype), share)
         self.running_var.lerp_((variance * (count / (count - 1))).to(self.running_var.dtype), share)
 
     def _check_input_dim(self, input: Tensor) -> None:
