@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: beside a forward pass written by the layers' names in the file."""
+"""EfficientNet-Lite0, compared with a forward pass written by the layers' names in the file."""
 
 import math
 

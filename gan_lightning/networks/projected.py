@@ -173,7 +173,7 @@ class HeadOfPositions(nn.Module):
 
 
 class ClassifierOfPositions(HeadOfPositions):
-    """Heads with class logits, which are averaged over all positions."""
+    """Heads with class logits. Those of an image are the mean over its positions."""
 
     def classify(self, features: Tensor) -> Tensor:
         """Map the last maps of all scales (B, F) to class logits (B, num_classes)."""

@@ -346,7 +346,7 @@ def _commands(recipe: str, campaign: Campaign) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
 
         def run(name: str, *further: str, code: int = 0) -> float:
-            """Seconds that a command takes, which must end with this exit code."""
+            """Run a command that must end with this exit code, and return its seconds."""
             command = [sys.executable, str(TRAIN), *further, "--default_root_dir", f"{folder}/{name}"]
             command += ["--enable_progress_bar", "false"]
             environment = os.environ | ({"GAN_LIGHTNING_DATA": campaign.data} if campaign.data else {})

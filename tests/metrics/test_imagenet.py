@@ -1,4 +1,4 @@
-"""The extractor imagenet: on photographs, and its resizing beside Pillow's."""
+"""The extractor imagenet on photographs, and its resizing compared with Pillow's."""
 
 import hashlib
 from importlib.metadata import version

@@ -88,7 +88,7 @@ def test_the_finite_check_waits_once() -> None:
 
 @pytest.mark.parametrize("conditioning", [None, "concatenation"])
 def test_a_health_check_waits_three_times(conditioning: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the weights, for the samples and for the values, which are the CPU's."""
+    """The host waits for the weights, the samples and the values. The values equal the CPU's."""
     monkeypatch.setattr("gan_lightning.metrics.classifier.FEWEST_IMAGES_SEEN", 1)
     monitor, other = (HealthMonitor(every_n_steps=2, extractor="classifier") for _ in range(2))
     assert waits_of(monitor, gan(conditioning), 2) == 3

@@ -38,9 +38,9 @@ RECORDED = {"run_length": "max_steps, max_epochs and the data"}
 """Records in ``config.yaml`` that no run reads -> the settings that determine them."""
 
 UNUSABLE = {
-    "gradient_clip_val": "use --model.gradient_clip, which limits the gradient of each network",
-    "gradient_clip_algorithm": "use --model.gradient_clip, which limits the gradient of each network",
-    "accumulate_grad_batches": "use --data.batch_size for a larger batch, and --model.micro_batch to split it",
+    "gradient_clip_val": "to limit the gradient of each network, use --model.gradient_clip",
+    "gradient_clip_algorithm": "to limit the gradient of each network, use --model.gradient_clip",
+    "accumulate_grad_batches": "for a larger batch, use --data.batch_size, and --model.micro_batch to split it",
 }
 """Settings of the Trainer that Lightning refuses if a model steps its optimizers itself -> what to use in their place."""
 
