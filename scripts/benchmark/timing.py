@@ -29,6 +29,7 @@ from gan_lightning.commands.train.settings import settings as train_settings
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import ImageDataModule, Split
 from gan_lightning.data.base import Images
+from gan_lightning.data.crops import height_and_width
 from gan_lightning.errors import InputError
 from loops import bare_loop, require_comparable, tutorial_loop
 
@@ -159,7 +160,7 @@ def synthetic_data(recipe: str, count: int | None = None) -> list[str]:
     settings = read_settings(config_path(recipe))["data"]
     source = getattr(data, settings["class_path"])
     size = settings.get("init_args", {}).get("image_size")  # a folder does not define a shape
-    channels, height, width = (3, size, size) if size else source.image_shape
+    channels, height, width = (3, *height_and_width(size, "data.image_size")) if size else source.image_shape
     return [
         *("--data", f"{SyntheticImages.__module__}.SyntheticImages", "--data.image_shape", f"[{channels},{height},{width}]"),
         *("--data.classes", str(len(getattr(source, "class_names", ()))), "--data.horizontal_flip", "false"),
