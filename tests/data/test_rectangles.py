@@ -106,7 +106,7 @@ def test_workers_and_device_give_the_same_batches(photos: Path, crop: Any) -> No
 
 
 def test_each_size_has_its_own_cache(photos: Path) -> None:
-    shapes = ["12x8", "8x12", (12, 8), 12, "12"]
+    shapes: list[Any] = ["12x8", "8x12", (12, 8), 12, "12"]
     images = [ImageFolder(photos, size).images("train")[0] for size in shapes]
     again = [ImageFolder(photos, size).images("train")[0] for size in shapes]
     assert all(torch.equal(one, other) for one, other in zip(images, again, strict=True))
