@@ -252,7 +252,9 @@ def time_loops(
                 case: dict[str, Any] = {"recipe": recipe, "loops": {}}
                 for loop in turns:
                     begun = time.time()
-                    figures = _run(folder, loop, recipe, str(batch_size or 0), str(steps), accelerator, *variant)
+                    figures = run_process(
+                        __file__, folder, loop, recipe, str(batch_size or 0), str(steps), accelerator, *variant
+                    )
                     if loop == "parts":
                         total = sum(figures["parts"].values())
                         case["parts"] = {part: seconds / total for part, seconds in figures["parts"].items()}
@@ -269,14 +271,14 @@ def time_loops(
     return found
 
 
-def _run(folder: str, *words: str) -> dict[str, Any]:
-    """Run one loop with these arguments in its own process, and return the figures."""
-    command = [sys.executable, str(Path(__file__).resolve()), *words]
+def run_process(script: str, folder: str, *words: str) -> dict[str, Any]:
+    """Run a script with these arguments in its own process, and return the figures that it prints."""
+    command = [sys.executable, str(Path(script).resolve()), *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
     if not lines:
-        reason = (done.stderr.strip().splitlines() or ["no reason"])[-1].removeprefix("timing: error: ")[:300]
-        raise InputError(f"{words[0]} of {words[1]} failed: {reason}")
+        reason = (done.stderr.strip().splitlines() or ["no reason"])[-1].partition(": error: ")
+        raise InputError(f"{words[0]} of {words[1]} failed: {(reason[2] or reason[0])[:300]}")
     figures: dict[str, Any] = json.loads(lines[0].removeprefix(RESULT))
     return figures
 
