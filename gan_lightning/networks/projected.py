@@ -27,9 +27,8 @@ class ProjectedDiscriminator(Discriminator):
     Each position of each scale's last map has one logit; P is their number, at most 64. The loss is the mean over all of them.
     The frozen network is EfficientNet-Lite0. Its weights are in no checkpoint.
 
-    Differences from the paper: the last maps have at most 4x4 positions, and the two coarse scales have a 3x3 convolution, so
-    that each logit is a nonlinear function of the features also at small resolutions. There is no batch norm, so samples are
-    independent.
+    Differences from the paper: the last maps have at most 4x4 positions, and a scale whose map is that small has a 3x3
+    convolution, so that each logit is a nonlinear function of the features also at small resolutions.
 
     Args:
         image_shape: (C, H, W) of the images, 1 (grey) or 3 (colour) channels, any size.
@@ -38,6 +37,8 @@ class ProjectedDiscriminator(Discriminator):
             The time grows with the square.
         width: channels of the finest mixed map, doubled at each coarser scale.
         seed: seed of the random mixing, at least 0.
+        batch_norm: batch norm after each convolution, as in the paper. Without it samples are independent, but on few images
+            they soon became all alike (see docs/results.md).
         conditioning: head for labels: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``),
             applied at each position.
 
@@ -45,7 +46,6 @@ class ProjectedDiscriminator(Discriminator):
         InputError: a number is out of range, or images have neither 1 nor 3 channels.
     """
 
-    samples_are_independent = True
     rows: Tensor
     columns: Tensor
 
@@ -56,9 +56,11 @@ class ProjectedDiscriminator(Discriminator):
         resolution: int = 224,
         width: int = 64,
         seed: int = 0,
+        batch_norm: bool = True,
         conditioning: DiscriminatorConditioning | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, conditioning)
+        self.samples_are_independent = not batch_norm
         channels, height, across = image_shape
         if channels not in (1, 3):
             raise InputError(f"images have {channels} channels, but ProjectedDiscriminator takes 1 (grey) or 3 (colour)")
@@ -78,7 +80,7 @@ class ProjectedDiscriminator(Discriminator):
         heads, positions, depths = [], [], []
         for scale, inputs in enumerate(widths):
             side = -(-resolution // 2 ** (scale + 2))
-            layers, depth, side = _small_discriminator(inputs, side, most=8 * width)
+            layers, depth, side = _small_discriminator(inputs, side, 8 * width, batch_norm)
             self.scales.append(layers)
             heads.append(HEADS[conditioning](depth, num_classes, spectrally_normalized))
             positions.append(side**2)
@@ -103,7 +105,7 @@ class RandomMixing(nn.Module):
 
     A 1x1 convolution mixes the channels of each map. Then, from the coarsest scale to the finest, a 3x3 convolution of the
     mixed map is upsampled (bilinear) and added to the next finer map. Weights are normal, and mixed features have a mean square
-    near 1, because no batch norm follows as in the paper. The weights are buffers: checkpoints have them, nothing trains them.
+    near 1. The weights are buffers: checkpoints have them, nothing trains them.
 
     Args:
         inputs: channels of the maps, the finest first.
@@ -184,8 +186,8 @@ class ClassifierOfPositions(HeadOfPositions):
         return torch.cat(classes, dim=1).mean(dim=1)
 
 
-def _small_discriminator(inputs: int, side: int, most: int) -> tuple[nn.Sequential, int, int]:
-    """Make a scale's convolutions: they halve a map (B, inputs, side, side) until its side is at most 4.
+def _small_discriminator(inputs: int, side: int, most: int, batch_norm: bool) -> tuple[nn.Sequential, int, int]:
+    """Make a scale's convolutions, which halve a map (B, inputs, side, side) until its side is at most 4.
 
     Returns the layers, and the channels (at most ``most``) and the side of the last map.
     """
@@ -196,7 +198,10 @@ def _small_discriminator(inputs: int, side: int, most: int) -> tuple[nn.Sequenti
     convolutions: list[nn.Module] = [
         nn.Conv2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(channels)
     ] or [nn.Conv2d(inputs, inputs, 3, padding=1)]
-    layers = [layer for convolution in convolutions for layer in (spectrally_normalized(convolution), nn.LeakyReLU(SLOPE))]
+    layers: list[nn.Module] = []
+    for convolution, width in zip(convolutions, channels[1:] or channels, strict=True):
+        norm = [nn.BatchNorm2d(width)] if batch_norm else []
+        layers += [spectrally_normalized(convolution), *norm, nn.LeakyReLU(SLOPE)]
     return nn.Sequential(*layers), channels[-1], side >> halvings
 
 

@@ -41,8 +41,9 @@ def colours() -> TensorData:
     return TensorData(images, batch_size=4)
 
 
-def model(**arguments: Any) -> GAN:
-    return GAN(DCGANGenerator(SHAPE, latent_dim=4, width=4), small(), HingeLoss(), augmentation=DiffAugment(), **arguments)
+def model(batch_norm: bool = True, **arguments: Any) -> GAN:
+    generator = DCGANGenerator(SHAPE, latent_dim=4, width=4)
+    return GAN(generator, small(batch_norm=batch_norm), HingeLoss(), augmentation=DiffAugment(), **arguments)
 
 
 class Looks:
@@ -127,7 +128,7 @@ def test_gradients_reach_images_of_every_size(size: int) -> None:
 
 def test_logits_of_an_image_depend_on_that_image_alone() -> None:
     images = torch.rand(3, *SHAPE).requires_grad_()
-    small().train()(images)[1].sum().backward()
+    small(batch_norm=False).train()(images)[1].sum().backward()
     assert images.grad is not None
     assert [bool(gradient.any()) for gradient in images.grad] == [False, True, False]
 
@@ -174,14 +175,15 @@ def test_the_backbone_is_in_no_checkpoint() -> None:
     assert Path("last.ckpt").stat().st_size < 2_000_000  # the backbone alone has 13 MB
 
 
-def test_the_backbone_runs_once_for_each_image_and_update() -> None:
+@pytest.mark.parametrize(("batch_norm", "sizes"), [(True, [4, 4, 4]), (False, [8, 4])])
+def test_the_backbone_runs_once_for_each_image_and_update(batch_norm: bool, sizes: list[int]) -> None:
     """Once for the real and the generated images of D's update, without a graph; once for those of G's, with one."""
-    gan = model()
+    gan = model(batch_norm)
     assert isinstance(gan.discriminator, ProjectedDiscriminator)
     looks = Looks(gan.discriminator)
     fit(gan, colours(), max_steps=2)
-    assert [len(images) for images in looks.seen] == [8, 4] * 2
-    assert [images.requires_grad for images in looks.seen] == [False, True] * 2
+    assert [len(images) for images in looks.seen] == sizes * 2
+    assert [images.requires_grad for images in looks.seen] == ([False] * (len(sizes) - 1) + [True]) * 2
     assert looks.modes == {False}
 
 
@@ -189,7 +191,7 @@ def test_the_backbone_runs_once_for_each_image_and_update() -> None:
 
 
 def test_the_hinge_loss_is_the_mean_over_all_logits_of_all_scales() -> None:
-    gan = model()
+    gan = model(batch_norm=False)
     shown: list[Tensor] = []
     gan.discriminator.head.register_forward_hook(lambda head, inputs, logits: shown.append(logits.detach()))
     outputs = Outputs()
@@ -203,7 +205,7 @@ def test_the_hinge_loss_is_the_mean_over_all_logits_of_all_scales() -> None:
 
 def test_r1_is_that_of_the_mean_logit() -> None:
     """Its value, and its derivative by the weights against a finite difference."""
-    gan = model(penalty=R1(gamma=3.0))
+    gan = model(batch_norm=False, penalty=R1(gamma=3.0))
     gan.augmentation = None
     gan.double().eval()
     real = torch.rand(2, *SHAPE, dtype=torch.float64)
