@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -129,13 +129,11 @@ class VisionAidedDiscriminator(ProjectedDiscriminator):
         batch_norm: batch norm after each convolution on frozen features. The discriminator of the pixels has none.
         pixel_width: channels at half the full size, doubled at each smaller scale up to 16 times.
         hidden: units of the dense layer on the last map of the pixels.
-        conditioning: head for labels: ``concatenation`` or ``projection`` (see ``layers.HEADS``).
+        conditioning: head for labels: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
 
     Raises:
         InputError: a number is out of range, or images have neither 1 nor 3 channels.
     """
-
-    conditionings = ("concatenation", "projection")
 
     def __init__(
         self,
@@ -147,7 +145,7 @@ class VisionAidedDiscriminator(ProjectedDiscriminator):
         batch_norm: bool = True,
         pixel_width: int = 64,
         hidden: int = 256,
-        conditioning: Literal["concatenation", "projection"] | None = None,
+        conditioning: DiscriminatorConditioning | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, resolution, width, seed, batch_norm, conditioning)
         if pixel_width < 1:
@@ -162,7 +160,7 @@ class VisionAidedDiscriminator(ProjectedDiscriminator):
         head = HEADS[conditioning](hidden, num_classes)
         for part in (self.pixels, head):
             initialise_he(part, SLOPE)
-        self.head = HeadsSideBySide(head, self.head, hidden)
+        self.head = (ClassifiersSideBySide if conditioning == "classifier" else HeadsSideBySide)(head, self.head, hidden)
 
     def features(self, images: Tensor) -> Tensor:
         return torch.cat([self.pixels(images), super().features(images)], dim=1)  # (B, hidden + F)
@@ -275,9 +273,23 @@ class HeadsSideBySide(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         """Map features (B, hidden + F) and labels (B,) to logits (B, 2, P)."""
-        frozen: Tensor = self.frozen(features[:, self.hidden :], labels)
-        pixels: Tensor = self.pixels(features[:, : self.hidden], labels)
+        of_pixels, of_frozen = self._split(features)
+        frozen: Tensor = self.frozen(of_frozen, labels)
+        pixels: Tensor = self.pixels(of_pixels, labels)
         return torch.stack([pixels[:, None].expand_as(frozen), frozen], dim=1)
+
+    def _split(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return features[:, : self.hidden], features[:, self.hidden :]
+
+
+class ClassifiersSideBySide(HeadsSideBySide):
+    """Heads with class logits. Those of an image are the mean of both."""
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Map features (B, hidden + F) to class logits (B, num_classes)."""
+        of_pixels, of_frozen = self._split(features)
+        pixels = cast(ClassifierHead, self.pixels).classify(of_pixels)
+        return (pixels + cast(ClassifierOfPositions, self.frozen).classify(of_frozen)) / 2
 
 
 def _pixel_discriminator(image_shape: tuple[int, int, int], width: int, hidden: int) -> nn.Sequential:
