@@ -28,6 +28,7 @@ from gan_lightning.commands.common.exit_codes import run_command
 from gan_lightning.commands.common.recipes import config_path, read_settings
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data.crops import height_and_width
+from gan_lightning.errors import InputError
 from timing import RESULT, run_process, synthetic_data
 
 NUM_IMAGES = 8  # times the batch: a step may take five batches
@@ -56,7 +57,7 @@ class Peak(Callback):
 def memory_now(device: torch.device) -> int:
     """Memory of the device, or resident memory of the process on the CPU; there it is the peak if the system has no /proc.
 
-    glibc first returns what is free: it keeps what the start of the run has freed.
+    glibc first returns what it keeps of freed memory.
     """
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
@@ -79,26 +80,28 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--batch_size", type=PositiveInt, default=16, help="images per update")
     parser.add_argument("--steps", type=PositiveInt, default=2, help="timed steps, after one of warm-up")
     parser.add_argument("--accelerator", type=Literal["cpu", "gpu"], default="cpu", help="device to train on")
-    parser.add_argument("--output", type=str | None, help="JSON file for the figures")
     return parser
 
 
 def benchmark(args: Sequence[str]) -> None:
     """Check the flags, measure each micro-batch, and print the table."""
     end = args.index("--") if "--" in args else len(args)
-    own, more = args[:end], list(args[end + 1 :])
-    config = parse(make_parser(), arrange(own))
-    command_line.check_output(config)
-    rows = []
+    config, more = parse(make_parser(), arrange(args[:end])), list(args[end + 1 :])
+    rows, refused = [], []
     with tempfile.TemporaryDirectory() as folder:
         words = ["--config", config.config, *data_flags(config.config, more, config.batch_size, Path(folder, "images"))]
         words += [*QUIET, "--data.batch_size", str(config.batch_size), "--accelerator", config.accelerator]
         words += ["--max_steps", str(config.steps + 1), "--trainer.callbacks+=memory.Peak"]
         words += ["--trainer.callbacks.steps", str(config.steps), *more]
         for size in config.micro_batch:
-            figures = run_process(__file__, folder, "train", *words, "--model.micro_batch", str(size))
-            rows.append({"config": Path(config.config).stem, "micro_batch": size, **figures})
-    command_line.finish(config, rows, table(rows))
+            try:
+                figures = run_process(__file__, folder, "train", *words, "--model.micro_batch", str(size))
+                rows.append({"config": Path(config.config).stem, "micro_batch": size, **figures})
+            except InputError as error:  # such as batch norm of one image; others may work
+                refused.append(f"micro-batch {size}: {error}")
+    if not rows:
+        raise InputError(refused[0])
+    print("\n".join([table(rows), *refused]))
 
 
 def data_flags(recipe: str, more: Sequence[str], batch_size: int, folder: Path) -> list[str]:
