@@ -381,6 +381,6 @@ def _read_checkpoint(path: str | os.PathLike[str], raw: bool, trust: Collection[
     averaged = about["ema"] and not raw
     prefix = "ema." if averaged else "generator."
     own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-    generator = rebuild(Generator, about["generator"], own, trust, path)
+    generator = rebuild(Generator, about["generator"], own, trust, path)  # type: ignore[type-abstract]
     names = about.get("class_names", [])
     return generator, {"global_step": content["global_step"], "weights": "ema" if averaged else "raw", "class_names": names}

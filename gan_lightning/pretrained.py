@@ -77,7 +77,7 @@ def load(folder: str | os.PathLike[str], trust: Collection[str] = ()) -> tuple[G
     weights = _read_weights(path)
     if config["weights_sha256"] != _fingerprint(weights):
         raise InputError(f"{path} is damaged, or does not belong to its {CONFIG}: use another folder")
-    generator = rebuild(Generator, config["generator"], weights, trust, folder)
+    generator = rebuild(Generator, config["generator"], weights, trust, folder)  # type: ignore[type-abstract]
     return generator, config
 
 

@@ -112,8 +112,8 @@ class Generator(Network):
 class Translator(Network):
     """Maps source images (B, C', H', W') to images (B, C, H, W) of another kind, both in [-1, 1].
 
-    An image is ``factor`` times as high and wide as its source. A network is made for one size, and :meth:`translate` applies it
-    to any.
+    An image is ``factor`` times as high and wide as its source. A network is made for one size; :meth:`translate` applies it to
+    any.
 
     Args:
         image_shape: (C, H, W) of the images.
@@ -156,7 +156,8 @@ class Translator(Network):
         """
         if self.factor > 1:
             raise InputError(
-                f"images are {self.factor} times as large as their sources, but {type(self).__name__} keeps the size: use SRResNet"
+                f"images are {self.factor} times as large as their sources, but {type(self).__name__} keeps the size: use "
+                "SRResNet"
             )
 
     def translate(self, source: Tensor) -> Tensor:
@@ -166,7 +167,9 @@ class Translator(Network):
         cropped.
         """
         height, width = source.shape[2:]
-        rows, columns = (self._mirrored(side, own, source) for side, own in zip((height, width), self.source_shape[1:], strict=True))
+        rows, columns = (
+            self._mirrored(side, own, source) for side, own in zip((height, width), self.source_shape[1:], strict=True)
+        )
         images = self(source[:, :, rows][:, :, :, columns])
         cropped: Tensor = images[:, :, : self.factor * height, : self.factor * width]
         return cropped
@@ -208,7 +211,12 @@ class Discriminator(Network):
 
         A discriminator with a ``source_shape`` takes sources (B, C', H', W') instead of labels.
         """
-        return self.logits(self.features(images), labels)
+        return self.features_and_logits(images, labels)[1]
+
+    def features_and_logits(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Compute the last features (B, F) and logits (B, ...), as :meth:`forward`."""
+        features = self.features(images)
+        return features, self.logits(features, labels)
 
     def logits(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         """Compute logits (B, ...) for features (B, F) and labels (B,)."""
@@ -362,9 +370,7 @@ def rebuild(
         with torch.device(device), at_most_layers(limit):
             network = build(description, trust)
         if not isinstance(network, kind):
-            raise InputError(
-                f"{path} has a {description['class_path']} instead of a {kind.__name__.lower()}: use another one"
-            )
+            raise InputError(f"{path} has a {description['class_path']} instead of a {kind.__name__.lower()}: use another one")
         found = {name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in weights.items()}
         expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
         for name in sorted(expected.keys() | found.keys()):

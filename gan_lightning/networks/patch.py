@@ -54,8 +54,8 @@ class PatchDiscriminator(Discriminator):
         least = 3 * 2**layers
         if min(image_shape[1:]) < least:
             raise InputError(
-                f"images are {image_shape[1]}x{image_shape[2]}, but PatchDiscriminator with {layers} layers needs sides of at least "
-                f"{least} pixels: use fewer layers"
+                f"images are {image_shape[1]}x{image_shape[2]}, but PatchDiscriminator with {layers} layers needs sides of at "
+                f"least {least} pixels: use fewer layers"
             )
         self.source_shape = None if source_shape is None else tuple(source_shape)
         inputs = image_shape[0] + (0 if source_shape is None else source_shape[0])
@@ -90,9 +90,10 @@ class PatchDiscriminator(Discriminator):
         features: Tensor = self.layers(joint)
         return features
 
-    def forward(self, images: Tensor, source: Tensor | None = None) -> Tensor:
-        """Compute logits (B, h, w) of images (B, C, H, W) next to their sources (B, C', H', W')."""
-        return self.logits(self.features(images, source))
+    def features_and_logits(self, images: Tensor, source: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Compute the last map (B, F, h', w') and logits (B, h, w) of images (B, C, H, W) next to their sources."""
+        features = self.features(images, source)
+        return features, self.logits(features)
 
     def judge(self, images: Tensor, source: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         return self(images, source), None

@@ -1,4 +1,4 @@
-"""The generator of CycleGAN (Zhu et al. 2017, appendix 7.2), after Johnson et al. 2016: residual blocks at a quarter of the size."""
+"""The generator of CycleGAN (Zhu et al. 2017, appendix 7.2; Johnson et al. 2016): residual blocks at a quarter of the size."""
 
 from torch import Tensor, nn
 
@@ -40,7 +40,8 @@ class ResNetTranslator(Translator):
         size = image_shape[1:]
         if min(size) < self.least:
             raise InputError(
-                f"images are {size[0]}x{size[1]}, but ResNetTranslator needs sides of at least {self.least} pixels: use another size"
+                f"images are {size[0]}x{size[1]}, but ResNetTranslator needs sides of at least {self.least} pixels: use larger "
+                "images"
             )
         count = (6 if max(size) <= 128 else 9) if blocks is None else blocks
         if width < 1 or count < 1:

@@ -35,16 +35,14 @@ class SRResNet(Translator):
         super().__init__(image_shape, source_shape)
         if self.factor not in FACTORS:
             raise InputError(
-                f"images are {self.factor} times as large as their sources, but SRResNet enlarges by 2, 4 or 8: use data with one "
-                "of these factors"
+                f"images are {self.factor} times as large as their sources, but SRResNet enlarges by 2, 4 or 8: use data with "
+                "one of these factors"
             )
         if width < 1 or blocks < 1:
             raise InputError(f"width is {width} and blocks is {blocks}: use at least 1 for both")
         doublings = FACTORS.index(self.factor) + 1
         self.stem = nn.Sequential(nn.Conv2d(source_shape[0], width, 9, padding=4), nn.PReLU())
-        self.trunk = nn.Sequential(
-            *(ResidualBlock(width, batch_norm) for _ in range(blocks)), *_convolution(width, batch_norm)
-        )
+        self.trunk = nn.Sequential(*(ResidualBlock(width, batch_norm) for _ in range(blocks)), *_convolution(width, batch_norm))
         self.to_image = nn.Sequential(
             *(layer for _ in range(doublings) for layer in _doubling(width)),
             nn.Conv2d(width, image_shape[0], 9, padding=4),
@@ -62,9 +60,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, batch_norm: bool) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            *_convolution(channels, batch_norm), nn.PReLU(), *_convolution(channels, batch_norm)
-        )
+        self.layers = nn.Sequential(*_convolution(channels, batch_norm), nn.PReLU(), *_convolution(channels, batch_norm))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, channels, H, W) to the same shape."""

@@ -117,9 +117,11 @@ def _sides(size: Sequence[int], depth: int | None) -> list[list[int]]:
         sides.append([(pixels + 1) // 2 for pixels in sides[-1]])
     *halved, _ = sides
     if not halved:
-        raise InputError(f"images are {size[0]}x{size[1]}, but UNetGenerator needs sides of at least 2 pixels: use another size")
+        raise InputError(
+            f"images are {size[0]}x{size[1]}, but UNetGenerator needs sides of at least 2 pixels: use another size"
+        )
     if depth is not None and not 1 <= depth <= len(halved):
         raise InputError(
-            f"depth is {depth}: use 1 to {len(halved)} for images of {size[0]}x{size[1]}, or null for as many halvings as they allow"
+            f"depth is {depth}, but images of {size[0]}x{size[1]} can be halved 1 to {len(halved)} times: use one of these"
         )
     return halved[: DEPTH if depth is None else depth]
