@@ -89,8 +89,8 @@ class PairedTranslation(TwoNetworks):
             raise InputError(f"model.{', model.'.join(weights)} are all 0: use at least one above 0")
         if discriminator.conditional:
             raise InputError(
-                f"conditioning of {type(discriminator).__name__} is {discriminator.conditioning}, but sources have no labels: use "
-                "null"
+                f"conditioning of {type(discriminator).__name__} is {discriminator.conditioning}, but sources have no labels: "
+                "use null"
             )
         super().__init__(
             generator,
