@@ -68,6 +68,7 @@ class CycleGAN(AdversarialModule):
     inverse_discriminator: Discriminator
     ema: Translator | None
     inverse_ema: Translator | None
+    pool_size: int = 0
 
     def __init__(
         self,
