@@ -114,7 +114,7 @@ class CycleGAN(AdversarialModule):
         self.adversarial_weight, self.cycle_weight, self.identity_weight = adversarial_weight, cycle_weight, identity_weight
         self.pool_size = pool_size
         self.pool, self.inverse_pool = ImagePool(pool_size, shape), ImagePool(pool_size, source_shape)
-        self._restored_pools: list[dict[str, Tensor]] = []
+        self._restored_pools: dict[str, Tensor] = {}
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         y, x = batch  # float (B, C, H, W) and (B, C', H, W) in [-1, 1]
@@ -193,23 +193,35 @@ class CycleGAN(AdversarialModule):
 
     # Checkpoints: a pool is not one of the states that all processes share
 
+    def _pools(self) -> dict[str, Tensor]:
+        """Return the states of this process's pools by name."""
+        pools = {"pool": self.pool, "inverse_pool": self.inverse_pool}
+        return {f"{name}.{part}": state for name, pool in pools.items() for part, state in pool.named_buffers()}
+
     def on_save_checkpoint(self, content: dict[str, Any]) -> None:
+        """Store the pools of all processes."""
         super().on_save_checkpoint(content)
-        content["pools"] = [
-            {name: distributed.gather(state) for name, state in pool.named_buffers()} for pool in (self.pool, self.inverse_pool)
-        ]
+        content["pools"] = {name: distributed.gather(state) for name, state in self._pools().items()}  # (processes, ...)
 
     def on_load_checkpoint(self, content: dict[str, Any]) -> None:
         super().on_load_checkpoint(content)
-        self._restored_pools = content["pools"]
+        stored = content.get("pools")
+        expected = {name: state.shape for name, state in self._pools().items()}
+        if not isinstance(stored, dict) or expected != {
+            name: state.shape[1:] for name, state in stored.items() if isinstance(state, Tensor) and len(state)
+        }:
+            raise InputError("the pools of the checkpoint are missing or damaged: use another checkpoint")
+        self._restored_pools = stored
 
     def on_train_start(self) -> None:
-        """Restore the pools: only now, because each process begins with the buffers of the first. More processes share them."""
+        """Restore the pools of this process: only now, because all processes start from the buffers of the first.
+
+        If there are more processes than before, some begin with the same pools.
+        """
         super().on_train_start()
-        for pool, states in zip((self.pool, self.inverse_pool), self._restored_pools, strict=False):
-            for name, state in pool.named_buffers():
-                state.copy_(states[name][self.global_rank % len(states[name])])
-        self._restored_pools = []
+        for name, stored in self._restored_pools.items():
+            self._pools()[name].copy_(stored[self.global_rank % len(stored)])
+        self._restored_pools = {}
 
     def _description(self) -> dict[str, Any]:
         return {**super()._description(), "pool_size": self.pool_size}
