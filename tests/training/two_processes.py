@@ -37,7 +37,6 @@ from gan_lightning.networks import (
     PatchDiscriminator,
     R3GANDiscriminator,
     R3GANGenerator,
-    ResNetTranslator,
     SRResNet,
     UNetGenerator,
 )
@@ -127,12 +126,13 @@ TRANSLATIONS: dict[str, Callable[[], AdversarialModule]] = {
         ema_halflife=100,
     ),
     "cycle without pools": lambda: CycleGAN(
-        ResNetTranslator(SHAPE, SHAPE, width=4, blocks=2),
+        UNetGenerator(SHAPE, SHAPE, width=4, depth=2, dropout=0),
         PatchDiscriminator(SHAPE, width=4, layers=1),
         None,
         sgd,
         sgd,
-        identity_weight=5,
+        cycle_weight=2,
+        identity_weight=1,
         pool_size=0,
         ema_halflife=100,
     ),
