@@ -118,7 +118,7 @@ def test_averages_of_both_generators() -> None:
     fit(model, pairs(), max_steps=3)
     assert model.sampler is model.ema
     assert model.inverse_sampler is model.inverse_ema
-    assert not same_state(model.ema, model.generator)  # type: ignore[arg-type]
+    assert not same_state(model.sampler, model.generator)
     assert small_cycle().inverse_ema is None
 
 
@@ -235,7 +235,8 @@ def test_damaged_pools_are_refused(tmp_path: Path) -> None:
     content = checkpoint.load_gan(tmp_path / "a.ckpt")
     whole = content["pools"]
     none = {name: state[:0] for name, state in whole.items()}
-    for pools in (None, [], {}, none, whole | {"pool.images": torch.ones(2)}, whole | {"pool.count": 5}):
+    damaged: list[Any] = [None, [], {}, none, whole | {"pool.images": torch.ones(2)}, whole | {"pool.count": 5}]
+    for pools in damaged:
         with refuses("pools"):
             small_cycle(pool_size=4).on_load_checkpoint(content | {"pools": pools})
     small_cycle(pool_size=4).on_load_checkpoint(content)

@@ -92,7 +92,8 @@ def test_a_gradient_penalty_has_gradients(norm: Any) -> None:
     images, sources = torch.rand(2, 1, 16, 16), torch.rand(2, 1, 16, 16)
 
     def critic(points: Tensor, condition: Tensor | None) -> Tensor:
-        return d(points, condition).flatten(1).mean(1)
+        logits: Tensor = d(points, condition)
+        return logits.flatten(1).mean(1)
 
     empty = torch.zeros(2)
     R1()(critic, DiscriminatorBatch(images, images, sources, empty, empty)).backward()

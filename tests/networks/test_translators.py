@@ -148,7 +148,7 @@ def test_dropout_at_test_is_an_option() -> None:
 
 def test_dropout_is_in_the_first_three_maps_of_the_decoder() -> None:
     network = UNetGenerator((1, 64, 64), (1, 64, 64), width=2, dropout=0.5)
-    dropped = [any(isinstance(layer, nn.Dropout) and layer.p for layer in up) for up in network.decoder]
+    dropped = [any(isinstance(layer, nn.Dropout) and layer.p for layer in up.modules()) for up in network.decoder]
     assert dropped == [True, True, True, False, False, False]
 
 
