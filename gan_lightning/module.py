@@ -380,8 +380,8 @@ class TwoNetworks(AdversarialModule):
         return list(zip(logits.chunk(2), (None, None) if classes is None else classes.chunk(2), strict=True))
 
     def _logits_for_penalties(self, images: Tensor, condition: Tensor | None) -> Tensor:
-        """Augment images and return their mean logits (B,), never compiled, so that gradients can be differentiated again."""
-        return mean_per_image(self.discriminator(*self.augmented(images, condition)))
+        """Augment images and return the mean of the logits that penalties look at (B,). Never compiled."""
+        return mean_per_image(self.discriminator.penalized_logits(*self.augmented(images, condition)))
 
     def features_and_logits(self, images: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
         """Augment images and return the discriminator's last features (B, ...) and mean logits (B,), to monitor a run."""

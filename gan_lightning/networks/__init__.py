@@ -6,7 +6,7 @@ from gan_lightning.networks.dropout_conv import DropoutConvDiscriminator
 from gan_lightning.networks.fastgan import FastGANGenerator
 from gan_lightning.networks.mlp import MLPDiscriminator, MLPGenerator
 from gan_lightning.networks.patch import PatchDiscriminator
-from gan_lightning.networks.projected import ProjectedDiscriminator
+from gan_lightning.networks.projected import ProjectedDiscriminator, VisionAidedDiscriminator
 from gan_lightning.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gan_lightning.networks.resnet import ResNetDiscriminator, ResNetGenerator
 from gan_lightning.networks.resnet_translator import ResNetTranslator
@@ -32,4 +32,5 @@ __all__ = [
     "SRResNet",
     "Translator",
     "UNetGenerator",
+    "VisionAidedDiscriminator",
 ]
