@@ -208,7 +208,7 @@ class CycleGAN(AdversarialModule):
         stored = content.get("pools")
         expected = {name: state.shape for name, state in self._pools().items()}
         if not isinstance(stored, dict) or expected != {
-            name: state.shape[1:] for name, state in stored.items() if isinstance(state, Tensor) and len(state)
+            name: state.shape[1:] for name, state in stored.items() if isinstance(state, Tensor) and state.dim() and len(state)
         }:
             raise InputError("the pools of the checkpoint are missing or damaged: use another checkpoint")
         self._restored_pools = stored

@@ -235,7 +235,15 @@ def test_damaged_pools_are_refused(tmp_path: Path) -> None:
     content = checkpoint.load_gan(tmp_path / "a.ckpt")
     whole = content["pools"]
     none = {name: state[:0] for name, state in whole.items()}
-    damaged: list[Any] = [None, [], {}, none, whole | {"pool.images": torch.ones(2)}, whole | {"pool.count": 5}]
+    damaged: list[Any] = [
+        None,
+        [],
+        {},
+        none,
+        whole | {"pool.images": torch.ones(2)},
+        whole | {"pool.count": 5},
+        whole | {"pool.count": torch.ones(())},
+    ]
     for pools in damaged:
         with refuses("pools"):
             small_cycle(pool_size=4).on_load_checkpoint(content | {"pools": pools})
