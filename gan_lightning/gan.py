@@ -12,7 +12,16 @@ from gan_lightning.augment import Augmentation
 from gan_lightning.errors import InputError
 from gan_lightning.images import to_uint8
 from gan_lightning.losses import AdversarialLoss
-from gan_lightning.module import AdversarialModule, OptimizerCallable, adam, frozen, profiled
+from gan_lightning.module import (
+    OptimizerCallable,
+    TwoNetworks,
+    adam,
+    evaluated,
+    frozen,
+    probabilities,
+    profiled,
+    require_weight,
+)
 from gan_lightning.networks.base import Discriminator, Generator
 from gan_lightning.networks.fine_tuning import freeze_layers
 from gan_lightning.regularizers import Constraint, DiscriminatorBatch, Penalty
@@ -23,7 +32,7 @@ Due = tuple[bool, ...]
 """For each penalty, if an update includes it."""
 
 
-class GAN(AdversarialModule):
+class GAN(TwoNetworks):
     """A generator and a discriminator that train against each other.
 
     One training step is one update of the generator, after ``discriminator_steps`` updates of the discriminator, each on
@@ -63,19 +72,14 @@ class GAN(AdversarialModule):
             equal to the last bit with ``--trainer.deterministic true``.
 
     Attributes:
-        penalty_factor: factor on the penalties, a scalar tensor; ``Schedules`` sets it.
         run_gradients: how the gradients of an update are computed.
 
     Raises:
         InputError: a number is out of range, or only one of the two networks is conditional.
     """
 
-    stateful = ("penalties", "augmentation")
     generator: Generator
-    discriminator: Discriminator
     ema: Generator | None
-    penalties: Sequence[Penalty]  # an nn.ModuleList
-    penalty_factor: Tensor
 
     def __init__(
         self,
@@ -106,39 +110,45 @@ class GAN(AdversarialModule):
                 f"conditioning is {generator.conditioning} for the generator and {discriminator.conditioning} for the "
                 "discriminator: set it for both or for neither"
             )
-        if not 0.0 <= classification_weight < float("inf"):
-            raise InputError(f"model.classification_weight is {classification_weight}: use at least 0")
-        networks = {"generator": generator, "discriminator": discriminator}
-        optimizers = generator_optimizer, discriminator_optimizer
-        super().__init__(networks, *optimizers, ema_halflife, ema_ramp, channels_last, gradient_clip)
+        require_weight("classification_weight", classification_weight)
+        super().__init__(
+            generator,
+            discriminator,
+            loss,
+            penalty,
+            constraint,
+            augmentation,
+            generator_optimizer=generator_optimizer,
+            discriminator_optimizer=discriminator_optimizer,
+            ema_halflife=ema_halflife,
+            ema_ramp=ema_ramp,
+            channels_last=channels_last,
+            gradient_clip=gradient_clip,
+        )
         layers = freeze_layers(discriminator, freeze_discriminator)
         if not 0 <= freeze_discriminator <= layers:
             raise InputError(
                 f"model.freeze_discriminator is {freeze_discriminator}: use 0 to {layers}, the layers of "
                 f"{type(discriminator).__name__} before its head"
             )
-        self.loss = loss
-        penalties = [] if penalty is None else [penalty] if isinstance(penalty, Penalty) else penalty
         if micro_batch is not None:
             if micro_batch < 1:
                 raise InputError(f"model.micro_batch is {micro_batch}: use at least 1, or null for whole batches")
-            means = {type(loss).__name__: loss.is_mean} | {type(penalty).__name__: penalty.is_mean for penalty in penalties}
+            means = {type(loss).__name__: loss.is_mean} | {
+                type(penalty).__name__: penalty.is_mean for penalty in self.penalties
+            }
             if whole := next((name for name, is_mean in means.items() if not is_mean), ""):
                 raise InputError(f"model.micro_batch does not work with {whole}, which needs the whole batch: use null")
         self.micro_batch = micro_batch
-        self.penalties = nn.ModuleList(penalties)  # type: ignore[assignment]
-        self.constraint = constraint
-        self.augmentation = augmentation
         self.classification_weight = classification_weight
         self.discriminator_steps = discriminator_steps
         self.reuse_fakes = reuse_fakes
-        self.register_buffer("penalty_factor", torch.ones(()), persistent=False)
         self.compiled, self.cuda_graph = compile, cuda_graph
         self.run_gradients: Gradients = compute_eagerly
         self._kept_fakes: Tensor | None = None
         self._kept_latents: Tensor | None = None
         if compile:
-            self.compile_methods("_generate", "_discriminate")
+            self.compile_methods("_generate", "discriminate")
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
@@ -163,8 +173,7 @@ class GAN(AdversarialModule):
         real_batches = list(_chunks(images, labels if self.generator.conditional else None, self.real_batches_per_step))
         outputs: Outputs = {}
         for i, (real, real_labels) in enumerate(real_batches[: self.discriminator_steps]):
-            update = self.global_step * self.discriminator_steps + i
-            due = tuple(penalty.is_due(update) for penalty in self.penalties)
+            due = self.due_penalties(self.global_step * self.discriminator_steps + i)
             outputs = self._discriminator_step(real, real_labels, due, self.reuse_fakes and i + 1 == self.discriminator_steps)
         real, real_labels = real_batches[-1]  # fresh if the generator's loss looks at real images, and fakes are fresh
         # kept fakes belong to the graph of a kind of discriminator's update, so the graph of the generator does, too
@@ -177,10 +186,7 @@ class GAN(AdversarialModule):
     def _discriminator_step(self, real: Tensor, labels: Tensor | None, due: Due, keep_fakes: bool) -> Outputs:
         compute = partial(self._discriminator_gradients, due=due, keep_fakes=keep_fakes)
         outputs = self.run_gradients(("discriminator", keep_fakes, *due), compute, (real, labels), self.discriminator)
-        _, optimizer = self.optimizer_pair()
-        optimizer.step()
-        if self.constraint is not None:
-            self.constraint(self.discriminator)
+        self.update_discriminator()
         return outputs
 
     def _discriminator_gradients(self, real: Tensor, labels: Tensor | None, due: Due, keep_fakes: bool) -> Outputs:
@@ -199,7 +205,7 @@ class GAN(AdversarialModule):
         for penalty in now:
             if penalty.has_own_graph:
                 for batch, (_, share) in zip(batches, self._micro_batches(len(real)), strict=True):
-                    term = self._penalty_term(penalty, batch)
+                    term = self.penalty_term(penalty, batch)
                     self.manual_backward(_scaled(term, share))  # frees its graph before the next one is made
                     outputs.add({"penalty": term.detach()}, share)
         return outputs.values
@@ -212,19 +218,15 @@ class GAN(AdversarialModule):
             drawn = self._fakes(z, labels)
         self._kept_fakes = drawn if keep_fakes else None
         fake = drawn.detach()
-        (real_logits, real_classes), (fake_logits, fake_classes) = self._discriminate_both(real, fake, labels)
+        (real_logits, real_classes), (fake_logits, fake_classes) = self.discriminate_both(real, fake, labels)
         loss = self.loss.discriminator(real_logits, fake_logits)
-        outputs = {
-            "discriminator_loss": loss.detach(),
-            "real_probability": real_logits.detach().float().sigmoid().mean(),  # D(x)
-            "fake_probability": fake_logits.detach().float().sigmoid().mean(),  # D(G(z))
-        }
+        outputs = {"discriminator_loss": loss.detach(), **probabilities(real_logits, fake_logits)}
         if real_classes is not None and fake_classes is not None:  # AC-GAN, Odena et al. 2017, equation 3
             classification = _cross_entropy(real_classes, labels) + _cross_entropy(fake_classes, labels)
             loss = loss + self.classification_weight * classification
             outputs["classification_loss"] = classification.detach()
         batch = DiscriminatorBatch(real, fake, labels, real_logits, fake_logits)
-        terms = [self._penalty_term(penalty, batch) for penalty in penalties if not penalty.has_own_graph]
+        terms = [self.penalty_term(penalty, batch) for penalty in penalties if not penalty.has_own_graph]
         self.manual_backward(_scaled(sum(terms, start=loss), share))
         if self.penalties:
             outputs["penalty"] = sum((term.detach() for term in terms), start=torch.zeros_like(loss, dtype=torch.float32))
@@ -250,8 +252,8 @@ class GAN(AdversarialModule):
         """Compute the generator's gradients of a micro-batch, and what is logged."""
         fake = self._fakes(z, labels) if self._kept_fakes is None else self._kept_fakes
         with frozen(self.discriminator):
-            real_logits = self._discriminate(self._augmented(real), labels)[0] if self.loss.generator_sees_real else None
-            fake_logits, classes = self._discriminate(self._augmented(fake), labels)
+            real_logits = self.discriminate(*self.augmented(real, labels))[0] if self.loss.generator_sees_real else None
+            fake_logits, classes = self.discriminate(*self.augmented(fake, labels))
             loss = self.loss.generator(real_logits, fake_logits)
             outputs = {"generator_loss": loss.detach()}
             if classes is not None:
@@ -259,11 +261,7 @@ class GAN(AdversarialModule):
             self.manual_backward(_scaled(loss, share))
         return outputs
 
-    def _penalty_term(self, penalty: Penalty, batch: DiscriminatorBatch) -> Tensor:
-        term: Tensor = self.penalty_factor * penalty(self._logits_for_penalties, batch)
-        return term
-
-    # Passes through the generator and the discriminator
+    # Passes through the generator
 
     def _latents(self, count: int) -> Tensor:
         return torch.randn(count, self.generator.latent_dim, device=self.device)
@@ -280,30 +278,6 @@ class GAN(AdversarialModule):
         images: Tensor = self.generator(z, labels)
         return images
 
-    def _augmented(self, images: Tensor) -> Tensor:
-        return images if self.augmentation is None else self.augmentation(images)
-
-    def _discriminate(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return logits (B, ...), and class logits (B, num_classes) of an auxiliary classifier, for augmented images."""
-        return self.discriminator.judge(images, labels)
-
-    def _discriminate_both(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
-        """Augment and discriminate real and generated images, in one pass if the samples of a batch are independent."""
-        if not self.discriminator.samples_are_independent:
-            return [self._discriminate(self._augmented(images), labels) for images in (real, fake)]
-        images = self._augmented(torch.cat([real, fake]))
-        logits, classes = self._discriminate(images, None if labels is None else labels.repeat(2))
-        return list(zip(logits.chunk(2), (None, None) if classes is None else classes.chunk(2), strict=True))
-
-    def _logits_for_penalties(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        """Augment images and return the mean of the logits that penalties look at (B,). Never compiled."""
-        return _mean_per_image(self.discriminator.penalized_logits(self._augmented(images), labels))
-
-    def features_and_logits(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Augment images and return the discriminator's last features (B, F) and mean logits (B,), to monitor a run."""
-        features = self.discriminator.features(self._augmented(images))
-        return features, _mean_per_image(self.discriminator.logits(features, labels))
-
     # For the data module and the callbacks
 
     @property
@@ -311,20 +285,10 @@ class GAN(AdversarialModule):
         """Batches of fresh real images that one training step takes. The data module's loader joins them into one."""
         return self.discriminator_steps + int(self.loss.generator_sees_real and not self.reuse_fakes)
 
-    @property
-    def sampler(self) -> Generator:
-        """The generator of pictures and metrics: the average if there is one."""
-        return self.generator if self.ema is None else self.ema
-
-    @torch.inference_mode()
     def sample(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Draw uint8 images (B, C, H, W) for latents (B, latent_dim) and labels (B,), by :attr:`sampler` in eval mode."""
-        training = self.sampler.training
-        self.sampler.eval()
-        try:
-            return to_uint8(self.sampler(z, labels))
-        finally:
-            self.sampler.train(training)
+        with evaluated(self.sampler) as generator:
+            return to_uint8(generator(z, labels))
 
 
 class Mean:
@@ -346,11 +310,6 @@ def _scaled(value: Tensor, share: float) -> Tensor:
 
 def _chosen(labels: Tensor | None, chosen: slice) -> Tensor | None:
     return None if labels is None else labels[chosen]
-
-
-def _mean_per_image(logits: Tensor) -> Tensor:
-    """Map logits (B, ...) to the mean of each image (B,)."""
-    return logits if logits.dim() == 1 else logits.flatten(1).mean(dim=1)
 
 
 def _cross_entropy(class_logits: Tensor, labels: Tensor | None) -> Tensor:

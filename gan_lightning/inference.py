@@ -18,7 +18,7 @@ from gan_lightning.images import to_uint8
 from gan_lightning.latents import class_frequencies, class_labels, latents, spherical, truncated
 from gan_lightning.lookup import find
 from gan_lightning.model_card import metrics, model_card, recipe
-from gan_lightning.networks.base import Generator, rebuild_generator
+from gan_lightning.networks.base import Generator, rebuild
 from gan_lightning.pictures import grid, write_png
 from gan_lightning.training.devices import to_device
 
@@ -381,6 +381,6 @@ def _read_checkpoint(path: str | os.PathLike[str], raw: bool, trust: Collection[
     averaged = about["ema"] and not raw
     prefix = "ema." if averaged else "generator."
     own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-    generator = rebuild_generator(about["generator"], own, trust, path)
+    generator = rebuild(Generator, about["generator"], own, trust, path)  # type: ignore[type-abstract]
     names = about.get("class_names", [])
     return generator, {"global_step": content["global_step"], "weights": "ema" if averaged else "raw", "class_names": names}

@@ -1,6 +1,6 @@
-"""Base of adversarial methods: optimizers, the average, random seeds, and contents of a checkpoint."""
+"""Bases of adversarial methods: optimizers, the average, random seeds, contents of a checkpoint; passes of two networks."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any, ClassVar, TypeVar, cast
@@ -13,11 +13,15 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Adam, Optimizer
 
 from gan_lightning import checkpoint, ema
+from gan_lightning.augment import Augmentation
 from gan_lightning.errors import Diverged, InputError, one_line
-from gan_lightning.networks.base import Network, describe, difference, with_defaults
+from gan_lightning.losses import AdversarialLoss
+from gan_lightning.networks.base import Discriminator, Network, describe, difference, with_defaults
+from gan_lightning.regularizers import Constraint, DiscriminatorBatch, Penalty
 from gan_lightning.training.randomness import derived_seed, seed_device
 
 F = TypeVar("F", bound=Callable[..., Any])
+M = TypeVar("M", bound=nn.Module)
 OptimizerCallable = Callable[[Iterable[nn.Parameter]], Optimizer]
 """Function that makes an optimizer from a network's parameters."""
 
@@ -57,6 +61,28 @@ def frozen(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+@contextmanager
+def evaluated(network: M) -> Iterator[M]:
+    """Put a network into eval mode within the block, and compute no gradients there."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode():
+            yield network
+    finally:
+        network.train(training)
+
+
+def require_weight(name: str, weight: float) -> None:
+    """Refuse a factor of a loss that is negative or not finite.
+
+    Raises:
+        InputError: it is.
+    """
+    if not 0.0 <= weight < float("inf"):
+        raise InputError(f"model.{name} is {weight}: use at least 0")
+
+
 class AdversarialModule(LightningModule):
     """Base of a method that trains generators against discriminators.
 
@@ -77,6 +103,7 @@ class AdversarialModule(LightningModule):
         gradient_clip: largest norm of the gradient of the generators, and of that of the discriminators; None sets no limit.
 
     Attributes:
+        method: name of the method in checkpoints. Checkpoints without one are from ``GAN``.
         generators: name of each generator -> name of its average. The average is None if there is none.
         discriminators: names of the discriminators.
         stateful: names of the other modules that may have a state; a checkpoint lists its tensors by name.
@@ -87,6 +114,7 @@ class AdversarialModule(LightningModule):
         InputError: a number is out of range, a checkpoint cannot describe a network, or an optimizer refuses its settings.
     """
 
+    method: ClassVar[str] = checkpoint.GAN
     generators: ClassVar[Mapping[str, str]] = {"generator": "ema"}
     discriminators: ClassVar[tuple[str, ...]] = ("discriminator",)
     stateful: ClassVar[tuple[str, ...]] = ()
@@ -249,7 +277,7 @@ class AdversarialModule(LightningModule):
         content[checkpoint.KEY] = about
 
     def on_load_checkpoint(self, content: dict[str, Any]) -> None:
-        about = content.get(checkpoint.KEY, {})
+        about = {"method": checkpoint.GAN} | content.get(checkpoint.KEY, {})
         for name, mine in self._description().items():
             theirs = about.get(name)
             if name in (*self.generators, *self.discriminators):
@@ -268,11 +296,115 @@ class AdversarialModule(LightningModule):
 
     def _description(self) -> dict[str, Any]:
         return {
+            "method": self.method,
             **{name: describe(getattr(self, name)) for name in (*self.generators, *self.discriminators)},
             "ema": bool(self._averages()),
             "optimizers": [type(optimizer).__name__ for optimizer in self.configure_optimizers()],
             "state": [name for name in self.state_dict() if name.startswith(tuple(f"{part}." for part in self.stateful))],
         }
+
+
+class TwoNetworks(AdversarialModule):
+    """Base of a method with one generator and one discriminator: loss, penalties, augmentation, and passes through the latter.
+
+    A condition is what the discriminator gets together with images: labels (B,), sources (B, C', H', W'), or None.
+
+    Args:
+        generator: network that draws images.
+        discriminator: network from images to logits.
+        loss: the losses of both networks.
+        penalty: one or several terms that are added to the discriminator's loss.
+        constraint: change to the discriminator's weights after each of its updates.
+        augmentation: random change to all images that the discriminator sees, real and generated.
+        arguments: those of :class:`AdversarialModule`.
+
+    Attributes:
+        penalty_factor: factor on the penalties, a scalar tensor; ``Schedules`` sets it.
+    """
+
+    stateful = ("penalties", "augmentation")
+    generator: Network
+    discriminator: Discriminator
+    ema: Network | None
+    penalties: Sequence[Penalty]  # an nn.ModuleList
+    penalty_factor: Tensor
+
+    def __init__(
+        self,
+        generator: Network,
+        discriminator: Discriminator,
+        loss: AdversarialLoss,
+        penalty: Penalty | Sequence[Penalty] | None,
+        constraint: Constraint | None,
+        augmentation: Augmentation | None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__({"generator": generator, "discriminator": discriminator}, **arguments)
+        self.loss = loss
+        penalties = [] if penalty is None else [penalty] if isinstance(penalty, Penalty) else penalty
+        self.penalties = nn.ModuleList(penalties)  # type: ignore[assignment]
+        self.constraint = constraint
+        self.augmentation = augmentation
+        self.register_buffer("penalty_factor", torch.ones(()), persistent=False)
+
+    def update_discriminator(self) -> None:
+        """Step the discriminator's optimizer, and apply the constraint."""
+        _, optimizer = self.optimizer_pair()
+        optimizer.step()
+        if self.constraint is not None:
+            self.constraint(self.discriminator)
+
+    def due_penalties(self, update: int) -> tuple[bool, ...]:
+        """For each penalty, tell if an update of the discriminator includes it; ``update`` is the number of those before it."""
+        return tuple(penalty.is_due(update) for penalty in self.penalties)
+
+    def penalty_term(self, penalty: Penalty, batch: DiscriminatorBatch) -> Tensor:
+        """Compute a penalty times the factor, a scalar."""
+        term: Tensor = self.penalty_factor * penalty(self._logits_for_penalties, batch)
+        return term
+
+    def augmented(self, images: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Augment images (B, C, H, W) for the discriminator. Returns them with their condition."""
+        return images if self.augmentation is None else self.augmentation(images), condition
+
+    def discriminate(self, images: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return logits (B, ...), and class logits (B, num_classes) of an auxiliary classifier, for augmented images."""
+        return self.discriminator.judge(images, condition)
+
+    def discriminate_both(self, real: Tensor, fake: Tensor, condition: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
+        """Augment and discriminate real and generated images, in one pass if the samples of a batch are independent."""
+        if not self.discriminator.samples_are_independent:
+            return [self.discriminate(*self.augmented(images, condition)) for images in (real, fake)]
+        both = None if condition is None else torch.cat([condition, condition])
+        logits, classes = self.discriminate(*self.augmented(torch.cat([real, fake]), both))
+        return list(zip(logits.chunk(2), (None, None) if classes is None else classes.chunk(2), strict=True))
+
+    def _logits_for_penalties(self, images: Tensor, condition: Tensor | None) -> Tensor:
+        """Augment images and return the mean of the logits that penalties look at (B,). Never compiled."""
+        return mean_per_image(self.discriminator.penalized_logits(*self.augmented(images, condition)))
+
+    def features_and_logits(self, images: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Augment images and return the discriminator's last features (B, ...) and mean logits (B,), to monitor a run."""
+        features, logits = self.discriminator.features_and_logits(*self.augmented(images, condition))
+        return features, mean_per_image(logits)
+
+    @property
+    def sampler(self) -> Any:
+        """The generator of pictures and metrics: the average if there is one."""
+        return self.generator if self.ema is None else self.ema
+
+
+def mean_per_image(logits: Tensor) -> Tensor:
+    """Map logits (B, ...) to the mean of each image (B,)."""
+    return logits if logits.dim() == 1 else logits.flatten(1).mean(dim=1)
+
+
+def probabilities(real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+    """Mean probabilities of "real" that the discriminator gives to real and to generated images, to log."""
+    return {
+        "real_probability": real_logits.detach().float().sigmoid().mean(),  # D(x)
+        "fake_probability": fake_logits.detach().float().sigmoid().mean(),  # D(G(z))
+    }
 
 
 def _store_channels_last(network: nn.Module) -> None:

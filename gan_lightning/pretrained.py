@@ -15,7 +15,7 @@ import gan_lightning
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.exported import CONFIG, FORMAT_VERSION, PRECISIONS, WEIGHTS, read_config
 from gan_lightning.files import fingerprint, write_aside
-from gan_lightning.networks.base import Generator, describe, rebuild_generator
+from gan_lightning.networks.base import Generator, describe, rebuild
 
 DTYPES = {name: getattr(torch, name) for name in PRECISIONS}
 """Types in which weights are stored. All of them are loaded as float32."""
@@ -77,7 +77,7 @@ def load(folder: str | os.PathLike[str], trust: Collection[str] = ()) -> tuple[G
     weights = _read_weights(path)
     if config["weights_sha256"] != _fingerprint(weights):
         raise InputError(f"{path} is damaged, or does not belong to its {CONFIG}: use another folder")
-    generator = rebuild_generator(config["generator"], weights, trust, folder)
+    generator = rebuild(Generator, config["generator"], weights, trust, folder)  # type: ignore[type-abstract]
     return generator, config
 
 

@@ -20,7 +20,8 @@ from gan_lightning.training import distributed
 from gan_lightning.training.randomness import draw
 
 Critic = Callable[[Tensor, Tensor | None], Tensor]
-"""A discriminator, with the augmentation before it: images (B, C, H, W) and labels (B,) or None to one logit per image (B,)."""
+"""A discriminator, with the augmentation before it: images (B, C, H, W), and labels (B,), sources (B, C', H', W') or None, to
+one logit per image (B,)."""
 
 
 class DiscriminatorBatch(NamedTuple):
@@ -28,7 +29,7 @@ class DiscriminatorBatch(NamedTuple):
 
     real: Tensor  # (B, C, H, W) in [-1, 1], before any augmentation
     fake: Tensor  # (B, C, H, W), likewise; without a gradient
-    labels: Tensor | None  # (B,), of both, or None
+    condition: Tensor | None  # labels (B,) or sources (B, C', H', W'), of both, or None
     real_logits: Tensor  # (B, ...)
     fake_logits: Tensor  # (B, ...)
 
@@ -86,7 +87,7 @@ class GradientPenalty(Penalty):
     def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
         with torch.autocast(batch.real.device.type, enabled=False):
             points = self.points(_to_float32(batch.real.detach()), _to_float32(batch.fake.detach())).requires_grad_(True)
-            logits = critic(points, batch.labels)
+            logits = critic(points, batch.condition)
             (gradients,) = torch.autograd.grad(logits.sum(), points, create_graph=True)  # (B, C, H, W)
             return self.every * self.weight * self.penalty(gradients.flatten(1)).mean()
 

@@ -55,10 +55,28 @@ class Schedule(ABC):
 
 
 class LinearSchedule(Schedule):
-    """From ``start`` to ``end`` in a straight line over ``steps`` generator updates, then constant."""
+    """From ``start`` to ``end`` in a straight line, then constant.
+
+    Args:
+        steps: generator updates after which the value is ``end`` and stays; null ends with the run.
+        start: value at the beginning.
+        end: value at the end.
+        hold: share of the steps, from 0 to below 1, over which the value first stays ``start``. CycleGAN's learning rate
+            (Zhu et al. 2017, section 4) has 0.5.
+
+    Raises:
+        InputError: a number is out of range.
+    """
+
+    def __init__(self, steps: int | None = None, start: float = 1.0, end: float = 0.0, hold: float = 0.0) -> None:
+        super().__init__(steps, start, end)
+        if not 0 <= hold < 1:
+            raise InputError(f"hold of a schedule is {hold}: use at least 0 and below 1")
+        self.hold = hold
 
     def __call__(self, step: int) -> float:
-        return self.start + (self.end - self.start) * min(step / self.length, 1.0)
+        done = (step / self.length - self.hold) / (1 - self.hold)
+        return self.start + (self.end - self.start) * min(max(done, 0.0), 1.0)
 
 
 class CosineSchedule(Schedule):

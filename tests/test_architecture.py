@@ -47,8 +47,11 @@ ALLOWED: dict[str, set[str]] = {
     "networks.base": {"errors"},
     "networks.layers": {"errors", "training.randomness"},
     "networks": {"efficientnet", "errors", "networks.base", "networks.convolution", "networks.layers"},
+    "perceptual": {"efficientnet", "errors"},
     "module": LEAVES
     | {"augment", "checkpoint", "ema", "losses", "networks.base", "regularizers", "schedules", "training.randomness"},
+    "translation": LEAVES | {"augment", "images", "losses", "module", "networks.base", "perceptual", "regularizers"},
+    "cycle": LEAVES | {"images", "losses", "module", "networks.base"},
     "gan": LEAVES
     | {"augment", "images", "losses", "module", "networks.base", "networks.fine_tuning", "regularizers"}
     | {"training.cuda_graphs", "training.randomness"},
@@ -109,6 +112,7 @@ WITHOUT_LIGHTNING = {
     "schedules",
     "ema",
     "efficientnet",
+    "perceptual",
     "files",
     "checkpoint",
     "health",
@@ -213,6 +217,8 @@ def test_the_check_finds_a_forbidden_import() -> None:
     assert not is_allowed("networks.mlp", "networks.dcgan")
     assert not is_allowed("gan", "data.base")
     assert not is_allowed("module", "gan")
+    assert not is_allowed("translation", "cycle")
+    assert not is_allowed("cycle", "translation")
     assert is_allowed("networks.mlp", "networks.base")
     assert not is_allowed("losses", "training.trainer")
 

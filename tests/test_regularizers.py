@@ -453,7 +453,7 @@ class Record(Penalty):
 
     def forward(self, critic: Critic, batch: DiscriminatorBatch) -> Tensor:
         self.seen.append(batch)
-        self.heard.append((critic(batch.real, batch.labels), critic(batch.fake, batch.labels)))
+        self.heard.append((critic(batch.real, batch.condition), critic(batch.fake, batch.condition)))
         return torch.zeros(())
 
 
@@ -463,7 +463,7 @@ def test_the_batch_of_a_penalty() -> None:
     assert record.updates == [0, 1, 2, 3, 4, 5]
     for batch, (real_logits, fake_logits) in zip(record.seen, record.heard, strict=True):
         assert batch.real.shape == batch.fake.shape == (16, 1, 8, 8)
-        assert batch.labels is None
+        assert batch.condition is None
         assert not batch.fake.requires_grad
         assert batch.real_logits.requires_grad
         assert torch.allclose(batch.real_logits, real_logits, atol=1e-6)

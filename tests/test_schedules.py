@@ -86,6 +86,21 @@ def test_numbers_out_of_range(kind: Callable[..., Schedule], arguments: dict[str
         kind(**arguments)
 
 
+@pytest.mark.parametrize("steps", [8, None])
+def test_linear_holds_its_start_first(steps: int | None) -> None:
+    """CycleGAN's learning rate: constant over the first half of the run, then in a straight line to zero."""
+    schedule = LinearSchedule(steps, hold=0.5).over(8)
+    assert [schedule(step) for step in range(10)] == pytest.approx([1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0], abs=1e-12)
+    rises = LinearSchedule(10, start=0.2, end=1.0, hold=0.2)
+    assert [rises(step) for step in (0, 2, 6, 10)] == pytest.approx([0.2, 0.2, 0.6, 1.0])
+
+
+@pytest.mark.parametrize("hold", [-0.1, 1.0, 2.0, float("nan")])
+def test_a_hold_out_of_range(hold: float) -> None:
+    with refuses(f"hold of a schedule is {hold}"):
+        LinearSchedule(5, hold=hold)
+
+
 @pytest.mark.parametrize("warmup", [-1, 5, 6])
 def test_a_warm_up_out_of_range(warmup: int) -> None:
     with refuses(f"warmup of a schedule is {warmup}", "5"):

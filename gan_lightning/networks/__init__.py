@@ -1,13 +1,17 @@
-"""Generators and discriminators, one family per file."""
+"""Generators, translators and discriminators, one family per file."""
 
-from gan_lightning.networks.base import Discriminator, Generator
+from gan_lightning.networks.base import Discriminator, Generator, Translator
 from gan_lightning.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_lightning.networks.dropout_conv import DropoutConvDiscriminator
 from gan_lightning.networks.fastgan import FastGANGenerator
 from gan_lightning.networks.mlp import MLPDiscriminator, MLPGenerator
+from gan_lightning.networks.patch import PatchDiscriminator
 from gan_lightning.networks.projected import ProjectedDiscriminator, VisionAidedDiscriminator
 from gan_lightning.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gan_lightning.networks.resnet import ResNetDiscriminator, ResNetGenerator
+from gan_lightning.networks.resnet_translator import ResNetTranslator
+from gan_lightning.networks.srresnet import SRResNet
+from gan_lightning.networks.unet import UNetGenerator
 
 __all__ = [
     "DCGANDiscriminator",
@@ -18,10 +22,15 @@ __all__ = [
     "Generator",
     "MLPDiscriminator",
     "MLPGenerator",
+    "PatchDiscriminator",
     "ProjectedDiscriminator",
     "R3GANDiscriminator",
     "R3GANGenerator",
     "ResNetDiscriminator",
     "ResNetGenerator",
+    "ResNetTranslator",
+    "SRResNet",
+    "Translator",
+    "UNetGenerator",
     "VisionAidedDiscriminator",
 ]

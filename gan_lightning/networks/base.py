@@ -8,16 +8,19 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from gan_lightning.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11
+
+N = TypeVar("N", bound="Network")
 
 MAX_LAYERS = 2000
 """Largest number of layers of the networks of a run; those of this project have a few hundred."""
@@ -106,6 +109,79 @@ class Generator(Network):
         """Draw images (B, C, H, W) for latents (B, latent_dim) and labels (B,); None if unconditional."""
 
 
+class Translator(Network):
+    """Maps source images (B, C', H', W') to images (B, C, H, W) of another kind, both in [-1, 1].
+
+    An image is ``factor`` times as high and wide as its source. A network is made for one size; :meth:`translate` applies it to
+    any.
+
+    Args:
+        image_shape: (C, H, W) of the images.
+        source_shape: (C', H', W') of their sources.
+
+    Attributes:
+        factor: sides of an image divided by those of its source.
+        multiple: the sides of a source may differ by multiples of this from those of ``source_shape``.
+        least: smallest side of a source in pixels.
+
+    Raises:
+        InputError: a shape is impossible, or the sides of an image are no multiple of those of its source.
+    """
+
+    multiple: int = 1
+    least: int = 1
+
+    def __init__(self, image_shape: tuple[int, int, int], source_shape: tuple[int, int, int]) -> None:
+        super().__init__(image_shape)
+        if len(source_shape) != 3 or min(source_shape) < 1:
+            raise InputError(f"source_shape is {source_shape}: use (channels, height, width), each at least 1")
+        (_, height, width), (_, source_height, source_width) = image_shape, source_shape
+        self.factor = height // source_height
+        if not self.factor or (height, width) != (self.factor * source_height, self.factor * source_width):
+            raise InputError(
+                f"sources are {source_height}x{source_width} and images {height}x{width}: use images whose sides are those of "
+                "their sources, or both the same multiple of them"
+            )
+        self.source_shape = tuple(source_shape)
+
+    @abstractmethod
+    def forward(self, source: Tensor) -> Tensor:
+        """Translate sources (B, C', H', W'), of the sides that the network allows, to images (B, C, H, W)."""
+
+    def require_same_size(self) -> None:
+        """Refuse images that are larger than their sources.
+
+        Raises:
+            InputError: they are.
+        """
+        if self.factor > 1:
+            raise InputError(
+                f"images are {self.factor} times as large as their sources, but {type(self).__name__} keeps the size: use "
+                "SRResNet"
+            )
+
+    def translate(self, source: Tensor) -> Tensor:
+        """Translate sources (B, C', h, w) of any size to images (B, C, factor * h, factor * w).
+
+        Sources are mirrored at their right and lower edge up to the next size that the network allows, and the images are
+        cropped.
+        """
+        height, width = source.shape[2:]
+        rows, columns = (
+            self._mirrored(side, own, source) for side, own in zip((height, width), self.source_shape[1:], strict=True)
+        )
+        images = self(source[:, :, rows][:, :, :, columns])
+        cropped: Tensor = images[:, :, : self.factor * height, : self.factor * width]
+        return cropped
+
+    def _mirrored(self, side: int, own: int, source: Tensor) -> Tensor:
+        """Indices of the pixels of a side, continued by reflection up to the next side that the network allows."""
+        least = max(side, self.least)
+        index = torch.arange(least + (own - least) % self.multiple, device=source.device)
+        period = max(2 * (side - 1), 1)
+        return torch.minimum(index % period, period - index % period)
+
+
 class Discriminator(Network):
     """Maps images (B, C, H, W) in [-1, 1] to logits (B,) or (B, ...): large if the image looks real. No sigmoid.
 
@@ -117,10 +193,13 @@ class Discriminator(Network):
     Attributes:
         samples_are_independent: True if an image's logits do not depend on the other images of its batch (no batch norm).
             Only then may real and generated images share one pass. That is faster.
+        source_shape: (C', H', W') of the source images that it looks at next to an image, instead of labels; None if it looks
+            at images alone.
     """
 
     conditionings: tuple[str, ...] = ("concatenation", "projection", "classifier")
     samples_are_independent: bool = False
+    source_shape: tuple[int, ...] | None = None
     head: nn.Module
 
     @abstractmethod
@@ -128,8 +207,16 @@ class Discriminator(Network):
         """Compute the last features (B, F) of images (B, C, H, W)."""
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Compute logits (B, ...) for images (B, C, H, W) and labels (B,); None if unconditional."""
-        return self.logits(self.features(images), labels)
+        """Compute logits (B, ...) for images (B, C, H, W) and labels (B,); None if unconditional.
+
+        A discriminator with a ``source_shape`` takes sources (B, C', H', W') instead of labels.
+        """
+        return self.features_and_logits(images, labels)[1]
+
+    def features_and_logits(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Compute the last features (B, F) and logits (B, ...), as :meth:`forward`."""
+        features = self.features(images)
+        return features, self.logits(features, labels)
 
     def logits(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         """Compute logits (B, ...) for features (B, F) and labels (B,)."""
@@ -148,6 +235,13 @@ class Discriminator(Network):
         classify: Callable[[Tensor], Tensor] | None = getattr(self.head, "classify", None)
         with in_float32(features) as wide:
             return self.head(wide, labels), None if classify is None else classify(wide)
+
+
+def enlarged(source: Tensor, images: Tensor) -> Tensor:
+    """Enlarge sources (B, C', H', W') to the size of their images, by repeating pixels; others are returned as they are."""
+    if source.shape[2:] == images.shape[2:]:
+        return source
+    return interpolate(source, images.shape[2:], mode="nearest")
 
 
 @contextmanager
@@ -208,7 +302,7 @@ def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
         raise InputError(f"the checkpoint's class {class_path} cannot be imported: {error}") from error
     if not (isinstance(cls, type) and issubclass(cls, Network)):
         raise InputError(
-            f"the checkpoint's class {class_path} is neither a Generator nor a Discriminator: use another checkpoint"
+            f"the checkpoint's class {class_path} is no Generator, Translator or Discriminator: use another checkpoint"
         )
     try:
         return cls(**arguments)
@@ -254,29 +348,34 @@ def with_defaults(description: Any, network: Network) -> Any:
     return {**description, "arguments": defaults | description["arguments"]}
 
 
-def rebuild_generator(
-    description: dict[str, Any], weights: dict[str, Tensor], trust: Collection[str], path: str | os.PathLike[str]
-) -> "Generator":
-    """Make the generator that :func:`describe` described, with these weights.
+def rebuild(
+    kind: type[N],
+    description: dict[str, Any],
+    weights: dict[str, Tensor],
+    trust: Collection[str],
+    path: str | os.PathLike[str],
+) -> N:
+    """Make the network that :func:`describe` described, with these weights.
 
     Compares the shapes of this package's networks with those of the weights before it allocates memory.
 
     Args:
+        kind: class of the network: Generator or Translator.
         description: as for :func:`build`.
         weights: name -> tensor, exactly those of the network.
         trust: as for :func:`build`.
         path: file of the weights, for messages.
 
     Raises:
-        InputError: as in :func:`build`, or the network is no generator, or the weights do not fit.
+        InputError: as in :func:`build`, or the network is of another kind, or the weights do not fit.
     """
     limit = max(MIN_LAYERS, LAYERS_PER_WEIGHT * len(weights))
     devices = ["meta", "cpu"] if str(description["class_path"]).startswith("gan_lightning.") else ["cpu"]
     for device in devices:
         with torch.device(device), at_most_layers(limit):
             network = build(description, trust)
-        if not isinstance(network, Generator):
-            raise InputError(f"{path} has a {description['class_path']} instead of a generator: use another one")
+        if not isinstance(network, kind):
+            raise InputError(f"{path} has a {description['class_path']} instead of a {kind.__name__.lower()}: use another one")
         found = {name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in weights.items()}
         expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
         for name in sorted(expected.keys() | found.keys()):
@@ -285,7 +384,7 @@ def rebuild_generator(
                     f"{path} has weights that do not fit {type(network).__name__} ({name} is {found.get(name, 'missing')} "
                     f"instead of {expected.get(name, 'missing')}): use another one"
                 )
-    assert isinstance(network, Generator)
+    assert isinstance(network, kind)
     network.load_state_dict(weights)
     return network
 

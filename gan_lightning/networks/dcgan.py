@@ -6,7 +6,6 @@ from gan_lightning.errors import InputError
 from gan_lightning.networks.base import Discriminator, Generator
 from gan_lightning.networks.layers import (
     HEADS,
-    ConditionalBatchNorm,
     DiscriminatorConditioning,
     GeneratorConditioning,
     LabelEmbedding,
@@ -14,6 +13,7 @@ from gan_lightning.networks.layers import (
     batch_norm,
     halvings,
     initialise_he,
+    initialise_normal,
 )
 
 HIDDEN = 256
@@ -40,20 +40,6 @@ def _check(image_shape: tuple[int, int, int], width: int, hidden: int | None) ->
 def _channels(width: int, scale: int) -> int:
     """Channels of a map that is 2^scale times as small as the one at half the full size."""
     return width * min(1 << scale, LARGEST_FACTOR)
-
-
-def _initialise(network: nn.Module) -> None:
-    """Initialise as Radford et al. 2016, section 4: weights from normal(0, 0.02); batch norm's scales likewise, around 1."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.normal_(module.weight, 0.0, 0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d) and module.affine:
-            nn.init.normal_(module.weight, 1.0, 0.02)
-            nn.init.zeros_(module.bias)
-        elif isinstance(module, ConditionalBatchNorm):
-            nn.init.normal_(module.scale.weight, 1.0, 0.02)
 
 
 class DCGANGenerator(Generator):
@@ -107,7 +93,7 @@ class DCGANGenerator(Generator):
         # no batch norm at the generator's output, nor at the discriminator's input
         to_image = nn.ConvTranspose2d(channels, image_shape[0], 4, stride=2, padding=1)
         self.layers = LabelledSequential(*layers, to_image, nn.Tanh())
-        _initialise(self)
+        initialise_normal(self)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         if self.label_embedding is not None:
@@ -170,7 +156,7 @@ class DCGANDiscriminator(Discriminator):
         self.head = HEADS[conditioning](features, num_classes)
         initialise_he(self, SLOPE)
         if batch_norm:
-            _initialise(convolutions)
+            initialise_normal(convolutions)
 
     def features(self, images: Tensor) -> Tensor:
         features: Tensor = self.layers(images)  # (B, F)

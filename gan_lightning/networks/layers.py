@@ -93,6 +93,23 @@ def batch_norm(channels: int, dims: Literal[1, 2], num_classes: int, conditionin
     return make(channels)
 
 
+ImageNorm = Literal["instance", "batch"]
+
+
+def image_norm(channels: int, kind: ImageNorm) -> nn.Module:
+    """Make a norm of features (B, C, H, W) with a trained scale and shift.
+
+    ``instance`` norm (Ulyanov et al. 2016) takes the moments of each image alone, like batch norm of batches of one image, but
+    in eval mode, too. ``batch`` norm uses the running moments there.
+
+    Raises:
+        InputError: there is no such norm.
+    """
+    if kind not in ("instance", "batch"):
+        raise InputError(f"norm is {kind!r}: use instance or batch")
+    return nn.InstanceNorm2d(channels, affine=True) if kind == "instance" else nn.BatchNorm2d(channels)
+
+
 # Heads of discriminators
 
 
@@ -234,6 +251,20 @@ def initialise_he(network: nn.Module, negative_slope: float) -> None:
                 nn.init.zeros_(module.bias)
 
 
+def initialise_normal(network: nn.Module) -> None:
+    """Initialise as Radford et al. 2016, section 4: weights from normal(0, 0.02); the norms' scales likewise, around 1."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d | nn.InstanceNorm2d) and module.affine:
+            nn.init.normal_(module.weight, 1.0, 0.02)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, ConditionalBatchNorm):
+            nn.init.normal_(module.scale.weight, 1.0, 0.02)
+
+
 def _require_labels(labels: Tensor | None) -> Tensor:
     if labels is None:
         raise ValueError("a conditional network needs labels, but got None")
@@ -241,10 +272,19 @@ def _require_labels(labels: Tensor | None) -> Tensor:
 
 
 class Dropout(nn.Dropout):
-    """Dropout whose masks are drawn for the whole batch, so that micro-batches drop what the batch at once would drop."""
+    """Dropout whose masks are drawn for the whole batch, so that micro-batches drop what the batch at once would drop.
+
+    Args:
+        p: probability of a zero.
+        at_test: drop in eval mode, too.
+    """
+
+    def __init__(self, p: float, at_test: bool = False) -> None:
+        super().__init__(p)
+        self.at_test = at_test
 
     def forward(self, features: Tensor) -> Tensor:
-        if not self.training or not self.p:
+        if not (self.training or self.at_test) or not self.p:
             return features
         kept = draw(self._mask, *features.shape, dtype=features.dtype, device=features.device)
         return features * kept.div_(1 - self.p)
@@ -253,12 +293,12 @@ class Dropout(nn.Dropout):
         return torch.empty(shape, **options).bernoulli_(1 - self.p)
 
 
-def dropout(probability: float) -> Dropout:
-    """Make dropout with a probability in [0, 1).
+def dropout(probability: float, at_test: bool = False) -> Dropout:
+    """Make dropout with a probability in [0, 1), in eval mode, too, if ``at_test``.
 
     Raises:
         InputError: the probability is out of range.
     """
     if not 0.0 <= probability < 1.0:
         raise InputError(f"dropout is {probability}: use at least 0 and below 1")
-    return Dropout(probability)
+    return Dropout(probability, at_test)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, linear
 
-from gan_lightning.efficientnet import load_backbone
+from gan_lightning.efficientnet import load_backbone, prepare
 from gan_lightning.errors import InputError
 from gan_lightning.networks.base import Discriminator, in_float32
 from gan_lightning.networks.layers import (
@@ -106,8 +106,7 @@ class ProjectedDiscriminator(Discriminator):
         """Resize and scale images (B, 1 or 3, H, W) in [-1, 1] for the backbone: (B, 3, resolution, resolution)."""
         across = linear(images, self.columns)  # (B, C, H, resolution)
         resized = linear(across.transpose(2, 3), self.rows).transpose(2, 3)
-        pixels = (resized + 1) * 127.5
-        return ((pixels - 127) / 128).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        return prepare(resized)
 
 
 class VisionAidedDiscriminator(ProjectedDiscriminator):

@@ -97,6 +97,16 @@ def average_(tensors: Sequence[Tensor]) -> None:
 
 
 @torch.no_grad()
+def gather(tensor: Tensor) -> Tensor:
+    """Stack the tensors of all W processes, each of the same shape: (W, ...)."""
+    if world_size() == 1:
+        return tensor[None]
+    parts = [torch.empty_like(tensor) for _ in range(world_size())]
+    dist.all_gather(parts, tensor)
+    return torch.stack(parts)
+
+
+@torch.no_grad()
 def broadcast_(tensors: Sequence[Tensor]) -> None:
     """Replace each tensor by that of process 0."""
     if world_size() > 1:

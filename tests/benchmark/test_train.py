@@ -62,7 +62,7 @@ def test_the_bare_loop_computes_the_same_gradients() -> None:
     chosen = torch.randperm(len(data.images("train")[0]))[:16]  # the bare loop's first batch
     fake = twin.generator(torch.randn(16, twin.generator.latent_dim)).detach()
     real = data.images("train")[0][chosen].float() / 127.5 - 1
-    (real_logits, _), (fake_logits, _) = twin._discriminate_both(real, fake, None)
+    (real_logits, _), (fake_logits, _) = twin.discriminate_both(real, fake, None)
     batch = DiscriminatorBatch(real, fake, None, real_logits, fake_logits)
     penalties = [penalty(twin.discriminator, batch) for penalty in twin.penalties]
     (twin.loss.discriminator(real_logits, fake_logits) + torch.stack(penalties).sum()).backward()

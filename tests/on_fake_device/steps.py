@@ -22,20 +22,26 @@ from gan_lightning.commands.common.arguments import instantiate
 from gan_lightning.commands.common.recipes import recipes
 from gan_lightning.commands.train.settings import settings
 from gan_lightning.commands.verbs import Verb
+from gan_lightning.cycle import CycleGAN
 from gan_lightning.data import ImageDataModule, ImageFolder
 from gan_lightning.gan import GAN
 from gan_lightning.losses import AdversarialLoss, NonSaturatingLoss
+from gan_lightning.module import AdversarialModule
 from gan_lightning.networks import (
     DCGANDiscriminator,
     DCGANGenerator,
     DropoutConvDiscriminator,
     MLPDiscriminator,
     MLPGenerator,
+    PatchDiscriminator,
     ProjectedDiscriminator,
     R3GANDiscriminator,
     R3GANGenerator,
     ResNetDiscriminator,
     ResNetGenerator,
+    ResNetTranslator,
+    SRResNet,
+    UNetGenerator,
     VisionAidedDiscriminator,
 )
 from gan_lightning.networks.base import Discriminator, Generator
@@ -43,8 +49,10 @@ from gan_lightning.networks.convolution import GroupedConv2d
 from gan_lightning.pictures import write_png
 from gan_lightning.regularizers import DRAGAN, R1, R2, WGANGP, LeCam, Penalty, WeightClipping
 from gan_lightning.schedules import LinearSchedule
+from gan_lightning.translation import PairedTranslation
 from tests.fake_device import NAME, strategy, watching
 from tests.helpers import TensorData, fit
+from tests.translators import PairData
 from timing import flags
 
 STEPS = 3
@@ -98,11 +106,11 @@ class Devices(Callback):
         assert {value.device.type for value in outputs.values()} == {NAME}
 
 
-def check(model: GAN, data: ImageDataModule, callbacks: Sequence[Callback] = (), **arguments: Any) -> None:
+def check(model: AdversarialModule, data: ImageDataModule, callbacks: Sequence[Callback] = (), **arguments: Any) -> None:
     """Train on the CPU and on the device, and compare every weight bit for bit."""
     other = copy.deepcopy(model)
 
-    def train(model: GAN, *more: Callback, **device: Any) -> None:
+    def train(model: AdversarialModule, *more: Callback, **device: Any) -> None:
         torch.manual_seed(0)
         fit(model, data, [*copy.deepcopy(callbacks), *more], max_steps=STEPS, **device, **arguments)
 
@@ -218,6 +226,34 @@ def test_conditional_discriminators(name: str, how: str) -> None:
     generator = MLPGenerator(SHAPE, CLASSES, latent_dim=4, hidden=[8], conditioning="concatenation")
     penalty = R1() if name not in ("dropout", "projected") else None
     check(small(generator, DISCRIMINATORS[name](how), penalty=penalty, constraint=WeightClipping(0.5)), noise())
+
+
+def noisy_pairs(factor: int = 1) -> PairData:
+    images, _ = noise().images("train")
+    return PairData(images, 255 - images[:, :, ::factor, ::factor], batch_size=4)
+
+
+def test_paired_translation() -> None:
+    """With instance norm, the second derivative of the penalty would round differently on this device."""
+    torch.manual_seed(0)
+    augmentation = DiffAugment(["flip", "color", "translation"])
+    d = PatchDiscriminator(SHAPE, source_shape=SHAPE, width=4, layers=1, norm=None)
+    options: dict[str, Any] = {"penalty": R1(), "augmentation": augmentation, "ema_halflife": 100.0, "perceptual_weight": 1.0}
+    check(PairedTranslation(UNetGenerator(SHAPE, SHAPE, width=4), d, NonSaturatingLoss(), **options), noisy_pairs())
+
+
+def test_super_resolution() -> None:
+    torch.manual_seed(0)
+    small_shape = (3, 4, 4)
+    d = PatchDiscriminator(SHAPE, source_shape=small_shape, width=4, layers=1, norm="spectral")
+    check(PairedTranslation(SRResNet(SHAPE, small_shape, 4, 1), d, losses.HingeLoss()), noisy_pairs(4))
+
+
+def test_unpaired_translation() -> None:
+    """The pools fill in the second step."""
+    torch.manual_seed(0)
+    networks = ResNetTranslator(SHAPE, SHAPE, width=4, blocks=1), PatchDiscriminator(SHAPE, width=4, layers=1)
+    check(CycleGAN(*networks, identity_weight=5.0, pool_size=6, ema_halflife=100.0), noisy_pairs())
 
 
 @pytest.mark.parametrize("penalty", [None, R1(), LeCam()], ids=str)

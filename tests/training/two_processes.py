@@ -1,4 +1,4 @@
-"""Train small GANs as one of several processes, or alone, with random numbers drawn for the global batch.
+"""Train small models as one of several processes, or alone, with random numbers drawn for the global batch.
 
 python tests/training/two_processes.py OUTPUT BATCH_SIZE, under the environment that torchrun makes.
 """
@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from gan_lightning.augment import AdaptiveAugment, DiffAugment
 from gan_lightning.callbacks import StopSignals, TrainingLog
+from gan_lightning.cycle import CycleGAN
 from gan_lightning.gan import GAN
 from gan_lightning.losses import (
     AdversarialLoss,
@@ -26,20 +27,26 @@ from gan_lightning.losses import (
     RelativisticPairingLoss,
     WassersteinLoss,
 )
+from gan_lightning.module import AdversarialModule
 from gan_lightning.networks import (
     DCGANDiscriminator,
     DCGANGenerator,
     DropoutConvDiscriminator,
     MLPDiscriminator,
     MLPGenerator,
+    PatchDiscriminator,
     R3GANDiscriminator,
     R3GANGenerator,
+    SRResNet,
+    UNetGenerator,
 )
 from gan_lightning.networks.base import Discriminator, Generator
 from gan_lightning.regularizers import DRAGAN, R1, R2, WGANGP, LeCam, WeightClipping, _deviation
 from gan_lightning.training import distributed
 from gan_lightning.training.trainer import make_trainer
+from gan_lightning.translation import PairedTranslation
 from tests.helpers import TensorData
+from tests.translators import PairData
 
 SHAPE = (1, 16, 16)
 STEPS = 3
@@ -53,10 +60,11 @@ def discriminator(**arguments: Any) -> MLPDiscriminator:
     return MLPDiscriminator(SHAPE, 10, hidden=[16], **arguments)
 
 
-def make_gan(generator: Generator, discriminator: Discriminator, loss: AdversarialLoss, **arguments: Any) -> GAN:
-    def sgd(parameters: Any) -> SGD:
-        return SGD(parameters, lr=0.02)
+def sgd(parameters: Any) -> SGD:
+    return SGD(parameters, lr=0.02)
 
+
+def make_gan(generator: Generator, discriminator: Discriminator, loss: AdversarialLoss, **arguments: Any) -> GAN:
     return GAN(generator, discriminator, loss, sgd, sgd, ema_halflife=100, **arguments)
 
 
@@ -97,6 +105,39 @@ GANS: dict[str, Callable[[], GAN]] = {
         penalty=R1(gamma=0.1),
     ),
 }
+TRANSLATIONS: dict[str, Callable[[], AdversarialModule]] = {
+    "pairs, WGANGP, dropout, DiffAugment": lambda: PairedTranslation(
+        UNetGenerator(SHAPE, SHAPE, width=4, depth=2),
+        PatchDiscriminator(SHAPE, source_shape=SHAPE, width=4, layers=1),
+        HingeLoss(),
+        sgd,
+        sgd,
+        l1_weight=10,
+        penalty=WGANGP(weight=0.1),
+        augmentation=DiffAugment(["flip", "color", "translation"]),
+        ema_halflife=100,
+    ),
+    "super-resolution with batch norm": lambda: PairedTranslation(
+        SRResNet(SHAPE, (1, 8, 8), width=4, blocks=2),
+        PatchDiscriminator(SHAPE, source_shape=(1, 8, 8), width=4, layers=1, norm="spectral"),
+        NonSaturatingLoss(),
+        sgd,
+        sgd,
+        ema_halflife=100,
+    ),
+    "cycle without pools": lambda: CycleGAN(
+        UNetGenerator(SHAPE, SHAPE, width=4, depth=2, dropout=0),
+        PatchDiscriminator(SHAPE, width=4, layers=1),
+        None,
+        sgd,
+        sgd,
+        cycle_weight=2,
+        identity_weight=1,
+        pool_size=0,
+        ema_halflife=100,
+    ),
+}
+MODELS: dict[str, Callable[[], AdversarialModule]] = {**GANS, **TRANSLATIONS}
 
 
 class GlobalDraws(TorchFunctionMode):
@@ -164,8 +205,11 @@ def train(name: str, batch_size: int, world_size: int) -> dict[str, Any]:
     """Train a few steps, and return weights, gradients, averages and logged values."""
     torch.manual_seed(0)
     images = torch.randint(0, 256, (400, *SHAPE), dtype=torch.uint8) // torch.randint(1, 9, (400, 1, 1, 1))
+    model, log, sent = MODELS[name](), TrainingLog(), Sent()
     data = TensorData(images.byte(), torch.arange(400) % 10, batch_size=batch_size)
-    model, log, sent = GANS[name](), TrainingLog(), Sent()
+    if not isinstance(model, GAN):
+        factor = getattr(model.generator, "factor", 1)
+        data = PairData(images.byte(), 255 - images.byte()[:, :, ::factor, ::factor], batch_size=batch_size)
     trainer: Trainer = make_trainer(
         Path.cwd(),
         False,
@@ -187,10 +231,50 @@ def train(name: str, batch_size: int, world_size: int) -> dict[str, Any]:
     return {**model.state_dict(), **gradients, **logged, **counts, "deviation": deviation}
 
 
+class Pools(Callback):
+    """Compares the pools at the start of a resumed run with those of this process, and with those of the other one."""
+
+    def __init__(self, mine: Tensor) -> None:
+        self.mine = mine
+        self.found: dict[str, Tensor] = {}
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        if not self.found:
+            first, second = distributed.gather(pl_module.pool.images)
+            self.found = {
+                "restored": torch.tensor(torch.equal(pl_module.pool.images, self.mine)),
+                "differ": torch.tensor(not torch.equal(first, second)),
+                "filled": torch.tensor(bool((first.abs().amax(dim=(1, 2, 3)) > 0).all())),
+            }
+
+
+def resume_pools(folder: Path) -> dict[str, Tensor]:
+    """Train CycleGAN, save a checkpoint, and resume from it. Returns what each process finds in its pool then."""
+    torch.manual_seed(0)
+    images = torch.randint(0, 256, (64, *SHAPE), dtype=torch.uint8)
+    options: dict[str, Any] = {"accelerator": "cpu", "devices": 2, "enable_checkpointing": False, "enable_progress_bar": False}
+
+    def make() -> CycleGAN:
+        networks = UNetGenerator(SHAPE, SHAPE, width=2), PatchDiscriminator(SHAPE, width=2, layers=1)
+        return CycleGAN(*networks, pool_size=6)
+
+    model = make()
+    trainer = make_trainer(Path.cwd(), False, max_steps=3, enable_model_summary=False, **options)
+    trainer.fit(model, datamodule=PairData(images, 255 - images, batch_size=4))
+    trainer.save_checkpoint(folder / "pools.ckpt", weights_only=False)
+    look = Pools(model.pool.images.clone())
+    trainer = make_trainer(Path.cwd(), False, max_steps=4, enable_model_summary=False, callbacks=[look], **options)
+    trainer.fit(
+        make(), datamodule=PairData(images, 255 - images, batch_size=4), ckpt_path=folder / "pools.ckpt", weights_only=True
+    )
+    return {name: distributed.gather(value.int()).min() for name, value in look.found.items()}
+
+
 def main() -> None:
     output, batch_size = sys.argv[1], int(sys.argv[2])
     torch.set_num_threads(1)
-    results = {name: train(name, batch_size, 2) for name in GANS}
+    results = {name: train(name, batch_size, 2) for name in MODELS}
+    results["pools"] = resume_pools(Path(output).parent)
     if distributed.rank() == 1:
         torch.save(results, output)
 
