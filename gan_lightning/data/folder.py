@@ -19,6 +19,7 @@ from gan_lightning.data.crops import Crop, Uncropped
 from gan_lightning.data.decoding import DecodedFiles, Decoding, fixed_draw, read_again, read_all, room_for
 from gan_lightning.data.image_file import MODES, Facts, has_heif
 from gan_lightning.data.loaders import BalancedShuffle, CropLoader, EpochShuffle, ImageLoader, WorkerLoader
+from gan_lightning.data.survey import Survey, survey
 from gan_lightning.data.tree import Files, Folder, count_text, find_splits, listed, report_corrupt, scan
 from gan_lightning.errors import InputError
 from gan_lightning.files import load, save
@@ -200,6 +201,10 @@ class ImageFolder(ImageDataModule):
         """Memory of the images of a split if they fit in ``max_bytes_on_device``; None if they are decoded at each use."""
         images = self._read_once(split).images
         return None if images is None else images.nbytes
+
+    def survey(self) -> Survey:
+        """Read the header of each file."""
+        return survey([files.folder / path for files in self.files.values() for path in files.paths])
 
     def _find(self) -> Folder:
         """Find the files of each split and their classes."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,7 @@ from gan_lightning.data.decoding import DecodedFiles
 from gan_lightning.data.folder import ImageFolder
 from gan_lightning.data.image_file import MODES, Facts, read_upright, resized
 from gan_lightning.data.pairing import PairFiles, find_pairs, halves
+from gan_lightning.data.survey import Survey, survey
 from gan_lightning.data.translation import Pairs, TranslationDataModule
 from gan_lightning.data.tree import Files, Folder
 from gan_lightning.errors import InputError, one_line
@@ -133,6 +135,13 @@ class _PairFolder(ImageFolder):
 
     def _find(self) -> Folder:
         return find_pairs(self.root, self._a, self._b)
+
+    def survey(self) -> Survey:
+        found = super().survey()
+        splits = [files for files in self.files.values() if isinstance(files, PairFiles)]
+        if splits:
+            return found + survey([files.partner_folder / path for files in splits for path in files.partners])
+        return replace(found, sizes=[(width // 2, height) for width, height in found.sizes])
 
     def _dataset(self, files: Files) -> "_DecodedPairs":
         return _DecodedPairs(files, self.shapes, self.white, self.crop, self.direction)

@@ -126,6 +126,8 @@ def _class_names(key: str) -> list[str]:
 
     bases: dict[str, type[object]] = {
         "data": data.ImageDataModule,
+        "source": data.ImageDataModule,
+        "degradation": data.Degradation,
         "generator": networks.Generator,
         "discriminator": networks.Discriminator,
         "generator_optimizer": Optimizer,
