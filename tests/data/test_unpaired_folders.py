@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from PIL import Image
 from torch import Tensor
 
+from gan_lightning.callbacks import Checkpoints
 from gan_lightning.data import UnpairedFolders
 from gan_lightning.data.loaders import DeviceLoader, EpochShuffle, UnpairedLoader
 from tests.helpers import Batches, fit, refuses, small_gan
@@ -35,10 +37,10 @@ def levels(images: Tensor | None) -> list[int]:
     return (grey if grey.dtype == torch.uint8 else (grey + 1) * 127.5).round().int().tolist()
 
 
-def seen(data: UnpairedFolders, steps: int, **arguments: Any) -> list[tuple[list[int], list[int]]]:
+def seen(data: UnpairedFolders, steps: int, *callbacks: Callback, **arguments: Any) -> list[tuple[list[int], list[int]]]:
     """Collect the levels of targets and sources of each batch of a training."""
     batches = Batches()
-    fit(small_gan(image_shape=(1, 8, 8)), data, [batches], max_steps=steps, **arguments)
+    fit(small_gan(image_shape=(1, 8, 8)), data, [batches, *callbacks], max_steps=steps, **arguments)
     return [(levels(targets), levels(sources)) for targets, sources in batches.seen]
 
 
@@ -71,7 +73,7 @@ def test_an_epoch_has_the_size_of_the_larger_kind(root: Path, in_memory: bool) -
     data = UnpairedFolders(root, image_size=8, channels=1, batch_size=8, **limit)
     batches = seen(data, 10)
     for epoch in (batches[:5], batches[5:]):
-        targets, sources = (sum(each, []) for each in zip(*epoch, strict=True))
+        targets, sources = ([level for batch in each for level in batch] for each in zip(*epoch, strict=True))
         assert sorted(targets) == list(range(100, 140))
         assert sorted(sources[:24]) == list(range(24))  # all of them before any is repeated
         assert len(set(sources[24:])) == 16
@@ -88,13 +90,14 @@ def test_both_orders_are_independent() -> None:
 
 
 def test_a_resumed_run_continues_with_the_same_images(root: Path, tmp_path: Path) -> None:
-    def data() -> UnpairedFolders:
-        return UnpairedFolders(root, image_size=8, channels=1, batch_size=8, horizontal_flip=True)
+    def train(steps: int, folder: str, ckpt_path: Path | None = None) -> list[tuple[list[int], list[int]]]:
+        data = UnpairedFolders(root, image_size=8, channels=1, batch_size=8, horizontal_flip=True)
+        saved: dict[str, Any] = {"enable_checkpointing": True, "default_root_dir": tmp_path / folder}
+        return seen(data, steps, Checkpoints(), ckpt_path=ckpt_path, **saved)
 
-    whole = seen(data(), 8)
-    trainer = fit(small_gan(image_shape=(1, 8, 8)), data(), max_steps=7)
-    trainer.save_checkpoint(tmp_path / "stopped.ckpt")
-    assert seen(data(), 8, ckpt_path=tmp_path / "stopped.ckpt") == whole[7:]
+    whole = train(9, "whole")
+    train(7, "parts")
+    assert train(9, "parts", tmp_path / "parts" / "checkpoints" / "last.ckpt") == whole[7:]
 
 
 def test_two_processes_see_together_what_one_sees() -> None:
