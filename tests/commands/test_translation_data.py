@@ -83,13 +83,13 @@ def test_two_folders(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (["Downscale"], ["--data.degradation.factor"]),
+        (["Downscale"], ["Downscale needs factor", "--data.degradation.factor"]),
         (["Downscale", "--data.degradation.factor", "3"], ["data.degradation.factor is 3"]),
         (["Downscale", "--data.degradation.factor", "two"], ["degradation.factor", "two"]),
         (["Hole", "--data.degradation.place", "5,5,4,4"], ["data.degradation.place is 5,5,4,4"]),
         (["grey"], ["--data.degradation grey", "Grey"]),
         (["Blur"], ["--data.degradation Blur", "Grey"]),
-        (["Grey", "--data.source.batch_size", "3"], ["batch_size"]),
+        (["Grey", "--data.source.batch_size", "3"], ["--data.source.batch_size", "use --data.batch_size"]),
         (["Grey", "--data.factor", "3"], ["factor"]),
         (["Grey", "--data.source", "ImagFolder"], ["--data.source ImagFolder", "ImageFolder"]),
     ],

@@ -35,7 +35,7 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str
         others: sections of the command that the parser does not know.
     """
     key = re.sub(r"(\.\w+)\1$", r"\1", ".".join(re.findall(r'Parser key "([^"]+)"', message)))
-    owner = re.search(r"class_path '([\w.]+)'", message)
+    owner = _owner(message)
     actions = [action for action in parser._actions if action.dest not in ("help", "==SUPPRESS==")]
     dests = [action.dest for action in actions if action.option_strings]
     positional = [action.dest for action in actions if not action.option_strings]
@@ -45,9 +45,12 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str
     if found := re.search(r"[Oo]ption '([^']+)' is not accepted|does not accept option '([^']+)'", message):
         unknown = found[1] or found[2]
         if owner:
-            names = [name for name in parameters_of(owner[1]) if name not in {"self", "args", "kwargs"}]
+            names = [name for name in parameters_of(owner) if name not in {"self", "args", "kwargs"}]
+            if unknown in names:
+                outer = key.rpartition(".")[0]
+                return f"--{key}.{unknown} cannot be set, because it follows {outer}.{unknown}: use --{outer}.{unknown}"
             near = for_flag(f"{key}.{unknown}", [f"{key}.{name}" for name in names], otherwise=f"; it has {', '.join(names)}")
-            return f"{key}: {owner[1].rpartition('.')[2]} has no argument {unknown!r}{near}"
+            return f"{key}: {owner.rpartition('.')[2]} has no argument {unknown!r}{near}"
         group = re.search(r"Group '([^']+)'", message)
         prefix = f"{group[1]}." if group else ""
         names = [dest.removeprefix(prefix) for dest in dests if dest.startswith(prefix)]
@@ -60,7 +63,7 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str
     if found := re.search(r"following arguments are required: (.+)", message):
         if not owner:
             return f"{found[1]} is missing: add it (see --help)"
-        name = owner[1].rpartition(".")[2]
+        name = owner.rpartition(".")[2]
         return f"{name} needs {found[1]}: add " + ", ".join(f"--{key}.{word.strip()} VALUE" for word in found[1].split(","))
     if found := re.search(r"Importing '(\S+)' is not allowed", message):
         return f"--{key} {found[1]} is not allowed, because it runs commands or writes files: use a class of this project"
@@ -93,6 +96,15 @@ def unknown_flag(word: str, known: Collection[str], positional: Collection[str] 
         return f"{word!r} is neither a flag nor the value of a flag{for_word(word, known)}"
     flag = word.partition("=")[0]
     return f"there is no flag {flag}{for_flag(flag, known, positional)}"
+
+
+def _owner(message: str) -> str:
+    """Find the class whose arguments are wrong: the innermost one; empty if there is none."""
+    made_later = re.search(r"expects a function or a callable class: .*?class_path='([\w.]+)'", message, re.DOTALL)
+    if made_later:
+        return made_later[1]
+    owners: list[str] = re.findall(r"class_path '([\w.]+)'", message)
+    return owners[-1] if owners else ""
 
 
 def _given_value(text: str) -> str:
