@@ -296,8 +296,8 @@ class GAN(AdversarialModule):
         return list(zip(logits.chunk(2), (None, None) if classes is None else classes.chunk(2), strict=True))
 
     def _logits_for_penalties(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        """Augment images and return their mean logits (B,), never compiled, so that gradients can be differentiated again."""
-        return _mean_per_image(self.discriminator(self._augmented(images), labels))
+        """Augment images and return the mean of the logits that penalties look at (B,). Never compiled."""
+        return _mean_per_image(self.discriminator.penalized_logits(self._augmented(images), labels))
 
     def features_and_logits(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """Augment images and return the discriminator's last features (B, F) and mean logits (B,), to monitor a run."""

@@ -33,12 +33,16 @@ def narrow(widths: str) -> list[str]:
     return [word for name in ("generator", "discriminator") for word in (f"--model.{name}.widths", widths)]
 
 
+SMALL = ["--data.image_size", "32"]
 NARROWER = {
     **dict.fromkeys(("sngan_cifar10", "sngan_cifar10_conditional", "wgan_gp_cifar10"), narrow("[8,8,8,8]")),
     **dict.fromkeys(("r3gan_cifar10", "r3gan_cifar10_slim"), narrow("[16,16,16,16]")),
+    "folder_128": [*SMALL, *("--model.discriminator.resolution", "32", "--model.discriminator.width", "4")],
+    "folder_256": [*SMALL, *("--model.discriminator.resolution", "32", "--model.generator.width", "4")],
+    "r3gan_folder_256": [*SMALL, *narrow("[16,16,16,16]"), "--model.micro_batch", "4"],
 }
 """The widest networks would take minutes."""
-QUICK = {"digits", "wgan_gp_mnist", "sngan_cifar10_conditional", "r3gan_mnist_slim", "folder_64"}
+QUICK = {"digits", "wgan_gp_mnist", "sngan_cifar10_conditional", "r3gan_mnist_slim", "folder_64", "folder_256"}
 """A recipe of each family of networks: five updates of D, spectral norm, schedules, and images from files among them."""
 EVERY = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in RECIPES]
 TABLE = Path(__file__).parents[1] / "docs" / "recipes.md"
@@ -78,13 +82,13 @@ def check(capture: str) -> None:
 def flags_of(name: str) -> list[str]:
     """Flags that make a recipe small and provide its images."""
     photos = str(Path(os.environ["GAN_LIGHTNING_DATA"]) / "photos")
-    return [*NARROWER.get(name, []), *(["--data.root", photos] if name == "folder_64" else [])]
+    return [*NARROWER.get(name, []), *(["--data.root", photos] if "folder" in name else [])]
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_two_steps(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--metrics.num_images", "20", *flags_of(name)]
-    colour = "cifar10" in name or name == "folder_64"
+    colour = "cifar10" in name or "folder" in name
     if "stacked" in name:
         flags += ["--metrics.num_real", "100"]  # all 128,000 would take minutes
     elif colour:
@@ -126,7 +130,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(
     name: str, more: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Four steps are bitwise equal to four that are interrupted after two, within the epoch, or after three, at its end."""
-    batch_size = {"digits": "400", "folder_64": "8"}.get(name, "8")  # digits: three batches an epoch
+    batch_size = {"digits": "400"}.get(name, "8")  # digits: three batches an epoch
     run = ["--config", name, *TWO_STEPS, "--data.batch_size", batch_size, *flags_of(name), *more]
     run += ["--metrics.extractor", "none", "--log_every_n_steps", "3", "--logger", "[csv,tensorboard]"]
     run += ["--max_steps", "4"]

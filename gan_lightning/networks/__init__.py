@@ -5,7 +5,7 @@ from gan_lightning.networks.dcgan import DCGANDiscriminator, DCGANGenerator
 from gan_lightning.networks.dropout_conv import DropoutConvDiscriminator
 from gan_lightning.networks.fastgan import FastGANGenerator
 from gan_lightning.networks.mlp import MLPDiscriminator, MLPGenerator
-from gan_lightning.networks.projected import ProjectedDiscriminator
+from gan_lightning.networks.projected import ProjectedDiscriminator, VisionAidedDiscriminator
 from gan_lightning.networks.r3gan import R3GANDiscriminator, R3GANGenerator
 from gan_lightning.networks.resnet import ResNetDiscriminator, ResNetGenerator
 
@@ -23,4 +23,5 @@ __all__ = [
     "R3GANGenerator",
     "ResNetDiscriminator",
     "ResNetGenerator",
+    "VisionAidedDiscriminator",
 ]

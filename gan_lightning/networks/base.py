@@ -133,20 +133,25 @@ class Discriminator(Network):
 
     def logits(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         """Compute logits (B, ...) for features (B, F) and labels (B,)."""
-        with _in_float32(features) as wide:
+        with in_float32(features) as wide:
             logits: Tensor = self.head(wide, labels)
+        return logits
+
+    def penalized_logits(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Compute the logits (B, ...) whose gradients penalties look at: all of them, unless a class says otherwise."""
+        logits: Tensor = self(images, labels)
         return logits
 
     def judge(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Compute logits (B, ...) like :meth:`forward`, and class logits (B, num_classes) if the head has a ``classify``."""
         features = self.features(images)
         classify: Callable[[Tensor], Tensor] | None = getattr(self.head, "classify", None)
-        with _in_float32(features) as wide:
+        with in_float32(features) as wide:
             return self.head(wide, labels), None if classify is None else classify(wide)
 
 
 @contextmanager
-def _in_float32(features: Tensor) -> Iterator[Tensor]:
+def in_float32(features: Tensor) -> Iterator[Tensor]:
     """Leave autocast within the block, because losses take small differences of logits. Yields the features in float32."""
     device = features.device.type
     if not torch.is_autocast_enabled(device):

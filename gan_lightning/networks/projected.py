@@ -1,4 +1,4 @@
-"""Projected GANs (Sauer et al. 2021): a discriminator on the features of a frozen network that was trained on ImageNet."""
+"""Discriminators on the features of a frozen network that was trained on ImageNet: projected and vision-aided GANs."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -10,26 +10,35 @@ from torch.nn.functional import conv2d, interpolate, linear
 
 from gan_lightning.efficientnet import load_backbone
 from gan_lightning.errors import InputError
-from gan_lightning.networks.base import Discriminator
-from gan_lightning.networks.layers import HEADS, ClassifierHead, DiscriminatorConditioning, spectrally_normalized
+from gan_lightning.networks.base import Discriminator, in_float32
+from gan_lightning.networks.layers import (
+    HEADS,
+    ClassifierHead,
+    DiscriminatorConditioning,
+    initialise_he,
+    spectrally_normalized,
+)
 
 RESOLUTIONS = (32, 1024)
 """Smallest and largest side of the images that the backbone sees."""
 SIDE = 4
 """Largest side of the last map of each scale."""
+SMALLEST = 8
+"""Smallest side of the images whose pixels are discriminated."""
 SLOPE = 0.2
 """Negative slope of LeakyReLU."""
 
 
 class ProjectedDiscriminator(Discriminator):
-    """Image -> frozen features at four scales -> fixed random mixing -> a small discriminator per scale -> logits (B, P).
+    """Projected GANs (Sauer et al. 2021): discriminate the features of a frozen network, not the pixels.
+
+    Image -> frozen features at four scales -> fixed random mixing -> a small discriminator per scale -> logits (B, P).
 
     Each position of each scale's last map has one logit; P is their number, at most 64. The loss is the mean over all of them.
     The frozen network is EfficientNet-Lite0. Its weights are in no checkpoint.
 
-    Differences from the paper: the last maps have at most 4x4 positions, and the two coarse scales have a 3x3 convolution, so
-    that each logit is a nonlinear function of the features also at small resolutions. There is no batch norm, so samples are
-    independent.
+    Differences from the paper: the last maps have at most 4x4 positions, and a scale whose map is that small has a 3x3
+    convolution, so that each logit is a nonlinear function of the features also at small resolutions.
 
     Args:
         image_shape: (C, H, W) of the images, 1 (grey) or 3 (colour) channels, any size.
@@ -38,6 +47,8 @@ class ProjectedDiscriminator(Discriminator):
             The time grows with the square.
         width: channels of the finest mixed map, doubled at each coarser scale.
         seed: seed of the random mixing, at least 0.
+        batch_norm: batch norm after each convolution, as in the paper. Without it samples are independent, but on few images
+            they soon became all alike (see docs/results.md).
         conditioning: head for labels: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``),
             applied at each position.
 
@@ -45,7 +56,6 @@ class ProjectedDiscriminator(Discriminator):
         InputError: a number is out of range, or images have neither 1 nor 3 channels.
     """
 
-    samples_are_independent = True
     rows: Tensor
     columns: Tensor
 
@@ -56,9 +66,11 @@ class ProjectedDiscriminator(Discriminator):
         resolution: int = 224,
         width: int = 64,
         seed: int = 0,
+        batch_norm: bool = True,
         conditioning: DiscriminatorConditioning | None = None,
     ) -> None:
         super().__init__(image_shape, num_classes, conditioning)
+        self.samples_are_independent = not batch_norm
         channels, height, across = image_shape
         if channels not in (1, 3):
             raise InputError(f"images have {channels} channels, but ProjectedDiscriminator takes 1 (grey) or 3 (colour)")
@@ -78,7 +90,7 @@ class ProjectedDiscriminator(Discriminator):
         heads, positions, depths = [], [], []
         for scale, inputs in enumerate(widths):
             side = -(-resolution // 2 ** (scale + 2))
-            layers, depth, side = _small_discriminator(inputs, side, most=8 * width)
+            layers, depth, side = _small_discriminator(inputs, side, 8 * width, batch_norm)
             self.scales.append(layers)
             heads.append(HEADS[conditioning](depth, num_classes, spectrally_normalized))
             positions.append(side**2)
@@ -98,12 +110,74 @@ class ProjectedDiscriminator(Discriminator):
         return ((pixels - 127) / 128).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
+class VisionAidedDiscriminator(ProjectedDiscriminator):
+    """A vision-aided GAN (Kumari et al. 2022): a discriminator of the pixels beside one of frozen features.
+
+    The first one sees what the frozen network ignores. The second one knows from the start what things look like. Both have the
+    same loss and count equally: logits (B, 2, P) are that of the pixels, repeated P times, and those of the features. Gradient
+    penalties apply to the first one alone, as in the paper, so they do not pass through the frozen network.
+
+    Differences from the paper: one frozen network instead of the best three of several, at four scales with fixed random mixing
+    (see :class:`ProjectedDiscriminator`), for the whole of the training.
+
+    Args:
+        image_shape: (C, H, W) of the images, 1 (grey) or 3 (colour) channels, sides of at least 8 pixels.
+        num_classes: number of classes of the data.
+        resolution: side in pixels to which images are resized for the frozen network, from 32 to 1024.
+        width: channels of the finest mixed map of frozen features, doubled at each coarser scale.
+        seed: seed of the random mixing, at least 0.
+        batch_norm: batch norm after each convolution on frozen features. The discriminator of the pixels has none.
+        pixel_width: channels at half the full size, doubled at each smaller scale up to 16 times.
+        hidden: units of the dense layer on the last map of the pixels.
+        conditioning: head for labels: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
+
+    Raises:
+        InputError: a number is out of range, or images have neither 1 nor 3 channels.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int = 0,
+        resolution: int = 224,
+        width: int = 64,
+        seed: int = 0,
+        batch_norm: bool = True,
+        pixel_width: int = 64,
+        hidden: int = 256,
+        conditioning: DiscriminatorConditioning | None = None,
+    ) -> None:
+        super().__init__(image_shape, num_classes, resolution, width, seed, batch_norm, conditioning)
+        if pixel_width < 1:
+            raise InputError(f"pixel_width is {pixel_width}: use at least 1")
+        if hidden < 1:
+            raise InputError(f"hidden is {hidden}: use at least 1")
+        if min(image_shape[1:]) < SMALLEST:
+            raise InputError(
+                f"images of {image_shape[1]}x{image_shape[2]} are too small: use sides of at least {SMALLEST} pixels"
+            )
+        self.pixels = _pixel_discriminator(image_shape, pixel_width, hidden)
+        head = HEADS[conditioning](hidden, num_classes)
+        for part in (self.pixels, head):
+            initialise_he(part, SLOPE)
+        self.head = (ClassifiersSideBySide if conditioning == "classifier" else HeadsSideBySide)(head, self.head, hidden)
+
+    def features(self, images: Tensor) -> Tensor:
+        return torch.cat([self.pixels(images), super().features(images)], dim=1)  # (B, hidden + F)
+
+    def penalized_logits(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Compute the logits (B,) of the pixels alone."""
+        with in_float32(self.pixels(images)) as features:
+            logits: Tensor = cast(HeadsSideBySide, self.head).pixels(features, labels)
+        return logits
+
+
 class RandomMixing(nn.Module):
     """Fixed random mixing across channels and scales (Sauer et al. 2021, section 3.2).
 
     A 1x1 convolution mixes the channels of each map. Then, from the coarsest scale to the finest, a 3x3 convolution of the
     mixed map is upsampled (bilinear) and added to the next finer map. Weights are normal, and mixed features have a mean square
-    near 1, because no batch norm follows as in the paper. The weights are buffers: checkpoints have them, nothing trains them.
+    near 1. The weights are buffers: checkpoints have them, nothing trains them.
 
     Args:
         inputs: channels of the maps, the finest first.
@@ -184,8 +258,53 @@ class ClassifierOfPositions(HeadOfPositions):
         return torch.cat(classes, dim=1).mean(dim=1)
 
 
-def _small_discriminator(inputs: int, side: int, most: int) -> tuple[nn.Sequential, int, int]:
-    """Make a scale's convolutions: they halve a map (B, inputs, side, side) until its side is at most 4.
+class HeadsSideBySide(nn.Module):
+    """The heads of a vision-aided discriminator.
+
+    Args:
+        pixels: head of the pixels, for features (B, hidden).
+        frozen: head of the frozen features, whose logits are (B, P).
+        hidden: number of features of the pixels.
+    """
+
+    def __init__(self, pixels: nn.Module, frozen: nn.Module, hidden: int) -> None:
+        super().__init__()
+        self.pixels, self.frozen, self.hidden = pixels, frozen, hidden
+
+    def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Map features (B, hidden + F) and labels (B,) to logits (B, 2, P)."""
+        of_pixels, of_frozen = self._split(features)
+        frozen: Tensor = self.frozen(of_frozen, labels)
+        pixels: Tensor = self.pixels(of_pixels, labels)
+        return torch.stack([pixels[:, None].expand_as(frozen), frozen], dim=1)
+
+    def _split(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return features[:, : self.hidden], features[:, self.hidden :]
+
+
+class ClassifiersSideBySide(HeadsSideBySide):
+    """Heads with class logits. Those of an image are the mean of both."""
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Map features (B, hidden + F) to class logits (B, num_classes)."""
+        of_pixels, of_frozen = self._split(features)
+        pixels = cast(ClassifierHead, self.pixels).classify(of_pixels)
+        return (pixels + cast(ClassifierOfPositions, self.frozen).classify(of_frozen)) / 2
+
+
+def _pixel_discriminator(image_shape: tuple[int, int, int], width: int, hidden: int) -> nn.Sequential:
+    """Make layers to features (B, hidden): convolutions halve an image until its shorter side has 4 to 7 pixels."""
+    (inputs, *sides), layers = image_shape, list[nn.Module]()
+    while min(sides) >= SMALLEST:
+        outputs = width * min(16, 2 ** (len(layers) // 2))
+        layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(SLOPE, inplace=True)]
+        inputs, sides = outputs, [side // 2 for side in sides]
+    dense = nn.Linear(inputs * sides[0] * sides[1], hidden)
+    return nn.Sequential(*layers, nn.Flatten(), dense, nn.LeakyReLU(SLOPE, inplace=True))
+
+
+def _small_discriminator(inputs: int, side: int, most: int, batch_norm: bool) -> tuple[nn.Sequential, int, int]:
+    """Make a scale's convolutions, which halve a map (B, inputs, side, side) until its side is at most 4.
 
     Returns the layers, and the channels (at most ``most``) and the side of the last map.
     """
@@ -196,7 +315,10 @@ def _small_discriminator(inputs: int, side: int, most: int) -> tuple[nn.Sequenti
     convolutions: list[nn.Module] = [
         nn.Conv2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(channels)
     ] or [nn.Conv2d(inputs, inputs, 3, padding=1)]
-    layers = [layer for convolution in convolutions for layer in (spectrally_normalized(convolution), nn.LeakyReLU(SLOPE))]
+    layers: list[nn.Module] = []
+    for convolution, width in zip(convolutions, channels[1:] or channels, strict=True):
+        norm = [nn.BatchNorm2d(width)] if batch_norm else []
+        layers += [spectrally_normalized(convolution), *norm, nn.LeakyReLU(SLOPE)]
     return nn.Sequential(*layers), channels[-1], side >> halvings
 
 

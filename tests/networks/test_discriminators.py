@@ -23,9 +23,11 @@ from gan_lightning.networks import (
 from tests.networks.test_networks import DISCRIMINATORS, HEADS, make, per_image, stirred, without_dropout
 
 COUNT = 12
+RESNETS = "sngan_cifar10", "sngan_cifar10_conditional", "wgan_gp_cifar10", "r3gan_cifar10", "r3gan_cifar10_slim"
 NARROW: dict[str, dict[str, Any]] = {
-    name: {"widths": [32] * 4}
-    for name in ("sngan_cifar10", "sngan_cifar10_conditional", "wgan_gp_cifar10", "r3gan_cifar10", "r3gan_cifar10_slim")
+    **{name: {"widths": [32] * 4} for name in RESNETS},
+    **{name: {"resolution": 64} for name in ("folder_128", "folder_256")},
+    "r3gan_folder_256": {"widths": [32] * 5},
 }
 """The widest networks would take minutes."""
 UNLIKE_HE: dict[type[Discriminator], str] = {
@@ -60,7 +62,7 @@ def of_recipe(name: str) -> Discriminator:
     recipe = yaml.safe_load(recipes()[name].read_text())
     settings = recipe["model"]["discriminator"]
     data = getattr(gan_lightning.data, recipe["data"]["class_path"])
-    shape = getattr(data, "image_shape", (3, 64, 64))  # the size of folder_64
+    shape = getattr(data, "image_shape", (3, 64, 64))  # of a folder, whatever its size
     arguments = settings.get("init_args", {}) | NARROW.get(name, {})
     network = getattr(gan_lightning.networks, settings["class_path"])(image_shape=shape, num_classes=10, **arguments)
     assert isinstance(network, Discriminator)

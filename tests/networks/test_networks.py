@@ -326,7 +326,8 @@ def _with_other_company(d: Discriminator) -> tuple[Tensor, Tensor]:
         (ResNetDiscriminator, {"spectral_norm": True, "attention_at": 8}, True),
         (ResNetDiscriminator, {"spectral_norm": False, "pool": "mean"}, True),
         (R3GANDiscriminator, {}, True),
-        (ProjectedDiscriminator, {}, True),
+        (ProjectedDiscriminator, {"batch_norm": True}, False),
+        (ProjectedDiscriminator, {"batch_norm": False}, True),
     ],
 )
 def test_independence_of_samples_is_as_declared(
@@ -343,7 +344,8 @@ def test_independence_of_samples_is_as_declared(
 @pytest.mark.parametrize("network", DISCRIMINATORS)
 def test_real_and_generated_images_may_share_a_pass(network: type[Discriminator]) -> None:
     """If samples are independent, one pass over two halves gives the logits of separate passes, conditional or not."""
-    without_norm: dict[str, Any] = {"batch_norm": False} if network is DCGANDiscriminator else {}
+    with_norm = (DCGANDiscriminator, ProjectedDiscriminator)
+    without_norm: dict[str, Any] = {"batch_norm": False} if network in with_norm else {}
     d = without_dropout(stirred(make(network, "projection", **without_norm)))
     real, fake, labels = torch.randn(3, 1, 16, 16), torch.randn(3, 1, 16, 16), torch.tensor([0, 5, 9])
     together = copy.deepcopy(d)(torch.cat([real, fake]), labels.repeat(2))

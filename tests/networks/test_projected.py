@@ -16,11 +16,11 @@ from gan_lightning.efficientnet import load_backbone
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.images import to_float
-from gan_lightning.losses import HingeLoss
+from gan_lightning.losses import HingeLoss, NonSaturatingLoss
 from gan_lightning.metrics.imagenet import prepare
-from gan_lightning.networks import DCGANGenerator, ProjectedDiscriminator
+from gan_lightning.networks import DCGANGenerator, ProjectedDiscriminator, VisionAidedDiscriminator
 from gan_lightning.regularizers import R1, DiscriminatorBatch
-from tests.helpers import Outputs, TensorData, assert_same_state, fit, interrupted, refusal
+from tests.helpers import Outputs, TensorData, assert_same_state, fit, interrupted, refusal, refuses
 
 SHAPE = (3, 16, 16)
 RUN = [
@@ -41,8 +41,9 @@ def colours() -> TensorData:
     return TensorData(images, batch_size=4)
 
 
-def model(**arguments: Any) -> GAN:
-    return GAN(DCGANGenerator(SHAPE, latent_dim=4, width=4), small(), HingeLoss(), augmentation=DiffAugment(), **arguments)
+def model(batch_norm: bool = True, **arguments: Any) -> GAN:
+    generator = DCGANGenerator(SHAPE, latent_dim=4, width=4)
+    return GAN(generator, small(batch_norm=batch_norm), HingeLoss(), augmentation=DiffAugment(), **arguments)
 
 
 class Looks:
@@ -127,7 +128,7 @@ def test_gradients_reach_images_of_every_size(size: int) -> None:
 
 def test_logits_of_an_image_depend_on_that_image_alone() -> None:
     images = torch.rand(3, *SHAPE).requires_grad_()
-    small().train()(images)[1].sum().backward()
+    small(batch_norm=False).train()(images)[1].sum().backward()
     assert images.grad is not None
     assert [bool(gradient.any()) for gradient in images.grad] == [False, True, False]
 
@@ -174,14 +175,15 @@ def test_the_backbone_is_in_no_checkpoint() -> None:
     assert Path("last.ckpt").stat().st_size < 2_000_000  # the backbone alone has 13 MB
 
 
-def test_the_backbone_runs_once_for_each_image_and_update() -> None:
+@pytest.mark.parametrize(("batch_norm", "sizes"), [(True, [4, 4, 4]), (False, [8, 4])])
+def test_the_backbone_runs_once_for_each_image_and_update(batch_norm: bool, sizes: list[int]) -> None:
     """Once for the real and the generated images of D's update, without a graph; once for those of G's, with one."""
-    gan = model()
+    gan = model(batch_norm)
     assert isinstance(gan.discriminator, ProjectedDiscriminator)
     looks = Looks(gan.discriminator)
     fit(gan, colours(), max_steps=2)
-    assert [len(images) for images in looks.seen] == [8, 4] * 2
-    assert [images.requires_grad for images in looks.seen] == [False, True] * 2
+    assert [len(images) for images in looks.seen] == sizes * 2
+    assert [images.requires_grad for images in looks.seen] == ([False] * (len(sizes) - 1) + [True]) * 2
     assert looks.modes == {False}
 
 
@@ -189,7 +191,7 @@ def test_the_backbone_runs_once_for_each_image_and_update() -> None:
 
 
 def test_the_hinge_loss_is_the_mean_over_all_logits_of_all_scales() -> None:
-    gan = model()
+    gan = model(batch_norm=False)
     shown: list[Tensor] = []
     gan.discriminator.head.register_forward_hook(lambda head, inputs, logits: shown.append(logits.detach()))
     outputs = Outputs()
@@ -203,7 +205,7 @@ def test_the_hinge_loss_is_the_mean_over_all_logits_of_all_scales() -> None:
 
 def test_r1_is_that_of_the_mean_logit() -> None:
     """Its value, and its derivative by the weights against a finite difference."""
-    gan = model(penalty=R1(gamma=3.0))
+    gan = model(batch_norm=False, penalty=R1(gamma=3.0))
     gan.augmentation = None
     gan.double().eval()
     real = torch.rand(2, *SHAPE, dtype=torch.float64)
@@ -229,11 +231,15 @@ def test_r1_is_that_of_the_mean_logit() -> None:
     assert (values[0] - values[1]) / 2e-6 == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_run_is_measured_resumed_sampled_and_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "flags", [[], ["--model.discriminator", "VisionAidedDiscriminator", "--model.penalty", "R1", "--model.penalty.every", "2"]]
+)
+def test_a_run_is_measured_resumed_sampled_and_exported(flags: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A resumed run ends with the same bits."""
+    run = [*RUN, *UNMEASURED, *flags]
     monkeypatch.setattr("gan_lightning.metrics.classifier.FEWEST_IMAGES_SEEN", 1)  # a poor classifier, but fast
-    assert Verb.train.main([*RUN, *UNMEASURED, "--default_root_dir", "straight"]) == 0
-    interrupted([*RUN, *UNMEASURED, "--default_root_dir", "stopped"], 4, monkeypatch)
+    assert Verb.train.main([*run, "--default_root_dir", "straight"]) == 0
+    interrupted([*run, "--default_root_dir", "stopped"], 4, monkeypatch)
     torch.manual_seed(3)
     assert Verb.train.main(["--ckpt_path", "last", "--default_root_dir", "stopped"]) == 0
     straight, stopped = (Path(root) / "lightning_logs" / "version_0" for root in ("straight", "stopped"))
@@ -273,3 +279,71 @@ def test_a_damaged_backbone_gets_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("gan_lightning.efficientnet.weights_file", lambda: tmp_path / "cut.pth")
     with pytest.raises(InputError, match=r"cut\.pth"):
         small()
+
+
+# Beside a discriminator of the pixels
+
+
+def vision_aided(**arguments: Any) -> VisionAidedDiscriminator:
+    return VisionAidedDiscriminator(SHAPE, **({"resolution": 32, "width": 4, "pixel_width": 4, "hidden": 8} | arguments))
+
+
+def test_pixels_and_features_count_equally() -> None:
+    d = vision_aided(batch_norm=False).eval()
+    images = torch.rand(3, *SHAPE)
+    logits = d(images)
+    assert logits.shape == (3, 2, 37)
+    pixels, frozen = d.head.pixels(d.pixels(images)), d.head.frozen(ProjectedDiscriminator.features(d, images))  # type: ignore
+    assert torch.allclose(logits.mean(dim=(1, 2)), (pixels + frozen.mean(dim=1)) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (30, 17), (64, 96)])
+@pytest.mark.parametrize("conditioning", [None, "concatenation", "projection", "classifier"])
+def test_it_takes_sizes_and_labels(conditioning: Any, size: tuple[int, int]) -> None:
+    d = VisionAidedDiscriminator((1, *size), 3, resolution=32, width=4, pixel_width=2, hidden=8, conditioning=conditioning)
+    images, labels = torch.rand(3, 1, *size).requires_grad_(), torch.arange(3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits, classes = d.judge(images, labels)
+        penalized = d.penalized_logits(images, labels)
+    assert (logits.shape, logits.dtype, penalized.shape, penalized.dtype) == ((3, 2, 37), torch.float32, (3,), torch.float32)
+    assert classes is None or (classes.shape, classes.dtype) == ((3, 3), torch.float32)
+    assert torch.equal(d.eval()(images, labels)[:, 0, 0], d.penalized_logits(images, labels))
+
+
+def test_penalties_see_the_pixels_alone() -> None:
+    """R1 passes the frozen network by: the only passes are those of the losses."""
+    gan = GAN(DCGANGenerator(SHAPE, latent_dim=4, width=4), vision_aided(), NonSaturatingLoss(), penalty=R1(gamma=3.0))
+    looks = Looks(gan.discriminator)  # type: ignore[arg-type]
+    outputs = Outputs()
+    before = [parameter.detach().clone() for parameter in gan.discriminator.scales.parameters()]  # type: ignore[union-attr]
+    fit(gan, colours(), [outputs], max_steps=1)
+    assert [len(images) for images in looks.seen] == [4, 4, 4]
+    assert outputs.seen[0]["penalty"] > 0
+    assert all(
+        not torch.equal(old, new)
+        for old, new in zip(before, gan.discriminator.scales.parameters(), strict=True)  # type: ignore[union-attr]
+    )
+
+
+@pytest.mark.parametrize(("batch_norm", "independent"), [(True, False), (False, True)])
+def test_it_declares_whether_samples_are_independent(batch_norm: bool, independent: bool) -> None:
+    d = vision_aided(batch_norm=batch_norm).train()
+    images = torch.rand(3, *SHAPE).requires_grad_()
+    d(images)[1].sum().backward()
+    assert images.grad is not None
+    assert d.samples_are_independent == independent
+    assert [bool(gradient.any()) for gradient in images.grad] == [not independent, True, not independent]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [({"pixel_width": 0}, "pixel_width is 0"), ({"hidden": 0}, "hidden is 0"), ({"width": 0}, "width is 0")],
+)
+def test_impossible_numbers_are_refused(arguments: dict[str, Any], parts: str) -> None:
+    with refuses(parts):
+        vision_aided(**arguments)
+
+
+def test_images_of_a_few_pixels_are_refused() -> None:
+    with refuses("16x7", "8"):
+        VisionAidedDiscriminator((3, 16, 7), resolution=32)

@@ -36,6 +36,7 @@ from gan_lightning.networks import (
     R3GANGenerator,
     ResNetDiscriminator,
     ResNetGenerator,
+    VisionAidedDiscriminator,
 )
 from gan_lightning.networks.base import Discriminator, Generator
 from gan_lightning.networks.convolution import GroupedConv2d
@@ -49,6 +50,7 @@ from timing import flags
 STEPS = 3
 SHAPE, CLASSES = (3, 16, 16), 3
 RECIPES = sorted(recipes())
+SMALLER = "--data.image_shape [3,32,32]"
 NARROW = {
     **dict.fromkeys(("sngan_cifar10", "sngan_cifar10_conditional", "wgan_gp_cifar10"), "--model.{}.widths [8,8,8,8]"),
     **dict.fromkeys(("r3gan_cifar10", "r3gan_cifar10_slim"), "--model.{}.widths [16,16,16,16] --model.{}.blocks 1"),
@@ -57,6 +59,8 @@ NARROW = {
         ("dcgan_cifar10", "folder_64", "dcgan_stacked_mnist", "dcgan_mnist", "dcgan_fashion_mnist", "lsgan_mnist"),
         "--model.{}.width 8",
     ),
+    **dict.fromkeys(("folder_128", "folder_256"), f"{SMALLER} --model.{{}}.width 4 --model.discriminator.resolution 32"),
+    "r3gan_folder_256": f"{SMALLER} --model.{{}}.widths [16,16,16,16] --model.{{}}.blocks 1 --model.micro_batch 2",
 }
 """Flags of each network that make a recipe fast."""
 LOSSES = [
@@ -189,6 +193,7 @@ DISCRIMINATORS: dict[str, Callable[..., Discriminator]] = {
     "resnet": lambda how: ResNetDiscriminator(SHAPE, CLASSES, widths=[8] * 4, attention_at=8, conditioning=how),
     "r3gan": lambda how: R3GANDiscriminator(SHAPE, CLASSES, widths=[16] * 3, blocks=1, conditioning=how),
     "projected": lambda how: ProjectedDiscriminator(SHAPE, CLASSES, resolution=32, width=4, conditioning=how),
+    "vision-aided": lambda how: VisionAidedDiscriminator(SHAPE, CLASSES, 32, 4, pixel_width=4, conditioning=how),
     "dropout": lambda how: DropoutConvDiscriminator(SHAPE, CLASSES, width=4, conditioning=how),
 }
 
