@@ -141,8 +141,8 @@ class Hole(Degradation):
                 inside.append(((at >= first) & (at < first + size)).expand(len(images), side))
                 continue
             least, most = max(1, side // 4), max(1, side // 2)
-            sizes = least + (draws[:, [axis + 2]] * (most - least + 1)).long()  # (B, 1)
-            begin = (draws[:, [axis]] * (side - sizes + 1)).long()
+            sizes = least + (draws[:, axis + 2 : axis + 3] * (most - least + 1)).long()  # (B, 1)
+            begin = (draws[:, axis : axis + 1] * (side - sizes + 1)).long()
             inside.append((at >= begin) & (at < begin + sizes))
         rows, columns = inside
         return rows[:, None, :, None] & columns[:, None, None, :]
@@ -210,7 +210,7 @@ class TurnedNegative(Degradation):
 
 def luma(images: Tensor) -> Tensor:
     """Convert colour to grey: uint8 (B, 1, H, W) from (B, 3, H, W), bitwise as Pillow does."""
-    red, green, blue = (images[:, [channel]].int() * weight for channel, weight in enumerate(LUMA))
+    red, green, blue = (images[:, i : i + 1].int() * weight for i, weight in enumerate(LUMA))
     return ((red + green + blue + 2**15) >> 16).to(torch.uint8)
 
 

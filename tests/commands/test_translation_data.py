@@ -90,7 +90,8 @@ def test_two_folders(capsys: pytest.CaptureFixture[str]) -> None:
         (["grey"], ["--data.degradation grey", "Grey"]),
         (["Blur"], ["--data.degradation Blur", "Grey"]),
         (["Grey", "--data.source.batch_size", "3"], ["--data.source.batch_size", "use --data.batch_size"]),
-        (["Grey", "--data.factor", "3"], ["factor"]),
+        (["Grey", "--data.factor", "3"], ["--data.degradation.factor"]),
+        (["Grey", "--data.image_size", "16"], ["--data.source.image_size"]),
         (["Grey", "--data.source", "ImagFolder"], ["--data.source ImagFolder", "ImageFolder"]),
     ],
 )

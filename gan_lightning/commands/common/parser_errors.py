@@ -49,7 +49,9 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str
             if unknown in names:
                 outer = key.rpartition(".")[0]
                 return f"--{key}.{unknown} cannot be set, because it follows {outer}.{unknown}: use --{outer}.{unknown}"
-            near = for_flag(f"{key}.{unknown}", [f"{key}.{name}" for name in names], otherwise=f"; it has {', '.join(names)}")
+            near = _of_a_part(key, names, unknown) or for_flag(
+                f"{key}.{unknown}", [f"{key}.{name}" for name in names], otherwise=f"; it has {', '.join(names)}"
+            )
             return f"{key}: {owner.rpartition('.')[2]} has no argument {unknown!r}{near}"
         group = re.search(r"Group '([^']+)'", message)
         prefix = f"{group[1]}." if group else ""
@@ -68,7 +70,7 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str
     if found := re.search(r"Importing '(\S+)' is not allowed", message):
         return f"--{key} {found[1]} is not allowed, because it runs commands or writes files: use a class of this project"
     if (found := re.search(r"Expected a dot import path string: (.+?)(?:\. Got value: .*)?$", message, re.MULTILINE)) and (
-        names := _class_names(key)
+        names := sorted(cls.__name__ for cls in _classes(key))
     ):
         if key == "data" and (found[1] in ("folder", "images") or os.path.isdir(found[1])):  # noqa: PTH112
             root = found[1] if os.path.isdir(found[1]) else "FOLDER"  # noqa: PTH112
@@ -130,8 +132,17 @@ def parameters_of(class_path: str) -> dict[str, inspect.Parameter]:
     return found
 
 
-def _class_names(key: str) -> list[str]:
-    """List the short names of the classes that the setting ``key`` may name."""
+def _of_a_part(key: str, arguments: Collection[str], unknown: str) -> str:
+    """Suggest the argument ``unknown`` of a class that one of the ``arguments`` of ``key`` may name; empty if none has it."""
+    for argument in arguments:
+        for cls in _classes(f"{key}.{argument}"):
+            if unknown in parameters_of(f"{cls.__module__}.{cls.__qualname__}"):
+                return f"; did you mean --{key}.{argument}.{unknown}?"
+    return ""
+
+
+def _classes(key: str) -> list[type[object]]:
+    """List the classes that the setting ``key`` may name."""
     from torch.optim import Optimizer
 
     from gan_lightning import augment, data, losses, networks, regularizers, schedules
@@ -151,9 +162,9 @@ def _class_names(key: str) -> list[str]:
     }
     group, _, name = key.rpartition(".")
     base = schedules.Schedule if group == "schedules" else bases.get(name)
-    left, found = [] if base is None else [base], set()
+    left, found = [] if base is None else [base], list[type[object]]()
     while left:
         subclasses: list[type[object]] = left.pop().__subclasses__()
-        found |= {cls.__name__ for cls in subclasses if not inspect.isabstract(cls)}
+        found += [cls for cls in subclasses if not inspect.isabstract(cls) and not cls.__name__.startswith("_")]
         left += subclasses
-    return sorted(found)
+    return found
