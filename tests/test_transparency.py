@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -207,9 +208,14 @@ def test_the_commands(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (protocol["transparency"], protocol["image_shape"]) == ("put on white", [4, 16, 16])
     assert Verb.evaluate.main(["drawn.npz", *few, "--real", "photos", "--output", "other.json"]) == 0
 
-    assert Verb.export.main([str(path), "--formats", "safetensors,torch", "--output", "exported"]) == 0
+    assert Verb.export.main([str(path), "--output", "exported"]) == 0
     assert "4 channels" in Path("exported/README.md").read_text()
     opacity(Path("exported/samples.png"))
+    session = onnxruntime.InferenceSession("exported/generator.onnx")
+    (images,) = session.run(None, {"z": sampler.latents(torch.arange(3)).numpy()})
+    assert (to_uint8(torch.from_numpy(images)).int() - drawn.int()).abs().max() <= 1
+    assert Verb.sample.main(["exported", "--num_images", "3", "--output", "of_exported"]) == 0
+    assert torch.equal(opacity(Path("of_exported/000002.png")), drawn[2, 3])
     assert torch.equal(inference.load("exported").at(torch.arange(3)), drawn)
     assert torch.equal(to_uint8(sampler.generator(sampler.latents(torch.arange(3)), None)), drawn)
 

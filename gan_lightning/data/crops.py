@@ -1,5 +1,7 @@
-"""Crops at random places, of images that are whole along their longer side."""
+"""Sizes of crops, and crops at random places, of images that are whole along one side."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -7,9 +9,28 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gan_lightning.errors import InputError
+
 Crop = Literal["center", "random"]
 LONGEST = 8  # sides of a crop; longer images keep so many of them, around the centre
 DRAWS = 2**62  # random numbers for crops are below
+
+
+def height_and_width(size: int | str | Sequence[int], flag: str) -> tuple[int, int]:
+    """Read the size of images: 64 is a square, "96x64" and (96, 64) are 96 pixels high and 64 pixels wide.
+
+    Args:
+        size: the size.
+        flag: the flag or argument that names it, for the message.
+
+    Raises:
+        InputError: it is no such size, or a side has no pixel.
+    """
+    sides = size.split("x") if isinstance(size, str) else [size] if isinstance(size, int) else [*size]
+    numbers = [int(side) for side in map(str, sides) if re.fullmatch("[1-9][0-9]{0,8}", side)]
+    if len(numbers) != len(sides) or len(sides) not in (1, 2):
+        raise InputError(f"{flag} is {size}: use a number of pixels of at least 1 such as 64, or HEIGHTxWIDTH such as 96x64")
+    return numbers[0], numbers[-1]
 
 
 def uncropped_size(size: tuple[int, int], crop: tuple[int, int]) -> tuple[int, int]:

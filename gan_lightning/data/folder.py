@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gan_lightning.data.base import ImageDataModule, Images, Split, default_root, example_indices
-from gan_lightning.data.crops import Crop, Uncropped
+from gan_lightning.data.crops import Crop, Uncropped, height_and_width
 from gan_lightning.data.decoding import DecodedFiles, Decoding, fixed_draw, read_again, read_all, room_for
 from gan_lightning.data.image_file import MODES, Facts, has_heif
 from gan_lightning.data.loaders import BalancedShuffle, CropLoader, EpochShuffle, ImageLoader, WorkerLoader
@@ -44,8 +44,9 @@ class ImageFolder(ImageDataModule):
 
     Args:
         root: folder of the images.
-        image_size: height and width of the images, in pixels: the shorter side is resized to it, the longer one cropped.
-        crop: part of the longer side that is used: its ``center``, or a ``random`` one each time.
+        image_size: height and width of the images, in pixels: 64 is a square, "96x64" or (96, 64) are 96 high and 64 wide.
+            Each image is resized until it just covers this size, and then cropped.
+        crop: part of the resized image that is used: its ``center``, or a ``random`` one each time.
         channels: 1 for grey, 3 for colour, 4 for colour and opacity. With 1 or 3, transparent images are put on white; with 4,
             images without transparency are opaque. Images of more than 8 bits are reduced to 8.
         batch_size: images per update of a network, for each process.
@@ -74,7 +75,7 @@ class ImageFolder(ImageDataModule):
     def __init__(
         self,
         root: str | os.PathLike[str],
-        image_size: int = 64,
+        image_size: int | tuple[int, int] | str = 64,
         channels: int = 3,
         batch_size: int = 64,
         crop: Crop = "center",
@@ -89,15 +90,14 @@ class ImageFolder(ImageDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(root, batch_size, horizontal_flip, seed)
-        if image_size < 1:
-            raise InputError(f"data.image_size is {image_size}: use at least 1")
+        height, width = height_and_width(image_size, "data.image_size")
         if channels not in MODES:
             raise InputError(f"data.channels is {channels}: use 1 (grey), 3 (colour) or 4 (colour and transparency)")
         if num_workers is not None and num_workers < 0:
             raise InputError(f"data.num_workers is {num_workers}: use at least 0")
         check_white(white, "data.white")
-        self.image_size, self.crop = image_size, crop
-        self.image_shape = (channels, image_size, image_size)
+        self.crop = crop
+        self.image_shape = (channels, height, width)
         self.skip_corrupt = skip_corrupt
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         self.max_bytes_on_device = max_bytes_on_device

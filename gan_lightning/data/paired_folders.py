@@ -36,7 +36,7 @@ class PairedFolders(TranslationDataModule):
         a: name of the subfolder of images A; None is the first of the only two.
         b: name of the subfolder of images B; None is the second of the only two.
         direction: ``AtoB`` makes A the source and B the target, ``BtoA`` the reverse.
-        image_size: height and width of both images, in pixels: the shorter side is resized to it, the longer one cropped.
+        image_size: height and width of both images, in pixels: 64 is a square, "96x64" or (96, 64) are 96 high and 64 wide.
         channels: 1 for grey, 3 for colour, 4 for colour and opacity of the targets.
         source_channels: the same for the sources; None is that of the targets.
         crop: part of the longer side that is used: its ``center``, or a ``random`` one each time.
@@ -63,7 +63,7 @@ class PairedFolders(TranslationDataModule):
         a: str | None = None,
         b: str | None = None,
         direction: Direction = "AtoB",
-        image_size: int = 64,
+        image_size: int | tuple[int, int] | str = 64,
         channels: int = 3,
         source_channels: int | None = None,
         crop: Crop = "center",

@@ -50,15 +50,14 @@ class Survey:
         counts = Counter(self.sizes)
         return max(counts, key=lambda size: (counts[size], size[0] * size[1], size))
 
-    def smaller_than(self, pixels: int) -> int:
-        """Count the images with a shorter side of less than so many pixels."""
-        return sum(min(size) < pixels for size in self.sizes)
+    def smaller_than(self, height: int, width: int) -> int:
+        """Count the images with a lower height or width, in pixels."""
+        return sum(own_width < width or own_height < height for own_width, own_height in self.sizes)
 
-    @property
-    def cropped(self) -> float:
-        """Mean share of an image outside its central square, from 0 to 1."""
-        shares = [1 - min(size) / max(size) for size in self.sizes]
-        return sum(shares) / max(1, len(shares))
+    def cropped(self, height: int, width: int) -> float:
+        """Mean share of an image outside its largest crop of the shape of ``height`` and ``width``, from 0 to 1."""
+        ratios = [own_width * height / (own_height * width) for own_width, own_height in self.sizes]
+        return sum(1 - min(ratio, 1 / ratio) for ratio in ratios) / max(1, len(ratios))
 
 
 def _area(size: tuple[int, int]) -> int:

@@ -26,7 +26,7 @@ class UnpairedFolders(TranslationDataModule):
         root: folder of ``trainA``, ``trainB``, ``testA`` and ``testB``.
         a: folder of images A, instead of ``root``. Its splits are found as for :class:`ImageFolder`.
         b: folder of images B, instead of ``root``.
-        image_size: height and width of all images, in pixels: the shorter side is resized to it, the longer one cropped.
+        image_size: height and width of all images, in pixels: 64 is a square, "96x64" or (96, 64) are 96 high and 64 wide.
         channels: 1 for grey, 3 for colour, 4 for colour and opacity of the images B.
         source_channels: the same for the images A; None is that of the images B.
         crop: part of the longer side that is used: its ``center``, or a ``random`` one each time.
@@ -50,7 +50,7 @@ class UnpairedFolders(TranslationDataModule):
         root: str | os.PathLike[str] | None = None,
         a: str | os.PathLike[str] | None = None,
         b: str | os.PathLike[str] | None = None,
-        image_size: int = 64,
+        image_size: int | tuple[int, int] | str = 64,
         channels: int = 3,
         source_channels: int | None = None,
         crop: Crop = "center",

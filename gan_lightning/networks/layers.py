@@ -190,17 +190,33 @@ def halvings(image_shape: tuple[int, int, int], network: str, least: int, most: 
     """
     _, height, width = image_shape
     shorter = min(height, width)
-    count = max(0, (shorter // 4).bit_length() - 1)
+    count = _count_halvings(shorter)
     if shorter < least or height % 2**count or width % 2**count:
         near = max(least, shorter // 2**count * 2**count)
         raise InputError(
             f"images are {height}x{width}, but {network} needs sides of at least {least} pixels and of a multiple of "
-            f"{2**count}: use another size, such as {near}x{near}"
+            f"{2**count}: use another size, such as {_nearest_size(height, width, near)}"
         )
     if most is not None and count > most:
         size = 4 * 2**most
-        raise InputError(f"images are {height}x{width}, but {network} ends below {2 * size} pixels: use {size}x{size}")
+        raise InputError(
+            f"images are {height}x{width}, but {network} ends below {2 * size} pixels: use another size, such as "
+            f"{_nearest_size(height, width, size)}"
+        )
     return count
+
+
+def _count_halvings(side: int) -> int:
+    """Count how often a side is halved until it has 4 to 7 pixels."""
+    return max(0, (side // 4).bit_length() - 1)
+
+
+def _nearest_size(height: int, width: int, shorter: int) -> str:
+    """Write a size that can be halved, has this ``shorter`` side and nearly the same shape, with its flag."""
+    step = 2 ** _count_halvings(shorter)
+    longer = round(shorter / min(height, width) * max(height, width) / step) * step
+    text = f"{shorter}x{longer}" if height < width else f"{longer}x{shorter}"
+    return f"{text} (--data.image_size {text})"
 
 
 # Initialisation and dropout

@@ -29,6 +29,7 @@ from gan_lightning.commands.train.settings import settings as train_settings
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import ImageDataModule, Split
 from gan_lightning.data.base import Images
+from gan_lightning.data.crops import height_and_width
 from gan_lightning.errors import InputError
 from loops import bare_loop, require_comparable, tutorial_loop
 
@@ -159,7 +160,7 @@ def synthetic_data(recipe: str, count: int | None = None) -> list[str]:
     settings = read_settings(config_path(recipe))["data"]
     source = getattr(data, settings["class_path"])
     size = settings.get("init_args", {}).get("image_size")  # a folder does not define a shape
-    channels, height, width = (3, size, size) if size else source.image_shape
+    channels, height, width = (3, *height_and_width(size, "data.image_size")) if size else source.image_shape
     return [
         *("--data", f"{SyntheticImages.__module__}.SyntheticImages", "--data.image_shape", f"[{channels},{height},{width}]"),
         *("--data.classes", str(len(getattr(source, "class_names", ()))), "--data.horizontal_flip", "false"),
@@ -251,7 +252,9 @@ def time_loops(
                 case: dict[str, Any] = {"recipe": recipe, "loops": {}}
                 for loop in turns:
                     begun = time.time()
-                    figures = _run(folder, loop, recipe, str(batch_size or 0), str(steps), accelerator, *variant)
+                    figures = run_process(
+                        __file__, folder, loop, recipe, str(batch_size or 0), str(steps), accelerator, *variant
+                    )
                     if loop == "parts":
                         total = sum(figures["parts"].values())
                         case["parts"] = {part: seconds / total for part, seconds in figures["parts"].items()}
@@ -268,14 +271,14 @@ def time_loops(
     return found
 
 
-def _run(folder: str, *words: str) -> dict[str, Any]:
-    """Run one loop with these arguments in its own process, and return the figures."""
-    command = [sys.executable, str(Path(__file__).resolve()), *words]
+def run_process(script: str, folder: str, *words: str) -> dict[str, Any]:
+    """Run a script with these arguments in its own process, and return the figures that it prints."""
+    command = [sys.executable, str(Path(script).resolve()), *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith(RESULT)]
     if not lines:
-        reason = (done.stderr.strip().splitlines() or ["no reason"])[-1].removeprefix("timing: error: ")[:300]
-        raise InputError(f"{words[0]} of {words[1]} failed: {reason}")
+        reason = (done.stderr.strip().splitlines() or ["no reason"])[-1].partition(": error: ")
+        raise InputError(f"{words[0]} of {words[1]} failed: {(reason[2] or reason[0])[:300]}")
     figures: dict[str, Any] = json.loads(lines[0].removeprefix(RESULT))
     return figures
 

@@ -101,7 +101,7 @@ def test_a_folder_is_reported_and_only_a_picture_is_written(photos: Path, tmp_pa
     done_with = report["Preprocessing"]
     assert done_with["size"].startswith("3x16x16: ")
     assert "% of an image is cut off" in done_with["size"]
-    assert done_with["enlarged"] == "1 file with a side of less than 16 pixels"
+    assert done_with["enlarged"] == "1 file with a lower height or width"
     assert done_with["colour"] == "grey as three equal channels in 4 files"
     assert done_with["transparent"].startswith("1 file, ")
     assert done_with["flips"] == "each image left to right, with probability 0.5"

@@ -30,6 +30,7 @@ from gan_lightning.inference import Sampler
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
 from gan_lightning.pictures import enlarged, grid
+from tests.commands.checkpoints import write_checkpoint
 from tests.helpers import fit, refusal, refuses
 
 main = Verb.playground.main
@@ -313,3 +314,30 @@ def test_the_page(path: Path, sampler: Sampler, tmp_path: Path) -> None:
         assert [entry.name for entry in temporary.iterdir()] == ["errors"]
         errors.seek(0)
         assert errors.read() == "playground: interrupted\n"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: chromium, chromium-browser or google-chrome")
+def test_rectangles_are_whole_and_transparency_shows(tmp_path: Path) -> None:
+    """The pictures keep their opacity, on a pattern of squares."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    transparent = write_checkpoint(tmp_path / "wide.ckpt", (4, 8, 16))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with sync_api.sync_playwright() as playwright, opened(transparent, temporary, "--port", "0") as (_, address, _):
+        page = playwright.chromium.launch(executable_path=CHROMIUM).new_page()
+        page.goto(address)
+        pictures = page.locator("#grid img")
+        sync_api.expect(pictures).to_have_count(NUM_IMAGES, timeout=20_000)
+        width, height, fit_of, background = pictures.first.evaluate(
+            "async image => { await image.decode(); const style = getComputedStyle(image);"
+            " return [image.naturalWidth, image.naturalHeight, style.objectFit, style.backgroundImage]; }"
+        )
+        assert (width, height, fit_of) == (224, 112, "contain")
+        assert "conic-gradient" in background
+        with page.expect_download() as downloading:
+            page.locator("#save_grid").click()
+        downloading.value.save_as("page.png")
+    with Image.open("page.png") as image:
+        drawn = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)
+    assert torch.equal(drawn, grid(gan_lightning.load(transparent).sample(NUM_IMAGES), 5))
+    assert len(drawn[3].unique()) > 2

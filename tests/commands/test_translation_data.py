@@ -57,11 +57,11 @@ def test_a_recipe_that_needs_a_root_only(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_pairs_of_files(capsys: pytest.CaptureFixture[str]) -> None:
-    args = [*SMALL, "--data", "PairedFolders", "--data.root", "pairs", "--data.image_size", "8", "--dry_run"]
+    args = [*SMALL, "--data", "PairedFolders", "--data.root", "pairs", "--data.image_size", "8x12", "--dry_run"]
     assert Verb.train.main(args) == 0
     report = sections(capsys.readouterr().out)
     assert report["Data"]["files"].startswith("20: ")
-    assert "sources 3x8x8, targets 3x8x8" in report["Data"]["pairs"]
+    assert "sources 3x8x12, targets 3x8x12" in report["Data"]["pairs"]
     assert report["Data"]["width x height"].startswith("smallest 16x12, median 16x12")
     Image.new("RGB", (9, 12)).save("pairs/photos/0.png")
     capsys.readouterr()
@@ -107,3 +107,8 @@ def test_a_hole_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     picture = read_png(Path("lightning_logs/dry_run.png")).int()
     assert torch.equal(picture[:, 2 + 6 * 1, 2 + 6 * 2], torch.tensor([128, 128, 128]))  # the hole begins
     assert not torch.equal(picture[:, 1 + 6 * 1, 2 + 6 * 2], torch.tensor([128, 128, 128]))
+
+
+def test_classes_and_sources_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["--config", "digits", "--accelerator", "cpu", "--data", "Derived", "--data.source", "Digits"]
+    refusal(Verb.train.main, [*args, "--data.degradation", "Hole"], capsys, "Derived", "conditioning")

@@ -29,8 +29,10 @@ def test_sizes_modes_formats_and_transparency(tmp_path: Path) -> None:
     assert found.formats == Counter(PNG=2, JPEG=1, WEBP=1, GIF=1)
     assert found.modes == Counter({"RGB": 1, "L": 1, "RGBA": 1, "I;16": 1, "P": 1})
     assert found.transparent == 1
-    assert [found.smaller_than(pixels) for pixels in (8, 9, 11, 21, 51)] == [0, 1, 2, 4, 5]
-    assert found.cropped == pytest.approx((0 + 0 + 22 / 30 + 1 / 2 + 1 / 2) / 5)
+    assert [found.smaller_than(pixels, pixels) for pixels in (8, 9, 11, 21, 51)] == [0, 1, 2, 4, 5]
+    assert [found.smaller_than(*size) for size in ((10, 8), (11, 8), (10, 9), (31, 1), (1, 101))] == [0, 1, 1, 4, 5]
+    assert found.cropped(9, 9) == pytest.approx((0 + 0 + 22 / 30 + 1 / 2 + 1 / 2) / 5)
+    assert found.cropped(10, 20) == pytest.approx((1 / 2 + 1 / 2 + 26 / 30 + 0 + 0) / 5)
 
 
 def test_copies_are_files_of_the_same_bytes(tmp_path: Path) -> None:
@@ -46,7 +48,7 @@ def test_copies_are_files_of_the_same_bytes(tmp_path: Path) -> None:
 
 def test_an_empty_survey() -> None:
     found = survey([])
-    assert (list(found.sizes), found.cropped, count_copies([])) == ([], 0.0, 0)
+    assert (list(found.sizes), found.cropped(8, 4), count_copies([])) == ([], 0.0, 0)
 
 
 def test_corrupt_files_of_both_splits(tmp_path: Path) -> None:

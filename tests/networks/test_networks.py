@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils.parametrize import is_parametrized
 
-from gan_lightning.errors import InputError
 from gan_lightning.networks import (
     DCGANDiscriminator,
     DCGANGenerator,
@@ -366,12 +365,17 @@ def test_sizes_that_cannot_be_halved_are_refused(network: type[Network], height:
         network((1, height, width))
 
 
-@pytest.mark.parametrize("side", [7, 27, 50, 300, 1000])
-def test_a_suggested_size_fits(side: int) -> None:
-    with pytest.raises(InputError) as caught:
-        ResNetDiscriminator((1, side, side))
-    suggested = int(str(caught.value).rpartition("x")[2])
-    assert ResNetDiscriminator((1, suggested, suggested), widths=[1] * 8)
+@pytest.mark.parametrize(
+    ("height", "width", "suggested"),
+    [(7, 7, "16x16"), (27, 27, "24x24"), (50, 50, "48x48"), (1000, 1000, "896x896"), (50, 34, "48x32"), (34, 50, "32x48")]
+    + [(10, 40, "16x64"), (64, 100, "64x96"), (2048, 1024, "1024x512")],
+)
+def test_a_suggested_size_fits(height: int, width: int, suggested: str) -> None:
+    """It has nearly the same shape, and is named with its flag."""
+    with refuses(f"{height}x{width}", f"--data.image_size {suggested}"):
+        ResNetDiscriminator((1, height, width))
+    sides = [int(side) for side in suggested.split("x")]
+    assert ResNetDiscriminator((1, sides[0], sides[1]), widths=[1] * 8)
 
 
 def test_residual_networks_begin_at_16_pixels() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_parsing_settings
 
+from gan_lightning.commands.common.numbers import RANGES, ImageSize
 from gan_lightning.commands.common.parser_errors import as_one_line, parameters_of
 from gan_lightning.commands.common.paths import hide, hide_in_settings, show
 from gan_lightning.commands.common.recipes import YAML, config_path, dump_yaml, load_yaml, read_settings
@@ -84,6 +85,7 @@ def parse(
         InputError: a flag or a value is wrong; the message is one line and suggests the nearest name for a misspelt one.
     """
     groups, hidden = hide(groups)
+    _refuse_hexadecimal_sizes(groups)
     groups = [_with_hidden_paths(group, hidden) for group in groups]
     try:
         config = parser.parse_args([word for group in groups for word in group])
@@ -94,6 +96,17 @@ def parse(
     if short_for and not isinstance(config[short_for], Namespace):
         raise InputError(f"{short_for} is {config[short_for]!r} in the file: write its settings as name: value")
     return config
+
+
+def _refuse_hexadecimal_sizes(groups: Sequence[Sequence[str]]) -> None:
+    """Refuse a size of images such as 0x64: YAML reads it as 100.
+
+    Raises:
+        InputError: there is one.
+    """
+    for name in (name_of(group[0]) for group in groups):
+        if name.rpartition(".")[2] == "image_size" and (size := given(groups, name) or "").startswith("0x"):
+            raise InputError(f"--{name}: {size!r} is not {RANGES[ImageSize]}")
 
 
 def _with_hidden_paths(group: list[str], hidden: dict[str, str]) -> list[str]:

@@ -14,6 +14,7 @@ from jsonargparse.typing import PositiveInt
 
 from gan_lightning.commands.common.arguments import given, parse
 from gan_lightning.commands.common.flags import add_accelerator, add_white
+from gan_lightning.commands.common.numbers import ImageSize
 from gan_lightning.errors import InputError
 
 DATA_SETS = (
@@ -56,8 +57,8 @@ def add_measuring(parser: ArgumentParser) -> None:
     add_real_images(parser)
     parser.add_argument(
         "--image_size",
-        type=PositiveInt | None,
-        help="size of a folder's images, in pixels; by default their most frequent size",
+        type=ImageSize | None,
+        help="size of a folder's images in pixels, such as 64, or 96x64 (height, width); by default their most frequent size",
     )
     parser.add_argument(
         "--channels",

@@ -18,6 +18,7 @@ KINDS: dict[str, str] = {
     "int": "a whole number",
     "float": "a number",
     "bool": "true or false",
+    "str": "text",
     "tuple": LIST,
     "Sequence": LIST,
 } | {kind.__name__: words for kind, words in RANGES.items()}

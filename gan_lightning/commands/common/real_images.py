@@ -15,6 +15,7 @@ from gan_lightning.commands.common.paths import hide_in_settings, show
 from gan_lightning.commands.common.recipes import load_yaml
 from gan_lightning.commands.common.trust import check_imports
 from gan_lightning.data import ImageDataModule
+from gan_lightning.data.crops import height_and_width
 from gan_lightning.data.image_set import read_images, survey_images
 from gan_lightning.data.survey import Survey
 from gan_lightning.data.tree import count_text
@@ -176,7 +177,8 @@ def check_shape(real: RealImages, source: str, shape: tuple[int, ...]) -> None:
         raise InputError(
             f"{source} has images of {size_text(shape)}, but the real images ({real.about['real']}) are "
             f"{size_text(real.images.shape[1:])} (channels, height, width): use --real FOLDER to convert the "
-            f"images of a folder, or for an ImageFolder --data.channels {shape[0]} --data.image_size {shape[1]}"
+            f"images of a folder, or for an ImageFolder --data.channels {shape[0]} --data.image_size "
+            f"{size_text(shape[1:])}"
         )
 
 
@@ -185,7 +187,9 @@ def common_shape(config: Namespace, found: Survey) -> tuple[int, int, int]:
 
     ``--channels`` and ``--image_size`` override it.
     """
-    width, height = found.usual_size if config.image_size is None else (config.image_size, config.image_size)
+    width, height = found.usual_size
+    if config.image_size is not None:
+        height, width = height_and_width(config.image_size, "--image_size")
     return config.channels or (1 if found.grey == len(found.sizes) else 3), height, width
 
 

@@ -29,6 +29,8 @@ EVERY_CLASS = "every class in turn"
 MIN_SIZE = (
     224  # least size of a picture in pixels: smaller ones are enlarged by an integer factor, so browsers do not blur them
 )
+CHECKERBOARD = "#grid img, .picked img { background: repeating-conic-gradient(#ccc 0 25%, #fff 0 50%) 0 0 / 16px 16px }"
+"""Style of the page that shows what is transparent in its pictures."""
 SECONDS_KEPT = 24 * 60 * 60  # lifetime of a file made for a visitor
 
 
@@ -45,6 +47,7 @@ def serve(config: Namespace, listener: socket.socket) -> None:
         layout(player, config),
         path="/",
         theme=gradio.themes.Default(primary_hue="blue", font="sans-serif", font_mono="monospace"),  # no font is fetched
+        css=CHECKERBOARD if player.sampler.generator.image_shape[0] == 4 else None,
         max_file_size=0,  # no uploads
         footer_links=[],
         run_history=False,
@@ -94,6 +97,7 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
                     show_label=False,
                     columns=COLUMNS,
                     height="max-content",
+                    object_fit="contain",
                     format="png",
                     allow_preview=False,
                     buttons=[],
@@ -165,7 +169,7 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
 def _slot(name: str) -> tuple[gradio.Image, gradio.Markdown]:
     """Make the components for a picked picture and its caption."""
     with gradio.Column(min_width=120):
-        return _picture(150), gradio.Markdown(f"Click a picture for {name}", elem_id=name)
+        return _picture(150, elem_classes="picked"), gradio.Markdown(f"Click a picture for {name}", elem_id=name)
 
 
 def _picture(height: int, **arguments: Any) -> gradio.Image:

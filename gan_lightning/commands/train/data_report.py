@@ -134,14 +134,14 @@ def _contents(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: l
 
 
 def _preprocessing(data: ImageFolder, image_shape: tuple[int, int, int], found: Survey) -> Rows:
-    size = data.image_size
-    cropped = f"; {found.cropped:.0%} of an image is cut off, on average" if found.cropped else ""
-    kept = {"center": "the centre is kept", "random": "a random part of the longer one is kept, another one at each use"}
-    rows = [
-        ("size", f"{size_text(image_shape)}: the shorter side is resized to {size} (Lanczos), and {kept[data.crop]}{cropped}")
-    ]
-    if smaller := found.smaller_than(size):
-        rows.append(("enlarged", f"{_files(smaller)} with a side of less than {size} pixels"))
+    _, height, width = image_shape
+    share = found.cropped(height, width)
+    cropped = f"; {share:.0%} of an image is cut off, on average" if share else ""
+    kept = {"center": "the centre is kept", "random": "a random part is kept, another one at each use"}
+    covering = f"resized to cover a height of {height} and a width of {width} pixels (Lanczos)"
+    rows = [("size", f"{size_text(image_shape)}: {covering}, and {kept[data.crop]}{cropped}")]
+    if smaller := found.smaller_than(height, width):
+        rows.append(("enlarged", f"{_files(smaller)} with a lower height or width"))
     grey, total, channels = found.grey, len(found.sizes), image_shape[0]
     count, what = (total - grey, "colour is lost") if channels == 1 else (grey, "grey as three equal channels")
     rows += [("colour", f"{what} in {_files(count)}")] if count else []
@@ -167,7 +167,7 @@ def _suggestions(
     data: ImageFolder, image_shape: tuple[int, int, int], model: GAN, found: Survey, labels: Counter[str], train: int
 ) -> list[str]:
     """Suggest changes, each with its flag."""
-    size, suggestions = data.image_size, []
+    suggestions = []
     if train < FEW_IMAGES and model.augmentation is None:
         suggestions.append(
             f"{train:,} images are few, and the discriminator may memorise them: add --model.augmentation DiffAugment"
@@ -183,13 +183,13 @@ def _suggestions(
             f"the classes are uneven ({plain(least)} has {few:,} images, {plain(most)} {many:,}), and so samples will be: to "
             "draw all equally often, add --data.balance true"
         )
-    if smaller := found.smaller_than(size):
+    if smaller := found.smaller_than(*image_shape[1:]):
         suggestions.append(
             f"{_files(smaller)} will be blurred, because they are enlarged: remove them, or use a smaller --data.image_size"
         )
-    if found.cropped > LARGE_CROP and data.crop == "center":
+    if (share := found.cropped(*image_shape[1:])) > LARGE_CROP and data.crop == "center":
         suggestions.append(
-            f"{found.cropped:.0%} of an image is cut off, on average: if other parts matter, add --data.crop random or crop "
+            f"{share:.0%} of an image is cut off, on average: if other parts matter, add --data.crop random or crop "
             "the images yourself"
         )
     if image_shape[0] == 4 and not found.transparent:
