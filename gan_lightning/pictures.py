@@ -33,6 +33,31 @@ def grid(images: Tensor, columns: int) -> Tensor:
     return picture
 
 
+def side_by_side(sources: Tensor, *images: Tensor, examples: int) -> Tensor:
+    """Arrange sources and what belongs to them, such as outputs and targets, next to each other in one image, on grey.
+
+    If the sources have one channel more than the images, it is a mask and is left out. Small images are enlarged to the size of
+    the others. Transparent ones are put on white.
+
+    Args:
+        sources: uint8 (N, C', H', W').
+        images: uint8 (N, C, H, W) each.
+        examples: sources in a row.
+
+    Returns:
+        uint8 (3, height, width).
+    """
+    if sources.shape[1] == images[0].shape[1] + 1:
+        sources = sources[:, :-1]
+    sets = [on_white(each) for each in (sources, *images)]
+    height, width = (max(each.shape[axis] for each in sets) for axis in (2, 3))
+    tiles = torch.full((len(sources), len(sets), 3, height, width), 128, dtype=torch.uint8)
+    for i, each in enumerate(sets):
+        large = enlarged(each, max(height, width)) if max(height, width) % max(each.shape[2:]) == 0 else each
+        tiles[:, i, :, : large.shape[2], : large.shape[3]] = large.cpu()
+    return grid(tiles.flatten(0, 1), examples * len(sets))
+
+
 def write_png(image: Tensor, path: Path, durable: bool = True) -> None:
     """Write an image uint8 (C, H, W), grey, colour or colour with opacity, to a temporary file and rename it.
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from gan_lightning import pictures
-from gan_lightning.pictures import enlarged, grid, write_animation, write_png
+from gan_lightning.pictures import enlarged, grid, side_by_side, write_animation, write_png
 from tests.helpers import refuses
 
 
@@ -110,3 +110,24 @@ def test_a_failed_picture_keeps_the_old_one(monkeypatch: pytest.MonkeyPatch) -> 
         write_animation(noise(2, 1, 8, 8), Path("a.mp4"))
     assert Path("a.mp4").read_bytes() == before
     assert [path.name for path in Path().iterdir()] == ["a.mp4"]
+
+
+def test_sources_next_to_images() -> None:
+    """Small sources are enlarged, grey ones become colour, a mask is left out, and transparent images are put on white."""
+    images = torch.full((3, 3, 48, 64), 10, dtype=torch.uint8)
+    small = torch.full((3, 1, 12, 16), 200, dtype=torch.uint8)
+    masked = torch.cat([torch.full((3, 3, 48, 64), 70, dtype=torch.uint8), torch.zeros(3, 1, 48, 64, dtype=torch.uint8)], dim=1)
+    clear = torch.cat([images, torch.zeros(3, 1, 48, 64, dtype=torch.uint8)], dim=1)
+    for sources, others, levels in (
+        (small, [images], [200, 10]),
+        (masked, [images, images + 1], [70, 10, 11]),
+        (small, [clear], [200, 255]),
+    ):
+        picture = side_by_side(sources, *others, examples=2)
+        columns = 2 * len(levels)
+        assert picture.shape == (3, 2 + 2 * 50, 2 + columns * 66)
+        for row in range(2):
+            for column in range(columns):
+                tile = picture[:, 2 + 50 * row : 50 * (row + 1), 2 + 66 * column : 66 * (column + 1)]
+                expected = 128 if row == 1 and column >= len(levels) else levels[column % len(levels)]  # the third is the last
+                assert (tile == expected).all()

@@ -5,7 +5,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -16,6 +16,9 @@ from gan_lightning.errors import InputError
 from gan_lightning.home import expanded, home
 from gan_lightning.images import class_rows, to_float
 from gan_lightning.training.randomness import derived_seed
+
+if TYPE_CHECKING:
+    from gan_lightning.data.folder import ImageFolder
 
 Split = Literal["train", "test"]
 Images = tuple[Tensor, Tensor | None]
@@ -82,6 +85,11 @@ class ImageDataModule(LightningDataModule, ABC):
         """Data that the classifier for the metrics is trained on: the same data."""
         return self
 
+    @property
+    def folders(self) -> "Sequence[ImageFolder]":
+        """Folders of files that the images are read from; none if they come from elsewhere."""
+        return ()
+
     @abstractmethod
     def images(self, split: Split) -> Images:
         """Return every image of a split, in a fixed order.
@@ -121,14 +129,25 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def on_after_batch_transfer(self, batch: Images, dataloader_idx: int) -> Images:
         images, labels = batch
-        floats = to_float(images)
-        if self.horizontal_flip:
-            assert self.trainer is not None
-            seed = derived_seed("flips", self.seed, self.trainer.global_step, self.trainer.global_rank)
-            random = torch.Generator(floats.device).manual_seed(seed)
-            flipped = torch.rand(len(floats), 1, 1, 1, generator=random, device=floats.device) < 0.5
-            floats = torch.where(flipped, floats.flip(3), floats)
-        return floats, labels
+        return to_float(self._flipped(images)), labels
+
+    def _flipped(self, images: Tensor, use: str = "flips") -> Tensor:
+        """Flip each image of a batch (B, C, H, W) with probability 1/2, if flips are on.
+
+        Args:
+            images: the images.
+            use: batches of the same use are flipped alike.
+        """
+        if not self.horizontal_flip:
+            return images
+        flipped = torch.rand(len(images), 1, 1, 1, generator=self._random(use, images.device), device=images.device) < 0.5
+        return torch.where(flipped, images.flip(3), images)
+
+    def _random(self, use: str, device: torch.device) -> torch.Generator:
+        """Make the random generator of a use: a function of (seed, step, rank)."""
+        assert self.trainer is not None
+        seed = derived_seed(use, self.seed, self.trainer.global_step, self.trainer.global_rank)
+        return torch.Generator(device).manual_seed(seed)
 
     def _shuffle(self, size: int) -> EpochShuffle:
         assert self.trainer is not None

@@ -79,7 +79,7 @@ class DecodedFiles(Dataset[Item]):
             Exception: the file is damaged.
         """
         try:
-            return decode(self.path(index), self.image_shape, self.white, facts, self.crop)
+            return self._decode(index, facts)
         except (OSError, MemoryError) as error:
             if isinstance(error, MemoryError) or error.errno in OF_THE_SYSTEM:
                 raise InputError(
@@ -87,6 +87,9 @@ class DecodedFiles(Dataset[Item]):
                     f"({one_line(error)}): use fewer --data.num_workers, or a higher limit"
                 ) from error
             raise
+
+    def _decode(self, index: int, facts: Facts) -> Tensor:
+        return decode(self.path(index), self.image_shape, self.white, facts, self.crop)
 
 
 def fixed_draw(path: str) -> int:

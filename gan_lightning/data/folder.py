@@ -19,7 +19,8 @@ from gan_lightning.data.crops import Crop, Uncropped, height_and_width
 from gan_lightning.data.decoding import DecodedFiles, Decoding, fixed_draw, read_again, read_all, room_for
 from gan_lightning.data.image_file import MODES, Facts, has_heif
 from gan_lightning.data.loaders import BalancedShuffle, CropLoader, EpochShuffle, ImageLoader, WorkerLoader
-from gan_lightning.data.tree import Files, count_text, find_splits, listed, report_corrupt, scan
+from gan_lightning.data.survey import Survey, survey
+from gan_lightning.data.tree import Files, Folder, count_text, find_splits, listed, report_corrupt, scan
 from gan_lightning.errors import InputError
 from gan_lightning.files import load, save
 
@@ -101,7 +102,7 @@ class ImageFolder(ImageDataModule):
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         self.max_bytes_on_device = max_bytes_on_device
         self.white = white
-        found = find_splits(self.root)
+        found = self._find()
         self.class_names, self.files, self.others = found.class_names, found.splits, found.others
         if balance and not self.class_names:
             raise InputError(
@@ -116,6 +117,10 @@ class ImageFolder(ImageDataModule):
         self._read: dict[Split, Decoding] = {}
         self._failures: dict[str, None] = {}  # files that could be read before, in the order of their failures
         self._prepared: dict[Split, tuple[Files, Tensor | Uncropped | None]] = {}
+
+    @property
+    def folders(self) -> "Sequence[ImageFolder]":
+        return (self,)
 
     def images(self, split: Split) -> Images:
         files, images = self._prepare(split)
@@ -196,6 +201,14 @@ class ImageFolder(ImageDataModule):
         """Memory of the images of a split if they fit in ``max_bytes_on_device``; None if they are decoded at each use."""
         images = self._read_once(split).images
         return None if images is None else images.nbytes
+
+    def survey(self) -> Survey:
+        """Read the header of each file."""
+        return survey([files.folder / path for files in self.files.values() for path in files.paths])
+
+    def _find(self) -> Folder:
+        """Find the files of each split and their classes."""
+        return find_splits(self.root)
 
     def _shuffle(self, size: int) -> EpochShuffle:
         labels = _label_tensor(self._prepare("train")[0].labels)

@@ -263,10 +263,18 @@ def decode(
         crop: place of the crop.
 
     Raises:
+        Exception: any error of :func:`read_upright`.
+    """
+    return resized(read_upright(source, white, Facts() if facts is None else facts), image_shape, crop)
+
+
+def read_upright(source: Path | io.BytesIO, white: float | None, facts: Facts) -> Image.Image:
+    """Read an image file, upright and in 8 bits, in its own size and mode. The arguments are those of :func:`decode`.
+
+    Raises:
         Exception: any error of Pillow, if the file is not an image or is incomplete; ValueError if nothing tells which value is
             white.
     """
-    facts = Facts() if facts is None else facts
     with open_image(source) as opened:
         with suppress(Exception):  # a damaged second frame is not the first one's fault
             facts.frames += bool(getattr(opened, "is_animated", False)) and opened.format != "MPO"  # phones write MPO
@@ -276,10 +284,15 @@ def decode(
             image = _reduced(image, opened, white, facts)
         elif deep_colour:
             image = _reduced_colour(source, image, white, facts)
-        if crop == "random":
-            height, width = uncropped_size((image.height, image.width), image_shape[1:])
-            image_shape = image_shape[0], height, width
-        return fitted(image, image_shape)
+        return image
+
+
+def resized(image: Image.Image, image_shape: tuple[int, int, int], crop: Crop) -> Tensor:
+    """Resize an image as :func:`fitted` does; for a random crop, it stays whole."""
+    if crop == "random":
+        height, width = uncropped_size((image.height, image.width), image_shape[1:])
+        image_shape = image_shape[0], height, width
+    return fitted(image, image_shape)
 
 
 def fitted(image: Image.Image, image_shape: tuple[int, int, int]) -> Tensor:

@@ -1,9 +1,10 @@
-"""Loaders of batches: from a tensor on the device, or through workers from the disk.
+"""Loaders of batches: from a tensor on the device, or through workers from the disk; and of pairs from two loaders.
 
-Both have what Lightning requires of a loader other than a DataLoader: ``__len__``, ``state_dict`` and ``load_state_dict`` (to
+All have what Lightning requires of a loader other than a DataLoader: ``__len__``, ``state_dict`` and ``load_state_dict`` (to
 resume within an epoch), and a ``sampler``, because Lightning sets its epoch.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from gan_lightning.training.devices import to_device
 from gan_lightning.training.randomness import derived_seed
 
 Batch = tuple[Tensor, Tensor | None]
-"""Images uint8 (B, C, H, W), and labels int64 (B,) or None."""
+"""Images uint8 (B, C, H, W), and labels int64 (B,) or None, or the sources of a translation, uint8 (B, C', H', W')."""
 Item = tuple[Tensor, int, tuple[str, ...]]
 """An image uint8 (C, H, W), its label, and the files that could not be read and that this one replaces."""
 
@@ -31,17 +32,20 @@ class EpochShuffle(Sampler[tuple[int, int]]):
     """Order of one process's images, and random numbers for their crops: a function of (seed, epoch).
 
     All processes share one permutation, and process ``rank`` of ``world_size`` takes every ``world_size``-th image of it. If
-    the number of images is not a multiple of ``world_size``, the tail is dropped, so that all processes have equally many.
+    the length is not a multiple of ``world_size``, the tail is dropped, so that all processes have equally many.
 
     Args:
         size: number of images.
         seed: seed of the permutation, at least 0.
         rank: number of this process, from 0.
         world_size: number of processes.
+
+    Attributes:
+        length: images of an epoch, of all processes together: by default each image once.
     """
 
     def __init__(self, size: int, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
-        self.size, self.seed, self.rank, self.world_size = size, seed, rank, world_size
+        self.size, self.length, self.seed, self.rank, self.world_size = size, size, seed, rank, world_size
         self.epoch = 0
         self.start = 0
 
@@ -49,7 +53,20 @@ class EpochShuffle(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.size // self.world_size
+        return self.length // self.world_size
+
+    def independent(self, length: int, seed: int) -> "EpochShuffle":
+        """Return an unrelated order of the same images, in epochs of another length.
+
+        If an epoch is longer than there are images, it shows all of them before it repeats any.
+
+        Args:
+            length: images of an epoch, of all processes together.
+            seed: seed of the order, at least 0.
+        """
+        other = copy.copy(self)
+        other.length, other.seed = length, seed
+        return other
 
     def indices(self) -> Tensor:
         """Order of this epoch, int64 (len(self),)."""
@@ -57,7 +74,7 @@ class EpochShuffle(Sampler[tuple[int, int]]):
 
     def draws(self) -> Tensor:
         """Random numbers for the crops of this epoch, one for each image of the order, int64 (len(self),)."""
-        return self._share(torch.randint(DRAWS, (self.size,), generator=self._random("crops")))
+        return self._share(torch.randint(DRAWS, (self.length,), generator=self._random("crops")))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Iterate over the order and the random numbers of this epoch, from position :attr:`start` on."""
@@ -65,8 +82,8 @@ class EpochShuffle(Sampler[tuple[int, int]]):
         return zip(order, draws, strict=True)
 
     def _order(self, random: torch.Generator) -> Tensor:
-        """Draw the order of all processes' images, int64 (size,)."""
-        return torch.randperm(self.size, generator=random)
+        """Draw the order of all processes' images, int64 (length,)."""
+        return _repeated(self.size, self.length, random)
 
     def _random(self, use: str) -> torch.Generator:
         return torch.Generator().manual_seed(derived_seed(use, self.seed, self.epoch))
@@ -94,13 +111,19 @@ class BalancedShuffle(EpochShuffle):
         self._members = [(labels == label).nonzero().flatten() for label in torch.unique(labels)]
 
     def _order(self, random: torch.Generator) -> Tensor:
-        counts = torch.full((len(self._members),), self.size // len(self._members))
-        counts[torch.randperm(len(counts), generator=random)[: self.size % len(counts)]] += 1
-        drawn = []
-        for members, count in zip(self._members, counts.tolist(), strict=True):
-            rounds = range(-(-count // len(members)))
-            drawn.append(torch.cat([members[torch.randperm(len(members), generator=random)] for _ in rounds])[:count])
-        return torch.cat(drawn)[torch.randperm(self.size, generator=random)]
+        counts = torch.full((len(self._members),), self.length // len(self._members))
+        counts[torch.randperm(len(counts), generator=random)[: self.length % len(counts)]] += 1
+        drawn = [
+            members[_repeated(len(members), count, random)]
+            for members, count in zip(self._members, counts.tolist(), strict=True)
+        ]
+        return torch.cat(drawn)[torch.randperm(self.length, generator=random)]
+
+
+def _repeated(size: int, count: int, random: torch.Generator) -> Tensor:
+    """Draw ``count`` numbers below ``size``, int64 (count,): all of them before any is repeated."""
+    rounds = range(-(-count // size))
+    return torch.cat([torch.randperm(size, generator=random) for _ in rounds])[:count]
 
 
 class ImageLoader(ABC):
@@ -117,6 +140,12 @@ class ImageLoader(ABC):
 
     def __len__(self) -> int:
         return len(self.sampler) // self.batch_images
+
+    def ordered_by(self, sampler: EpochShuffle) -> "ImageLoader":
+        """Return a loader of the same images in another order. Both share the memory of the images."""
+        other = copy.copy(self)
+        other.sampler = sampler
+        return other
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches. A generator: Lightning makes the iterator before it sets the epoch, so permuting must wait."""
@@ -248,6 +277,24 @@ class WorkerLoader(ImageLoader):
                 persistent_workers=num_workers > 0,
             )
         return self._kept
+
+
+class UnpairedLoader(ImageLoader):
+    """Batches of two loaders side by side: (targets uint8 (B, C, H, W), sources uint8 (B, C', H', W')), unrelated.
+
+    Args:
+        targets: loader of the targets. Its sampler's epoch is also that of the sources.
+        sources: loader of the sources, with epochs of the same length.
+    """
+
+    def __init__(self, targets: ImageLoader, sources: ImageLoader) -> None:
+        super().__init__(targets.batch_images, targets.sampler)
+        self.targets, self.sources = targets, sources
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        self.sources.sampler.set_epoch(self.sampler.epoch)
+        both = zip(self.targets.batches(start), self.sources.batches(start), strict=True)
+        yield from ((targets, sources) for (targets, _), (sources, _) in both)
 
 
 def pack(items: Sequence[Item]) -> tuple[NDArray[numpy.uint8], NDArray[numpy.int64], list[str]]:

@@ -30,6 +30,15 @@ class Survey:
     formats: Counter[str]
     transparent: int
 
+    def __add__(self, other: "Survey") -> "Survey":
+        """Sum up with the headers of other files."""
+        return Survey(
+            sorted([*self.sizes, *other.sizes], key=_area),
+            self.modes + other.modes,
+            self.formats + other.formats,
+            self.transparent + other.transparent,
+        )
+
     @property
     def grey(self) -> int:
         """Count the images without colour."""
@@ -49,6 +58,10 @@ class Survey:
         """Mean share of an image outside its largest crop of the shape of ``height`` and ``width``, from 0 to 1."""
         ratios = [own_width * height / (own_height * width) for own_width, own_height in self.sizes]
         return sum(1 - min(ratio, 1 / ratio) for ratio in ratios) / max(1, len(ratios))
+
+
+def _area(size: tuple[int, int]) -> int:
+    return size[0] * size[1]
 
 
 @dataclass
@@ -75,7 +88,7 @@ class Headers:
 
     def survey(self) -> Survey:
         """Sum up the headers."""
-        return Survey(sorted(self.sizes, key=lambda size: size[0] * size[1]), self.modes, self.formats, self.transparent)
+        return Survey(sorted(self.sizes, key=_area), self.modes, self.formats, self.transparent)
 
 
 def survey(paths: Sequence[Path]) -> Survey:

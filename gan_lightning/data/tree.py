@@ -84,14 +84,14 @@ def find_splits(root: Path) -> Folder:
     """
     images, others = _walk(root)
     report_others(root, len(images), others)
-    folders = _split_folders(root, images)
+    folders = split_folders(root, images)
     if folders is None:
-        return Folder(*_with_held_out(*_labelled(root, images)), others)
+        return Folder(*with_held_out(*_labelled(root, images)), others)
     trained, held_out = next(iter(folders.values())), [*folders.values()][-1]
     class_names, train = _labelled(trained, _below(images, trained.name))
     if trained == held_out:
         rank_zero_info(f"{root}: training on {trained.name}, and holding out one image in {HELD_OUT} of it")
-        return Folder(*_with_held_out(class_names, train), others)
+        return Folder(*with_held_out(class_names, train), others)
     unused = [folder.name for folder in folders.values() if folder not in (trained, held_out)]
     without = f"; not using {', '.join(unused)}" if unused else ""
     rank_zero_info(f"{root}: training on {trained.name}, and holding out {held_out.name}{without}")
@@ -206,7 +206,7 @@ def _labelled(folder: Path, images: Sequence[Path]) -> tuple[tuple[str, ...], Fi
     return class_names, Files(folder, names, tuple(numbers[path.parts[0]] for path in images))
 
 
-def _split_folders(root: Path, images: Sequence[Path]) -> dict[str, Path] | None:
+def split_folders(root: Path, images: Sequence[Path]) -> dict[str, Path] | None:
     """Find the folder of each split, in the order train, val, test; None if the subfolders are not splits.
 
     Raises:
@@ -229,7 +229,7 @@ def _split_folders(root: Path, images: Sequence[Path]) -> dict[str, Path] | None
     return {split: folders[split] for split in SPLIT_NAMES if split in folders}
 
 
-def _with_held_out(class_names: tuple[str, ...], files: Files) -> tuple[tuple[str, ...], dict[Split, Files]]:
+def with_held_out(class_names: tuple[str, ...], files: Files) -> tuple[tuple[str, ...], dict[Split, Files]]:
     """Hold out a tenth of the images, but keep one of each class to train on."""
     held_out = [is_held_out(path) for path in files.paths]
     members = defaultdict(list)

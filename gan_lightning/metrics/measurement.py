@@ -342,7 +342,7 @@ def _classifier(data: ImageDataModule | None, device: torch.device, progress: bo
     first: list[Classifier] = []
     on_first_process(lambda: first.append(make(progress)))
     classifier = first[0] if first else make(False)
-    return classifier if source is data else StackedClassifier(classifier, data.name)
+    return classifier if source.image_shape == data.image_shape else StackedClassifier(classifier, data.name)
 
 
 def print_estimate(extractor: Extractor, image_shape: tuple[int, int, int], count: int, what: str) -> None:

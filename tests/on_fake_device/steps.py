@@ -23,7 +23,8 @@ from gan_lightning.commands.common.recipes import recipes
 from gan_lightning.commands.train.settings import settings
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.cycle import CycleGAN
-from gan_lightning.data import ImageDataModule, ImageFolder
+from gan_lightning.data import Derived, Downscale, Edges, Grey, Hole, ImageDataModule, ImageFolder, TurnedNegative
+from gan_lightning.data.degradations import Degradation
 from gan_lightning.gan import GAN
 from gan_lightning.losses import AdversarialLoss, NonSaturatingLoss
 from gan_lightning.module import AdversarialModule
@@ -181,6 +182,27 @@ def test_random_crops_of_balanced_classes_with_transparency(tmp_path: Path) -> N
     generator = MLPGenerator(photos.image_shape, latent_dim=4, hidden=[8])
     discriminator = DCGANDiscriminator(photos.image_shape, width=4, batch_norm=False)
     check(small(generator, discriminator, augmentation=DiffAugment()), photos)
+
+
+class Sources(Callback):
+    """Checks that the sources of translation are where the targets are."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        targets, sources = batch
+        assert targets.device == sources.device == pl_module.device
+
+
+@pytest.mark.parametrize(
+    "degradation",
+    [Grey(), Downscale(2), Hole(), Hole("1,2,3,4"), Edges(), TurnedNegative()],
+    ids=lambda degradation: type(degradation).__name__,
+)
+@pytest.mark.parametrize("paired", [True, False])
+def test_sources_made_from_targets(degradation: Degradation, paired: bool) -> None:
+    def images(**arguments: Any) -> TensorData:
+        return noise(classes=0, **arguments)
+
+    check(small(), Derived(images, degradation, paired=paired, batch_size=4, horizontal_flip=True), [Sources()])
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -17,7 +17,10 @@ from gan_lightning.commands.common.flags import add_accelerator, add_white
 from gan_lightning.commands.common.numbers import ImageSize
 from gan_lightning.errors import InputError
 
-DATA_SETS = ("CIFAR10", "MNIST", "FashionMNIST", "StackedMNIST", "Digits", "ImageFolder")
+DATA_SETS = (
+    *("CIFAR10", "MNIST", "FashionMNIST", "StackedMNIST", "Digits", "ImageFolder"),
+    *("PairedFolders", "UnpairedFolders", "Derived"),
+)
 """The bundled data classes, for ``--help``."""
 IMAGE_FILES = (".npy", ".npz", ".tar", ".tar.bz2", ".tar.gz", ".tar.xz", ".tgz", ".zip")
 """Suffixes of files with many images."""

@@ -36,7 +36,7 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str
         others: sections of the command that the parser does not know.
     """
     key = re.sub(r"(\.\w+)\1$", r"\1", ".".join(re.findall(r'Parser key "([^"]+)"', message)))
-    owner = re.search(r"class_path '([\w.]+)'", message)
+    owner = _owner(message)
     actions = [action for action in parser._actions if action.dest not in ("help", "==SUPPRESS==")]
     dests = [action.dest for action in actions if action.option_strings]
     positional = [action.dest for action in actions if not action.option_strings]
@@ -46,9 +46,14 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str
     if found := re.search(r"[Oo]ption '([^']+)' is not accepted|does not accept option '([^']+)'", message):
         unknown = found[1] or found[2]
         if owner:
-            names = [name for name in parameters_of(owner[1]) if name not in {"self", "args", "kwargs"}]
-            near = for_flag(f"{key}.{unknown}", [f"{key}.{name}" for name in names], otherwise=f"; it has {', '.join(names)}")
-            return f"{key}: {owner[1].rpartition('.')[2]} has no argument {unknown!r}{near}"
+            names = [name for name in parameters_of(owner) if name not in {"self", "args", "kwargs"}]
+            if unknown in names:
+                outer = key.rpartition(".")[0]
+                return f"--{key}.{unknown} cannot be set, because it follows {outer}.{unknown}: use --{outer}.{unknown}"
+            near = _of_a_part(key, names, unknown) or for_flag(
+                f"{key}.{unknown}", [f"{key}.{name}" for name in names], otherwise=f"; it has {', '.join(names)}"
+            )
+            return f"{key}: {owner.rpartition('.')[2]} has no argument {unknown!r}{near}"
         group = re.search(r"Group '([^']+)'", message)
         prefix = f"{group[1]}." if group else ""
         names = [dest.removeprefix(prefix) for dest in dests if dest.startswith(prefix)]
@@ -61,12 +66,12 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str
     if found := re.search(r"following arguments are required: (.+)", message):
         if not owner:
             return f"{found[1]} is missing: add it (see --help)"
-        name = owner[1].rpartition(".")[2]
+        name = owner.rpartition(".")[2]
         return f"{name} needs {found[1]}: add " + ", ".join(f"--{key}.{word.strip()} VALUE" for word in found[1].split(","))
     if found := re.search(r"Importing '(\S+)' is not allowed", message):
         return f"--{key} {found[1]} is not allowed, because it runs commands or writes files: use a class of this project"
     if (found := re.search(r"Expected a dot import path string: (.+?)(?:\. Got value: .*)?$", message, re.MULTILINE)) and (
-        names := _class_names(key)
+        names := sorted(cls.__name__ for cls in _classes(key))
     ):
         if key == "data" and (found[1] in ("folder", "images") or os.path.isdir(found[1])):  # noqa: PTH112
             root = found[1] if os.path.isdir(found[1]) else "FOLDER"  # noqa: PTH112
@@ -96,6 +101,15 @@ def unknown_flag(word: str, known: Collection[str], positional: Collection[str] 
     return f"there is no flag {flag}{for_flag(flag, known, positional)}"
 
 
+def _owner(message: str) -> str:
+    """Find the class whose arguments are wrong: the innermost one; empty if there is none."""
+    made_later = re.search(r"expects a function or a callable class: .*?class_path='([\w.]+)'", message, re.DOTALL)
+    if made_later:
+        return made_later[1]
+    owners: list[str] = re.findall(r"class_path '([\w.]+)'", message)
+    return owners[-1] if owners else ""
+
+
 def _given_value(text: str) -> str:
     nested = re.match(r"NestedArg\(key='([^']*)', val=(.*)\)$", text)
     return f"{nested[1]} {nested[2]}" if nested else repr(text)
@@ -119,14 +133,25 @@ def parameters_of(class_path: str) -> dict[str, inspect.Parameter]:
     return found
 
 
-def _class_names(key: str) -> list[str]:
-    """List the short names of the classes that the setting ``key`` may name."""
+def _of_a_part(key: str, arguments: Collection[str], unknown: str) -> str:
+    """Suggest the argument ``unknown`` of a class that one of the ``arguments`` of ``key`` may name; empty if none has it."""
+    for argument in arguments:
+        for cls in _classes(f"{key}.{argument}"):
+            if unknown in parameters_of(f"{cls.__module__}.{cls.__qualname__}"):
+                return f"; did you mean --{key}.{argument}.{unknown}?"
+    return ""
+
+
+def _classes(key: str) -> list[type[object]]:
+    """List the classes that the setting ``key`` may name."""
     from torch.optim import Optimizer
 
     from gan_lightning import augment, data, losses, networks, regularizers, schedules
 
     bases: dict[str, type[object]] = {
         "data": data.ImageDataModule,
+        "source": data.ImageDataModule,
+        "degradation": data.Degradation,
         "generator": networks.Generator,
         "discriminator": networks.Discriminator,
         "generator_optimizer": Optimizer,
@@ -138,9 +163,9 @@ def _class_names(key: str) -> list[str]:
     }
     group, _, name = key.rpartition(".")
     base = schedules.Schedule if group == "schedules" else bases.get(name)
-    left, found = [] if base is None else [base], set()
+    left, found = [] if base is None else [base], list[type[object]]()
     while left:
         subclasses: list[type[object]] = left.pop().__subclasses__()
-        found |= {cls.__name__ for cls in subclasses if not inspect.isabstract(cls)}
+        found += [cls for cls in subclasses if not inspect.isabstract(cls) and not cls.__name__.startswith("_")]
         left += subclasses
-    return sorted(found)
+    return found

@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 
 from gan_lightning.home import expand
 
-IN_FILES = frozenset({"ckpt_path", "default_root_dir", "inception_weights", "init_from", "root"})
+IN_FILES = frozenset({"a", "b", "ckpt_path", "default_root_dir", "inception_weights", "init_from", "root"})
 """Settings of a run whose value is always a path of a file or folder, or null."""
 PATHS = IN_FILES | {"checkpoint", "image", "mask", "output", "real", "reference", "save_latent", "source"}
 """Settings and arguments of all commands whose value is always a path, or the name of a generator."""
@@ -29,10 +29,10 @@ def hide(groups: Sequence[Sequence[str]]) -> tuple[list[list[str]], dict[str, st
     changed = []
     for flag, *values in filter(None, groups):
         name, equals, text = flag.partition("=")
-        setting = name.rpartition(".")[2].lstrip("-")
-        if setting in PATHS and (equals or values):
+        in_files = name.rpartition(".")[2].lstrip("-") in IN_FILES
+        if (in_files or name.lstrip("-") in PATHS) and (equals or values):
             path = text if equals else values[0]
-            if path and not (path == "null" and setting in IN_FILES and not os.path.lexists(path)):
+            if path and not (path == "null" and in_files and not os.path.lexists(path)):
                 word = f"path_{len(hidden)}"
                 hidden[word] = path
                 flag, values = (f"{name}={word}", values) if equals else (flag, [word, *values[1:]])

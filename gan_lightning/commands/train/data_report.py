@@ -1,15 +1,17 @@
 """The data in the report of a dry run: contents, preprocessing, and suggestions."""
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gan_lightning.data import ImageDataModule, ImageFolder
+from gan_lightning.data import Derived, ImageDataModule, ImageFolder, TranslationDataModule
 from gan_lightning.data.image_file import GREY
-from gan_lightning.data.survey import Survey, count_copies, survey
+from gan_lightning.data.survey import Survey, count_copies
 from gan_lightning.data.tree import count_text
 from gan_lightning.errors import plain
 from gan_lightning.gan import GAN
+from gan_lightning.images import size_text
 
 Rows = list[tuple[str, str]]
 """Lines of a section: a name, and numbers or words."""
@@ -31,40 +33,81 @@ class DataReport:
 
 def report_on(data: ImageDataModule, model: GAN) -> DataReport:
     """Inspect data that has been read."""
-    report = _folder(data, model) if isinstance(data, ImageFolder) else _images(data)
+    if isinstance(data, TranslationDataModule):
+        report = _translation(data, model)
+    else:
+        report = _folder(data, data.image_shape, model) if isinstance(data, ImageFolder) else _images(data)
     flips = "each image left to right, with probability 0.5" if data.horizontal_flip else "none"
     use = "both networks see them" if model.generator.conditional else "the networks do not see them"
-    report.preprocessing += [("flips", flips), ("classes", use if data.num_classes else "none")]
+    report.preprocessing.append(("flips", flips))
+    if not isinstance(data, TranslationDataModule):
+        report.preprocessing.append(("classes", use if data.num_classes else "none"))
     return report
+
+
+def _translation(data: TranslationDataModule, model: GAN) -> DataReport:
+    """Report on sources and targets."""
+    targets, sources = size_text(data.image_shape), size_text(data.source_shape)
+    if data.has_pairs:
+        counts = f"{_good(data.target_data):,} to train on" + ("" if data.paired else ", but not together")
+        report = DataReport([("pairs", f"{counts}: sources {sources}, targets {targets}")])
+    else:
+        report = DataReport(
+            [
+                ("sources", f"{_good(data.source_data):,} to train on, each {sources}"),
+                ("targets", f"{_good(data.target_data):,} to train on, each {targets}"),
+            ]
+        )
+    for folder in dict.fromkeys([*data.source_data.folders, *data.target_data.folders]):
+        seen = data.image_shape if folder in data.target_data.folders else data.source_shape
+        own = _folder(folder, seen, model, labelled=False)
+        report.contents += own.contents
+        report.preprocessing += own.preprocessing
+        report.suggestions += own.suggestions
+    if isinstance(data, Derived):
+        report.preprocessing.append(("sources", f"the targets after {type(data.degradation).__name__}"))
+    return report
+
+
+def _good(data: ImageDataModule) -> int:
+    """Count the images to train on, some of which may be unreadable."""
+    unread = sum(len(folder.corrupt("train")) for folder in data.folders)
+    return (
+        sum(len(folder.files["train"].paths) for folder in data.folders) - unread if data.folders else data.num_images("train")
+    )
 
 
 def _images(data: ImageDataModule) -> DataReport:
     """Report on images in memory."""
     images, labels = data.images("train")
-    report = DataReport([("images", f"{len(images):,} to train on, each {shape(data)}")])
+    report = DataReport([("images", f"{len(images):,} to train on, each {size_text(data.image_shape)}")])
     report.contents += _classes(Counter() if labels is None else Counter(data.class_names[c] for c in labels.tolist()))
     report.preprocessing.append(("loading", f"{megabytes(images.nbytes)} stay on the device"))
     return report
 
 
-def _folder(data: ImageFolder, model: GAN) -> DataReport:
-    """Report on files; some may be unreadable."""
+def _folder(data: ImageFolder, image_shape: tuple[int, int, int], model: GAN, labelled: bool = True) -> DataReport:
+    """Report on files that become images (C, H, W); some may be unreadable. Leave out their classes if nobody uses them."""
     splits = data.files.values()
     paths = [files.folder / path for files in splits for path in files.paths]
-    found = survey(paths)
-    labels = Counter(data.class_names[label] for files in splits for label in files.labels or ())
+    found = data.survey()
+    labels = Counter(data.class_names[label] for files in splits for label in files.labels or () if labelled)
     corrupt = [plain(f"{path} ({why})") for split in data.files for path, why in data.corrupt(split).items()]
     train = len(data.files["train"].paths) - len(data.corrupt("train"))
     return DataReport(
         _contents(data, found, labels, corrupt, count_copies(paths)),
-        _preprocessing(data, found),
-        _suggestions(data, model, found, labels, train),
+        _preprocessing(data, image_shape, found),
+        _suggestions(data, image_shape, model, found, labels, train),
     )
 
 
 def _contents(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: list[str], copies: int) -> Rows:
     train, test = data.files["train"], data.files["test"]
-    held_out = "a tenth, by a hash of the path" if test.folder == train.folder else f"the folder {plain(test.folder.name)}"
+    held_out = (
+        "a tenth, by a hash of the path"
+        if test.folder == train.folder
+        else f"the folder {plain(os.path.relpath(test.folder, data.root))}"
+    )
     count = data.num_found + len(test.paths)
     chosen = "" if data.subset is None else f" (--data.subset, of {data.num_found:,})"
     rows = [
@@ -90,16 +133,16 @@ def _contents(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: l
     return rows
 
 
-def _preprocessing(data: ImageFolder, found: Survey) -> Rows:
-    _, height, width = data.image_shape
+def _preprocessing(data: ImageFolder, image_shape: tuple[int, int, int], found: Survey) -> Rows:
+    _, height, width = image_shape
     share = found.cropped(height, width)
     cropped = f"; {share:.0%} of an image is cut off, on average" if share else ""
     kept = {"center": "the centre is kept", "random": "a random part is kept, another one at each use"}
     covering = f"resized to cover a height of {height} and a width of {width} pixels (Lanczos)"
-    rows = [("size", f"{shape(data)}: {covering}, and {kept[data.crop]}{cropped}")]
+    rows = [("size", f"{size_text(image_shape)}: {covering}, and {kept[data.crop]}{cropped}")]
     if smaller := found.smaller_than(height, width):
         rows.append(("enlarged", f"{_files(smaller)} with a lower height or width"))
-    grey, total, channels = found.grey, len(found.sizes), data.image_shape[0]
+    grey, total, channels = found.grey, len(found.sizes), image_shape[0]
     count, what = (total - grey, "colour is lost") if channels == 1 else (grey, "grey as three equal channels")
     rows += [("colour", f"{what} in {_files(count)}")] if count else []
     if channels == 4:
@@ -120,7 +163,9 @@ def _preprocessing(data: ImageFolder, found: Survey) -> Rows:
     return [*rows, ("loading", read if kept_bytes is None else f"{megabytes(kept_bytes)} stay on the device")]
 
 
-def _suggestions(data: ImageFolder, model: GAN, found: Survey, labels: Counter[str], train: int) -> list[str]:
+def _suggestions(
+    data: ImageFolder, image_shape: tuple[int, int, int], model: GAN, found: Survey, labels: Counter[str], train: int
+) -> list[str]:
     """Suggest changes, each with its flag."""
     suggestions = []
     if train < FEW_IMAGES and model.augmentation is None:
@@ -138,18 +183,18 @@ def _suggestions(data: ImageFolder, model: GAN, found: Survey, labels: Counter[s
             f"the classes are uneven ({plain(least)} has {few:,} images, {plain(most)} {many:,}), and so samples will be: to "
             "draw all equally often, add --data.balance true"
         )
-    if smaller := found.smaller_than(*data.image_shape[1:]):
+    if smaller := found.smaller_than(*image_shape[1:]):
         suggestions.append(
             f"{_files(smaller)} will be blurred, because they are enlarged: remove them, or use a smaller --data.image_size"
         )
-    if (share := found.cropped(*data.image_shape[1:])) > LARGE_CROP and data.crop == "center":
+    if (share := found.cropped(*image_shape[1:])) > LARGE_CROP and data.crop == "center":
         suggestions.append(
             f"{share:.0%} of an image is cut off, on average: if other parts matter, add --data.crop random or crop "
             "the images yourself"
         )
-    if data.image_shape[0] == 4 and not found.transparent:
+    if image_shape[0] == 4 and not found.transparent:
         suggestions.append("no image is transparent: use --data.channels 3")
-    if data.image_shape[0] != 1 and found.modes and set(found.modes) <= GREY:
+    if image_shape[0] != 1 and found.modes and set(found.modes) <= GREY:
         suggestions.append("all images are grey: use --data.channels 1")
     return suggestions
 
@@ -169,11 +214,6 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def _files(count: int) -> str:
     return count_text(count, "file")
-
-
-def shape(data: ImageDataModule) -> str:
-    """Write channels, height and width."""
-    return "x".join(map(str, data.image_shape))
 
 
 def megabytes(count: int) -> str:

@@ -11,7 +11,7 @@ from gan_lightning.commands.common.paths import short_path
 from gan_lightning.commands.train.data_report import Rows, megabytes, report_on
 from gan_lightning.commands.train.preview import Preview, write_picture
 from gan_lightning.commands.train.trial import Cost, timed_trial
-from gan_lightning.data import ImageDataModule, ImageFolder
+from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.home import expanded
@@ -76,9 +76,11 @@ def _read(data: ImageDataModule) -> InputError | None:
         data.prepare_data()
         data.setup("fit")
     except InputError as error:
-        if not (isinstance(data, ImageFolder) and data.corrupt("train")):
+        corrupt = [folder for folder in data.folders if folder.corrupt("train")]
+        if not corrupt:
             raise
-        data.skip_corrupt = True
+        for folder in corrupt:
+            folder.skip_corrupt = True
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the report lists them
             data.setup("fit")

@@ -1,4 +1,4 @@
-"""A picture of what the discriminator sees of real images, for ``train --dry_run``."""
+"""A picture of the real images or pairs that a training begins with, for ``train --dry_run``."""
 
 import copy
 from pathlib import Path
@@ -9,10 +9,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from gan_lightning.augment import AdaptiveAugment
+from gan_lightning.data import TranslationDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
 from gan_lightning.images import to_uint8
-from gan_lightning.pictures import grid, write_png
+from gan_lightning.pictures import grid, side_by_side, write_png
 
 COLUMNS, MOST = 8, 32  # images of a row, and of all rows
 SHOWN_PROBABILITY = 0.5
@@ -21,6 +22,8 @@ SHOWN_PROBABILITY = 0.5
 
 class Preview(Callback):
     """Draw the first real images of training, as they are cropped and flipped, and the same images augmented below each row.
+
+    If the data are for translation, draw each source, and to the right of it its target.
 
     Attributes:
         picture: uint8 (3 or 4, height, width); None before the first step, and in all processes except the first.
@@ -33,9 +36,15 @@ class Preview(Callback):
 
     @torch.no_grad()
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        assert isinstance(pl_module, GAN)
         if self.picture is not None or not trainer.is_global_zero:
             return
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, TranslationDataModule):
+            self.picture = draw_pairs(*batch)
+            beside = "its target" if data.paired else "a target that does not belong to it"
+            self.description = f"each source, and next to it {beside}, cropped and flipped as in training"
+            return
+        assert isinstance(pl_module, GAN)
         images = batch[0][:MOST]  # float (N, C, H, W)
         rows = [images]
         if pl_module.augmentation is not None:
@@ -51,6 +60,13 @@ class Preview(Callback):
         whole = len(images) // columns * columns
         pairs = [each[:whole].unflatten(0, (-1, columns)) for each in rows]  # (rows, columns, C, H, W) each
         self.picture = grid(to_uint8(torch.stack(pairs, dim=1).flatten(0, 2)).cpu(), columns)
+
+
+def draw_pairs(targets: Tensor, sources: Tensor) -> Tensor:
+    """Draw the first pairs of a batch, floats (N, C, H, W) and (N, C', H', W') in [-1, 1]: uint8 (3, height, width)."""
+    columns = min(COLUMNS // 2, len(targets))
+    whole = min(MOST // 2, len(targets)) // columns * columns
+    return side_by_side(to_uint8(sources[:whole]), to_uint8(targets[:whole]), examples=columns)
 
 
 def write_picture(picture: Tensor, path: Path) -> None:

@@ -14,7 +14,7 @@ from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, HealthMonito
 from gan_lightning.commands.common.arguments import arrange, given, instantiate, parse
 from gan_lightning.commands.common.recipes import config_path, read_settings
 from gan_lightning.commands.common.trust import check_imports, trusted_modules
-from gan_lightning.data import ImageDataModule
+from gan_lightning.data import ImageDataModule, TranslationDataModule
 from gan_lightning.errors import InputError, one_line, plain
 from gan_lightning.gan import GAN
 from gan_lightning.home import expand, expanded
@@ -140,6 +140,11 @@ def make_objects(parser: ArgumentParser, config: Namespace, resume_from: Path | 
     part, batch = objects.model.micro_batch, objects.data.batch_size
     if part is not None and part > batch:
         raise InputError(f"model.micro_batch is {part}, but a batch has {batch} images: use a smaller one")
+    if isinstance(objects.data, TranslationDataModule) and objects.model.generator.conditional:
+        raise InputError(
+            f"data.{type(objects.data).__name__} has sources instead of classes: remove model.generator.conditioning and "
+            "model.discriminator.conditioning, or use images with classes"
+        )
     begun_at = 0
     if resume_from is not None:
         content = checkpoint.load_gan(resume_from)
