@@ -26,8 +26,8 @@ def test_length_of_an_epoch() -> None:
 @pytest.mark.parametrize("conditioning", [None, "concatenation"])
 def test_large_samples_are_drawn_a_few_at_a_time(conditioning: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The images are those of one pass."""
-    networks = (network((1, 8, 8), 10, hidden=[8], conditioning=conditioning) for network in (MLPGenerator, MLPDiscriminator))
-    model = GAN(*networks, NonSaturatingLoss())  # type: ignore[arg-type]
+    generator = MLPGenerator((1, 8, 8), 10, hidden=[8], conditioning=conditioning)
+    model = GAN(generator, MLPDiscriminator((1, 8, 8), 10, hidden=[8], conditioning=conditioning), NonSaturatingLoss())
     z, labels = torch.randn(7, model.generator.latent_dim), torch.arange(7) if conditioning else None
     sizes: list[int] = []
     model.generator.register_forward_pre_hook(lambda generator, inputs: sizes.append(len(inputs[0])))
