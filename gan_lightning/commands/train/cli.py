@@ -19,7 +19,7 @@ from gan_lightning.commands.common.arguments import arrange, given, name_of
 from gan_lightning.commands.common.flags import add_trust
 from gan_lightning.commands.common.numbers import Seed
 from gan_lightning.commands.common.parser_errors import unknown_flag
-from gan_lightning.errors import InputError, nearest
+from gan_lightning.errors import InputError
 
 METHODS = ("GAN", "PairedTranslation", "CycleGAN")
 """Names of the methods; ``methods.py`` has what belongs to each."""
@@ -104,7 +104,7 @@ def require_method(name: str) -> str:
         InputError: there is no such method.
     """
     if name not in METHODS:
-        raise InputError(f"--method {name} does not exist{nearest(name, METHODS)}; the methods are {', '.join(METHODS)}")
+        raise InputError(f"--method {name} does not exist: use {', '.join(METHODS[:-1])} or {METHODS[-1]}")
     return name
 
 
