@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gan_lightning.callbacks.grid import Grid
 from gan_lightning.cycle import CycleGAN
+from gan_lightning.data.base import Split
 from gan_lightning.data.translation import TranslationDataModule
 from gan_lightning.images import to_float
 from gan_lightning.pictures import side_by_side
@@ -49,12 +50,14 @@ class TranslationGrid(Grid):
         data = getattr(trainer, "datamodule", None)
         if not isinstance(data, TranslationDataModule):
             return False
-        split, count = ("test" if data.num_images("test") and data.num_sources("test") else "train"), self.rows * self.columns
+        split: Split = "test" if data.num_images("test") and data.num_sources("test") else "train"
+        targets, sources = data.num_images(split), data.num_sources(split)
+        count = min(self.rows * self.columns, targets, sources)
         if data.has_pairs:
-            self._targets, self._sources = data.pairs_at(split, _spread(count, data.num_images(split)))
+            self._targets, self._sources = data.pairs_at(split, _spread(count, targets))
         else:
-            self._targets, _ = data.images_at(split, _spread(count, data.num_images(split)))
-            self._sources = data.sources_at(split, _spread(count, data.num_sources(split)))
+            self._targets, _ = data.images_at(split, _spread(count, targets))
+            self._sources = data.sources_at(split, _spread(count, sources))
         return True
 
     def _picture(self, pl_module: LightningModule) -> Tensor:
@@ -71,6 +74,5 @@ class TranslationGrid(Grid):
 
 
 def _spread(count: int, total: int) -> Tensor:
-    """Choose ``count`` of ``total`` images at equal distances, or all if there are fewer: a folder may be sorted by class."""
-    count = min(count, total)
-    return torch.arange(count) * total // max(count, 1)
+    """Choose ``count`` of ``total`` images, at equal distances, because a folder may be sorted by class."""
+    return torch.arange(count) * total // count
