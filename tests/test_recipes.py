@@ -200,7 +200,6 @@ def test_a_resumed_translation_ends_like_an_uninterrupted_one(name: str, monkeyp
     random = torch.get_rng_state()
     straight, stopped = (Path(root) / "lightning_logs" / "version_0" for root in ("straight", "stopped"))
     interrupted([*run, "--default_root_dir", "stopped"], 2, monkeypatch)
-    await_next_second(stopped)
     assert main(["--ckpt_path", "last", "--default_root_dir", "stopped"]) == 0
     assert torch.equal(torch.get_rng_state(), random)
     assert_same_state(straight, stopped)
