@@ -1,6 +1,7 @@
 """Grids of held-out translations: what is where."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from tests.helpers import fit
 from tests.translators import Affine, Mean
 
 SHAPE, SIDE = (1, 8, 8), 48 + 2
-STILL = {"generator_optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.0)}
+STILL: dict[str, Any] = {"generator_optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.0)}
 
 
 def data(paired: bool) -> Derived:
@@ -31,7 +32,7 @@ def tile(picture: Tensor, row: int, column: int) -> Tensor:
     return picture[0, 2 + SIDE * row :, 2 + SIDE * column :][:48:6, :48:6]
 
 
-def drawn(model: AdversarialModule, source: Derived, folder: Path, **arguments: int) -> Tensor:
+def drawn(model: AdversarialModule, source: Derived, folder: Path, **arguments: Any) -> Tensor:
     fit(model, source, callbacks=[TranslationGrid(1, **arguments)], max_steps=1, default_root_dir=folder)
     (path,) = folder.rglob("step_00000001.png")
     return read_png(path)
