@@ -62,7 +62,9 @@ ALLOWED: dict[str, set[str]] = {
     "callbacks": LEAVES
     | {
         "callbacks",
+        "cycle",
         "data.base",
+        "data.translation",
         "files",
         "gan",
         "health",
@@ -75,6 +77,7 @@ ALLOWED: dict[str, set[str]] = {
         "training.devices",
         "training.randomness",
         "training.trainer",
+        "translation",
     },
     "pretrained": {"errors", "exported", "files", "networks.base"},
     "inference": {
@@ -94,7 +97,7 @@ ALLOWED: dict[str, set[str]] = {
     "commands": LEAVES
     | {"callbacks", "checkpoint", "commands", "data", "exported", "files", "gan", "home", "images", "inference", "inversion"}
     | {"augment", "ema", "losses", "metrics", "module", "networks", "pictures", "pretrained", "regularizers"}
-    | {"latents", "lookup", "schedules", "training"},
+    | {"cycle", "latents", "lookup", "schedules", "training", "translation"},
 }
 WITHOUT_LIGHTNING = {
     "errors",
