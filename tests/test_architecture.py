@@ -58,11 +58,14 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"data", "errors", "files", "home", "images", "training.devices", "training.randomness"},
     "metrics.functional": LEAVES,
     "metrics": LEAVES | {"efficientnet", "files", "images", "metrics", "training.devices", "training.randomness"},
+    "metrics.translation": LEAVES | {"data.base", "data.translation", "images", "metrics", "perceptual", "training.devices"},
     "metrics.measurement": LEAVES | {"data.base", "files", "home", "images", "metrics", "training.devices"},
     "callbacks": LEAVES
     | {
         "callbacks",
+        "cycle",
         "data.base",
+        "data.translation",
         "files",
         "gan",
         "health",
@@ -75,6 +78,7 @@ ALLOWED: dict[str, set[str]] = {
         "training.devices",
         "training.randomness",
         "training.trainer",
+        "translation",
     },
     "pretrained": {"errors", "exported", "files", "networks.base"},
     "inference": {
