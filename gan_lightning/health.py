@@ -198,7 +198,7 @@ VANISHED_GRADIENT = Symptom(
 IGNORED_SOURCE = Symptom(
     "ignored source",
     ("source_diversity",),
-    lambda v: v["source_diversity"] < 0.2,
+    lambda v: v["source_diversity"] < 0.1,
     lambda v: (
         "the generator ignores its source: images of different sources have "
         f"{v['source_diversity']:.0%} of the diversity of targets"
