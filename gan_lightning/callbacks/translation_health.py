@@ -76,7 +76,8 @@ class TranslationHealth(SymptomMonitor):
             fakes, gradients, others = _outputs(model, targets, sources, parts)
             real_logits, fake_logits = (_logits(model, images, sources, parts).to(exact) for images in (targets, fakes))
             if self._held_out is not None:
-                held_out_logits = _logits(model, *map(to_float, self._held_out), parts).to(exact)
+                held_out, held_out_sources = map(to_float, self._held_out)
+                held_out_logits = _logits(model, held_out, held_out_sources, parts).to(exact)
         fakes, targets = fakes.to(exact), targets.to(exact)
         values = {
             "real_logits": real_logits.mean(),
@@ -120,7 +121,9 @@ def _outputs(
     Returns:
         the images, and the gradients at them of the adversarial loss and of the other losses, likewise.
     """
-    images, adversarial, others = [], [], []
+    images: list[Tensor] = []
+    adversarial: list[Tensor] = []
+    others: list[Tensor] = []
     for real, source in zip(targets.tensor_split(parts), sources.tensor_split(parts), strict=True):
         with torch.no_grad():
             fakes = model.generator(source).float()

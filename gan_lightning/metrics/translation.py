@@ -21,7 +21,7 @@ from gan_lightning.perceptual import PerceptualDistance
 from gan_lightning.training.devices import to_device
 
 Translate = Callable[[Tensor], Tensor]
-"""Maps sources uint8 (B, C', h, w) to images uint8 (B, C, H, W), both on the device of the measurement."""
+"""Maps sources uint8 (B, C', h, w), on the device of the measurement, to images uint8 (B, C, H, W), on any."""
 Shape = tuple[int, int, int]
 INVERSE = "inverse_"
 """Beginning of the names of the values of the way back."""
@@ -221,12 +221,12 @@ class _Direction:
         def sample(numbers: Tensor) -> Tensor:
             sources, targets = (None if images is None else to_device(images, device) for images in self._read(numbers))
             assert sources is not None
-            images = translate(sources)
+            images = to_device(translate(sources), device)
             with full_precision(device.type):
                 if targets is not None:
                     self._compare(errors, images, targets)
                 if translate_back is not None:
-                    returned = translate_back(images)
+                    returned = to_device(translate_back(images), device)
                     _require_shape(returned, sources)
                     cycle.update(_plain(returned), _plain(sources))
             return images

@@ -83,6 +83,7 @@ def test_a_discriminator_that_is_ignored_is_named(l1_weight: float, ignored: boo
     monitor = TranslationHealth(every_n_steps=1)
     model = PairedTranslation(Affine(), Mean(), small_translation().loss, l1_weight=l1_weight)
     fit(model, data(), [monitor], max_steps=5)
+    assert isinstance(model.discriminator, Mean)
     slope = float(model.discriminator.weight.detach())
     chance = torch.sigmoid(-torch.tensor(monitor.latest["fake_logits"]))  # the loss's derivative, nearly that of all images
     assert monitor.latest["adversarial_share"] == pytest.approx(float(slope * chance) / l1_weight, rel=0.1)

@@ -1,11 +1,13 @@
 """Metrics of translations as the run goes on."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from gan_lightning import checkpoint
@@ -14,12 +16,11 @@ from gan_lightning.data import Derived, Digits
 from gan_lightning.data.degradations import TurnedNegative
 from gan_lightning.metrics.translation import TranslationMeasurement
 from gan_lightning.module import AdversarialModule
-from gan_lightning.training.loggers import TensorBoardLogger
 from tests.helpers import TensorData, curves, fit, refuses, same_state
 from tests.metrics.extractors import images
 from tests.translators import small_cycle, small_translation
 
-MAKERS = {"pairs": small_translation, "cycle": small_cycle}
+MAKERS: dict[str, Callable[..., AdversarialModule]] = {"pairs": small_translation, "cycle": small_cycle}
 
 
 class Pooled(nn.Module):
