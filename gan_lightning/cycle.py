@@ -186,6 +186,11 @@ class CycleGAN(AdversarialModule):
         with evaluated(self.inverse_sampler) as generator:
             return to_uint8(generator.translate(targets))
 
+    def losses_at(self, fakes: Tensor, targets: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the loss of G at its images (B, C, H, W): the weighted adversarial term, and that of the cycle back to x."""
+        cycle = _l1(self.inverse_generator(fakes), sources)
+        return self.adversarial_weight * self._adversarial(self.discriminator, targets, fakes), self.cycle_weight * cycle
+
     def features_and_logits(self, images: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the last features (B, ...) and mean logits (B,) of the discriminator of targets, to monitor a run."""
         features, logits = self.discriminator.features_and_logits(images)

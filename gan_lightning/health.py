@@ -69,6 +69,17 @@ def saturation(images: Tensor, real: Tensor) -> Tensor:
     return torch.where(usual < 1, ((share - usual) / (1 - usual)).clamp(min=0), 0.0)
 
 
+def gradient_ratio(gradients: Tensor, others: Tensor) -> Tensor:
+    """Norm of gradients divided by that of others, float64 (): 0 if the first are 0, NaN if the others are.
+
+    Args:
+        gradients: (N, ...), of a loss with respect to N images.
+        others: (N, ...), of another loss with respect to the same images.
+    """
+    norm, other = (values.double().norm() for values in (gradients, others))
+    return torch.where(other > 0, norm / other, float("nan"))
+
+
 def coarse(images: Tensor) -> Tensor:
     """Reduce images (N, C, H, W) to float vectors (N, D) of at most 16x16 pixels, to search for copies."""
     height, width = images.shape[2:]
@@ -82,20 +93,27 @@ class Remedy:
 
     Attributes:
         text: the flag, or a description.
-        is_taken: function that returns True for a GAN (gan.py) that has it already.
+        is_taken: function that returns True for a model (such as ``GAN``) that has it already, or cannot have it.
     """
 
     text: str
-    is_taken: Callable[[Any], bool] = lambda gan: False
+    is_taken: Callable[[Any], bool] = lambda model: False
 
 
-PENALTY = Remedy("--model.penalty R1", lambda gan: len(gan.penalties) > 0)
-AUGMENTATION = Remedy("--model.augmentation DiffAugment", lambda gan: gan.augmentation is not None)
-NON_SATURATING = Remedy("--model.loss NonSaturatingLoss", lambda gan: isinstance(gan.loss, NonSaturatingLoss))
+PENALTY = Remedy("--model.penalty R1", lambda model: not hasattr(model, "penalties") or len(model.penalties) > 0)
+AUGMENTATION = Remedy(
+    "--model.augmentation DiffAugment", lambda model: not hasattr(model, "augmentation") or model.augmentation is not None
+)
+NON_SATURATING = Remedy("--model.loss NonSaturatingLoss", lambda model: isinstance(model.loss, NonSaturatingLoss))
 BATCH_NORM = Remedy(
     "batch norm in the generator",
-    lambda gan: any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in gan.generator.modules()),
+    lambda model: any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.generator.modules()),
 )
+LESS_L1 = Remedy("a smaller --model.l1_weight", lambda model: not getattr(model, "l1_weight", 0))
+MORE_L1 = Remedy("a larger --model.l1_weight", lambda model: not hasattr(model, "l1_weight"))
+LESS_CYCLE = Remedy("a smaller --model.cycle_weight", lambda model: not getattr(model, "cycle_weight", 0))
+MORE_CYCLE = Remedy("a larger --model.cycle_weight", lambda model: not hasattr(model, "cycle_weight"))
+MORE_ADVERSARIAL = Remedy("a larger --model.adversarial_weight")
 SLOWER_GENERATOR = Remedy("a smaller --model.generator_optimizer.lr")
 SLOWER_DISCRIMINATOR = Remedy("a smaller --model.discriminator_optimizer.lr")
 MORE_IMAGES = Remedy("more images")
@@ -124,61 +142,86 @@ class Symptom:
         return all(name in values for name in self.needs) and self.bad(values)
 
 
-SYMPTOMS = (
-    Symptom(
-        "mode collapse",
-        ("pixel_diversity", "feature_diversity"),
-        # a discriminator that has memorised few images spreads them far apart in its features, so these alone are no sign
-        lambda v: v["pixel_diversity"] < (0.5 if v["feature_diversity"] < 0.2 else 0.2) or v.get("classes", 1.0) <= 0.3,
-        lambda v: (
-            f"mode collapse: samples have {v['pixel_diversity']:.0%} of the diversity of real images in pixels and "
-            f"{v['feature_diversity']:.0%} in the discriminator's features"
-            + (f", and cover {v['classes']:.0%} of the classes" if "classes" in v else "")
-        ),
-        (BATCH_NORM, PENALTY, SLOWER_GENERATOR),
+MODE_COLLAPSE = Symptom(
+    "mode collapse",
+    ("pixel_diversity", "feature_diversity"),
+    # a discriminator that has memorised few images spreads them far apart in its features, so these alone are no sign
+    lambda v: v["pixel_diversity"] < (0.5 if v["feature_diversity"] < 0.2 else 0.2) or v.get("classes", 1.0) <= 0.3,
+    lambda v: (
+        f"mode collapse: samples have {v['pixel_diversity']:.0%} of the diversity of real images in pixels and "
+        f"{v['feature_diversity']:.0%} in the discriminator's features"
+        + (f", and cover {v['classes']:.0%} of the classes" if "classes" in v else "")
     ),
-    Symptom(
-        "overfitting of the discriminator",
-        ("overfitting",),
-        lambda v: v["overfitting"] > 0.9,
-        lambda v: (
-            "the discriminator has memorised the training images: it takes held-out images for generated ones (overfitting "
-            f"{v['overfitting']:.2f} of 1)"
-        ),
-        (AUGMENTATION, MORE_IMAGES, Remedy("a smaller discriminator")),
-    ),
-    Symptom(
-        "memorising",
-        ("nearest_training", "pixel_diversity"),
-        lambda v: v["nearest_training"] < 0.5 and v["pixel_diversity"] > 0.5,  # one grey image is near to all, but no copy
-        lambda v: (
-            "samples are copies: their distance from training images is "
-            f"{v['nearest_training']:.2f} times that of held-out images"
-        ),
-        (AUGMENTATION, MORE_IMAGES),
-    ),
-    Symptom(
-        "too strong discriminator",
-        ("real_logits", "fake_logits", "separation"),
-        lambda v: v["real_logits"] - v["fake_logits"] > 30 and v["separation"] > 4,
-        lambda v: (
-            f"the discriminator is too strong: it is certain of every image (logits of {v['real_logits']:.3g} for real ones, "
-            f"{v['fake_logits']:.3g} for generated ones), and the generator learns nothing from it"
-        ),
-        (PENALTY, SLOWER_DISCRIMINATOR),
-    ),
-    Symptom(
-        "saturation",
-        ("saturation",),
-        lambda v: v["saturation"] > 0.8,
-        lambda v: f"the generator is saturated: {v['saturation']:.0%} of the grey values are black or white in the samples",
-        (SLOWER_GENERATOR,),
-    ),
-    Symptom(
-        "vanished gradient",
-        ("generator_gradient_norm",),
-        lambda v: v["generator_gradient_norm"] < 1e-6,
-        lambda v: f"the generator's gradient has vanished (norm {v['generator_gradient_norm']:.1e}): it no longer learns",
-        (NON_SATURATING, PENALTY, SLOWER_DISCRIMINATOR),
-    ),
+    (BATCH_NORM, PENALTY, SLOWER_GENERATOR),
 )
+OVERFITTING = Symptom(
+    "overfitting of the discriminator",
+    ("overfitting",),
+    lambda v: v["overfitting"] > 0.9,
+    lambda v: (
+        "the discriminator has memorised the training images: it takes held-out images for generated ones (overfitting "
+        f"{v['overfitting']:.2f} of 1)"
+    ),
+    (AUGMENTATION, MORE_IMAGES, Remedy("a smaller discriminator")),
+)
+MEMORISING = Symptom(
+    "memorising",
+    ("nearest_training", "pixel_diversity"),
+    lambda v: v["nearest_training"] < 0.5 and v["pixel_diversity"] > 0.5,  # one grey image is near to all, but no copy
+    lambda v: (
+        f"samples are copies: their distance from training images is {v['nearest_training']:.2f} times that of held-out images"
+    ),
+    (AUGMENTATION, MORE_IMAGES),
+)
+STRONG_DISCRIMINATOR = Symptom(
+    "too strong discriminator",
+    ("real_logits", "fake_logits", "separation"),
+    lambda v: v["real_logits"] - v["fake_logits"] > 30 and v["separation"] > 4,
+    lambda v: (
+        f"the discriminator is too strong: it is certain of every image (logits of {v['real_logits']:.3g} for real ones, "
+        f"{v['fake_logits']:.3g} for generated ones), and the generator learns nothing from it"
+    ),
+    (PENALTY, SLOWER_DISCRIMINATOR),
+)
+SATURATION = Symptom(
+    "saturation",
+    ("saturation",),
+    lambda v: v["saturation"] > 0.8,
+    lambda v: f"the generator is saturated: {v['saturation']:.0%} of the grey values are black or white in the samples",
+    (SLOWER_GENERATOR,),
+)
+VANISHED_GRADIENT = Symptom(
+    "vanished gradient",
+    ("generator_gradient_norm",),
+    lambda v: v["generator_gradient_norm"] < 1e-6,
+    lambda v: f"the generator's gradient has vanished (norm {v['generator_gradient_norm']:.1e}): it no longer learns",
+    (NON_SATURATING, PENALTY, SLOWER_DISCRIMINATOR),
+)
+IGNORED_SOURCE = Symptom(
+    "ignored source",
+    ("source_diversity",),
+    lambda v: v["source_diversity"] < 0.1,
+    lambda v: (
+        "the generator ignores its source: images of different sources have "
+        f"{v['source_diversity']:.0%} of the diversity of targets"
+    ),
+    (MORE_L1, MORE_CYCLE, SLOWER_GENERATOR),
+)
+IGNORED_DISCRIMINATOR = Symptom(
+    "ignored discriminator",
+    ("adversarial_share",),
+    lambda v: v["adversarial_share"] < 0.01,
+    lambda v: (
+        "the generator ignores the discriminator, and would learn the same without it: the adversarial loss has "
+        f"{v['adversarial_share']:.1%} of the gradient of the other losses at the images"
+    ),
+    (LESS_L1, LESS_CYCLE, MORE_ADVERSARIAL),
+)
+
+SYMPTOMS = (MODE_COLLAPSE, OVERFITTING, MEMORISING, STRONG_DISCRIMINATOR, SATURATION, VANISHED_GRADIENT)
+"""Failures of a generator of samples."""
+SYMPTOMS_OF_TRANSLATION = (
+    *(IGNORED_SOURCE, IGNORED_DISCRIMINATOR),
+    *(OVERFITTING, STRONG_DISCRIMINATOR, SATURATION, VANISHED_GRADIENT),
+)
+"""Failures of a generator of images from sources."""

@@ -138,24 +138,32 @@ class PairedTranslation(TwoNetworks):
     @profiled("generator")
     def _generator_step(self, targets: Tensor, fakes: Tensor, sources: Tensor) -> dict[str, Tensor]:
         self.generator.zero_grad()
-        l1 = (targets - fakes).abs().mean()
-        loss, outputs = self.l1_weight * l1, {"l1": l1.detach()}
-        if self.perceptual is not None:
-            distance = self.perceptual(fakes, targets).mean()
-            loss = loss + self.perceptual_weight * distance
-            outputs["perceptual"] = distance.detach()
+        loss, outputs = self._restoration(targets, fakes)
         with frozen(self.discriminator):
             if self.adversarial_weight:
-                sees_real = self.loss.generator_sees_real
-                real_logits = self.discriminate(*self.augmented(targets, sources))[0] if sees_real else None
-                fake_logits, _ = self.discriminate(*self.augmented(fakes, sources))
-                adversarial = self.loss.generator(real_logits, fake_logits)
+                adversarial = self._adversarial(targets, fakes, sources)
                 loss = loss + self.adversarial_weight * adversarial
                 outputs["generator_loss"] = adversarial.detach()
             self.manual_backward(loss)
         optimizer, _ = self.optimizer_pair()
         optimizer.step()
         return outputs
+
+    def _restoration(self, targets: Tensor, fakes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the sum of the weighted distances from the targets; and each without its weight, to log."""
+        l1 = (targets - fakes).abs().mean()
+        loss, outputs = self.l1_weight * l1, {"l1": l1.detach()}
+        if self.perceptual is not None:
+            distance = self.perceptual(fakes, targets).mean()
+            loss = loss + self.perceptual_weight * distance
+            outputs["perceptual"] = distance.detach()
+        return loss, outputs
+
+    def _adversarial(self, targets: Tensor, fakes: Tensor, sources: Tensor) -> Tensor:
+        sees_real = self.loss.generator_sees_real
+        real_logits = self.discriminate(*self.augmented(targets, sources))[0] if sees_real else None
+        fake_logits, _ = self.discriminate(*self.augmented(fakes, sources))
+        return self.loss.generator(real_logits, fake_logits)
 
     # Passes through the networks
 
@@ -176,3 +184,8 @@ class PairedTranslation(TwoNetworks):
         """Translate sources (B, C', h, w) in [-1, 1], of any size, to uint8 images by :attr:`sampler` in eval mode."""
         with evaluated(self.sampler) as generator:
             return to_uint8(generator.translate(sources))
+
+    def losses_at(self, fakes: Tensor, targets: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the generator's loss at its images (B, C, H, W): the weighted adversarial term, and the sum of the others."""
+        adversarial = self._adversarial(targets, fakes, sources)
+        return self.adversarial_weight * adversarial, self._restoration(targets, fakes)[0]

@@ -58,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"data", "errors", "files", "home", "images", "training.devices", "training.randomness"},
     "metrics.functional": LEAVES,
     "metrics": LEAVES | {"efficientnet", "files", "images", "metrics", "training.devices", "training.randomness"},
+    "metrics.translation": LEAVES | {"data.base", "data.translation", "images", "metrics", "perceptual", "training.devices"},
     "metrics.measurement": LEAVES | {"data.base", "files", "home", "images", "metrics", "training.devices"},
     "callbacks": LEAVES
     | {

@@ -1,5 +1,9 @@
 """Measures of images and logits against closed forms, and both sides of each bound."""
 
+import inspect
+import re
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -10,8 +14,10 @@ from gan_lightning.health import (
     NON_SATURATING,
     PENALTY,
     SYMPTOMS,
+    SYMPTOMS_OF_TRANSLATION,
     Symptom,
     coarse,
+    gradient_ratio,
     overfitting,
     saturation,
     separation,
@@ -19,8 +25,10 @@ from gan_lightning.health import (
 )
 from gan_lightning.images import to_float
 from gan_lightning.losses import MinimaxLoss
+from gan_lightning.module import AdversarialModule
 from gan_lightning.regularizers import R1
 from tests.helpers import small_gan
+from tests.translators import small_cycle, small_translation
 
 
 def test_the_spread_is_the_distance_from_the_mean() -> None:
@@ -77,6 +85,13 @@ def test_saturation_is_the_share_of_lost_grey() -> None:
     assert saturation(torch.zeros(4), torch.ones(4)) == 0.0  # black and white drawings have no grey
 
 
+def test_the_ratio_of_gradients() -> None:
+    gradients = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    assert gradient_ratio(gradients, torch.ones(2, 2)) == pytest.approx(2.5)
+    assert gradient_ratio(torch.zeros(2, 2), gradients) == 0.0
+    assert gradient_ratio(gradients, torch.zeros(2, 2)).isnan()
+
+
 def test_copies_are_compared_at_sixteen_pixels() -> None:
     small, large = torch.rand(3, 1, 8, 8), torch.rand(3, 3, 64, 32)
     assert torch.equal(coarse(small), small.flatten(1))
@@ -96,10 +111,13 @@ HEALTHY = {
     "fake_logits": -1.0,
     "saturation": 0.02,
     "generator_gradient_norm": 0.1,
+    "source_diversity": 0.9,
+    "adversarial_share": 0.2,
 }
+ALL_SYMPTOMS = list(dict.fromkeys([*SYMPTOMS, *SYMPTOMS_OF_TRANSLATION]))
 
 
-@pytest.mark.parametrize("symptom", SYMPTOMS, ids=lambda symptom: symptom.name)
+@pytest.mark.parametrize("symptom", ALL_SYMPTOMS, ids=lambda symptom: symptom.name)
 def test_healthy_values_have_no_symptom(symptom: Symptom) -> None:
     assert not symptom.is_present(HEALTHY)
     assert not symptom.is_present({})  # nothing was measured
@@ -114,16 +132,18 @@ def test_healthy_values_have_no_symptom(symptom: Symptom) -> None:
         ("memorising", "nearest_training", 0.51, 0.49),
         ("saturation", "saturation", 0.79, 0.81),
         ("vanished gradient", "generator_gradient_norm", 2e-6, 5e-7),
+        ("ignored source", "source_diversity", 0.11, 0.09),
+        ("ignored discriminator", "adversarial_share", 0.011, 0.009),
     ],
 )
 def test_a_bound_from_both_sides(name: str, value: str, well: float, ill: float) -> None:
-    symptoms = {symptom.name: symptom for symptom in SYMPTOMS}
+    symptoms = {symptom.name: symptom for symptom in ALL_SYMPTOMS}
     assert not symptoms[name].is_present(HEALTHY | {value: well})
     values = HEALTHY | {value: ill}
     assert [found for found, symptom in symptoms.items() if symptom.is_present(values)] == [name]
     text = symptoms[name].text(values)
     assert "\n" not in text
-    assert any(shown in text for shown in (f"{ill:.0%}", f"{ill:.2f}", f"{ill:.0f}", f"{ill:.1e}"))
+    assert any(shown in text for shown in (f"{ill:.0%}", f"{ill:.1%}", f"{ill:.2f}", f"{ill:.0f}", f"{ill:.1e}"))
 
 
 @pytest.mark.parametrize(("real", "separation", "ill"), [(28.0, 5.0, False), (32.0, 3.9, False), (32.0, 4.1, True)])
@@ -155,3 +175,13 @@ def test_remedies_already_taken_are_not_suggested() -> None:
     assert NON_SATURATING.is_taken(bare)
     assert not NON_SATURATING.is_taken(small_gan(MinimaxLoss()))
     assert BATCH_NORM.is_taken(bare) == any(isinstance(m, torch.nn.BatchNorm1d) for m in bare.generator.modules())
+
+
+@pytest.mark.parametrize("make", [small_translation, small_cycle])
+def test_remedies_fit_the_method(make: Callable[..., AdversarialModule]) -> None:
+    model = make()
+    for symptom in SYMPTOMS_OF_TRANSLATION:
+        texts = [remedy.text for remedy in symptom.remedies if not remedy.is_taken(model)]
+        assert texts, symptom.name
+        for setting in re.findall(r"--model\.(\w+)", " ".join(texts)):
+            assert setting in inspect.signature(type(model)).parameters

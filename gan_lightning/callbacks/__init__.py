@@ -10,6 +10,8 @@ from gan_lightning.callbacks.schedules import Schedules
 from gan_lightning.callbacks.stop_signals import StopSignals
 from gan_lightning.callbacks.training_log import TrainingLog
 from gan_lightning.callbacks.translation_grid import TranslationGrid
+from gan_lightning.callbacks.translation_health import TranslationHealth
+from gan_lightning.callbacks.translation_metrics import TranslationMetrics
 
 __all__ = [
     "Checkpoints",
@@ -22,4 +24,6 @@ __all__ = [
     "StopSignals",
     "TrainingLog",
     "TranslationGrid",
+    "TranslationHealth",
+    "TranslationMetrics",
 ]

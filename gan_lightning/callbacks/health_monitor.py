@@ -1,20 +1,16 @@
 """Monitor of a training's health: reports failures that the losses do not show."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 
-from gan_lightning.callbacks.checkpoints import Checkpoints
 from gan_lightning.callbacks.generative_metrics import GenerativeMetrics
+from gan_lightning.callbacks.symptom_monitor import SymptomMonitor, ratio, restored_buffers
 from gan_lightning.callbacks.training_log import gradient_norm
 from gan_lightning.data.base import ImageDataModule, Images
 from gan_lightning.errors import InputError
-from gan_lightning.files import link
 from gan_lightning.gan import GAN
 from gan_lightning.health import SYMPTOMS, coarse, overfitting, saturation, separation, spread
 from gan_lightning.images import to_float, to_uint8
@@ -35,13 +31,8 @@ REFERENCES = (32, 64)
 
 EXTRACTORS = ("auto", "none", "classifier", "imagenet", "inception")
 
-BEGINNING = 3
-"""Measurements at the start that are ignored: an untrained generator draws one grey image."""
-CONFIRMED = 2
-"""Consecutive measurements needed to report or to clear a symptom."""
 
-
-class HealthMonitor(Callback):
+class HealthMonitor(SymptomMonitor):
     """Measures the health of a training, logs it as ``health/*``, and prints one line when something has gone wrong.
 
     Each measurement looks at the same 128 training images, 128 held-out images and 128 latents. It uses the networks as they
@@ -76,22 +67,13 @@ class HealthMonitor(Callback):
         InputError: a number is below 0, or the extractor does not exist.
     """
 
+    symptoms = SYMPTOMS
+
     def __init__(self, every_n_steps: int = 250, stop: bool = False, extractor: str = "auto") -> None:
-        if every_n_steps < 0:
-            raise InputError(f"health.every_n_steps is {every_n_steps}: use at least 0")
+        super().__init__(every_n_steps, stop)
         if extractor not in EXTRACTORS:
             raise InputError(f"health.extractor is {extractor!r}: use one of {', '.join(EXTRACTORS)}")
-        self.every_n_steps, self.stop, self.extractor_name = every_n_steps, stop, extractor
-        self.latest: dict[str, float] = {}
-        """Values of the last measurement, by name."""
-        self.found: dict[str, int] = {}
-        """Symptom -> a count from 0 to CONFIRMED: a measurement with the symptom adds one, any other subtracts one."""
-        self.reported: list[str] = []
-        """Symptoms that were reported, since the run began or was resumed, and are not cleared yet."""
-        self.last_symptom_step = 0
-        """Step of the last measurement with a symptom; 0 if there was none."""
-        self.measured = 0
-        """Number of measurements so far."""
+        self.extractor_name = extractor
         self._batch_size = 0
         self._train: Images | None = None
         self._held_out: Images | None = None
@@ -100,18 +82,6 @@ class HealthMonitor(Callback):
         self._references = torch.empty(0)  # coarse pixels (N, D) of training images
         self._reference_features = torch.empty(0)  # (N, F)
         self._held_out_distance = self._held_out_feature_distance = torch.empty(())  # median of held-out images' to them
-        self._healthy_step = -1  # the step of healthy.ckpt
-        self._folder = Path()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"found": self.found, "ill_step": self.last_symptom_step, "measured": self.measured}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.found, self.last_symptom_step = dict(state_dict["found"]), state_dict["ill_step"]
-        self.measured = state_dict["measured"]
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "checkpoints"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose the images to monitor."""
@@ -144,6 +114,7 @@ class HealthMonitor(Callback):
                 if self._extractor is not None:
                     features, _ = self._extractor(held_out)
                     self._held_out_feature_distance = _distance(features.to(exact), self._reference_features)
+        self.is_ready = True
 
     def _choose(self, trainer: Trainer, data: ImageDataModule, device: torch.device) -> Extractor | None:
         """Make the extractor that the settings name."""
@@ -155,29 +126,14 @@ class HealthMonitor(Callback):
             return None
         return make_extractor(self.extractor_name, data, None, device, trainer.progress_bar_callback is not None)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        assert isinstance(pl_module, GAN)
-        if self._train is None or trainer.global_step % self.every_n_steps:
-            return
-        pl_module.require_finite()
-        values = self._measure(pl_module, *self._train)
-        own = torch.stack([value.float() for value in values.values()]).to(pl_module.device)
-        averaged = distributed.mean(own).tolist()  # so that all processes reach the same conclusion
-        self.latest = dict(zip(values, averaged, strict=True))
-        for logger in trainer.loggers:
-            logger.log_metrics({f"health/{name}": value for name, value in self.latest.items()}, step=trainer.global_step)
-        self.measured += 1
-        if self.measured > BEGINNING:
-            self._update_symptoms(trainer)
-
     @torch.no_grad()
-    def _measure(self, model: GAN, real: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+    def _measure(self, model: GAN) -> dict[str, Tensor]:
         """Measure every value, each (). The host waits once, for the samples."""
+        assert self._train is not None
+        real, labels = self._train
         labels = labels if model.generator.conditional else None
         exact, held_out = float64_device(model.device), None
-        with preserved_random_state(model.device), _restored_buffers(model):
+        with preserved_random_state(model.device), restored_buffers(model):
             parts = -(-len(real) // max(2, self._batch_size))
             fake = torch.cat([model.generator(*part) for part in _parts(self._latents, labels, parts)])
             real_features, real_logits = _features_and_logits(model, to_float(real), labels, parts)
@@ -192,8 +148,8 @@ class HealthMonitor(Callback):
             "real_logits": real_logits.mean(),
             "fake_logits": fake_logits.mean(),
             "separation": separation(real_logits, fake_logits),
-            "pixel_diversity": _ratio(spread(fake, labels), spread(real, labels)),
-            "feature_diversity": _ratio(spread(fake_features, labels), spread(real_features, labels)),
+            "pixel_diversity": ratio(spread(fake, labels), spread(real, labels)),
+            "feature_diversity": ratio(spread(fake_features, labels), spread(real_features, labels)),
             "saturation": saturation(fake, real),
             "generator_gradient_norm": gradient_norm(model.trainer.optimizers[0]).to(exact),
         }
@@ -201,7 +157,7 @@ class HealthMonitor(Callback):
             values["held_out_logits"] = held_out_logits.mean()
             values["overfitting"] = overfitting(real_logits, held_out_logits, fake_logits)
             distance = _distance(coarse(drawn).to(exact), self._references)
-            values["nearest_training"] = _ratio(distance, self._held_out_distance)
+            values["nearest_training"] = ratio(distance, self._held_out_distance)
         if self._extractor is not None:
             values |= self._compare(self._extractor, drawn, exact)
         return values
@@ -215,46 +171,8 @@ class HealthMonitor(Callback):
             values["classes"] = (is_class.sum(0) >= 2).float().mean().to(exact)
         if self._held_out is not None:
             distance = _distance(features.to(exact), self._reference_features)
-            values["nearest_training_features"] = _ratio(distance, self._held_out_feature_distance)
+            values["nearest_training_features"] = ratio(distance, self._held_out_feature_distance)
         return values
-
-    def _update_symptoms(self, trainer: Trainer) -> None:
-        """Report the symptoms that have appeared and those that have cleared."""
-        step = trainer.global_step
-        now = {symptom.name for symptom in SYMPTOMS if symptom.is_present(self.latest)}
-        for symptom in SYMPTOMS:
-            change = 1 if symptom.name in now else -1
-            self.found[symptom.name] = min(CONFIRMED, max(0, self.found.get(symptom.name, 0) + change))
-            if self.found[symptom.name] == CONFIRMED and symptom.name not in self.reported:
-                self.reported.append(symptom.name)
-                end = " The run stops here." if self.stop else ""
-                model = trainer.lightning_module
-                remedies = " or ".join(remedy.text for remedy in symptom.remedies if not remedy.is_taken(model))
-                self._print(trainer, f"{symptom.text(self.latest)}. {self._last_good()}. Try {remedies}.{end}")
-                trainer.should_stop = trainer.should_stop or self.stop
-            if self.found[symptom.name] == 0 and symptom.name in self.reported:
-                self.reported.remove(symptom.name)
-                self._print(trainer, f"the {symptom.name} is over")
-        if now:
-            self.last_symptom_step = step
-        else:
-            self._keep_healthy(trainer)
-
-    def _print(self, trainer: Trainer, text: str) -> None:
-        if trainer.is_global_zero:
-            print(f"\nstep {trainer.global_step:,}: {text}", flush=True)
-
-    def _keep_healthy(self, trainer: Trainer) -> None:
-        """Keep the last checkpoint under a second name if it was saved between two measurements without a symptom."""
-        checkpoints = (callback for callback in trainer.callbacks if isinstance(callback, Checkpoints))  # type: ignore[attr-defined]
-        saved_at = next((callback.saved_at for callback in checkpoints), -1)
-        if trainer.is_global_zero and saved_at >= max(self.last_symptom_step + self.every_n_steps, self._healthy_step + 1):
-            link(self._folder / "last.ckpt", self._folder / "healthy.ckpt")
-            self._healthy_step = saved_at
-
-    def _last_good(self) -> str:
-        healthy = self._folder / "healthy.ckpt"
-        return f"Last good checkpoint: {healthy}" if healthy.is_file() else "There is no good checkpoint"
 
 
 def _shuffled(images: Images, device: torch.device) -> Images:
@@ -279,18 +197,3 @@ def _features_and_logits(model: GAN, images: Tensor, labels: Tensor | None, coun
 def _distance(vectors: Tensor, references: Tensor) -> Tensor:
     """Median distance, (), of vectors (N, D) to the nearest of the references (M, D)."""
     return nearest(vectors, references, 1)[0].median()
-
-
-def _ratio(one: Tensor, other: Tensor) -> Tensor:
-    return torch.where(other > 0, one / other, float("nan"))
-
-
-@contextmanager
-def _restored_buffers(model: nn.Module) -> Iterator[None]:
-    """Restore running moments and other buffers after the block."""
-    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, value in before:
-            buffer.copy_(value)

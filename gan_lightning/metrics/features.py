@@ -58,6 +58,22 @@ class Extractor(nn.Module, ABC):
         return torch.device("cpu")
 
 
+class NoFeatures(Extractor):
+    """No features (N, 0) and no logits: for a measurement of pairs alone."""
+
+    prefix = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("place", torch.empty(0), persistent=False)  # moves with the module
+
+    def extract(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        return torch.empty(len(images), 0, device=images.device), None
+
+    def protocol(self) -> dict[str, Any]:
+        return {"extractor": "none"}
+
+
 class ModuleExtractor(Extractor):
     """A custom module as an extractor.
 

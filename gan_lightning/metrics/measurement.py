@@ -36,7 +36,7 @@ class Measurement:
     The constructor checks everything before the work begins. Call :meth:`prepare` before :meth:`compute`.
 
     Args:
-        extractor: name of the extractor, as in :func:`make_extractor`.
+        extractor: the extractor, or its name, as in :func:`make_extractor`.
         data: the data set, for its classifier.
         device: device of the extractor.
         real: real images or a file of their statistics; None if no metric compares with real images.
@@ -61,7 +61,7 @@ class Measurement:
 
     def __init__(
         self,
-        extractor: str,
+        extractor: str | Extractor,
         data: ImageDataModule | None,
         device: torch.device,
         real: "RealImages | ReferenceFile | None",
@@ -78,7 +78,9 @@ class Measurement:
             check_request(metrics, num_images, self.num_real, not isinstance(real, ReferenceFile))
         self.device, self.image_shape = device, image_shape
         self.metrics, self.num_images, self.batch_size, self.progress = metrics, num_images, batch_size, progress
-        self.extractor = make_extractor(extractor, data, inception_weights, device, progress)
+        if isinstance(extractor, str):
+            extractor = make_extractor(extractor, data, inception_weights, device, progress)
+        self.extractor = extractor
         features, logits = self.extractor(torch.zeros(1, *image_shape, dtype=torch.uint8))
         for name in metrics:
             if METRICS[name].needs_logits and logits is None:

@@ -134,6 +134,63 @@ METRICS = {
 """Name of a metric -> its row."""
 
 
+@dataclass(frozen=True)
+class PairMetric:
+    """A row of the table of metrics that compare each image with its own target.
+
+    Attributes:
+        name: name in the flag ``--metrics``.
+        value: name of the value.
+        better: direction of improvement.
+        constants: all that the value depends on, for the record.
+    """
+
+    name: str
+    value: str
+    better: Literal["smaller", "larger"]
+    constants: Mapping[str, Any]
+
+
+PAIR_METRICS = {
+    row.name: row
+    for row in (
+        PairMetric(
+            name="psnr",
+            value="psnr",
+            better="larger",
+            constants={"data_range": 255, "unit": "decibels", "error": "mean square over all pixels of all images"},
+        ),
+        PairMetric(
+            name="ssim",
+            value="ssim",
+            better="larger",
+            constants={
+                "data_range": 255,
+                "window": "Gaussian of 11x11 pixels, sigma 1.5, mirrored at the edges",
+                "k1": 0.01,
+                "k2": 0.03,
+                "channels": "each by itself, then the mean",
+            },
+        ),
+        PairMetric(
+            name="l1", value="l1", better="smaller", constants={"unit": "grey levels, 0 to 255", "error": "mean absolute"}
+        ),
+        PairMetric(
+            name="perceptual",
+            value="imagenet_perceptual",
+            better="smaller",
+            constants={
+                "network": "EfficientNet-Lite0",
+                "layers": "four maps, each divided by its standard deviation on photographs",
+                "error": "mean absolute",
+                "resize": "none",
+            },
+        ),
+    )
+}
+"""Name of a metric of pairs -> its row."""
+
+
 def split_names(names: str) -> list[str]:
     """Split a flag such as ``fid,is`` into names, each once."""
     return list(dict.fromkeys(name.strip().lower() for name in names.split(",") if name.strip()))
@@ -165,6 +222,26 @@ def check_request(metrics: Sequence[str], num_images: int | None, num_real: int 
             )
         if row.compares and not real_features and not {"mean", "covariance"} >= set(row.takes):
             raise InputError(f"{name} needs the real images, but a reference has only mu and sigma: remove it from the metrics")
+
+
+def check_translation_request(metrics: Sequence[str], num_images: int | None) -> None:
+    """Refuse metrics of translations that cannot be computed, as :func:`check_request` does for generated images.
+
+    Args:
+        metrics: names from :data:`METRICS` and :data:`PAIR_METRICS`.
+        num_images: number of translated images, and of targets to compare with; None if it is not known yet.
+
+    Raises:
+        InputError: a metric does not exist, or needs more images.
+    """
+    both = ", ".join([*PAIR_METRICS, *METRICS])
+    if not metrics:
+        raise InputError(f"metrics is empty: use one or more of {both}")
+    for name in metrics:
+        if name not in METRICS and name not in PAIR_METRICS:
+            raise InputError(f"metrics has {name!r}: use only {both}")
+    if of_sets := [name for name in metrics if name in METRICS]:
+        check_request(of_sets, num_images, num_images, real_features=True)
 
 
 def short_count(count: int) -> str:

@@ -238,7 +238,8 @@ def test_colour_images_are_measured_with_imagenet(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("gan_lightning.callbacks.generative_metrics.FEW_IMAGES", 24)
     monkeypatch.setattr("gan_lightning.callbacks.health_monitor.FEW_IMAGES", 24)
     monkeypatch.setattr("gan_lightning.callbacks.generative_metrics.SAMPLES_OF_IMAGENET", 12)
-    few = {"ROWS": 2, "COLUMNS": 4, "REFERENCES": (4, 4), "BEGINNING": 0}
+    monkeypatch.setattr("gan_lightning.callbacks.symptom_monitor.BEGINNING", 0)
+    few = {"ROWS": 2, "COLUMNS": 4, "REFERENCES": (4, 4)}
     for name, value in few.items():
         monkeypatch.setattr(f"gan_lightning.callbacks.health_monitor.{name}", value)
     for number, image in enumerate(images(60, seed=1)):

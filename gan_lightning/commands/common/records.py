@@ -2,6 +2,9 @@
 
 import json
 import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,3 +31,11 @@ def versions() -> dict[str, str]:
     """List the versions of the packages that values depend on."""
     packages = {name: version(name) for name in ("torch", "numpy", "torch-fidelity")}
     return {"gan_lightning": gan_lightning.__version__, "python": platform.python_version(), **packages}
+
+
+@contextmanager
+def timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    """Store the duration of the block as ``seconds[part]``."""
+    begun = time.perf_counter()
+    yield
+    seconds[part] = time.perf_counter() - begun

@@ -1,4 +1,4 @@
-"""Measure a trained generator, or a folder of images, against real images.
+"""Measure a trained generator or translator, or a folder of images, against real images.
 
 python scripts/evaluate.py lightning_logs/version_0/checkpoints/last.ckpt
 python scripts/evaluate.py last.ckpt --metrics fid,is,kid,prdc --extractor inception --num_images 10000
@@ -6,6 +6,7 @@ python scripts/evaluate.py digits
 python scripts/evaluate.py last.ckpt --real my_photos
 python scripts/evaluate.py samples/ --real my_photos
 python scripts/evaluate.py last.ckpt --metrics fid,is --reference cifar10.npz
+python scripts/evaluate.py last.ckpt --metrics fid,psnr,ssim
 torchrun --nproc_per_node 2 scripts/evaluate.py last.ckpt
 """
 
@@ -29,7 +30,7 @@ from gan_lightning.commands.common.trust import trusted_modules
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.errors import InputError
 from gan_lightning.lookup import expected, find
-from gan_lightning.metrics.table import METRICS, check_request, split_names
+from gan_lightning.metrics.table import METRICS, PAIR_METRICS, check_request, check_translation_request, split_names
 
 NUM_IMAGES = 50_000
 
@@ -37,9 +38,18 @@ NUM_IMAGES = 50_000
 def add_flags(parser: ArgumentParser) -> None:
     """Add all flags of the command, except the arguments of the data's class."""
     parser.add_argument("source", type=str, help=f"a folder, .npy, .npz, .zip or .tar of images, {expected()}")
-    parser.add_argument("--metrics", type=str, default="fid,is", help=f"comma-separated metrics, from {','.join(METRICS)}")
     parser.add_argument(
-        "--num_images", type=PositiveInt | None, help=f"number of images; by default {NUM_IMAGES} samples, or the whole folder"
+        "--metrics",
+        type=str,
+        default="fid,is",
+        help=f"comma-separated metrics, from {','.join(METRICS)}; for translations also {','.join(PAIR_METRICS)}, and by "
+        "default fid and all of these that the data allows",
+    )
+    parser.add_argument(
+        "--num_images",
+        type=PositiveInt | None,
+        help=f"number of images; by default {NUM_IMAGES} samples, the whole folder, or all sources of the split (for "
+        "translations: --split test by default)",
     )
     add_seed(parser)
     add_weights(parser)
@@ -82,7 +92,10 @@ def _settings(groups: Sequence[Sequence[str]]) -> Namespace:
     )
     if config.num_images is None and not is_image_set(source):
         config.num_images = NUM_IMAGES
-    check_request(config.metrics, config.num_images, config.num_real, real_features=config.reference is None)
+    if set(config.metrics) & PAIR_METRICS.keys():
+        check_translation_request(config.metrics, config.num_images)
+    else:
+        check_request(config.metrics, config.num_images, config.num_real, real_features=config.reference is None)
     if config.output is not None:
         require_writable(Path(config.output))
     return config

@@ -1,9 +1,7 @@
-"""Measure one set of images against real ones."""
+"""Measure one set of images against real ones, or the translations of a checkpoint."""
 
 import functools
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +9,20 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 
+from gan_lightning.checkpoint import GAN
 from gan_lightning.commands.common.devices import process_group
 from gan_lightning.commands.common.generators import load_sampler
 from gan_lightning.commands.common.measuring_flags import is_image_set
 from gan_lightning.commands.common.outputs import require_writable
 from gan_lightning.commands.common.real_images import check_shape, find_data, make_measurement, read_set, real_images
-from gan_lightning.commands.common.records import versions, write_record
+from gan_lightning.commands.common.records import timed, versions, write_record
+from gan_lightning.commands.common.translators import method_of
+from gan_lightning.commands.evaluate import translation
 from gan_lightning.errors import InputError
 from gan_lightning.files import fingerprint
 from gan_lightning.metrics.evaluator import Sample, choose
 from gan_lightning.metrics.measurement import RealImages, ReferenceFile
-from gan_lightning.metrics.table import METRICS
+from gan_lightning.metrics.table import METRICS, PAIR_METRICS
 from gan_lightning.training.distributed import is_first_process, world_size
 
 
@@ -51,15 +52,20 @@ def measure(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
         config: the flags; ``data`` becomes the data set itself.
         groups: the same flags as words, for the arguments of the data's class.
     """
+    is_translation = not is_image_set(Path(config.source)) and method_of(config.source) != GAN
+    if is_translation:
+        translation.settle(config, groups)
+    elif errors := [name for name in config.metrics if name in PAIR_METRICS]:
+        raise InputError(f"--metrics {errors[0]} compares translations with targets, but {config.source} does not translate")
     if config.output is None and (output := _output(config)) is not None:
         require_writable(output)
     config.data = find_data(config, groups, config.source)
     with process_group(config.accelerator) as device:
-        record = _measure(config, device)
+        record = translation.measure(config, device) if is_translation else _measure(config, device)
         if record is not None:
             if (output := _output(config)) is not None:
                 write_record(output, record)  # before anything is printed: a console can fail
-            print_table(record)
+            (translation.print_table if is_translation else print_table)(record)
             if output is not None:
                 print(f"  record: {output}")
 
@@ -67,18 +73,18 @@ def measure(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
 def _measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
     """Measure and return the record; None in all processes except the first."""
     seconds: dict[str, float] = {}
-    with _timed(seconds, "set_up"):
+    with timed(seconds, "set_up"):
         source = _folder_source(config) if is_image_set(Path(config.source)) else _checkpoint_source(config, device)
         real = _real(config, source.image_shape)
         measurement = make_measurement(
             config, real, source.image_shape, device, metrics=config.metrics, num_images=source.num_images
         )
         measurement.print_estimate("samples")
-    with _timed(seconds, "reference"):
+    with timed(seconds, "reference"):
         measurement.prepare()
-    with _timed(seconds, "samples"):
+    with timed(seconds, "samples"):
         generated = measurement.collect(source.sample(measurement.class_counts))
-    with _timed(seconds, "metrics"):
+    with timed(seconds, "metrics"):
         values = measurement.compute(generated)
     if not is_first_process():
         return None
@@ -97,13 +103,6 @@ def _measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
         },
         "seconds": {part: round(spent, 2) for part, spent in seconds.items()},
     }
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
-    begun = time.perf_counter()
-    yield
-    seconds[part] = time.perf_counter() - begun
 
 
 def _real(config: Namespace, shape: tuple[int, int, int]) -> RealImages | ReferenceFile | None:
