@@ -57,6 +57,7 @@ class Derived(TranslationDataModule):
         self.name, self.extractor, self.class_names = self.source.name, self.source.extractor, self.source.class_names
         self.image_shape = self.source.image_shape
         self.source_shape = degradation.source_shape(self.image_shape)
+        self.source_description = {"mask": degradation.has_mask, "degradation": degradation.describe()}
 
     @property
     def classifier_source(self) -> ImageDataModule:
