@@ -84,7 +84,7 @@ def load(folder: str | os.PathLike[str], trust: Collection[str] = ()) -> tuple[d
     networks: dict[str, Network] = {}
     for name, prefix in prefixes.items():
         own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-        networks[name] = rebuild(Network, config[name], own, trust, folder)  # type: ignore[type-abstract]
+        networks[name] = rebuild(Network, config[name], own, trust, folder)
     return networks, config
 
 

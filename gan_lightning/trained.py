@@ -191,7 +191,7 @@ def _read_checkpoint(path: Path, raw: bool, trust: Collection[str]) -> tuple[dic
         if name in about:
             prefix = f"{average if averaged else name}."
             own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-            networks[name] = rebuild(Network, about[name], own, trust, path)  # type: ignore[type-abstract]
+            networks[name] = rebuild(Network, about[name], own, trust, path)
     origin = {
         "global_step": content["global_step"],
         "weights": "ema" if averaged else "raw",

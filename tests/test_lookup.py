@@ -57,7 +57,7 @@ def test_the_hub_is_asked_last(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(name)
         return str(bundled()["digits"])
 
-    monkeypatch.setattr("gan_lightning.inference.snapshot_download", download)
+    monkeypatch.setattr("gan_lightning.trained.snapshot_download", download)
     assert locate("me/my-gan") == bundled()["digits"]
     assert same_state(gan_lightning.load("me/my-gan").generator, gan_lightning.load("digits").generator)
     assert asked == ["me/my-gan"] * 2

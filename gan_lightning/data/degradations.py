@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from gan_lightning.errors import InputError
 from gan_lightning.images import luma, size_text, with_hole
+from gan_lightning.training.randomness import derived_seed
 
 Shape = tuple[int, int, int]
 """Channels, height, width."""
@@ -45,6 +46,14 @@ class Degradation(ABC):
                     f"self.{name} to one"
                 )
         return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "arguments": arguments}
+
+    def fixed_draws(self, indices: Tensor) -> Tensor:
+        """Random numbers (N, ``num_draws``) of the images of numbers int64 (N,): always the same for the same number."""
+        draws = torch.empty(len(indices), self.num_draws)
+        if self.num_draws:
+            for row, index in zip(draws, indices.tolist(), strict=True):
+                row.uniform_(generator=torch.Generator().manual_seed(derived_seed("degradation", index)))
+        return draws
 
     @abstractmethod
     def source_shape(self, image_shape: Shape) -> Shape:
