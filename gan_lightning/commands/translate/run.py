@@ -15,7 +15,7 @@ from gan_lightning.commands.common.devices import find_device
 from gan_lightning.commands.common.generators import load_translator
 from gan_lightning.commands.common.image_output import is_complete, prepare_folder, write_array
 from gan_lightning.data.degradations import Degradation
-from gan_lightning.data.image_file import Facts, read_whole, unreadable
+from gan_lightning.data.image_file import Facts, read_file_whole, read_whole
 from gan_lightning.data.image_set import ARRAYS, read_array
 from gan_lightning.data.tree import listed, report_corrupt, scan
 from gan_lightning.errors import InputError, one_line
@@ -99,10 +99,8 @@ def _function(config: Namespace, translator: ImageTranslator) -> Apply:
 
 def _write_file(config: Namespace, translator: ImageTranslator, apply: Apply) -> None:
     path = Path(config.input)
-    facts = Facts()
-    image = _read(path, _channels(config, translator), config.white, facts)
+    image = read_file_whole(path, _channels(config, translator), config.white)
     mask = None if config.mask is None else _read_mask(Path(config.mask), path, image)
-    facts.report(path)
     outputs = apply(image.unsqueeze(0), None if mask is None else mask.unsqueeze(0), torch.tensor([0]))
     write_png(outputs[0], Path(config.output))
     print(f"  {size_text(outputs.shape[2:])} pixels (height x width): {config.output}")
@@ -234,20 +232,13 @@ def _channels(config: Namespace, translator: ImageTranslator) -> int:
     return int(translator.network(config.direction).source_shape[0]) - (config.mask is not None)
 
 
-def _read(path: Path, channels: int, white: float | None, facts: Facts) -> Tensor:
-    try:
-        return read_whole(path, channels, white, facts)
-    except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
-        raise unreadable(path, error) from error
-
-
 def _read_mask(path: Path, source: Path, image: Tensor) -> Tensor:
     """Read the missing pixels, bool (1, h, w), of an image (C, h, w).
 
     Raises:
         InputError: the mask cannot be read, or has another size.
     """
-    mask = _read(path, 1, None, Facts()) >= 128
+    mask = read_file_whole(path, 1) >= 128
     if mask.shape[1:] != image.shape[1:]:
         theirs, mine = (size_text(each.shape[1:]) for each in (mask, image))
         raise InputError(f"--mask {path} is {theirs} and {source} {mine} (height x width): use a mask of the image's size")
