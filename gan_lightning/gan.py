@@ -28,6 +28,8 @@ from gan_lightning.regularizers import Constraint, DiscriminatorBatch, Penalty
 from gan_lightning.training.cuda_graphs import Gradients, GraphedGradients, Outputs, compute_eagerly
 from gan_lightning.training.randomness import micro_batches
 
+PIXELS_AT_ONCE = 2**19
+"""Pixels that :meth:`GAN.sample` draws in one pass: 128 images of 64x64, 8 of 256x256."""
 Due = tuple[bool, ...]
 """For each penalty, if an update includes it."""
 
@@ -286,9 +288,15 @@ class GAN(TwoNetworks):
         return self.discriminator_steps + int(self.loss.generator_sees_real and not self.reuse_fakes)
 
     def sample(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Draw uint8 images (B, C, H, W) for latents (B, latent_dim) and labels (B,), by :attr:`sampler` in eval mode."""
+        """Draw uint8 images (B, C, H, W) for latents (B, latent_dim) and labels (B,), by :attr:`sampler` in eval mode.
+
+        Large images are drawn a few at a time, so that a grid of them needs no more memory than a step.
+        """
+        _, height, width = self.generator.image_shape
+        size = max(1, PIXELS_AT_ONCE // (height * width))
+        parts = [slice(start, start + size) for start in range(0, len(z), size)]
         with evaluated(self.sampler) as generator:
-            return to_uint8(generator(z, labels))
+            return to_uint8(torch.cat([generator(z[part], _chosen(labels, part)) for part in parts]))
 
 
 class Mean:

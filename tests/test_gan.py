@@ -23,6 +23,22 @@ def test_length_of_an_epoch() -> None:
         assert trainer.global_step == 2 * (1437 // (64 * steps))
 
 
+@pytest.mark.parametrize("conditioning", [None, "concatenation"])
+def test_large_samples_are_drawn_a_few_at_a_time(conditioning: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The images are those of one pass."""
+    generator = MLPGenerator((1, 8, 8), 10, hidden=[8], conditioning=conditioning)
+    model = GAN(generator, MLPDiscriminator((1, 8, 8), 10, hidden=[8], conditioning=conditioning), NonSaturatingLoss())
+    z, labels = torch.randn(7, model.generator.latent_dim), torch.arange(7) if conditioning else None
+    sizes: list[int] = []
+    model.generator.register_forward_pre_hook(lambda generator, inputs: sizes.append(len(inputs[0])))
+    at_once = model.sample(z, labels)
+    monkeypatch.setattr("gan_lightning.gan.PIXELS_AT_ONCE", 3 * 8 * 8 + 1)
+    assert torch.equal(model.sample(z, labels), at_once)
+    monkeypatch.setattr("gan_lightning.gan.PIXELS_AT_ONCE", 1)
+    assert torch.equal(model.sample(z, labels), at_once)
+    assert sizes == [7, 3, 3, 1, *[1] * 7]
+
+
 class RecordInputs(MLPDiscriminator):
     """Keeps the real images of its training."""
 

@@ -82,6 +82,7 @@ def test_copies_are_compared_at_sixteen_pixels() -> None:
     assert torch.equal(coarse(small), small.flatten(1))
     assert coarse(large).shape == (3, 3 * 16 * 16)
     assert torch.allclose(coarse(large)[:, 0], large[:, 0, :4, :2].mean((1, 2)))
+    assert torch.equal(coarse(large.repeat(50, 1, 1, 1)), coarse(large).repeat(50, 1))
 
 
 HEALTHY = {

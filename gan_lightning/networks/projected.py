@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,7 @@ class ProjectedDiscriminator(Discriminator):
         InputError: a number is out of range, or images have neither 1 nor 3 channels.
     """
 
+    kinds: ClassVar[dict[int, str]] = {1: "grey", 3: "colour"}
     rows: Tensor
     columns: Tensor
 
@@ -72,8 +73,9 @@ class ProjectedDiscriminator(Discriminator):
         super().__init__(image_shape, num_classes, conditioning)
         self.samples_are_independent = not batch_norm
         channels, height, across = image_shape
-        if channels not in (1, 3):
-            raise InputError(f"images have {channels} channels, but ProjectedDiscriminator takes 1 (grey) or 3 (colour)")
+        if channels not in self.kinds:
+            kinds = " or ".join(f"{number} ({kind})" for number, kind in self.kinds.items())
+            raise InputError(f"images have {channels} channels, but {type(self).__name__} takes {kinds}")
         smallest, largest = RESOLUTIONS
         if not smallest <= resolution <= largest:
             raise InputError(f"resolution is {resolution}: use {smallest} to {largest} pixels")
@@ -103,7 +105,9 @@ class ProjectedDiscriminator(Discriminator):
         return torch.cat(last, dim=1)  # (B, F), channels last
 
     def _prepare(self, images: Tensor) -> Tensor:
-        """Resize and scale images (B, 1 or 3, H, W) in [-1, 1] for the backbone: (B, 3, resolution, resolution)."""
+        """Resize and scale images (B, 1, 3 or 4, H, W) in [-1, 1] for the backbone: (B, 3, resolution, resolution)."""
+        if images.shape[1] == 4:
+            images = 1 - (images[:, 3:] + 1) / 2 * (1 - images[:, :3])  # on white
         across = linear(images, self.columns)  # (B, C, H, resolution)
         resized = linear(across.transpose(2, 3), self.rows).transpose(2, 3)
         return prepare(resized)
@@ -120,7 +124,8 @@ class VisionAidedDiscriminator(ProjectedDiscriminator):
     (see :class:`ProjectedDiscriminator`), for the whole of the training.
 
     Args:
-        image_shape: (C, H, W) of the images, 1 (grey) or 3 (colour) channels, sides of at least 8 pixels.
+        image_shape: (C, H, W) of the images, 1 (grey), 3 (colour) or 4 (colour and opacity) channels, sides of at least 8
+            pixels. The frozen network sees transparent images on white.
         num_classes: number of classes of the data.
         resolution: side in pixels to which images are resized for the frozen network, from 32 to 1024.
         width: channels of the finest mixed map of frozen features, doubled at each coarser scale.
@@ -131,8 +136,10 @@ class VisionAidedDiscriminator(ProjectedDiscriminator):
         conditioning: head for labels: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
 
     Raises:
-        InputError: a number is out of range, or images have neither 1 nor 3 channels.
+        InputError: a number is out of range, or images have another number of channels.
     """
+
+    kinds: ClassVar[dict[int, str]] = {**ProjectedDiscriminator.kinds, 4: "colour and opacity"}
 
     def __init__(
         self,

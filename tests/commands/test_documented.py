@@ -35,6 +35,8 @@ QUICK = {  # flags that shorten a command
     "export": "",
 }
 NARROW = "--model.generator.width 4 --model.discriminator.width 4"  # the widths of folder_64 take seconds a step
+FIRST_READ = ("README.md", "data.md", "training.md")
+"""The pages that most people type from. The others are slow: other tests run commands like theirs."""
 CUT = "my_photos/flower/029.jpg"  # docs/data.md shows what a cut file does
 
 
@@ -96,8 +98,15 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, stand_ins: pytest.MonkeyP
     return folder
 
 
+PAGES_OF_COMMANDS = [
+    pytest.param(page, id=page.name, marks=[] if page.name in FIRST_READ else pytest.mark.slow)
+    for page in PAGES
+    if page_commands(page)
+]
+
+
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("page", [page for page in PAGES if page_commands(page)], ids=lambda page: str(page.name))
+@pytest.mark.parametrize("page", PAGES_OF_COMMANDS)
 def test_commands_of_a_page_run(page: Path, prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     if page.name == "data.md":

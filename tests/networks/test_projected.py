@@ -15,7 +15,7 @@ from gan_lightning.commands.verbs import Verb
 from gan_lightning.efficientnet import load_backbone
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
-from gan_lightning.images import to_float
+from gan_lightning.images import on_white, to_float
 from gan_lightning.losses import HingeLoss, NonSaturatingLoss
 from gan_lightning.metrics.imagenet import prepare
 from gan_lightning.networks import DCGANGenerator, ProjectedDiscriminator, VisionAidedDiscriminator
@@ -308,6 +308,15 @@ def test_it_takes_sizes_and_labels(conditioning: Any, size: tuple[int, int]) -> 
     assert (logits.shape, logits.dtype, penalized.shape, penalized.dtype) == ((3, 2, 37), torch.float32, (3,), torch.float32)
     assert classes is None or (classes.shape, classes.dtype) == ((3, 3), torch.float32)
     assert torch.equal(d.eval()(images, labels)[:, 0, 0], d.penalized_logits(images, labels))
+
+
+def test_the_frozen_network_sees_transparent_images_on_white() -> None:
+    d = VisionAidedDiscriminator((4, *SHAPE[1:]), resolution=32, width=4, pixel_width=4, hidden=8)
+    images = torch.randint(0, 256, (3, 4, *SHAPE[1:]), dtype=torch.uint8)
+    looks = Looks(d)
+    with torch.no_grad():
+        d(to_float(images))
+    assert torch.allclose(looks.seen[0], d._prepare(to_float(on_white(images))), atol=0.02)  # of 2: on_white rounds
 
 
 def test_penalties_see_the_pixels_alone() -> None:
