@@ -280,13 +280,22 @@ def _is_primitive(value: Any) -> bool:
     return value is None or type(value) in (bool, int, float, str)
 
 
-def build(description: dict[str, Any], trust: Collection[str] = (), kind: type[T] = Network) -> T:  # type: ignore[assignment]
-    """Make the network that :func:`describe` described, with fresh weights, or another object.
+def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
+    """Make the network that :func:`describe` described, with fresh weights. The arguments are those of :func:`make`.
+
+    Raises:
+        InputError: as there.
+    """
+    return make(Network, description, trust)
+
+
+def make(kind: type[T], description: dict[str, Any], trust: Collection[str] = ()) -> T:
+    """Make an object that a checkpoint describes.
 
     Args:
+        kind: base class of the object.
         description: {"class_path", "arguments"}, possibly from a file of unknown origin.
         trust: top-level modules, besides this package, from which classes may be imported.
-        kind: base class of the object.
 
     Raises:
         InputError: the class is outside the trusted modules, does not exist, is of another kind, or refuses the arguments.

@@ -72,7 +72,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sampler(path: Path) -> Sampler:
-    return gan_lightning.load(path)
+    loaded: Sampler = gan_lightning.load(path)
+    return loaded
 
 
 def flags(path: Path, **other: object) -> Namespace:

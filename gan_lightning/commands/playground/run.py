@@ -18,6 +18,7 @@ from gan_lightning.commands.playground.components import as_gradio_error, new_fi
 from gan_lightning.commands.playground.player import COLUMNS, Pick, Player, Settings, a_and_b, command
 from gan_lightning.commands.playground.translation import LARGEST_UPLOAD, translation_layout
 from gan_lightning.image_translator import ImageTranslator
+from gan_lightning.inference import Sampler
 from gan_lightning.pictures import grid, write_animation, write_png
 
 EVERY_CLASS = "every class in turn"
@@ -34,14 +35,18 @@ def serve(config: Namespace, listener: socket.socket) -> None:
         listener: a socket that listens at the address of the page.
     """
     model = load_model(config.checkpoint, config, find_device(config.accelerator))
-    translates = isinstance(model, ImageTranslator)
+    if isinstance(model, ImageTranslator):
+        page, largest_upload = translation_layout(model, config), LARGEST_UPLOAD
+    else:
+        assert isinstance(model, Sampler)
+        page, largest_upload = layout(Player(model), config), "0b"
     app = gradio.mount_gradio_app(
         FastAPI(openapi_url=None),
-        translation_layout(model, config) if translates else layout(Player(model), config),
+        page,
         path="/",
         theme=gradio.themes.Default(primary_hue="blue", font="sans-serif", font_mono="monospace"),  # no font is fetched
         css=CHECKERBOARD if model.networks["generator"].image_shape[0] == 4 else None,
-        max_file_size=LARGEST_UPLOAD if translates else 0,
+        max_file_size=largest_upload,
         footer_links=[],
         run_history=False,
         ssr_mode=False,

@@ -22,7 +22,7 @@ from gan_lightning.errors import InputError, one_line
 from gan_lightning.files import fingerprint, remove_temporary_files
 from gan_lightning.image_translator import ImageTranslator, require_tiles
 from gan_lightning.images import size_text, with_channels
-from gan_lightning.networks.base import build
+from gan_lightning.networks.base import make
 from gan_lightning.pictures import write_png
 
 DESCRIPTION = "translate.json"
@@ -83,7 +83,7 @@ def _function(config: Namespace, translator: ImageTranslator) -> Apply:
         raise InputError(
             f"--degrade needs sources that were made from targets, but those of {config.checkpoint} were not: remove the flag"
         )
-    degradation = build(translator.degradation, config.trust, Degradation)  # type: ignore[type-abstract]
+    degradation = make(Degradation, translator.degradation, config.trust)  # type: ignore[type-abstract]
 
     def degrade(images: Tensor, masks: Tensor | None, numbers: Tensor) -> Tensor:
         images = with_channels(images, translator.generator.image_shape[0])
