@@ -273,8 +273,11 @@ class AdversarialModule(LightningModule):
 
     def on_save_checkpoint(self, content: dict[str, Any]) -> None:
         self.require_finite()
-        names = list(getattr(getattr(self.trainer, "datamodule", None), "class_names", ()))
-        about = {"format_version": checkpoint.FORMAT_VERSION, **self._description(), "class_names": names}
+        data = getattr(self.trainer, "datamodule", None)
+        about = {"format_version": checkpoint.FORMAT_VERSION, **self._description()}
+        about["class_names"] = list(getattr(data, "class_names", ()))
+        if (sources := getattr(data, "source_description", None)) is not None:
+            about["sources"] = dict(sources)
         content[checkpoint.KEY] = about
 
     def on_load_checkpoint(self, content: dict[str, Any]) -> None:

@@ -32,6 +32,7 @@ class Verb(Enum):
     sample = "Draw images from a checkpoint: a grid, an array, or a folder of PNGs."
     interpolate = "Walk through a generator's latents, from seed to seed and from class to class."
     invert = "Find the latent whose image is nearest to a given one."
+    translate = "Translate images by a checkpoint of a translation: a file, a folder, or an array."
     export = "Export the generator of a checkpoint, with a model card; each file is checked against the original."
     playground = "Open a page in the browser to explore a generator; Ctrl-C ends it."
     compare = (

@@ -119,7 +119,8 @@ def _settings(measurement: Measurement) -> dict[str, Any]:
 
 def _sampler(checkpoint: Path, measurement: Measurement, seed: int) -> Sample:
     """Make the function that maps indices to samples of a checkpoint, with classes as frequent as in the real images."""
-    return inference.load(checkpoint, device=measurement.device).by_index(measurement.class_counts, seed)
+    sampler: inference.Sampler = inference.load(checkpoint, device=measurement.device)
+    return sampler.by_index(measurement.class_counts, seed)
 
 
 def make_rows(names: Sequence[str], vary: str) -> list[Row]:
