@@ -6,10 +6,11 @@ from typing import TypeVar
 import torch
 from jsonargparse import Namespace
 
-from gan_lightning import inference
+from gan_lightning import checkpoint, inference
 from gan_lightning.errors import InputError
 from gan_lightning.image_translator import ImageTranslator
 from gan_lightning.inference import Sampler
+from gan_lightning.lookup import find
 from gan_lightning.trained import TrainedModel
 from gan_lightning.training.distributed import is_first_process
 
@@ -54,6 +55,16 @@ def _of_kind(cls: type[M], model: TrainedModel, name: str) -> M:
         return model
     does, command = model.work
     raise InputError(f"{name} has a {type(model.networks['generator']).__name__}, which {does}: use {command} for it")
+
+
+def method_of(name: str) -> str:
+    """Name the method that trained a generator; that of anything but a checkpoint is GAN.
+
+    Raises:
+        InputError: the checkpoint is damaged.
+    """
+    path = find(name)
+    return checkpoint.method(checkpoint.load_gan(path)) if path is not None and path.is_file() else checkpoint.GAN
 
 
 def facts(model: TrainedModel) -> list[str]:

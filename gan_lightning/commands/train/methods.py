@@ -6,7 +6,14 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
-from gan_lightning.callbacks import GenerativeMetrics, HealthMonitor, ImageGrid, TranslationGrid
+from gan_lightning.callbacks import (
+    GenerativeMetrics,
+    HealthMonitor,
+    ImageGrid,
+    TranslationGrid,
+    TranslationHealth,
+    TranslationMetrics,
+)
 from gan_lightning.cycle import CycleGAN
 from gan_lightning.gan import GAN
 from gan_lightning.module import AdversarialModule
@@ -41,6 +48,7 @@ TRANSLATORS = {
     "model.discriminator": "PatchDiscriminator",
     "data": {"class_path": "Derived", "init_args": {"source": "MNIST", "degradation": "Hole"}},
 }
+TRANSLATION_CALLBACKS = {"image_grid": TranslationGrid, "metrics": TranslationMetrics, "health": TranslationHealth}
 METHODS = {
     method.model.method: method
     for method in (
@@ -62,7 +70,7 @@ METHODS = {
             "inpaint_mnist",
             {**TRANSLATORS, "model.loss": "NonSaturatingLoss"},
             dict.fromkeys(("generator", "discriminator"), ("image_shape", "source_shape")),
-            {"image_grid": TranslationGrid},
+            TRANSLATION_CALLBACKS,
             needs_pairs=True,
         ),
         Method(
@@ -70,7 +78,7 @@ METHODS = {
             "cyclegan_mnist",
             TRANSLATORS,
             {"generator": ("image_shape", "source_shape"), "discriminator": ("image_shape",)},
-            {"image_grid": TranslationGrid},
+            TRANSLATION_CALLBACKS,
         ),
     )
 }
