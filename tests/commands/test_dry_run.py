@@ -111,7 +111,7 @@ def test_a_folder_is_reported_and_only_a_picture_is_written(photos: Path, tmp_pa
 
     count = sum(p.numel() for p in DCGANGenerator((3, 16, 16), width=4, hidden=512, latent_dim=64).parameters())
     assert report["Networks"]["generator"] == f"DCGANGenerator, {count:,} parameters"
-    assert report["Networks"]["method"] == "NonSaturatingLoss, R1, DiffAugment"
+    assert report["Networks"]["method"] == "GAN, NonSaturatingLoss, R1, DiffAugment"
     peak = number(report["Memory"]["peak"]) * (1000 if " GB, " in report["Memory"]["peak"] else 1)
     assert 100 < peak < 5000  # MB; usually about 600
     steps = train // 8
