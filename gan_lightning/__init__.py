@@ -4,11 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gan_lightning.image_translator import ImageTranslator as ImageTranslator
     from gan_lightning.inference import Sampler as Sampler
     from gan_lightning.inference import load as load
 
 __version__ = "0.1.0"
-__all__ = ["Sampler", "load"]
+__all__ = ["ImageTranslator", "Sampler", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,13 +5,13 @@ from typing import Any
 
 from gan_lightning import files
 from gan_lightning.errors import InputError
-from gan_lightning.exported import is_names
+from gan_lightning.exported import NO_SOURCES, is_description, is_names, is_sources
 
 FORMAT_VERSION = 3
 KEY = "gan_lightning"
 """Entry that describes a checkpoint: format_version, method, each network by its name (generator, discriminator and maybe
-others), ema, optimizers, the names of the buffers of penalties and augmentation (state), and those of the data's classes
-(class_names; older checkpoints have none)."""
+others), ema, optimizers, the names of the buffers of penalties and augmentation (state), those of the data's classes
+(class_names; older checkpoints have none), and the origin of a translation's sources (sources: mask, degradation)."""
 GAN = "GAN"
 """Method of checkpoints that do not name theirs, because they are older than the other methods."""
 HYPER_PARAMETERS = frozenset(
@@ -40,11 +40,13 @@ def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[st
             f"{path} has checkpoint format {version}, but this version of gan_lightning reads format {FORMAT_VERSION}: install "
             "the version that wrote it"
         )
-    networks = [about["generator"], about["discriminator"]]
-    if not all(isinstance(network, dict) and {"class_path", "arguments"} <= network.keys() for network in networks):
+    networks = [value for name, value in about.items() if str(name).endswith(("generator", "discriminator"))]
+    if not all(is_description(network) for network in networks):
         raise InputError(f"{path} does not describe its networks: use another checkpoint")
     if not is_names(about.get("class_names", [])):
         raise InputError(f"{path} has class_names that are not a list of names: use another checkpoint")
+    if not is_sources(about.get("sources", NO_SOURCES)):
+        raise InputError(f"{path} has an invalid description of its sources: use another checkpoint")
     if type(about.get("method", GAN)) is not str:
         raise InputError(f"{path} has a method that is not a name: use another checkpoint")
     if objects := sorted(HYPER_PARAMETERS & content.keys()):

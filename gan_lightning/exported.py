@@ -11,6 +11,8 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 """Files of an exported generator."""
 FORMAT_VERSION = 1
 LARGEST_CONFIG = 2**20  # bytes; those that this project writes have a few thousand
+NO_SOURCES: dict[str, Any] = {"mask": False, "degradation": None}
+"""Origin of the sources of a translation if nothing is known of it."""
 PRECISIONS = ("float32", "float16")
 """Names of the types in which weights are stored."""
 
@@ -45,10 +47,12 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path} has format {version}, but this version of gan_lightning reads format {FORMAT_VERSION}: install the "
             "version that wrote it"
         )
-    network = about.get("generator")
+    inverse = about.get("inverse_generator")
     steps, recipe, metrics = (about.get(name) for name in ("global_step", "recipe", "metrics"))
     wrong = {
-        "generator": not isinstance(network, dict) or not {"class_path", "arguments"} <= network.keys(),
+        "generator": not is_description(about.get("generator")),
+        "inverse_generator": inverse is not None and not is_description(inverse),
+        "sources": not is_sources(about.get("sources", NO_SOURCES)),
         "weights_sha256": not isinstance(about.get("weights_sha256"), str),
         "dtype": about.get("dtype", "float32") not in PRECISIONS,
         "global_step": steps is not None and type(steps) is not int,
@@ -62,6 +66,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
         raise InputError(f"{path} has invalid values for {' and '.join(found)}: use another folder")
     defaults: dict[str, Any] = {
         "dtype": "float32",
+        "sources": NO_SOURCES,
         "global_step": None,
         "weights": None,
         "class_names": [],
@@ -75,3 +80,16 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
 def is_names(value: Any) -> bool:
     """Check that a value of unknown origin is a list of texts."""
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def is_description(value: Any) -> bool:
+    """Check that a value of unknown origin describes an object by class path and arguments."""
+    return isinstance(value, dict) and {"class_path", "arguments"} <= value.keys()
+
+
+def is_sources(value: Any) -> bool:
+    """Check that a value of unknown origin describes the origin of a translation's sources."""
+    if not isinstance(value, dict) or type(value.get("mask")) is not bool:
+        return False
+    degradation = value.get("degradation")
+    return degradation is None or is_description(degradation)

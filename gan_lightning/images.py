@@ -9,10 +9,12 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from gan_lightning.errors import Diverged
+from gan_lightning.errors import Diverged, InputError
 
 MAX_COLUMNS = 20
 """Largest number of classes that get a column each."""
+LUMA = (19595, 38470, 7471)  # 0.299, 0.587 and 0.114 of 2**16: ITU-R BT.601, with the rounding of Pillow
+HOLE_GREY = 128  # the grey level next to 0 in [-1, 1]
 
 
 def class_rows(rows: int, columns: int, num_classes: int) -> Tensor:
@@ -53,6 +55,36 @@ def on_white(images: Tensor) -> Tensor:
         return images
     colour, alpha = images[:, :3].float(), images[:, 3:].float() / 255
     return (255 - alpha * (255 - colour)).round().to(torch.uint8)
+
+
+def luma(images: Tensor) -> Tensor:
+    """Convert colour to grey: uint8 (N, 1, H, W) from (N, 3, H, W), bitwise as Pillow does."""
+    red, green, blue = (images[:, i : i + 1].int() * weight for i, weight in enumerate(LUMA))
+    return ((red + green + blue + 2**15) >> 16).to(torch.uint8)
+
+
+def with_channels(images: Tensor, channels: int) -> Tensor:
+    """Convert images uint8 (N, C, H, W) to other channels: grey (1), colour (3), or colour and opacity (4).
+
+    Transparent images are put on white, colour becomes grey by :func:`luma`, grey is repeated, and others become opaque.
+
+    Raises:
+        InputError: there is no such conversion.
+    """
+    if images.shape[1] == channels:
+        return images
+    if images.shape[1] not in (1, 3, 4) or channels not in (1, 3, 4):
+        raise InputError(f"images have {images.shape[1]} channels instead of {channels}: use other images")
+    opaque = on_white(images)
+    if channels == 1:
+        return luma(opaque)
+    colour = opaque.expand(-1, 3, -1, -1)
+    return colour if channels == 3 else torch.cat([colour, torch.full_like(colour[:, :1], 255)], dim=1)
+
+
+def with_hole(images: Tensor, mask: Tensor) -> Tensor:
+    """Make the sources of inpainting: uint8 (N, C + 1, H, W) from images uint8 (N, C, H, W) and holes bool (N, 1, H, W)."""
+    return torch.cat([images.masked_fill(mask, HOLE_GREY), mask.to(torch.uint8) * 255], dim=1)
 
 
 def size_text(shape: Iterable[int]) -> str:

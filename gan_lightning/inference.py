@@ -1,24 +1,23 @@
 """Sampling of images from a trained generator."""
 
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+from huggingface_hub import ModelCard
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from gan_lightning import checkpoint, pretrained
-from gan_lightning.errors import InputError, one_line
-from gan_lightning.exported import CONFIG, WEIGHTS
+from gan_lightning import trained
+from gan_lightning.errors import InputError
+from gan_lightning.image_translator import ImageTranslator
 from gan_lightning.images import to_uint8
 from gan_lightning.latents import class_frequencies, class_labels, latents, spherical, truncated
-from gan_lightning.lookup import find
-from gan_lightning.model_card import metrics, model_card, recipe
-from gan_lightning.networks.base import Generator, rebuild
+from gan_lightning.model_card import model_card
+from gan_lightning.networks.base import Generator
 from gan_lightning.pictures import grid, write_png
 from gan_lightning.training.devices import to_device
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11
 
 
-class Sampler(ModelHubMixin):
+class Sampler(trained.TrainedModel):
     """A trained generator, ready to draw. ``save_pretrained``, ``push_to_hub`` and ``from_pretrained`` are huggingface_hub's.
 
     Args:
@@ -35,9 +34,16 @@ class Sampler(ModelHubMixin):
             exported folder adds its recipe and metrics.
     """
 
+    kind = Generator
+    work = "draws images", "sample.py"
+
     def __init__(self, generator: Generator, origin: dict[str, Any] | None = None) -> None:
-        self.generator = generator.eval().requires_grad_(False)
-        self.origin = origin or {}
+        super().__init__({"generator": generator}, origin)
+        self.generator = generator
+
+    @classmethod
+    def of(cls, networks: Mapping[str, Any], origin: dict[str, Any]) -> "Self":
+        return cls(networks["generator"], {name: value for name, value in origin.items() if name != "sources"})
 
     @torch.inference_mode()
     def sample(
@@ -171,94 +177,29 @@ class Sampler(ModelHubMixin):
         frequencies = class_frequencies(class_counts, self.generator.num_classes) if self.generator.conditional else None
         return lambda indices: self.at(indices, None if frequencies is None else class_labels(indices, frequencies), seed)
 
-    def config(self, dtype: str = "float32") -> dict[str, Any]:
-        """Content of this generator's config.json, with the recipe and the record found next to its checkpoint.
-
-        Args:
-            dtype: type of the stored weights, float32 or float16.
-        """
-        about, path = dict(self.origin), Path(self.origin.get("checkpoint", ""))
-        if path.is_file():
-            about |= {"recipe": recipe(path), "metrics": metrics(path, about["global_step"], about["weights"])}
-        return pretrained.configuration(self.generator, about, dtype)
+    def _facts(self) -> dict[str, Any]:
+        conditional = self.generator.conditional
+        return {
+            "num_classes": self.generator.num_classes if conditional else 0,
+            "class_names": list(self.origin.get("class_names") or []) if conditional else [],
+            "latent_dim": self.generator.latent_dim,
+        }
 
     def write(self, folder: Path, dtype: str = "float32", picture: bool = True) -> None:
-        """Write config.json, model.safetensors and samples.png into a folder.
-
-        Args:
-            folder: an existing folder.
-            dtype: type of the stored weights, float32 or float16.
-            picture: write samples.png.
-        """
-        pretrained.save(self.generator, self.config(dtype), folder)
+        super().write(folder, dtype)
         if picture:
             write_png(grid(self.sample(64), 8), folder / "samples.png")
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        """Write all files except the model card: ``save_pretrained`` and ``push_to_hub`` add it."""
-        self.write(save_directory)
 
     def generate_model_card(
         self, formats: Collection[str] = ("safetensors",), dtype: str = "float32", picture: bool = True
     ) -> ModelCard:
-        """Make the model card for ``save_pretrained`` and ``push_to_hub``.
-
-        Args:
-            formats: formats of the files in the folder (see :func:`gan_lightning.model_card.model_card`).
-            dtype: type of the stored weights, float32 or float16.
-            picture: True if samples.png is in the folder.
-        """
         return ModelCard(model_card(self.config(dtype), formats, picture))
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | Path,
-        *,
-        force_download: bool = False,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
-        revision: str | None = None,
-        **options: Any,
-    ) -> "Self":
-        """Load the generator of a folder, or download it from a repository of the Hugging Face Hub.
-
-        Args:
-            pretrained_model_name_or_path: a folder, or a name such as ``me/my-gan``.
-            force_download: download even if the cache has the files.
-            token: access token for a private repository.
-            cache_dir: folder of the downloads; by default huggingface_hub's cache.
-            local_files_only: use the cache without asking the Hub.
-            revision: a branch, a tag or a commit.
-            options: device and trust, as for :func:`load`.
-
-        Raises:
-            InputError: the generator cannot be found or downloaded, or it is damaged, foreign or untrusted.
-        """
-        # The mixin's method would read config.json unchecked, and pass its entries on as arguments.
-        folder = Path(pretrained_model_name_or_path)
-        if not folder.is_dir():
-            folder = _download(
-                str(pretrained_model_name_or_path),
-                revision=revision,
-                cache_dir=cache_dir,
-                force_download=force_download,
-                token=token,
-                local_files_only=local_files_only,
-            )
-        return cls(*_load(folder, **options))
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, by label; empty if they are unknown or the generator is unconditional."""
         names = tuple(self.origin.get("class_names") or ())
         return names if self.generator.conditional and len(names) == self.generator.num_classes else ()
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the generator."""
-        return next(self.generator.parameters()).device
 
     def labels(self, num_images: int, labels: int | Sequence[int] | Tensor | None = None) -> Tensor | None:
         """Convert ``labels``, as in :meth:`sample`, to int64 (num_images,); None for an unconditional generator.
@@ -319,8 +260,8 @@ def _blended(generator: Generator, labels: Tensor, weights: Tensor) -> Iterator[
 
 def load(
     path: str | os.PathLike[str], *, raw: bool = False, device: str | torch.device = "cpu", trust: Collection[str] = ()
-) -> Sampler:
-    """Rebuild the generator of a training checkpoint, ready to sample.
+) -> Any:
+    """Rebuild the generator of a training checkpoint, ready to use.
 
         images = gan_lightning.load("lightning_logs/version_0/checkpoints/last.ckpt").sample(16)
         digits = gan_lightning.load("digits").sample(16)  # ships with this package
@@ -328,59 +269,25 @@ def load(
     Args:
         path: a checkpoint of a training run, without any other file; a folder that export.py or ``save_pretrained`` wrote;
             the name of a bundled generator (:func:`gan_lightning.lookup.bundled`); or ``owner/name`` on the Hugging Face Hub,
-            to download. An existing path wins. ``origin["checkpoint"]`` of the sampler is the file or folder that was found.
+            to download. An existing path wins. ``origin["checkpoint"]`` of the result is the file or folder that was found.
         raw: use the generator's own weights, even if there is a moving average of them.
         device: device of the generator.
         trust: custom top-level modules from which networks may be imported. This package is always allowed.
 
+    Returns:
+        a :class:`Sampler`; for a translation from image to image, an
+        :class:`~gan_lightning.image_translator.ImageTranslator`.
+
     Raises:
         InputError: the file, folder or name does not exist, or it is damaged, foreign or untrusted.
     """
-    return Sampler(*_load(path, raw, device, trust))
+    networks, origin = trained.read(path, raw, device, trust)
+    for cls in MODELS:
+        if all(isinstance(network, cls.kind) for network in networks.values()):
+            return cls.of(networks, origin)
+    found = ", ".join(type(network).__name__ for network in networks.values())
+    raise InputError(f"{path} has a {found} instead of a generator: use another one")
 
 
-def locate(name: str | os.PathLike[str]) -> Path:
-    """Find the file or folder of a name: an existing path, a bundled generator, or a download from the Hub.
-
-    Raises:
-        InputError: the name is none of these.
-    """
-    return find(name) or _download(os.fspath(name))
-
-
-def _download(name: str, **options: Any) -> Path:
-    """Download config.json and the weights of a repository of the Hugging Face Hub. Returns their folder in the Hub's cache."""
-    try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS], **options))
-    except Exception as error:  # a network can raise anything
-        raise InputError(
-            f"{name} is not a folder, and the Hugging Face Hub does not provide it ({one_line(error)[:200]}): check the name"
-        ) from error
-
-
-def _load(
-    path: str | os.PathLike[str], raw: bool = False, device: str | torch.device = "cpu", trust: Collection[str] = ()
-) -> tuple[Generator, dict[str, Any]]:
-    """Load the generator and its origin, from which :func:`load` makes a sampler."""
-    found = locate(path)
-    read = _read_folder if found.is_dir() else _read_checkpoint
-    generator, origin = read(found, raw, trust)
-    return generator.to(device), {"checkpoint": str(found), **origin}
-
-
-def _read_folder(path: str | os.PathLike[str], raw: bool, trust: Collection[str]) -> tuple[Generator, dict[str, Any]]:
-    generator, config = pretrained.load(path, trust)
-    if raw and config["weights"] == "ema":
-        raise InputError(f"{path} has only the moving average: for the raw weights, use the original checkpoint")
-    return generator, {name: config[name] for name in ("global_step", "weights", "class_names", "recipe", "metrics")}
-
-
-def _read_checkpoint(path: str | os.PathLike[str], raw: bool, trust: Collection[str]) -> tuple[Generator, dict[str, Any]]:
-    content = checkpoint.load_gan(path)
-    about, weights = content[checkpoint.KEY], content["state_dict"]
-    averaged = about["ema"] and not raw
-    prefix = "ema." if averaged else "generator."
-    own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-    generator = rebuild(Generator, about["generator"], own, trust, path)  # type: ignore[type-abstract]
-    names = about.get("class_names", [])
-    return generator, {"global_step": content["global_step"], "weights": "ema" if averaged else "raw", "class_names": names}
+MODELS: tuple[type[trained.TrainedModel], ...] = (Sampler, ImageTranslator)
+"""The kinds of models."""

@@ -1,7 +1,7 @@
 """Model card of a generator: a README.md for people, with a header for the Hugging Face Hub."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -107,7 +107,19 @@ def model_card(config: dict[str, Any], formats: Collection[str] = ("safetensors"
     header["tags"] += [name for name in formats if name == "onnx"]
     if not conditional:
         header["pipeline_tag"] = "unconditional-image-generation"  # the Hub has no tag for class-conditional images
-    parts = [_summary(config, picture), "## Use", *(USES[name](config) for name in USES if name in formats)]
+    return assembled(config, header, _summary(config, picture), [USES[name](config) for name in USES if name in formats])
+
+
+def assembled(config: dict[str, Any], header: dict[str, Any], summary: str, uses: Sequence[str]) -> str:
+    """Put a card together: header, summary, use of each file, metrics, recipe.
+
+    Args:
+        config: as for :func:`model_card`.
+        header: entries for the Hub.
+        summary: the text above the first heading of the second level.
+        uses: a text for each file.
+    """
+    parts = [summary, "## Use", *uses]
     if config["metrics"]:
         parts += ["## Metrics", _metrics_table(config["metrics"])]
     if config["recipe"]:
@@ -121,31 +133,46 @@ def model_card(config: dict[str, Any], formats: Collection[str] = ("safetensors"
 
 
 def _summary(config: dict[str, Any], picture: bool) -> str:
-    name = _class_name(config["generator"])
-    data = _class_name((config["recipe"] or {}).get("data"))
-    channels, height, width = config["image_shape"]
     classes = f"{config['num_classes']}, numbered from 0" if config["num_classes"] else "none"
     names = config.get("class_names") or []
     if any(name != str(number) for number, name in enumerate(names)):
         classes += ": " + ", ".join(map(_cell, names[:CLASSES_SHOWN])) + (", ..." if len(names) > CLASSES_SHOWN else "")
+    rows = {
+        "images": shape_text(config["image_shape"]),
+        "classes": classes,
+        "latent": f"{config['latent_dim']} values, standard normal",
+    }
+    return (
+        f"{title(config)}\n\nThe generator of a GAN, trained with gan_lightning.\n\n"
+        + ("![64 samples of seed 0](samples.png)\n\n" if picture else "")
+        + facts_table(config, rows)
+    )
+
+
+def title(config: dict[str, Any]) -> str:
+    """Heading of a card: the network's class, and the data's if it is known."""
+    data = class_name((config["recipe"] or {}).get("data"))
+    return f"# {class_name(config['generator'])}" + (f", trained on {data}" if data else "")
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Format a shape (C, H, W) for a card."""
+    channels, height, width = shape
+    return f"{height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}"
+
+
+def facts_table(config: dict[str, Any], rows: Mapping[str, str]) -> str:
+    """Table of a card: the given rows, and those that every card has."""
     weights = {"ema": "the moving average of the generator's (EMA)", "raw": "the generator's own", None: "not known"}
     steps = "not known" if config["global_step"] is None else f"{config['global_step']:,} updates of the generator"
     rows = {
-        "images": f"{height} x {width} pixels, {channels} channel{'s' if channels > 1 else ''}",
-        "classes": classes,
-        "latent": f"{config['latent_dim']} values, standard normal",
+        **rows,
         "parameters": f"{config['parameters']:,}",
         "training": steps,
         "weights": f"{weights[config['weights']]}, stored as {config['dtype']}",
         "made with": ", ".join(f"{package} {version}" for package, version in config["versions"].items()),
     }
-    table = "\n".join(f"| {row} | {value} |" for row, value in rows.items())
-    return (
-        f"# {name}" + (f", trained on {data}" if data else "") + "\n\n"
-        "The generator of a GAN, trained with gan_lightning.\n\n"
-        + ("![64 samples of seed 0](samples.png)\n\n" if picture else "")
-        + f"| | |\n|---|---|\n{table}"
-    )
+    return "| | |\n|---|---|\n" + "\n".join(f"| {row} | {value} |" for row, value in rows.items())
 
 
 def _cell(name: str) -> str:
@@ -153,7 +180,7 @@ def _cell(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in " -_." else f"&#{ord(letter)};" for letter in name)
 
 
-def _class_name(described: Any) -> str:
+def class_name(described: Any) -> str:
     """Name of a class without its modules, from a description or a class path; empty if there is none."""
     path = described.get("class_path") if isinstance(described, dict) else described
     return str(path or "").rpartition(".")[2]

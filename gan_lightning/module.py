@@ -118,6 +118,7 @@ class AdversarialModule(LightningModule):
     generators: ClassVar[Mapping[str, str]] = {"generator": "ema"}
     discriminators: ClassVar[tuple[str, ...]] = ("discriminator",)
     stateful: ClassVar[tuple[str, ...]] = ()
+    generator: Network
     ema_factor: float = 1.0
     seed: int = 0
 
@@ -186,17 +187,17 @@ class AdversarialModule(LightningModule):
         halflife = self.ema_halflife * self.ema_factor
         if self.ema_ramp is not None:
             halflife = min(halflife, self.ema_ramp * (self.global_step - 1) * images)
-        for generator, average in self._averages():
+        for generator, average in self.averages():
             ema.update(average, generator, ema.decay(images, halflife))
 
-    def _averages(self) -> list[tuple[nn.Module, nn.Module]]:
+    def averages(self) -> list[tuple[nn.Module, nn.Module]]:
         """Return each generator that has an average, with that average."""
         pairs = [(getattr(self, name), getattr(self, average)) for name, average in self.generators.items()]
         return [(generator, average) for generator, average in pairs if average is not None]
 
     def train(self, mode: bool = True) -> "AdversarialModule":
         super().train(mode)
-        for _, average in self._averages():
+        for _, average in self.averages():
             average.eval()
         return self
 
@@ -272,8 +273,11 @@ class AdversarialModule(LightningModule):
 
     def on_save_checkpoint(self, content: dict[str, Any]) -> None:
         self.require_finite()
-        names = list(getattr(getattr(self.trainer, "datamodule", None), "class_names", ()))
-        about = {"format_version": checkpoint.FORMAT_VERSION, **self._description(), "class_names": names}
+        data = getattr(self.trainer, "datamodule", None)
+        about = {"format_version": checkpoint.FORMAT_VERSION, **self._description()}
+        about["class_names"] = list(getattr(data, "class_names", ()))
+        if (sources := getattr(data, "source_description", None)) is not None:
+            about["sources"] = dict(sources)
         content[checkpoint.KEY] = about
 
     def on_load_checkpoint(self, content: dict[str, Any]) -> None:
@@ -298,7 +302,7 @@ class AdversarialModule(LightningModule):
         return {
             "method": self.method,
             **{name: describe(getattr(self, name)) for name in (*self.generators, *self.discriminators)},
-            "ema": bool(self._averages()),
+            "ema": bool(self.averages()),
             "optimizers": [type(optimizer).__name__ for optimizer in self.configure_optimizers()],
             "state": [name for name in self.state_dict() if name.startswith(tuple(f"{part}." for part in self.stateful))],
         }

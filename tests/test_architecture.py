@@ -80,25 +80,26 @@ ALLOWED: dict[str, set[str]] = {
         "training.trainer",
         "translation",
     },
+    "translation_card": {"model_card"},
     "pretrained": {"errors", "exported", "files", "networks.base"},
+    "trained": {"checkpoint", "errors", "exported", "lookup", "model_card", "networks.base", "pretrained"},
+    "image_translator": {"errors", "exported", "images", "networks.base", "trained", "training.devices", "translation_card"},
     "inference": {
-        "checkpoint",
         "errors",
-        "exported",
+        "image_translator",
         "images",
         "latents",
-        "lookup",
         "model_card",
         "networks.base",
         "pictures",
-        "pretrained",
+        "trained",
         "training.devices",
     },
     "inversion": {"errors", "inference"},
     "commands": LEAVES
     | {"callbacks", "checkpoint", "commands", "data", "exported", "files", "gan", "home", "images", "inference", "inversion"}
     | {"augment", "ema", "losses", "metrics", "module", "networks", "pictures", "pretrained", "regularizers"}
-    | {"latents", "lookup", "schedules", "training"},
+    | {"cycle", "image_translator", "latents", "lookup", "schedules", "trained", "training", "translation"},
 }
 WITHOUT_LIGHTNING = {
     "errors",
@@ -125,7 +126,10 @@ WITHOUT_LIGHTNING = {
     "networks.base",
     "networks.layers",
     "model_card",
+    "translation_card",
     "pretrained",
+    "trained",
+    "image_translator",
     "inference",
     "inversion",
     "latents",

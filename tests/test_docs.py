@@ -24,7 +24,8 @@ from gan_lightning.commands.common.measuring_flags import data_flags
 from gan_lightning.commands.common.real_images import make_data
 from gan_lightning.commands.common.recipes import config_path
 from gan_lightning.commands.train import trial
-from gan_lightning.commands.train.settings import DEFAULT_RECIPE
+from gan_lightning.commands.train.methods import METHODS
+from gan_lightning.commands.train.settings import method_of
 from gan_lightning.commands.verbs import Verb
 from tests.helpers import refuses
 
@@ -103,11 +104,14 @@ def read(script: str, args: list[str]) -> None:
     parser = importlib.import_module(name).make_parser() if benchmark else Verb[name].make_parser()
     if script == "scripts/train.py":
         short = [action.dest.removeprefix("trainer.") for action in parser._actions if action.dest.startswith("trainer.")]
-        there = [DEFAULT_RECIPE if word.endswith("/config.yaml") else word for word in args]
+        there = ["dcgan_mnist" if word.endswith("/config.yaml") else word for word in args]
         groups = arrange(there, "trainer", short)
         if given(groups, "config") is None:
-            groups = [["--config", config_path(DEFAULT_RECIPE)], *groups]
-        parse(parser, groups, "trainer")
+            method = given(groups, "method") or "GAN"
+            groups = [["--config", config_path(METHODS[method].recipe)], *groups]
+        else:
+            method = method_of(there)
+        parse(Verb.train.make_parser(method=method), groups, "trainer")
         return
     groups = arrange(args)
     has_data = not benchmark and any(action.dest == "data" for action in parser._actions)

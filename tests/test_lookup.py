@@ -13,9 +13,9 @@ from gan_lightning import Sampler
 from gan_lightning.commands.common.real_images import data_of_the_run, make_data
 from gan_lightning.data import Digits
 from gan_lightning.exported import CONFIG, WEIGHTS, read_config
-from gan_lightning.inference import locate
 from gan_lightning.lookup import bundled, find
 from gan_lightning.networks import MLPGenerator
+from gan_lightning.trained import locate
 from tests.helpers import refuses, same_state
 
 SHIPPED = pytest.mark.parametrize("name", bundled())
@@ -57,7 +57,7 @@ def test_the_hub_is_asked_last(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(name)
         return str(bundled()["digits"])
 
-    monkeypatch.setattr("gan_lightning.inference.snapshot_download", download)
+    monkeypatch.setattr("gan_lightning.trained.snapshot_download", download)
     assert locate("me/my-gan") == bundled()["digits"]
     assert same_state(gan_lightning.load("me/my-gan").generator, gan_lightning.load("digits").generator)
     assert asked == ["me/my-gan"] * 2

@@ -26,7 +26,8 @@ FILES = {CONFIG, WEIGHTS, "README.md", "samples.png"}
 @pytest.fixture
 def sampler(small_checkpoint: bytes) -> Sampler:
     Path("last.ckpt").write_bytes(small_checkpoint)
-    return gan_lightning.load("last.ckpt")
+    loaded: Sampler = gan_lightning.load("last.ckpt")
+    return loaded
 
 
 @pytest.fixture

@@ -15,13 +15,16 @@ from PIL import Image
 
 import gan_lightning
 from gan_lightning import checkpoint
-from gan_lightning.commands.common.recipes import recipes
+from gan_lightning.commands.common.recipes import recipes, recipes_of
 from gan_lightning.commands.verbs import Verb
+from gan_lightning.pictures import read_png
 from tests.helpers import accept_cifar10, assert_same_state, await_next_second, curves, interrupted, write_cifar10, write_mnist
 
 main = Verb.train.main
 
-RECIPES = sorted(recipes())
+EVERY_RECIPE = sorted(recipes())
+RECIPES = recipes_of("GAN")
+TRANSLATIONS = sorted(set(EVERY_RECIPE) - set(RECIPES))
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
 TWO_STEPS = [
     *("--max_steps", "2", "--accelerator", "cpu", "--image_grid.rows", "2", "--image_grid.columns", "2"),
@@ -45,6 +48,15 @@ NARROWER = {
 QUICK = {"digits", "wgan_gp_mnist", "sngan_cifar10_conditional", "r3gan_mnist_slim", "folder_64", "folder_256"}
 """A recipe of each family of networks: five updates of D, spectral norm, schedules, and images from files among them."""
 EVERY = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in RECIPES]
+NARROW = ["--model.generator.width", "4", "--model.discriminator.width", "4"]
+SMALL_TRANSLATIONS = {
+    **{name: ["--data.source.image_size", "16"] for name in ("edges_folder", "colour_folder", "inpaint_folder")},
+    "pix2pix_folder": ["--data.image_size", "32"],
+    "super_resolution_folder": ["--data.source.image_size", "32", "--model.generator.blocks", "1"],
+    "cyclegan_folder": ["--data.image_size", "32", "--model.generator.blocks", "1"],
+}
+QUICK_TRANSLATIONS = {"inpaint_mnist", "pix2pix_folder", "cyclegan_folder"}
+"""A recipe of each method, and of each kind of data but the negatives."""
 TABLE = Path(__file__).parents[1] / "docs" / "recipes.md"
 
 
@@ -58,6 +70,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, s
         (root / "photos" / str(i % 2)).mkdir(parents=True, exist_ok=True)
         noise = numpy.random.default_rng(i).integers(0, 256, (70, 64 + i, 3), dtype=numpy.uint8)
         Image.fromarray(noise).save(root / "photos" / str(i % 2) / f"{i}.png")
+        for side in "AB":
+            (root / "pairs" / side).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise).save(root / "pairs" / side / f"{i}.png")
     return root, write_cifar10(root, count=30)
 
 
@@ -99,6 +114,33 @@ def test_two_steps(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     check(printed)
     if "none" not in flags[-1:]:
         assert ("imagenet_fd_20" if colour else "_fd_20") in printed
+
+
+def translation(name: str) -> list[str]:
+    """Flags that train a recipe of a translation for two steps, on small images with narrow networks."""
+    data = Path(os.environ["GAN_LIGHTNING_DATA"])
+    roots = {"pix2pix_folder": ["--data.root", str(data / "pairs")]}
+    roots["cyclegan_folder"] = ["--data.a", str(data / "photos" / "0"), "--data.b", str(data / "photos" / "1")]
+    root = roots.get(name, ["--data.root", str(data / "photos")] if "folder" in name else [])
+    small = [*NARROW, *SMALL_TRANSLATIONS.get(name, []), "--data.batch_size", "4"]
+    return ["--config", name, *TWO_STEPS, *small, *root, "--image_grid.rows", "1", "--image_grid.columns", "1"]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK_TRANSLATIONS else pytest.mark.slow) for name in TRANSLATIONS]
+)
+def test_two_steps_of_a_translation(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(translation(name)) == 0
+    run = Path("lightning_logs/version_0")
+    content = checkpoint.load_gan(run / "checkpoints" / "last.ckpt")
+    method = yaml.safe_load(recipes()[name].read_text())["method"]
+    assert content["global_step"] == 2
+    assert checkpoint.method(content) == yaml.safe_load((run / "config.yaml").read_text())["method"] == method
+    picture = read_png(run / "images" / "step_00000002.png")
+    (height, width), rows = picture.shape[1:], 2 if method == "CycleGAN" else 1
+    assert (width - 2) % 3 == 0  # three square images, and below them those of the other direction
+    assert height == rows * (2 + (width - 2) // 3)
+    assert "image grid" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -150,6 +192,23 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(
         assert {step: shown[tag][step] for step in points} == points, tag  # the interrupted run has one more point
 
 
+@pytest.mark.parametrize("name", ["inpaint_mnist", "cyclegan_mnist"])
+def test_a_resumed_translation_ends_like_an_uninterrupted_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As above: the method, the holes, both orders and the pools of earlier images go on as if nothing had happened."""
+    run = [*translation(name), "--max_steps", "4", "--log_every_n_steps", "3", "--logger", "csv"]
+    assert main([*run, "--default_root_dir", "straight"]) == 0
+    random = torch.get_rng_state()
+    straight, stopped = (Path(root) / "lightning_logs" / "version_0" for root in ("straight", "stopped"))
+    interrupted([*run, "--default_root_dir", "stopped"], 2, monkeypatch)
+    assert main(["--ckpt_path", "last", "--default_root_dir", "stopped"]) == 0
+    assert torch.equal(torch.get_rng_state(), random)
+    assert_same_state(straight, stopped)
+    expected, pools = (checkpoint.load_gan(each / "checkpoints" / "last.ckpt").get("pools", {}) for each in (straight, stopped))
+    assert len(pools) == len(expected) == (4 if name == "cyclegan_mnist" else 0)
+    assert all(torch.equal(pools[part], expected[part]) for part in expected)
+    assert torch.equal(*(read_png(each / "images" / "step_00000004.png") for each in (straight, stopped)))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 @pytest.mark.parametrize("name", RECIPES)
@@ -175,7 +234,7 @@ def test_two_steps_as_typed() -> None:
     check(done.stdout)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", EVERY_RECIPE)
 def test_a_recipe_begins_with_its_budget(name: str) -> None:
     text = recipes()[name].read_text()
     updates = re.match(r"# ([\d,]+) updates", text)
@@ -217,7 +276,7 @@ def test_twin_recipes_differ_in_one_setting(name: str, twin: str, difference: st
 
 
 def test_the_docs_list_every_recipe() -> None:
-    assert set(re.findall(r"^\| `(\w+)` \|", TABLE.read_text(), re.MULTILINE)) == set(RECIPES)
+    assert set(re.findall(r"^\| `(\w+)` \|", TABLE.read_text(), re.MULTILINE)) == set(EVERY_RECIPE)
 
 
 @pytest.mark.slow

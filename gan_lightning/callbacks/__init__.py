@@ -9,6 +9,7 @@ from gan_lightning.callbacks.progress_bar import ProgressBar
 from gan_lightning.callbacks.schedules import Schedules
 from gan_lightning.callbacks.stop_signals import StopSignals
 from gan_lightning.callbacks.training_log import TrainingLog
+from gan_lightning.callbacks.translation_grid import TranslationGrid
 from gan_lightning.callbacks.translation_health import TranslationHealth
 from gan_lightning.callbacks.translation_metrics import TranslationMetrics
 
@@ -22,6 +23,7 @@ __all__ = [
     "Schedules",
     "StopSignals",
     "TrainingLog",
+    "TranslationGrid",
     "TranslationHealth",
     "TranslationMetrics",
 ]

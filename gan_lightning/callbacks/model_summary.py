@@ -10,6 +10,8 @@ class ModelSummary(LightningModelSummary):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
+        counts = {name: sum(parameter.numel() for parameter in part.parameters()) for name, part in pl_module.named_children()}
+        wide = max(18, *(len(name) + 2 for name in counts))
         for name, module in pl_module.named_children():
-            if count := sum(parameter.numel() for parameter in module.parameters()):
-                print(f"  {name:<18}{type(module).__name__}, {count:,} parameters", flush=True)
+            if counts[name]:
+                print(f"  {name:<{wide}}{type(module).__name__}, {counts[name]:,} parameters", flush=True)

@@ -5,7 +5,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gan_lightning.errors import InputError
-from gan_lightning.gan import GAN
+from gan_lightning.module import AdversarialModule, TwoNetworks
 from gan_lightning.schedules import Schedule
 from gan_lightning.training.trainer import total_steps
 
@@ -83,11 +83,11 @@ class Schedules(Callback):
         self._length_before = state_dict["length"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        assert isinstance(pl_module, GAN)
+        assert isinstance(pl_module, AdversarialModule)
         available = {
-            "penalty": pl_module.penalties,
-            "ema_halflife": pl_module.ema is not None,
-            "augmentation": pl_module.augmentation is not None,
+            "penalty": isinstance(pl_module, TwoNetworks) and pl_module.penalties,
+            "ema_halflife": pl_module.averages(),
+            "augmentation": isinstance(pl_module, TwoNetworks) and pl_module.augmentation is not None,
             "beta2": all("betas" in optimizer.defaults for optimizer in trainer.optimizers),
         }
         for name, found in available.items():
@@ -108,7 +108,7 @@ class Schedules(Callback):
             print(f"From update {trainer.global_step:,} on, {change}", flush=True)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        assert isinstance(pl_module, GAN)
+        assert isinstance(pl_module, AdversarialModule)
         step = trainer.global_step
         now = {name: schedule(step) for name, schedule in self._in_this_run.items()}
         for optimizer in trainer.optimizers:
@@ -118,9 +118,11 @@ class Schedules(Callback):
                 if "beta2" in now:
                     group["betas"] = (group["betas"][0], now["beta2"])
         if "penalty" in now:
+            assert isinstance(pl_module, TwoNetworks)
             pl_module.penalty_factor.fill_(now["penalty"])
         if "ema_halflife" in now:
             pl_module.ema_factor = now["ema_halflife"]
         if "augmentation" in now:
+            assert isinstance(pl_module, TwoNetworks)
             assert pl_module.augmentation is not None
             pl_module.augmentation.strength.fill_(now["augmentation"])

@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 class Verb(Enum):
     """The commands: name of the folder, and description for ``--help``."""
 
-    train = "Train a GAN. Every --trainer.X is also --X. Flags override files, files override defaults."
+    train = (
+        "Train a GAN, or a network from image to image (--method). Every --trainer.X is also --X. Flags override files, files "
+        "override defaults."
+    )
     evaluate = "Measure a trained generator, or a folder of images, against real images."
     sample = "Draw images from a checkpoint: a grid, an array, or a folder of PNGs."
     interpolate = "Walk through a generator's latents, from seed to seed and from class to class."
     invert = "Find the latent whose image is nearest to a given one."
+    translate = "Translate images by a checkpoint of a translation: a file, a folder, or an array."
     export = "Export the generator of a checkpoint, with a model card; each file is checked against the original."
     playground = "Open a page in the browser to explore a generator; Ctrl-C ends it."
     compare = (
@@ -43,12 +47,16 @@ class Verb(Enum):
         """The module with the command's flags."""
         return importlib.import_module(f"gan_lightning.commands.{self.name}.cli")
 
-    def make_parser(self) -> "ArgumentParser":
-        """Make the parser of the command's flags."""
+    def make_parser(self, **choices: str) -> "ArgumentParser":
+        """Make the parser of the command's flags.
+
+        Args:
+            choices: what the flags depend on: the ``method`` of train, by default GAN.
+        """
         from jsonargparse import ArgumentParser  # here, because run_command handles Ctrl-C during the import
 
         parser = ArgumentParser(prog=self.name, description=self.value, exit_on_error=False, allow_abbrev=False)
-        self.cli.add_flags(parser)
+        self.cli.add_flags(parser, **choices)
         return parser
 
     def main(self, args: Sequence[str] | None = None) -> int:

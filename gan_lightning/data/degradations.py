@@ -4,29 +4,56 @@ All of them map uint8 images to uint8 images, on any device, so training, measur
 one, such as a hole at a random place, receives its random numbers as an argument.
 """
 
+import inspect
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from gan_lightning.errors import InputError
-from gan_lightning.images import size_text
+from gan_lightning.images import luma, size_text, with_hole
+from gan_lightning.training.randomness import derived_seed
 
 Shape = tuple[int, int, int]
 """Channels, height, width."""
-LUMA = (19595, 38470, 7471)  # 0.299, 0.587 and 0.114 of 2**16: ITU-R BT.601, with the rounding of Pillow
-HOLE_GREY = 128  # the grey level next to 0 in [-1, 1]
 
 
 class Degradation(ABC):
-    """A function from images to their sources.
+    """A function from images to their sources. It keeps each of its arguments as an attribute of the same name.
 
     Attributes:
         num_draws: random numbers that the source of one image takes.
+        has_mask: the last channel of a source is a mask: 255 where the image is missing.
     """
 
-    num_draws = 0
+    num_draws: int = 0
+    has_mask: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the degradation by its class path and arguments, primitives only, for checkpoints.
+
+        Raises:
+            InputError: an argument is not kept, or is not a number, a text or None.
+        """
+        cls = type(self)
+        arguments = {name: getattr(self, name, self) for name in inspect.signature(cls).parameters}
+        for name, value in arguments.items():
+            if value is not None and type(value) not in (bool, int, float, str):
+                raise InputError(
+                    f"{cls.__name__} does not keep its argument {name} as a number or text, and checkpoints store it: set "
+                    f"self.{name} to one"
+                )
+        return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "arguments": arguments}
+
+    def fixed_draws(self, indices: Tensor) -> Tensor:
+        """Random numbers (N, ``num_draws``) of the images of numbers int64 (N,): always the same for the same number."""
+        draws = torch.empty(len(indices), self.num_draws)
+        if self.num_draws:
+            for row, index in zip(draws, indices.tolist(), strict=True):
+                row.uniform_(generator=torch.Generator().manual_seed(derived_seed("degradation", index)))
+        return draws
 
     @abstractmethod
     def source_shape(self, image_shape: Shape) -> Shape:
@@ -106,6 +133,8 @@ class Hole(Degradation):
     Raises:
         InputError: the place is neither.
     """
+
+    has_mask = True
 
     def __init__(self, place: str = "random") -> None:
         self.place = place
@@ -206,14 +235,3 @@ class TurnedNegative(Degradation):
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         return (255 - images).rot90(1, (2, 3))
-
-
-def luma(images: Tensor) -> Tensor:
-    """Convert colour to grey: uint8 (B, 1, H, W) from (B, 3, H, W), bitwise as Pillow does."""
-    red, green, blue = (images[:, i : i + 1].int() * weight for i, weight in enumerate(LUMA))
-    return ((red + green + blue + 2**15) >> 16).to(torch.uint8)
-
-
-def with_hole(images: Tensor, mask: Tensor) -> Tensor:
-    """Make the sources of inpainting: uint8 (B, C + 1, H, W) from images uint8 (B, C, H, W) and holes bool (B, 1, H, W)."""
-    return torch.cat([images.masked_fill(mask, HOLE_GREY), mask.to(torch.uint8) * 255], dim=1)

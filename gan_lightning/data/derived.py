@@ -10,7 +10,6 @@ from gan_lightning.data.base import ImageDataModule, Split
 from gan_lightning.data.degradations import Degradation
 from gan_lightning.data.translation import Pairs, TranslationDataModule
 from gan_lightning.errors import InputError
-from gan_lightning.training.randomness import derived_seed
 
 
 class ImageData(Protocol):
@@ -57,6 +56,7 @@ class Derived(TranslationDataModule):
         self.name, self.extractor, self.class_names = self.source.name, self.source.extractor, self.source.class_names
         self.image_shape = self.source.image_shape
         self.source_shape = degradation.source_shape(self.image_shape)
+        self.source_description = {"mask": degradation.has_mask, "degradation": degradation.describe()}
 
     @property
     def classifier_source(self) -> ImageDataModule:
@@ -68,11 +68,7 @@ class Derived(TranslationDataModule):
 
     def degraded(self, images: Tensor, indices: Tensor) -> Tensor:
         """Degrade images uint8 (N, C, H, W) whose numbers in a split are ``indices``, int64 (N,): uint8 (N, C', H', W')."""
-        draws = torch.empty(len(images), self.degradation.num_draws)
-        if self.degradation.num_draws:
-            for row, index in zip(draws, indices.tolist(), strict=True):
-                row.uniform_(generator=torch.Generator().manual_seed(derived_seed("degradation", index)))
-        return self.degradation(images, draws.to(images.device))
+        return self.degradation(images, self.degradation.fixed_draws(indices).to(images.device))
 
     def _pair(self, images: Tensor, other: Tensor | None) -> Pairs:
         targets = self._flipped(images)

@@ -236,6 +236,31 @@ def read_file(path: Path, image_shape: tuple[int, int, int], white: float | None
     return image
 
 
+def read_whole(path: Path, channels: int, white: float | None = None, facts: Facts | None = None) -> Tensor:
+    """Read one image file in its own size, uint8 (C, H, W): upright, in 8 bits, without opacity if C is not 4.
+
+    Raises:
+        Exception: any error of :func:`read_upright`.
+    """
+    image = read_upright(path, white, Facts() if facts is None else facts)
+    return fitted(image, (channels, image.height, image.width))
+
+
+def read_file_whole(path: Path, channels: int, white: float | None = None) -> Tensor:
+    """Read one image file by :func:`read_whole`, and report its treatment.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    facts = Facts()
+    try:
+        image = read_whole(path, channels, white, facts)
+    except Exception as error:  # as above
+        raise unreadable(path, error) from error
+    facts.report(path)
+    return image
+
+
 def unreadable(path: Path, error: Exception) -> InputError:
     """The error for a file that is named alone."""
     return InputError(f"{path} cannot be read as an image ({one_line(error)[:200]}): repair it, or use another file")

@@ -38,7 +38,7 @@ def survey_images(source: Path) -> Survey:
         InputError: the source cannot be read, or has no image.
     """
     if source.suffix.lower() in ARRAYS:
-        count, height, width, channels = _read_array(source).shape
+        count, height, width, channels = read_array(source).shape
         mode = MODES[channels]
         return Survey([(width, height)] * count, Counter({mode: count}), Counter({source.suffix.lower(): count}), 0)
     if not source.is_file():
@@ -68,7 +68,7 @@ def read_images(
         InputError: the source cannot be read, or has no image; or an image cannot be read.
     """
     if source.suffix.lower() in ARRAYS:
-        array = _read_array(source)
+        array = read_array(source)
         images = room_for(len(array), image_shape)
         for i, pixels in enumerate(array):
             images[i] = fitted(Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[..., 0]), image_shape)
@@ -93,7 +93,7 @@ def _read_archive(source: Path, image_shape: tuple[int, int, int], white: float 
     return torch.stack([image for _, image in sorted(images, key=operator.itemgetter(0))])
 
 
-def _read_array(source: Path) -> NDArray[numpy.uint8]:
+def read_array(source: Path) -> NDArray[numpy.uint8]:
     """Read the images of an .npy or .npz, uint8 (N, H, W, C).
 
     Raises:

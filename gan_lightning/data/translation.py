@@ -1,8 +1,9 @@
 """The contract of every data source for translation from image to image."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -36,6 +37,8 @@ class TranslationDataModule(ImageDataModule):
         has_pairs: :meth:`pairs` knows the target of each source, for measuring. This may be so if training is unpaired.
         target_data: images that the targets are made from.
         source_data: images that the sources are made from; the same as ``target_data`` if each file or image yields both.
+        source_description: origin of the sources, for checkpoints: ``mask``, true if their last channel is a mask, and
+            ``degradation``, class path and arguments of the function that makes them from targets, or None.
     """
 
     source_shape: tuple[int, int, int]
@@ -43,6 +46,7 @@ class TranslationDataModule(ImageDataModule):
     has_pairs: bool = True
     target_data: ImageDataModule
     source_data: ImageDataModule
+    source_description: Mapping[str, Any] = MappingProxyType({"mask": False, "degradation": None})
 
     @property
     def folders(self) -> "Sequence[ImageFolder]":

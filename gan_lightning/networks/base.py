@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11
 
 N = TypeVar("N", bound="Network")
+T = TypeVar("T")
 
 MAX_LAYERS = 2000
 """Largest number of layers of the networks of a run; those of this project have a few hundred."""
@@ -280,14 +281,24 @@ def _is_primitive(value: Any) -> bool:
 
 
 def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
-    """Make the network that :func:`describe` described, with fresh weights.
+    """Make the network that :func:`describe` described, with fresh weights. The arguments are those of :func:`make`.
+
+    Raises:
+        InputError: as there.
+    """
+    return make(Network, description, trust)
+
+
+def make(kind: type[T], description: dict[str, Any], trust: Collection[str] = ()) -> T:
+    """Make an object that a checkpoint describes.
 
     Args:
+        kind: base class of the object.
         description: {"class_path", "arguments"}, possibly from a file of unknown origin.
         trust: top-level modules, besides this package, from which classes may be imported.
 
     Raises:
-        InputError: the class is outside the trusted modules, does not exist, is not a network, or refuses the arguments.
+        InputError: the class is outside the trusted modules, does not exist, is of another kind, or refuses the arguments.
     """
     class_path, arguments = description["class_path"], description["arguments"]
     module_name, _, class_name = str(class_path).rpartition(".")
@@ -300,10 +311,8 @@ def build(description: dict[str, Any], trust: Collection[str] = ()) -> Network:
         cls = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"the checkpoint's class {class_path} cannot be imported: {error}") from error
-    if not (isinstance(cls, type) and issubclass(cls, Network)):
-        raise InputError(
-            f"the checkpoint's class {class_path} is no Generator, Translator or Discriminator: use another checkpoint"
-        )
+    if not (isinstance(cls, type) and issubclass(cls, kind)):
+        raise InputError(f"the checkpoint's class {class_path} is no {kind.__name__}: use another checkpoint")
     try:
         return cls(**arguments)
     except InputError:
@@ -373,7 +382,7 @@ def rebuild(
     devices = ["meta", "cpu"] if str(description["class_path"]).startswith("gan_lightning.") else ["cpu"]
     for device in devices:
         with torch.device(device), at_most_layers(limit):
-            network = build(description, trust)
+            network: Network = build(description, trust)
         if not isinstance(network, kind):
             raise InputError(f"{path} has a {description['class_path']} instead of a {kind.__name__.lower()}: use another one")
         found = {name: tuple(value.shape) if isinstance(value, Tensor) else None for name, value in weights.items()}

@@ -46,7 +46,7 @@ from gan_lightning.commands.common.arguments import arrange, instantiate, parse
 from gan_lightning.commands.common.cost import now, peak_bytes
 from gan_lightning.commands.common.exit_codes import run_command
 from gan_lightning.commands.common.outputs import require_writable
-from gan_lightning.commands.common.recipes import config_path, read_settings, recipes
+from gan_lightning.commands.common.recipes import config_path, read_settings, recipes_of
 from gan_lightning.commands.common.records import write_record
 from gan_lightning.commands.train.settings import settings
 from gan_lightning.commands.verbs import Verb
@@ -191,7 +191,7 @@ def _backward(loss: Tensor, *_: Any, **__: Any) -> None:
 
 def correct(campaign: Campaign) -> Iterator[Case]:
     """Two steps of every recipe without a wait, one in bfloat16; some steps against the CPU's."""
-    for recipe in campaign.recipes or recipes():
+    for recipe in campaign.recipes or recipes_of("GAN"):
         yield recipe, partial(_losses, recipe, campaign.device)
     for recipe in campaign.recipes or COMPARED:
         yield f"{recipe}: against the CPU", partial(_against_cpu, recipe, campaign.device)

@@ -116,7 +116,7 @@ def test_a_folder_is_reported_and_only_a_picture_is_written(photos: Path, tmp_pa
     assert 100 < peak < 5000  # MB; usually about 600
     steps = train // 8
     assert report["Time"]["an epoch"].startswith(f"{steps:,} steps, ")
-    assert report["Time"]["the run"].startswith("20,000 steps, ")
+    assert report["Time"]["the run"].startswith("7,000 steps, ")
     milliseconds, rate = number(report["Time"]["a step"]), number(report["Time"]["a step"].partition(" ms, ")[2])
     assert rate == pytest.approx(8 / milliseconds * 1000, rel=0.05, abs=1)
     assert "the mean of 16 after 3 of warm-up" in report["Time"]["a step"]

@@ -12,6 +12,8 @@ import numpy
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
+from torch.export import ExportedProgram
 
 import gan_lightning
 from gan_lightning import Sampler, files
@@ -20,6 +22,7 @@ from gan_lightning.commands.export import run as exporting
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits
 from gan_lightning.gan import GAN
+from gan_lightning.images import to_float, to_uint8
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import (
     DCGANDiscriminator,
@@ -30,8 +33,10 @@ from gan_lightning.networks import (
     R3GANGenerator,
     ResNetGenerator,
 )
+from gan_lightning.networks.base import Network
 from tests.commands.checkpoints import write_checkpoint
 from tests.helpers import fit, refusal
+from tests.translators import pairs, small_cycle, small_translation
 
 PACKAGE = Path(gan_lightning.__file__).parent
 FILES = {"README.md", "config.json", "generator.onnx", "generator.pt2", "model.safetensors", "samples.png"}
@@ -180,9 +185,14 @@ QUICK = {"mlp", "dcgan, batch_norm", "resnet", "r3gan, concatenation"}
 def test_every_generator_in_batches_of_any_size(name: str, kind: str, tmp_path: Path) -> None:
     cls, arguments = GENERATORS[name]
     sampler = Sampler(varied(cls(SHAPE, latent_dim=6, **arguments)))
-    file = tmp_path / exporting.FILES[kind]
-    exporting.WRITERS[kind](sampler.generator, file)
-    draw = exporting.READERS[kind](file, ())
+    file = tmp_path / f"generator{exporting.ENDINGS[kind]}"
+    graph = exporting.GRAPHS[Sampler]("generator", sampler.generator, sampler)
+    exporting.WRITERS[kind](exporting.program_of(sampler.generator, graph.variants[0]), file)
+    read = exporting.READERS[kind](file)
+
+    def draw(z: Tensor, labels: Tensor | None) -> Tensor:
+        return read({"z": z} | ({} if labels is None else {"labels": labels}))
+
     for batch in (1, 5):
         z, labels = sampler.latents(torch.arange(batch)), sampler.labels(batch)
         right = sampler.draw(z, labels)
@@ -197,14 +207,14 @@ def test_a_file_that_draws_other_images_is_refused(
 ) -> None:
     """One slightly wrong weight is enough, and nothing remains."""
 
-    def wrong(generator: Generator, file: Path) -> None:
+    def wrong(generator: Generator, variant: exporting.Variant) -> ExportedProgram:
         off = gan_lightning.load(path).generator
         with torch.no_grad():
             off.state_dict()["layers.4.bias"].add_(0.05)  # 6 grey levels where tanh is steep
-        exporting_torch(off, file)
+        return program_of(off, variant)
 
-    exporting_torch = exporting.WRITERS["torch"]
-    monkeypatch.setitem(exporting.WRITERS, "torch", wrong)
+    program_of = exporting.program_of
+    monkeypatch.setattr(exporting, "program_of", wrong)
     before = sorted(Path().rglob("*"))
     line = refusal(Verb.export.main, [str(path), "--formats", "torch"], capsys, "--formats torch", "generator.pt2")
     assert re.search(r" [2-7] grey levels", line)
@@ -212,7 +222,7 @@ def test_a_file_that_draws_other_images_is_refused(
 
 
 def test_a_failed_export_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(generator: Generator, file: Path) -> None:
+    def fails(program: ExportedProgram, file: Path) -> None:
         file.write_text("half")
         raise OSError("no space")
 
@@ -252,3 +262,48 @@ def test_unavailable_formats_are_refused(
     refusal(Verb.export.main, [str(path)], capsys, "--formats onnx", *advice)
     assert not Path("exported").exists()
     assert Verb.export.main([str(path), "--formats", "safetensors,torch"]) == 0
+
+
+# Translations
+
+
+def test_a_translation_for_many_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both generators of a CycleGAN are in one folder. Files are for all sizes that the networks allow."""
+    torch.manual_seed(0)
+    model = small_cycle(pool_size=0)
+    fit(model, pairs(8), max_steps=1).save_checkpoint("last.ckpt", weights_only=False)
+    assert Verb.export.main(["last.ckpt", "--formats", "onnx"]) == 0
+    names = {"README.md", "config.json", "generator.onnx", "inverse_generator.onnx", "model.safetensors"}
+    assert {file.name for file in Path("exported").iterdir()} == names
+    assert "only" not in capsys.readouterr().out
+    translator, again = gan_lightning.load("last.ckpt"), gan_lightning.load("exported")
+    images = torch.randint(0, 256, (2, 1, 16, 40), dtype=torch.uint8)  # three halvings: multiples of 8
+    for name, direction in (("generator", "AtoB"), ("inverse_generator", "BtoA")):
+        right = translator.translate(images, direction=direction)
+        assert torch.equal(again.translate(images, direction=direction), right)
+        drawn = exporting.READERS["onnx"](Path("exported", f"{name}.onnx"))({"source": to_float(images)})
+        assert (drawn.int() - right.int()).abs().max() <= 1
+
+
+def test_a_translation_whose_graph_depends_on_the_size_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A U-Net that halves down to one pixel is one: torch fixes the number of its last pixels."""
+    torch.manual_seed(0)
+    fit(small_translation(), pairs(8), max_steps=1).save_checkpoint("last.ckpt", weights_only=False)
+    program_of = exporting.program_of
+
+    def of_one_size(network: Network, variant: exporting.Variant) -> ExportedProgram:
+        if not variant.note:
+            raise ValueError("the size must be known")
+        return program_of(network, variant)
+
+    monkeypatch.setattr(exporting, "program_of", of_one_size)
+    assert Verb.export.main(["last.ckpt", "--formats", "torch"]) == 0
+    assert "generator.pt2 takes sources of 8x8 pixels only" in capsys.readouterr().out
+    sources = torch.rand(5, 1, 8, 8) * 2 - 1
+    drawn = exporting.READERS["torch"](Path("exported/generator.pt2"))({"source": sources})
+    assert (drawn.int() - to_uint8(gan_lightning.load("exported").generator(sources)).int()).abs().max() <= 1
+    card = Path("exported/README.md").read_text()
+    assert "generator.pt2" in card
+    assert "onnx" not in card

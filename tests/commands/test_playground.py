@@ -1,6 +1,7 @@
 """The playground: its port, its calls of the generator, and the page itself in a headless browser."""
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -19,18 +20,21 @@ import pytest
 import torch
 from jsonargparse import Namespace
 from PIL import Image, ImageSequence
+from torchvision.transforms.functional import to_pil_image
 
 import gan_lightning
 from gan_lightning.commands.playground.cli import PORTS, listen
 from gan_lightning.commands.playground.player import FRAMES, NUM_IMAGES, Pick, Player, Settings, a_and_b, command
+from gan_lightning.commands.playground.translation import Studio, translation_command
 from gan_lightning.commands.verbs import Verb
-from gan_lightning.data import Digits
+from gan_lightning.data import Digits, Hole
 from gan_lightning.gan import GAN
 from gan_lightning.inference import Sampler
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import MLPDiscriminator, MLPGenerator
-from gan_lightning.pictures import enlarged, grid
+from gan_lightning.pictures import enlarged, grid, read_png
 from tests.commands.checkpoints import write_checkpoint
+from tests.commands.translations import photographs, write_cycle, write_translation
 from tests.helpers import fit, refusal, refuses
 
 main = Verb.playground.main
@@ -68,7 +72,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sampler(path: Path) -> Sampler:
-    return gan_lightning.load(path)
+    loaded: Sampler = gan_lightning.load(path)
+    return loaded
 
 
 def flags(path: Path, **other: object) -> Namespace:
@@ -341,3 +346,102 @@ def test_rectangles_are_whole_and_transparency_shows(tmp_path: Path) -> None:
         drawn = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)
     assert torch.equal(drawn, grid(gan_lightning.load(transparent).sample(NUM_IMAGES), 5))
     assert len(drawn[3].unique()) > 2
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: chromium, chromium-browser or google-chrome")
+def test_the_page_translates_an_uploaded_picture(tmp_path: Path) -> None:
+    """The result equals that of Python, in both directions of a CycleGAN."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    expect = sync_api.expect
+    cycle = write_cycle(tmp_path / "cycle.ckpt")
+    photo = photographs(1, (1, 24, 40))
+    to_pil_image(photo[0]).save("photo.png")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with sync_api.sync_playwright() as playwright, opened(cycle, temporary, "--port", "0") as (_, address, errors):
+        page = playwright.chromium.launch(executable_path=CHROMIUM).new_page(viewport={"width": 1100, "height": 800})
+        page.goto(address)
+        page.set_default_timeout(20_000)
+        page.locator("#translate").click()
+        expect(page.get_by_text("no picture yet")).to_be_visible(timeout=20_000)
+        page.locator("#given input[type=file]").set_input_files("photo.png")
+        expect(page.locator("#given img")).to_be_visible(timeout=20_000)
+        for name, direction in (("A to B", "AtoB"), ("B to A", "BtoA")):
+            page.get_by_label(name).check()
+            expect(page.locator("#command textarea")).to_have_value(re.compile(f"--direction {direction}"))
+            earlier = page.locator("#translated img").get_attribute("src") if direction == "BtoA" else ""
+            page.locator("#translate").click()
+            expect(page.locator("#translated img")).not_to_have_attribute("src", earlier or "", timeout=20_000)
+            with page.expect_download() as downloading:
+                page.locator("#save").click()
+            downloading.value.save_as(f"{direction}.png")
+            expected = gan_lightning.load(cycle).translate(photo, direction=direction)[0]
+            assert torch.equal(read_png(Path(f"{direction}.png")), expected)
+        page.screenshot(path="page_translation.png")
+        errors.seek(0)
+        assert errors.read() == ""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium: chromium, chromium-browser or google-chrome")
+def test_the_page_fills_in_what_is_drawn_over(tmp_path: Path) -> None:
+    """Only the pixels below the drawing change."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    expect = sync_api.expect
+    fill = write_translation(tmp_path / "fill.ckpt", Hole())
+    photo = photographs(1, (3, 60, 80)) // 4 + 60
+    to_pil_image(photo[0]).save("photo.png")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with sync_api.sync_playwright() as playwright, opened(fill, temporary, "--port", "0") as (_, address, _):
+        page = playwright.chromium.launch(executable_path=CHROMIUM).new_page(viewport={"width": 1100, "height": 800})
+        page.set_default_timeout(20_000)
+        page.goto(address)
+        canvas = page.locator("#given canvas").first
+        expect(canvas).to_be_visible(timeout=20_000)
+        page.wait_for_timeout(1500)  # before the editor is ready, it drops files
+        page.locator("#given input[type=file]").first.set_input_files("photo.png")
+        expect(page.locator("#given button[aria-label=Pan]")).to_be_enabled(timeout=20_000)
+        page.locator("#given button[aria-label=Brush]").click()
+        box = canvas.bounding_box()
+        assert box is not None
+        middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(middle[0] - 5, middle[1])
+        page.mouse.down()
+        page.mouse.move(middle[0] + 5, middle[1], steps=5)
+        page.mouse.up()
+        page.locator("#translate").click()
+        expect(page.locator("#translated img")).to_be_visible(timeout=20_000)
+        page.screenshot(path="page_fill.png")
+        with page.expect_download() as downloading:
+            page.locator("#save").click()
+        downloading.value.save_as("filled.png")
+    changed = (read_png(Path("filled.png")) != photo[0]).any(dim=0)
+    assert changed.shape == (60, 80)
+    assert changed[25:35, 35:45].any()
+    assert changed.float().mean() < 0.8
+    assert not changed[0].any()
+
+
+def test_a_drawing_is_the_mask(tmp_path: Path) -> None:
+    """Half-transparent ends of a brush stroke count from 50% on."""
+    translator = gan_lightning.load(write_translation(tmp_path / "fill.ckpt", Hole()))
+    photo = photographs(1, (3, 20, 30))
+    layer = numpy.zeros((20, 30, 4), dtype=numpy.uint8)
+    layer[5:9, 10:20, 3], layer[9, 10:20, 3] = 255, 100
+    drawing = {"background": to_pil_image(photo[0]), "layers": [Image.fromarray(layer)]}
+    mask = torch.zeros(1, 1, 20, 30, dtype=torch.bool)
+    mask[:, :, 5:9, 10:20] = True
+    assert torch.equal(Studio(translator).of_drawing(drawing), translator.translate(photo, mask)[0])
+    with refuses("draw"):
+        Studio(translator).of_drawing({**drawing, "layers": []})
+
+
+def test_the_command_of_the_page_translates_alike(tmp_path: Path) -> None:
+    cycle = write_cycle(tmp_path / "cycle.ckpt")
+    photo = photographs(1, (1, 24, 40))
+    to_pil_image(photo[0]).save("picture.png")
+    _, script, *words = shlex.split(translation_command(flags(cycle, raw=True), False, "BtoA"))
+    assert script == "scripts/translate.py"
+    assert Verb.translate.main(words) == 0
+    expected = gan_lightning.load(cycle, raw=True).translate(photo, direction="BtoA")[0]
+    assert torch.equal(read_png(Path("translated.png")), expected)

@@ -21,7 +21,15 @@ from tests.helpers import error_line, refusal
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
-BY_NAME = {"evaluate": "", "sample": "", "interpolate": "", "invert": "b.npz", "export": "", "playground": ""}
+BY_NAME = {
+    "evaluate": "",
+    "sample": "",
+    "interpolate": "",
+    "invert": "b.npz",
+    "translate": "b.npz",
+    "export": "",
+    "playground": "",
+}
 """The commands that take the name of a generator, each with what else it needs."""
 PROGRAM = """
 import contextlib, io, json, runpy, sys

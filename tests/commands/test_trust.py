@@ -10,7 +10,7 @@ import yaml
 from gan_lightning import checkpoint
 from gan_lightning.commands.common.recipes import recipes
 from gan_lightning.commands.common.trust import MAX_VALUES
-from gan_lightning.commands.train.settings import settings
+from gan_lightning.commands.train.settings import method_of, settings
 from gan_lightning.commands.verbs import Verb
 from tests.commands.test_train import SMALL
 from tests.helpers import refusal
@@ -116,13 +116,15 @@ def test_trust_accepts_only_names_of_modules(words: str, capsys: pytest.CaptureF
 def test_the_config_of_every_recipe_is_accepted(recipe: str) -> None:
     """This includes paths that look like modules: a folder photos.v2 next to a folder photos, weights named torch.pth."""
     Path("photos").mkdir()
-    parser = make_parser()
-    plain = ["--metrics.inception_weights", "torch.pth", "--default_root_dir", "photos.v3"]
+    method = method_of(["--config", recipe])
+    parser = make_parser(method=method)
+    plain = ["--default_root_dir", "photos.v3"]
+    plain += ["--metrics.inception_weights", "torch.pth"] if method == checkpoint.GAN else []
     plain += ["--init_from", "tests.ckpt", "--accelerator", "abacus.v2"]
     written = settings(parser, ["--config", recipe, "--data.root", "photos.v2", *plain])[0]
     written.pop("config")
     write_config(parser.dump(written, skip_unset=False))
-    taken = settings(make_parser(), ["--ckpt_path", CHECKPOINT, "--init_from", ""])[0]
+    taken = settings(make_parser(method=method), ["--ckpt_path", CHECKPOINT, "--init_from", ""])[0]
     differing = {"config", "ckpt_path", "init_from", "trust"}
     assert {**taken, **dict.fromkeys(differing)} == {**written, **dict.fromkeys(differing)}
 

@@ -7,7 +7,8 @@ from PIL import Image
 from torch import Tensor
 
 from gan_lightning.data import Downscale, Edges, Grey, Hole, TurnedNegative
-from gan_lightning.data.degradations import Degradation, with_hole
+from gan_lightning.data.degradations import Degradation
+from gan_lightning.images import with_hole
 from tests.helpers import refuses
 
 NONE = torch.empty(4, 0)

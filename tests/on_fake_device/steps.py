@@ -19,7 +19,7 @@ from gan_lightning import losses
 from gan_lightning.augment import TRANSFORMS, AdaptiveAugment, Augmentation, DiffAugment
 from gan_lightning.callbacks.schedules import Schedules
 from gan_lightning.commands.common.arguments import instantiate
-from gan_lightning.commands.common.recipes import recipes
+from gan_lightning.commands.common.recipes import recipes_of
 from gan_lightning.commands.train.settings import settings
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.cycle import CycleGAN
@@ -58,7 +58,7 @@ from timing import flags
 
 STEPS = 3
 SHAPE, CLASSES = (3, 16, 16), 3
-RECIPES = sorted(recipes())
+RECIPES = recipes_of("GAN")
 SMALLER = "--data.image_shape [3,32,32]"
 NARROW = {
     **dict.fromkeys(("sngan_cifar10", "sngan_cifar10_conditional", "wgan_gp_cifar10"), "--model.{}.widths [8,8,8,8]"),

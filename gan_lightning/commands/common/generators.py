@@ -1,32 +1,74 @@
 """The generator that a flag names, loaded and described."""
 
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from jsonargparse import Namespace
 
-from gan_lightning import inference
+from gan_lightning import checkpoint, inference
+from gan_lightning.errors import InputError
+from gan_lightning.image_translator import ImageTranslator
 from gan_lightning.inference import Sampler
+from gan_lightning.lookup import find
+from gan_lightning.trained import TrainedModel
 from gan_lightning.training.distributed import is_first_process
+
+M = TypeVar("M", bound=TrainedModel)
 
 
 def load_sampler(name: str, config: Namespace, device: str | torch.device = "cpu") -> Sampler:
-    """Load the generator that a flag names; unless the name is its path, print its class, step and path.
+    """Load a generator that draws images, as :func:`load_model` does.
+
+    Raises:
+        InputError: it translates images instead.
+    """
+    return _of_kind(Sampler, load_model(name, config, device), name)
+
+
+def load_translator(name: str, config: Namespace, device: str | torch.device = "cpu") -> ImageTranslator:
+    """Load a translation from image to image, as :func:`load_model` does.
+
+    Raises:
+        InputError: it is a generator that draws images instead.
+    """
+    return _of_kind(ImageTranslator, load_model(name, config, device), name)
+
+
+def load_model(name: str, config: Namespace, device: str | torch.device = "cpu") -> TrainedModel:
+    """Load what a flag names; unless the name is its path, print its class, step and path.
 
     Args:
         name: a name for :func:`gan_lightning.inference.load`.
         config: the flags; ``raw`` and ``trust`` are used.
         device: device of the generator.
     """
-    sampler = inference.load(name, raw=config.raw, device=device, trust=config.trust)
-    found = Path(sampler.origin["checkpoint"])
+    model: TrainedModel = inference.load(name, raw=config.raw, device=device, trust=config.trust)
+    found = Path(model.origin["checkpoint"])
     if found != Path(name) and is_first_process():
-        print(f"  {name}: {', '.join(facts(sampler))}, from {found}", flush=True)
-    return sampler
+        print(f"  {name}: {', '.join(facts(model))}, from {found}", flush=True)
+    return model
 
 
-def facts(sampler: Sampler) -> list[str]:
+def _of_kind(cls: type[M], model: TrainedModel, name: str) -> M:
+    if isinstance(model, cls):
+        return model
+    does, command = model.work
+    raise InputError(f"{name} has a {type(model.networks['generator']).__name__}, which {does}: use {command} for it")
+
+
+def method_of(name: str) -> str:
+    """Name the method that trained a generator; that of anything but a checkpoint is GAN.
+
+    Raises:
+        InputError: the checkpoint is damaged.
+    """
+    path = find(name)
+    return checkpoint.method(checkpoint.load_gan(path)) if path is not None and path.is_file() else checkpoint.GAN
+
+
+def facts(model: TrainedModel) -> list[str]:
     """Describe a generator: its class and, if known, its step and the kind of its weights."""
-    step, weights = sampler.origin["global_step"], sampler.origin["weights"]
+    step, weights = model.origin["global_step"], model.origin["weights"]
     named = [] if step is None else [f"step {step:,}"]
-    return [type(sampler.generator).__name__, *named, *([] if weights is None else [f"{weights} weights"])]
+    return [type(model.networks["generator"]).__name__, *named, *([] if weights is None else [f"{weights} weights"])]

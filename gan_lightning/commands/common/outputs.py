@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from gan_lightning.errors import InputError
@@ -29,6 +30,17 @@ def require_new(path: Path, flag: str = "--output") -> None:
     if os.path.lexists(path):  # a broken link counts as well
         raise InputError(f"{flag} {path} exists already and is not overwritten: use another name, or remove it")
     require_writable(path, flag)
+
+
+def require_replaceable(path: Path, inputs: Sequence[Path], flag: str = "--output") -> None:
+    """Refuse a file that cannot be written, or that is an input; another file may be replaced.
+
+    Raises:
+        InputError: the path is a folder, a special file or an input, or its folder cannot be made or written to.
+    """
+    if path.exists() and (not path.is_file() or any(path.samefile(given) for given in inputs)):
+        raise InputError(f"{flag} {path} is the input, or not a file that can be replaced: use another name")
+    _require_writable_folder(path, flag)
 
 
 def require_new_folder(path: Path) -> None:

@@ -39,6 +39,7 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str
     owner = _owner(message)
     actions = [action for action in parser._actions if action.dest not in ("help", "==SUPPRESS==")]
     dests = [action.dest for action in actions if action.option_strings]
+    translates = "method" in dests and parser.get_default("method") != "GAN"
     positional = [action.dest for action in actions if not action.option_strings]
 
     if found := re.search(r"[Uu]nrecognized arguments: ?(\S*)", message):
@@ -71,7 +72,7 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str
     if found := re.search(r"Importing '(\S+)' is not allowed", message):
         return f"--{key} {found[1]} is not allowed, because it runs commands or writes files: use a class of this project"
     if (found := re.search(r"Expected a dot import path string: (.+?)(?:\. Got value: .*)?$", message, re.MULTILINE)) and (
-        names := sorted(cls.__name__ for cls in _classes(key))
+        names := sorted(cls.__name__ for cls in _classes(key, translates))
     ):
         if key == "data" and (found[1] in ("folder", "images") or os.path.isdir(found[1])):  # noqa: PTH112
             root = found[1] if os.path.isdir(found[1]) else "FOLDER"  # noqa: PTH112
@@ -142,8 +143,8 @@ def _of_a_part(key: str, arguments: Collection[str], unknown: str) -> str:
     return ""
 
 
-def _classes(key: str) -> list[type[object]]:
-    """List the classes that the setting ``key`` may name."""
+def _classes(key: str, translates: bool = False) -> list[type[object]]:
+    """List the classes that the setting ``key`` may name; ``translates`` if the generator takes sources."""
     from torch.optim import Optimizer
 
     from gan_lightning import augment, data, losses, networks, regularizers, schedules
@@ -152,7 +153,7 @@ def _classes(key: str) -> list[type[object]]:
         "data": data.ImageDataModule,
         "source": data.ImageDataModule,
         "degradation": data.Degradation,
-        "generator": networks.Generator,
+        "generator": networks.Translator if translates else networks.Generator,
         "discriminator": networks.Discriminator,
         "generator_optimizer": Optimizer,
         "discriminator_optimizer": Optimizer,

@@ -12,7 +12,7 @@ from gan_lightning.home import expand
 
 IN_FILES = frozenset({"a", "b", "ckpt_path", "default_root_dir", "inception_weights", "init_from", "root"})
 """Settings of a run whose value is always a path of a file or folder, or null."""
-PATHS = IN_FILES | {"checkpoint", "image", "mask", "output", "real", "reference", "save_latent", "source"}
+PATHS = IN_FILES | {"checkpoint", "image", "input", "mask", "output", "real", "reference", "save_latent", "source"}
 """Settings and arguments of all commands whose value is always a path, or the name of a generator."""
 
 

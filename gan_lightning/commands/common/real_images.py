@@ -22,8 +22,8 @@ from gan_lightning.data.tree import count_text
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.exported import CONFIG, read_config
 from gan_lightning.images import size_text
-from gan_lightning.inference import locate
 from gan_lightning.metrics.measurement import Measurement, RealImages, ReferenceFile, choose_real
+from gan_lightning.trained import locate
 from gan_lightning.training.distributed import is_first_process, on_first_process
 
 

@@ -78,6 +78,11 @@ def recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(Path(str(files("gan_lightning") / "recipes")).glob("*.yaml"))}
 
 
+def recipes_of(method: str) -> list[str]:
+    """List the names of the bundled recipes that train a method. Those without one train a GAN."""
+    return [name for name, path in recipes().items() if read_settings(str(path)).get("method", "GAN") == method]
+
+
 def config_path(config: str, flag: str = "--config") -> str:
     """Find the file of ``--config``: a path if it ends in .yaml or .yml, else the name of a recipe.
 

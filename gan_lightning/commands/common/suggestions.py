@@ -96,7 +96,7 @@ def _meant(name: str, known: Collection[str]) -> str | None:
     for words, names in MEANT.items():
         flags = [word.removeprefix("--") for word in words.split() if word.startswith("--")]
         there = all(flag in known or flag.partition(".")[0] in known for flag in flags)
-        if there and name.rpartition(".")[2].lower().replace("-", "_") in names.split():
+        if there and words != f"--{name}" and name.rpartition(".")[2].lower().replace("-", "_") in names.split():
             return words
     return None
 

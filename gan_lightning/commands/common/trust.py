@@ -16,7 +16,7 @@ from gan_lightning.errors import InputError
 
 TRUSTED = ("gan_lightning", "torch.optim", "lightning.pytorch")
 """Modules that every config.yaml may import from."""
-TEXT_SETTINGS = frozenset({"ckpt_path", "data", "init_from", "trust"})
+TEXT_SETTINGS = frozenset({"ckpt_path", "data", "init_from", "method", "trust"})
 """Top-level settings that are text; for any other top-level setting, text names a file with its settings."""
 MAX_VALUES = 10_000  # of a config.yaml; a run has a few hundred
 

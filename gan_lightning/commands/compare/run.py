@@ -13,11 +13,11 @@ import torch
 from jsonargparse import Namespace
 
 from gan_lightning import inference
-from gan_lightning.checkpoint import load_gan
+from gan_lightning.checkpoint import GAN, load_gan
 from gan_lightning.commands.common.devices import find_device
 from gan_lightning.commands.common.records import versions, write_record
 from gan_lightning.commands.train.run import train
-from gan_lightning.commands.train.settings import make_objects, settings
+from gan_lightning.commands.train.settings import make_objects, method_of, settings
 from gan_lightning.commands.train.trial import timed_trial
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import ImageDataModule
@@ -119,7 +119,8 @@ def _settings(measurement: Measurement) -> dict[str, Any]:
 
 def _sampler(checkpoint: Path, measurement: Measurement, seed: int) -> Sample:
     """Make the function that maps indices to samples of a checkpoint, with classes as frequent as in the real images."""
-    return inference.load(checkpoint, device=measurement.device).by_index(measurement.class_counts, seed)
+    sampler: inference.Sampler = inference.load(checkpoint, device=measurement.device)
+    return sampler.by_index(measurement.class_counts, seed)
 
 
 def make_rows(names: Sequence[str], vary: str) -> list[Row]:
@@ -229,7 +230,7 @@ def _request(row: Row, config: Namespace) -> dict[str, Any]:
         **row.flags,
     }
     words = [*(word for flag, value in flags.items() for word in (f"--{flag}", value)), *config.data]
-    parser = Verb.train.make_parser()
+    parser = Verb.train.make_parser(method=method_of(words))
     resolved = parser.dump(settings(parser, words)[0], skip_unset=False)
     budget = {"max_steps": str(config.max_steps)} if config.max_steps else {"max_time": config.max_time}
     return {"flags": words, "budget": budget, "training_sha256": hashlib.sha256(resolved.encode()).hexdigest()}
@@ -282,8 +283,8 @@ def _steps_that_fit(row: Row, request: dict[str, Any], folder: Path) -> int:
     if path.is_file() and not _difference(record := json.loads(path.read_text(encoding="utf-8")), request):
         return int(record["max_steps"])
     print(f"Timing {TIMED} updates of {row.name}", flush=True)
-    parser = Verb.train.make_parser()
     words = [*request["flags"], "--max_steps", "-1", "--max_time", request["budget"]["max_time"]]
+    parser = Verb.train.make_parser(method=method_of(words))
     objects, _ = make_objects(parser, settings(parser, words)[0])
     arguments = objects.trainer.as_dict()
     del arguments["default_root_dir"]
@@ -302,8 +303,11 @@ def _data(names: Sequence[str], flags: Sequence[str]) -> ImageDataModule:
     """Make the data set of all the recipes, with the changes of the flags ``--data.X``.
 
     Raises:
-        InputError: the recipes have different data sets.
+        InputError: the recipes have different data sets, or one of them is for translation.
     """
+    for name in names:
+        if (method := method_of(["--config", name])) != GAN:
+            raise InputError(f"--recipes {name} trains {method}, but compare.py compares GANs: use recipes for a GAN")
     parser = Verb.train.make_parser()
     configs = [settings(parser, ["--config", name, *flags])[0] for name in names]
     if len({config.data.class_path for config in configs}) != 1:

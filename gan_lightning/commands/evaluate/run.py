@@ -11,12 +11,11 @@ from jsonargparse import Namespace
 
 from gan_lightning.checkpoint import GAN
 from gan_lightning.commands.common.devices import process_group
-from gan_lightning.commands.common.generators import load_sampler
+from gan_lightning.commands.common.generators import load_sampler, method_of
 from gan_lightning.commands.common.measuring_flags import is_image_set
 from gan_lightning.commands.common.outputs import require_writable
 from gan_lightning.commands.common.real_images import check_shape, find_data, make_measurement, read_set, real_images
 from gan_lightning.commands.common.records import timed, versions, write_record
-from gan_lightning.commands.common.translators import method_of
 from gan_lightning.commands.evaluate import translation
 from gan_lightning.errors import InputError
 from gan_lightning.files import fingerprint

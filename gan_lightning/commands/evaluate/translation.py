@@ -1,6 +1,7 @@
 """Measure the translations of a checkpoint against the targets of its data, next to its baselines."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -8,10 +9,11 @@ import torch
 from jsonargparse import Namespace
 
 from gan_lightning.commands.common.arguments import given
+from gan_lightning.commands.common.generators import load_translator
 from gan_lightning.commands.common.records import timed, versions
-from gan_lightning.commands.common.translators import LoadedTranslation, load_translation
 from gan_lightning.data.translation import TranslationDataModule
 from gan_lightning.errors import InputError
+from gan_lightning.image_translator import ImageTranslator
 from gan_lightning.images import size_text
 from gan_lightning.metrics.translation import INVERSE, TranslationMeasurement
 from gan_lightning.training.distributed import is_first_process, on_first_process, world_size
@@ -36,7 +38,7 @@ def measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
     seconds: dict[str, float] = {}
     data = config.data
     with timed(seconds, "set_up"):
-        loaded = load_translation(config.source, config.raw, config.trust, device)
+        loaded = load_translator(config.source, config, device)
         if not isinstance(data, TranslationDataModule):
             raise InputError(f"{config.source} needs sources and targets: add --data Derived, PairedFolders or UnpairedFolders")
         _check_shapes(config.source, loaded, data)
@@ -58,7 +60,8 @@ def measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
     with timed(seconds, "reference"):
         measurement.prepare()
     with timed(seconds, "translations"):
-        values = measurement.measure(loaded.translate, None if loaded.inverse_generator is None else loaded.translate_back)
+        back = None if loaded.inverse_generator is None else partial(loaded.translate, direction="BtoA")
+        values = measurement.measure(loaded.translate, back)
     with timed(seconds, "baselines"):
         baselines = measurement.baselines()
     if not is_first_process():
@@ -78,7 +81,7 @@ def measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
     }
 
 
-def _check_shapes(source: str, loaded: LoadedTranslation, data: TranslationDataModule) -> None:
+def _check_shapes(source: str, loaded: ImageTranslator, data: TranslationDataModule) -> None:
     """Refuse data of other channels, or of another ratio of the sides, than the generator's. Other sizes are possible.
 
     Raises:

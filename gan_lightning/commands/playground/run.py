@@ -4,31 +4,24 @@ import ipaddress
 import signal
 import socket
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import gradio
 import uvicorn
 from fastapi import FastAPI
 from jsonargparse import Namespace
-from PIL import Image
-from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
 
 from gan_lightning.commands.common.classes import class_text
 from gan_lightning.commands.common.devices import find_device
-from gan_lightning.commands.common.generators import facts, load_sampler
+from gan_lightning.commands.common.generators import facts, load_model
+from gan_lightning.commands.playground.components import as_gradio_error, new_file, picture, to_pictures
 from gan_lightning.commands.playground.player import COLUMNS, Pick, Player, Settings, a_and_b, command
-from gan_lightning.errors import InputError
-from gan_lightning.pictures import enlarged, grid, write_animation, write_png
+from gan_lightning.commands.playground.translation import LARGEST_UPLOAD, translation_layout
+from gan_lightning.image_translator import ImageTranslator
+from gan_lightning.inference import Sampler
+from gan_lightning.pictures import grid, write_animation, write_png
 
 EVERY_CLASS = "every class in turn"
-MIN_SIZE = (
-    224  # least size of a picture in pixels: smaller ones are enlarged by an integer factor, so browsers do not blur them
-)
 CHECKERBOARD = "#grid img, .picked img { background: repeating-conic-gradient(#ccc 0 25%, #fff 0 50%) 0 0 / 16px 16px }"
 """Style of the page that shows what is transparent in its pictures."""
 SECONDS_KEPT = 24 * 60 * 60  # lifetime of a file made for a visitor
@@ -41,14 +34,19 @@ def serve(config: Namespace, listener: socket.socket) -> None:
         config: the flags.
         listener: a socket that listens at the address of the page.
     """
-    player = Player(load_sampler(config.checkpoint, config, find_device(config.accelerator)))
+    model = load_model(config.checkpoint, config, find_device(config.accelerator))
+    if isinstance(model, ImageTranslator):
+        page, largest_upload = translation_layout(model, config), LARGEST_UPLOAD
+    else:
+        assert isinstance(model, Sampler)
+        page, largest_upload = layout(Player(model), config), "0b"
     app = gradio.mount_gradio_app(
         FastAPI(openapi_url=None),
-        layout(player, config),
+        page,
         path="/",
         theme=gradio.themes.Default(primary_hue="blue", font="sans-serif", font_mono="monospace"),  # no font is fetched
-        css=CHECKERBOARD if player.sampler.generator.image_shape[0] == 4 else None,
-        max_file_size=0,  # no uploads
+        css=CHECKERBOARD if model.networks["generator"].image_shape[0] == 4 else None,
+        max_file_size=largest_upload,
         footer_links=[],
         run_history=False,
         ssr_mode=False,
@@ -109,7 +107,7 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
                 with gradio.Row():
                     (a, about_a), (b, about_b) = (_slot(name) for name in "AB")
                 walk = gradio.Button("Walk from A to B", variant="primary", interactive=False, elem_id="walk")
-                animation = _picture(320, type="filepath", elem_id="animation")
+                animation = picture(320, type="filepath", elem_id="animation")
                 save_walk = gradio.DownloadButton("Download the walk", interactive=False, elem_id="save_walk")
 
         def draw(seed: int | None, label: int | None, truncate: bool, truncation: float) -> Any:
@@ -169,29 +167,4 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
 def _slot(name: str) -> tuple[gradio.Image, gradio.Markdown]:
     """Make the components for a picked picture and its caption."""
     with gradio.Column(min_width=120):
-        return _picture(150, elem_classes="picked"), gradio.Markdown(f"Click a picture for {name}", elem_id=name)
-
-
-def _picture(height: int, **arguments: Any) -> gradio.Image:
-    return gradio.Image(
-        show_label=False, height=height, min_width=120, format="png", buttons=[], interactive=False, **arguments
-    )
-
-
-def to_pictures(images: Tensor) -> list[Image.Image]:
-    """Convert images uint8 (N, C, H, W) to pictures for the page."""
-    return [to_pil_image(image) for image in enlarged(images, MIN_SIZE)]
-
-
-def new_file(name: str) -> Path:
-    """Make a path of this name in a new folder of the page's temporary files."""
-    return Path(tempfile.mkdtemp(dir=gradio.utils.get_upload_folder())) / name
-
-
-@contextmanager
-def as_gradio_error() -> Iterator[None]:
-    """Show an InputError of the block on the page, without a traceback in the terminal."""
-    try:
-        yield
-    except InputError as error:
-        raise gradio.Error(str(error), print_exception=False) from error
+        return picture(150, elem_classes="picked"), gradio.Markdown(f"Click a picture for {name}", elem_id=name)

@@ -1,25 +1,21 @@
 """Draw images and write them batch by batch."""
 
-import json
 import math
-import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import Namespace
-from numpy.lib import format as npy
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from gan_lightning.commands.common.classes import class_numbers
 from gan_lightning.commands.common.devices import find_device
 from gan_lightning.commands.common.generators import load_sampler
-from gan_lightning.commands.common.records import write_record
+from gan_lightning.commands.common.image_output import is_complete, prepare_folder, write_array
 from gan_lightning.errors import InputError
-from gan_lightning.files import fingerprint, remove_temporary_files, write_aside
+from gan_lightning.files import fingerprint
 from gan_lightning.images import class_columns
 from gan_lightning.inference import Sampler
 from gan_lightning.pictures import grid, write_png
@@ -72,25 +68,18 @@ def _write_grid(config: Namespace, sampler: Sampler, labels: Tensor | None) -> N
 
 
 def _write_array(config: Namespace, sampler: Sampler, labels: Tensor | None) -> None:
-    """Write an .npz of one array, ``images``, batch by batch; numpy.savez would need the whole array in memory."""
+    """Write an .npz batch by batch."""
     shape = (config.num_images, *sampler.generator.image_shape)
-    with (
-        write_aside(config.output) as aside,
-        zipfile.ZipFile(aside, "w") as archive,
-        archive.open("images.npy", "w", force_zip64=True) as file,
-    ):
-        npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        for _, images in _batches(config, sampler, labels):
-            file.write(images.numpy().tobytes())
+    write_array(Path(config.output), shape, (images for _, images in _batches(config, sampler, labels)))
     print(f"  {config.num_images:,} images, uint8 {shape}: numpy.load({config.output!r})['images']")
 
 
 def _write_folder(config: Namespace, sampler: Sampler, labels: Tensor | None) -> None:
     """Write a PNG for each image; keep those of an interrupted earlier call."""
     folder = Path(config.output)
-    _prepare_folder(folder, _description(config, sampler))
+    prepare_folder(folder, DESCRIPTION, _description(config, sampler))
     numbers = range(config.num_images)
-    existing = {number for number in numbers if _is_complete(folder / _name(number))}
+    existing = {number for number in numbers if is_complete(folder / _name(number))}
     for batch, images in _batches(config, sampler, labels, existing):  # the same batches as in a run without interruption
         for number, image in zip(batch, images, strict=True):
             if number not in existing:
@@ -101,16 +90,6 @@ def _write_folder(config: Namespace, sampler: Sampler, labels: Tensor | None) ->
         + (f", {earlier:,} of them from an earlier call" if earlier else "")
         + f": {folder}"
     )
-
-
-def _is_complete(path: Path) -> bool:
-    """Check if a PNG is complete and its checksums are right; a power failure may leave part of a file."""
-    try:
-        with Image.open(path) as image:
-            image.verify()
-    except Exception:  # Pillow raises many kinds of exceptions for damaged files
-        return False
-    return True
 
 
 def _name(number: int) -> str:
@@ -126,30 +105,3 @@ def _description(config: Namespace, sampler: Sampler) -> dict[str, Any]:
         "truncation": config.truncation,
         "batch_size": config.batch_size,
     }
-
-
-def _prepare_folder(folder: Path, description: dict[str, Any]) -> None:
-    """Make the folder, or check that its images were drawn with the same settings.
-
-    Raises:
-        InputError: the folder holds something else, or cannot be made.
-    """
-    path = folder / DESCRIPTION
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not path.is_file():
-            if any(not entry.name.startswith(".") for entry in folder.iterdir()):
-                raise InputError(f"--output {folder} has files that sample.py did not write: use another folder")
-            write_record(path, description)
-            return
-        text = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"--output {folder} cannot be written ({error.strerror}): use another folder") from error
-    try:
-        earlier = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"--output {folder} has a damaged {DESCRIPTION}: use another folder") from error
-    if not isinstance(earlier, dict) or earlier != description:
-        other = [name for name in description if not isinstance(earlier, dict) or earlier.get(name) != description[name]]
-        raise InputError(f"--output {folder} has images that were drawn with another {' and '.join(other)}: use another folder")
-    remove_temporary_files(folder)

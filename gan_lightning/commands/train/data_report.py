@@ -10,8 +10,8 @@ from gan_lightning.data.image_file import GREY
 from gan_lightning.data.survey import Survey, count_copies
 from gan_lightning.data.tree import count_text
 from gan_lightning.errors import plain
-from gan_lightning.gan import GAN
 from gan_lightning.images import size_text
+from gan_lightning.module import AdversarialModule, TwoNetworks
 
 Rows = list[tuple[str, str]]
 """Lines of a section: a name, and numbers or words."""
@@ -31,7 +31,7 @@ class DataReport:
     suggestions: list[str] = field(default_factory=list)
 
 
-def report_on(data: ImageDataModule, model: GAN) -> DataReport:
+def report_on(data: ImageDataModule, model: AdversarialModule) -> DataReport:
     """Inspect data that has been read."""
     if isinstance(data, TranslationDataModule):
         report = _translation(data, model)
@@ -45,7 +45,7 @@ def report_on(data: ImageDataModule, model: GAN) -> DataReport:
     return report
 
 
-def _translation(data: TranslationDataModule, model: GAN) -> DataReport:
+def _translation(data: TranslationDataModule, model: AdversarialModule) -> DataReport:
     """Report on sources and targets."""
     targets, sources = size_text(data.image_shape), size_text(data.source_shape)
     if data.has_pairs:
@@ -86,7 +86,9 @@ def _images(data: ImageDataModule) -> DataReport:
     return report
 
 
-def _folder(data: ImageFolder, image_shape: tuple[int, int, int], model: GAN, labelled: bool = True) -> DataReport:
+def _folder(
+    data: ImageFolder, image_shape: tuple[int, int, int], model: AdversarialModule, labelled: bool = True
+) -> DataReport:
     """Report on files that become images (C, H, W); some may be unreadable. Leave out their classes if nobody uses them."""
     splits = data.files.values()
     paths = [files.folder / path for files in splits for path in files.paths]
@@ -164,11 +166,16 @@ def _preprocessing(data: ImageFolder, image_shape: tuple[int, int, int], found: 
 
 
 def _suggestions(
-    data: ImageFolder, image_shape: tuple[int, int, int], model: GAN, found: Survey, labels: Counter[str], train: int
+    data: ImageFolder,
+    image_shape: tuple[int, int, int],
+    model: AdversarialModule,
+    found: Survey,
+    labels: Counter[str],
+    train: int,
 ) -> list[str]:
     """Suggest changes, each with its flag."""
     suggestions = []
-    if train < FEW_IMAGES and model.augmentation is None:
+    if train < FEW_IMAGES and isinstance(model, TwoNetworks) and model.augmentation is None:
         suggestions.append(
             f"{train:,} images are few, and the discriminator may memorise them: add --model.augmentation DiffAugment"
         )

@@ -13,8 +13,8 @@ from gan_lightning.commands.train.preview import Preview, write_picture
 from gan_lightning.commands.train.trial import Cost, timed_trial
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import InputError
-from gan_lightning.gan import GAN
 from gan_lightning.home import expanded
+from gan_lightning.module import AdversarialModule, TwoNetworks
 
 LONG_SECONDS = 24 * 3600  # seconds
 UNITS = {"days": 2 * 24 * 3600, "hours": 2 * 3600, "minutes": 2 * 60}
@@ -32,7 +32,7 @@ def dry_run(objects: Namespace, begun_at: int) -> None:
         InputError: training would fail; the facts found so far are printed first.
     """
     data: ImageDataModule = objects.data
-    model: GAN = objects.model
+    model: AdversarialModule = objects.model
     arguments = objects.trainer.as_dict()
     path = expanded(arguments.pop("default_root_dir")) / "lightning_logs" / "dry_run.png"
     refused = _read(data)
@@ -88,20 +88,24 @@ def _read(data: ImageDataModule) -> InputError | None:
     return None
 
 
-def _networks(model: GAN, data: ImageDataModule) -> Rows:
-    rows = []
-    for name, network in (("generator", model.generator), ("discriminator", model.discriminator)):
+def _networks(model: AdversarialModule, data: ImageDataModule) -> Rows:
+    rows: Rows = []
+    for name in (*model.generators, *model.discriminators):
+        network = getattr(model, name)
         count = sum(parameter.numel() for parameter in network.parameters())
-        rows.append((name, f"{type(network).__name__}, {count:,} parameters"))
-    parts = [model.loss, *model.penalties, model.constraint, model.augmentation]
-    rows.append(("method", ", ".join(type(part).__name__ for part in parts if part is not None)))
-    return [*rows, ("a step", f"{model.discriminator_steps} x D and 1 x G, each on {data.batch_size} images per process")]
+        rows.append((name.replace("_", " "), f"{type(network).__name__}, {count:,} parameters"))
+    parts: list[object] = [model, model.loss]
+    if isinstance(model, TwoNetworks):
+        parts += [*model.penalties, *(part for part in (model.constraint, model.augmentation) if part is not None)]
+    rows.append(("method", ", ".join(type(part).__name__ for part in parts)))
+    steps = getattr(model, "discriminator_steps", 1)
+    return [*rows, ("a step", f"{steps} x D and 1 x G, each on {data.batch_size} images per process")]
 
 
-def _memory(model: GAN, data: ImageDataModule, cost: Cost) -> Rows:
+def _memory(model: AdversarialModule, data: ImageDataModule, cost: Cost) -> Rows:
     sizes = {
-        "weights": _bytes(model.generator) + _bytes(model.discriminator),
-        "average": 0 if model.ema is None else _bytes(model.ema),
+        "weights": sum(_bytes(getattr(model, name)) for name in (*model.generators, *model.discriminators)),
+        "average": sum(_bytes(average) for _, average in model.averages()),
         "optimizers": cost.optimizer_bytes,
     }
     parts = ", ".join(f"{name} {megabytes(size)}" for name, size in sizes.items() if size)

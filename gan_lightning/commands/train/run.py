@@ -22,12 +22,13 @@ from gan_lightning.commands.common.arguments import dump
 from gan_lightning.commands.common.paths import pasted, short_path
 from gan_lightning.commands.train.dry_run import dry_run
 from gan_lightning.commands.train.fitting import fit
-from gan_lightning.commands.train.settings import DEFAULT_RECIPE, RECORDED, make_objects, settings
+from gan_lightning.commands.train.methods import METHODS
+from gan_lightning.commands.train.settings import RECORDED, make_objects, method_of, settings
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits, ImageDataModule
 from gan_lightning.errors import Diverged, InputError, one_line
-from gan_lightning.gan import GAN
 from gan_lightning.home import expanded
+from gan_lightning.module import AdversarialModule
 from gan_lightning.training.randomness import derived_seed
 from gan_lightning.training.runs import run_folder
 from gan_lightning.training.strategy import GANStrategy
@@ -45,7 +46,7 @@ def train(args: Sequence[str]) -> None:
         ProcessLost: one of several processes has died.
         SystemExit: after SIGINT or SIGTERM, with exit code 130 or 143.
     """
-    parser = Verb.train.make_parser()
+    parser = Verb.train.make_parser(method=method_of(args))
     config, resume_from, folder = settings(parser, args)
     if config.dry_run:
         return dry_run(*make_objects(parser, config, resume_from))
@@ -73,7 +74,7 @@ def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, fo
     """Train with the settings, into ``folder``."""
     objects, begun_at = make_objects(parser, config, resume_from)
     data: ImageDataModule = objects.data
-    model: GAN = objects.model
+    model: AdversarialModule = objects.model
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         data.prepare_data()  # report errors early; Lightning calls both again in every process
         data.setup("fit")
@@ -91,9 +92,7 @@ def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, fo
         objects.schedules,
         TrainingLog(),
         LambdaCallback(on_train_start=lambda trainer, _: _write_settings(parser, config, trainer, folder, resume_from)),
-        objects.image_grid,
-        objects.metrics,
-        objects.health,
+        *(objects[section] for section in METHODS[config.method].callbacks),
         *([] if arguments["enable_checkpointing"] is False else [objects.checkpoints]),
         *own,
     ]
@@ -107,8 +106,8 @@ def _run(parser: ArgumentParser, config: Namespace, resume_from: Path | None, fo
             )
     fit(trainer, model, data, resume_from)
     if trainer.is_global_zero:
-        _print_summary(trainer, folder, data, objects.metrics, begun_at, interrupted=bool(signals.received))
-        if objects.health.reported:
+        _print_summary(trainer, folder, data, objects.get("metrics"), begun_at, interrupted=bool(signals.received))
+        if "health" in objects and objects.health.reported:
             print(f"  {'health':<18}{', '.join(objects.health.reported)} (see docs/health.md)")
     if signals.received:
         sys.exit(128 + signals.received)
@@ -157,7 +156,7 @@ def _differences(one: Any, other: Any, name: str = "") -> set[str]:
 
 
 def _print_summary(
-    trainer: Trainer, folder: Path, data: ImageDataModule, metrics: GenerativeMetrics, begun_at: int, interrupted: bool
+    trainer: Trainer, folder: Path, data: ImageDataModule, metrics: GenerativeMetrics | None, begun_at: int, interrupted: bool
 ) -> None:
     """Print the number of steps, the paths of pictures, checkpoint and curves, and how to continue."""
     state = "Interrupted" if interrupted else "Done"
@@ -174,7 +173,7 @@ def _print_summary(
         if path.exists():
             print(f"  {name:<18}{short_path(path)}")
     best = folder / "checkpoints" / "best.ckpt"
-    if metrics.best_step >= 0 and best.exists():
+    if metrics is not None and metrics.best_step >= 0 and best.exists():
         quality = f"{metrics.best_name} {metrics.best_value:.4g} at step {metrics.best_step:,}"
         print(f"  {'best checkpoint':<18}{short_path(best)} ({quality})")
     python = Path(sys.executable)
@@ -189,7 +188,7 @@ def _print_summary(
         where = "" if root.absolute() == Path.cwd() else f" --default_root_dir {pasted(root)}"
         print(f"  {'resume':<18}{script} --ckpt_path last{where}{_trust(data, trainer.lightning_module)}")
     elif isinstance(data, Digits):
-        print(f"  {'train on MNIST':<18}{script} --config {DEFAULT_RECIPE}")
+        print(f"  {'train on MNIST':<18}{script} --config {METHODS[checkpoint.GAN].recipe}")
 
 
 def _trust(data: ImageDataModule, model: Any) -> str:

@@ -1,5 +1,6 @@
 """The settings of a run, from flags and recipe, and the objects that they describe."""
 
+import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,30 +11,22 @@ from lightning.pytorch.utilities import rank_zero_info
 
 import gan_lightning.networks  # noqa: F401  (registers the short names of networks)
 from gan_lightning import checkpoint
-from gan_lightning.callbacks import Checkpoints, GenerativeMetrics, HealthMonitor, ImageGrid, Schedules
+from gan_lightning.callbacks import Checkpoints, Schedules
 from gan_lightning.commands.common.arguments import arrange, given, instantiate, parse
-from gan_lightning.commands.common.recipes import config_path, read_settings
+from gan_lightning.commands.common.recipes import YAML, config_path, load_yaml, read_settings
 from gan_lightning.commands.common.trust import check_imports, trusted_modules
+from gan_lightning.commands.train.cli import require_method, trainer_arguments
+from gan_lightning.commands.train.methods import METHODS, Method
 from gan_lightning.data import ImageDataModule, TranslationDataModule
 from gan_lightning.errors import InputError, one_line, plain
-from gan_lightning.gan import GAN
 from gan_lightning.home import expand, expanded
 from gan_lightning.lookup import bundled
-from gan_lightning.module import ADAM
+from gan_lightning.module import ADAM, AdversarialModule
 from gan_lightning.networks.base import Network, describe, difference, with_defaults
 from gan_lightning.networks.fine_tuning import transfer
 from gan_lightning.training.loggers import LoggerName
 from gan_lightning.training.runs import last_checkpoint
 
-DEFAULT_RECIPE = "dcgan_mnist"
-LINKED = {
-    "data.seed": "seed_everything",
-    "model.generator.image_shape": "data.image_shape",
-    "model.generator.num_classes": "data.num_classes",
-    "model.discriminator.image_shape": "data.image_shape",
-    "model.discriminator.num_classes": "data.num_classes",
-}
-"""Settings that take the value of another setting -> that setting."""
 RECORDED = {"run_length": "max_steps, max_epochs and the data"}
 """Records in ``config.yaml`` that no run reads -> the settings that determine them."""
 
@@ -45,8 +38,15 @@ UNUSABLE = {
 """Settings of the Trainer that Lightning refuses if a model steps its optimizers itself -> what to use in their place."""
 
 
-def add_sections(parser: ArgumentParser) -> None:
-    """Add the flags of the Trainer, the data, the model and the callbacks."""
+def linked(method: Method) -> dict[str, str]:
+    """Return the settings that take the value of another setting -> that setting."""
+    shapes = {f"model.{network}.{name}": f"data.{name}" for network, arguments in method.shapes.items() for name in arguments}
+    return {"data.seed": "seed_everything", **shapes}
+
+
+def add_sections(parser: ArgumentParser, name: str) -> None:
+    """Add the flags of the Trainer, the data, the model and the callbacks, for the method of this name."""
+    method = METHODS[name]
     parser.add_class_arguments(Trainer, "trainer", skip={"logger", "default_root_dir"}, instantiate=False)
     parser.add_argument(
         "--trainer.logger",
@@ -56,55 +56,77 @@ def add_sections(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--trainer.default_root_dir", default=".", help="parent folder of the runs, lightning_logs/version_N")
     parser.add_argument("--data", type=ImageDataModule, help="class of the training data")
-    parser.add_class_arguments(GAN, "model")
-    parser.add_class_arguments(ImageGrid, "image_grid")
-    parser.add_class_arguments(Checkpoints, "checkpoints")
-    parser.add_class_arguments(GenerativeMetrics, "metrics")
-    parser.add_class_arguments(HealthMonitor, "health")
-    parser.add_class_arguments(Schedules, "schedules")
-    for name, source in LINKED.items():
-        owner, _, attribute = name.rpartition(".")
+    parser.add_class_arguments(method.model, "model")
+    for section, callback in (*method.callbacks.items(), ("checkpoints", Checkpoints), ("schedules", Schedules)):
+        parser.add_class_arguments(callback, section)
+    for setting, source in linked(method).items():
+        owner, _, attribute = setting.rpartition(".")
         when = "parse" if source == "seed_everything" else "instantiate"
         parser.link_arguments(source, f"{owner}.init_args.{attribute}", apply_on=when)
     default_optimizer = {"class_path": "torch.optim.Adam", "init_args": ADAM}
-    parser.set_defaults(
-        {
-            "data": "MNIST",
-            "model.generator": "DCGANGenerator",
-            "model.discriminator": "DCGANDiscriminator",
-            "model.loss": "NonSaturatingLoss",
-            "model.generator_optimizer": default_optimizer,
-            "model.discriminator_optimizer": default_optimizer,
-        }
-    )
+    optimizers = dict.fromkeys(("model.generator_optimizer", "model.discriminator_optimizer"), default_optimizer)
+    parser.set_defaults({**method.defaults, **optimizers})
+
+
+def method_of(args: Sequence[str]) -> str:
+    """Name of the method that the words of a command line train.
+
+    It is that of the flag, else of the last file of settings that has one, else GAN. Without ``--config``, the file is the
+    config.yaml next to the checkpoint to start from.
+
+    Raises:
+        InputError: there is no such method, or a file cannot be read.
+    """
+    groups = _with_files(args)
+    if (name := given(groups, "method")) is not None:
+        return require_method(name)
+    name = checkpoint.GAN
+    for flag, *files in groups:
+        for file in files if flag == "--config" else ():
+            name = (read_settings(file) if file.lower().endswith(YAML) else load_yaml(file)).get("method", name)
+    return require_method(str(name))
+
+
+def _with_files(args: Sequence[str]) -> list[list[str]]:
+    """Arrange the words of a command line. If no file of settings is among them, add that of a checkpoint, or a recipe.
+
+    Raises:
+        InputError: a file does not exist, or a checkpoint to start from has no file of settings.
+    """
+    groups = arrange(args, "trainer", trainer_arguments())
+    ckpt_path, weights = (path and expand(path) for path in (given(groups, "ckpt_path"), given(groups, "init_from")))
+    if ckpt_path and weights:
+        raise InputError(f"--ckpt_path {ckpt_path} and --init_from {weights} exclude each other: use one of them")
+    if given(groups, "config") is not None:
+        return groups
+    used, _ = _resume_from(ckpt_path, given(groups, "trainer.default_root_dir") or ".")
+    used = used or (Path(weights) if weights else None)
+    own = used and used.parent.parent / "config.yaml"
+    if own and own.is_file():
+        check_imports(own, read_settings(str(own)), trusted_modules(given(groups, "trust") or ""))
+        return [["--config", config_path(str(own))], *groups]
+    if used and os.path.isfile(used):  # noqa: PTH113  (os.path accepts names that are too long)
+        raise InputError(f"{own} does not exist, so the settings of {used} are unknown: pass its recipe with --config")
+    return [["--config", config_path(METHODS[require_method(given(groups, "method") or checkpoint.GAN)].recipe)], *groups]
 
 
 def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Path | None, Path | None]:
     """Read the settings, the checkpoint to resume from, and the folder to continue in (None: a new folder).
 
+    Args:
+        parser: the parser of the method that :func:`method_of` finds.
+        args: the words of the command line.
+
     Raises:
         InputError: a flag or file is wrong.
     """
-    short = [action.dest.removeprefix("trainer.") for action in parser._actions if action.dest.startswith("trainer.")]
-    groups = arrange(args, "trainer", short)
-    for name, source in (LINKED | RECORDED).items():
+    method = METHODS[parser.get_default("method")]
+    groups = _with_files(args)
+    for name, source in (linked(method) | RECORDED).items():
         if given(groups, name) is not None:
             raise InputError(f"--{name} cannot be set, because it follows {source}: remove it")
-    ckpt_path, weights = (path and expand(path) for path in (given(groups, "ckpt_path"), given(groups, "init_from")))
-    if ckpt_path and weights:
-        raise InputError(f"--ckpt_path {ckpt_path} and --init_from {weights} exclude each other: use one of them")
-    if given(groups, "config") is None:
-        used, _ = _resume_from(ckpt_path, given(groups, "trainer.default_root_dir") or ".")
-        used = used or (Path(weights) if weights else None)
-        own = used and used.parent.parent / "config.yaml"
-        recipe = config_path(DEFAULT_RECIPE)
-        if own and own.is_file():
-            check_imports(own, read_settings(str(own)), trusted_modules(given(groups, "trust") or ""))
-            recipe = config_path(str(own))
-        elif used and os.path.isfile(used):  # noqa: PTH113  (os.path accepts names that are too long)
-            raise InputError(f"{own} does not exist, so the settings of {used} are unknown: pass its recipe with --config")
-        groups = [["--config", recipe], *groups]
     config = parse(parser, groups, "trainer")
+    _require_data(method, config.data.class_path)
     for flag in ("ckpt_path", "init_from"):
         if config[flag] in bundled() and not Path(config[flag]).exists():
             raise InputError(
@@ -113,7 +135,7 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
     for name, advice in UNUSABLE.items():
         if config.trainer[name] not in (None, 1 if name == "accumulate_grad_batches" else None):
             raise InputError(f"--{name} {config.trainer[name]} does not work with two optimizers: remove it; {advice}")
-    penalties = config.model.penalty
+    penalties = config.model.get("penalty")
     one_argument = next((group[0] for group in groups if group[0].startswith("--model.penalty.")), None)
     if one_argument and isinstance(penalties, list) and len(penalties) > 1 and given(groups, "model.penalty") is None:
         raise InputError(
@@ -121,6 +143,26 @@ def settings(parser: ArgumentParser, args: Sequence[str]) -> tuple[Namespace, Pa
             "--model.penalty null --model.penalty+=R1 --model.penalty.gamma 0.3 --model.penalty+=R2 --model.penalty.gamma 0.3"
         )
     return config, *_resume_from(config.ckpt_path, config.trainer.default_root_dir)
+
+
+def _require_data(method: Method, class_path: str) -> None:
+    """Refuse images for a method that translates, and data for translation for one that does not.
+
+    Raises:
+        InputError: the class of the data is of the other kind.
+    """
+    module, _, name = class_path.rpartition(".")
+    translates = issubclass(getattr(importlib.import_module(module), name), TranslationDataModule)
+    if translates and not method.translates:
+        raise InputError(
+            f"--data {name} has sources and targets, but {method.model.method} draws images without sources: add --method "
+            "PairedTranslation or --method CycleGAN, or use images such as ImageFolder"
+        )
+    if method.translates and not translates:
+        raise InputError(
+            f"--data {name} has images alone, but {method.model.method} translates sources: use Derived, PairedFolders or "
+            "UnpairedFolders"
+        )
 
 
 def _resume_from(ckpt_path: str | None, root: str) -> tuple[Path | None, Path | None]:
@@ -137,13 +179,13 @@ def make_objects(parser: ArgumentParser, config: Namespace, resume_from: Path | 
     """Make the objects of the settings, and count the steps already made; refuse a checkpoint that does not fit."""
     seed_everything(config.seed_everything, verbose=False)
     objects = instantiate(parser, config)
-    part, batch = objects.model.micro_batch, objects.data.batch_size
+    part, batch = getattr(objects.model, "micro_batch", None), objects.data.batch_size
     if part is not None and part > batch:
         raise InputError(f"model.micro_batch is {part}, but a batch has {batch} images: use a smaller one")
-    if isinstance(objects.data, TranslationDataModule) and objects.model.generator.conditional:
+    if METHODS[config.method].needs_pairs and not objects.data.paired:
         raise InputError(
-            f"data.{type(objects.data).__name__} has sources instead of classes: remove model.generator.conditioning and "
-            "model.discriminator.conditioning, or use images with classes"
+            f"data.{type(objects.data).__name__} has no pairs to train on, but {config.method} learns from pairs: use --method "
+            "CycleGAN, or data with pairs"
         )
     begun_at = 0
     if resume_from is not None:
@@ -174,22 +216,27 @@ def _require_classes(names: list[str] | None, objects: Namespace, path: Path) ->
     )
 
 
-def init_from(model: GAN, path: str) -> None:
+def init_from(model: AdversarialModule, path: str) -> None:
     """Copy into a new model the layers of a checkpoint that fit, and print which ones are new.
 
-    The average gets those of the checkpoint's average; without one, those of its generator.
+    An average gets those of the checkpoint's average; without one, those of its generator.
 
     Raises:
-        InputError: the checkpoint does not exist, has networks of other classes, or no layer of one of them fits.
+        InputError: the checkpoint does not exist, is of another method, has networks of other classes, or no layer of one of
+            them fits.
     """
     content = checkpoint.load_gan(path)
     about, weights = content[checkpoint.KEY], content["state_dict"]
-    sources = {"generator": "generator", "discriminator": "discriminator"}
-    if model.ema is not None:
-        sources["ema"] = "ema" if about["ema"] else "generator"
+    if (theirs := checkpoint.method(content)) != model.method:
+        raise InputError(
+            f"--init_from {path} was trained by another method ({plain(theirs)} there, {model.method} here): use another one"
+        )
+    averages = {average: name for name, average in model.generators.items() if getattr(model, average) is not None}
+    sources = {name: name for name in (*model.generators, *model.discriminators)}
+    sources |= {average: average if about["ema"] else name for average, name in averages.items()}
     for name, source in sources.items():
         network: Network = getattr(model, name)
-        described = about["generator" if name == "ema" else name]
+        described = about[averages.get(name, name)]
         theirs, mine = described["class_path"], describe(network)["class_path"]
         if theirs != mine:
             raise InputError(
@@ -206,6 +253,6 @@ def init_from(model: GAN, path: str) -> None:
             raise InputError(
                 f"--init_from {path}: no layer of its {name} fits {type(network).__name__} ({reason}): use the same widths"
             )
-        if name != "ema":
+        if name not in averages:
             rest = f"; new are {', '.join(new)}" if new else ""
             rank_zero_info(f"--init_from {path}: {len(taken)} of {len(taken) + len(new)} layers of the {name}{rest}")
