@@ -1,6 +1,8 @@
 """The evaluate command on checkpoints of translations, as users type it."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +129,18 @@ def test_bad_flags_get_one_line(enlarging: str, capsys: pytest.CaptureFixture[st
     del content["state_dict"][next(name for name in content["state_dict"] if name.startswith("generator."))]
     torch.save(content, "damaged.ckpt")
     refusal(main, ["damaged.ckpt", *derived, "Downscale", "--data.degradation.factor", "2", "--raw"], capsys, "damaged.ckpt")
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does() -> None:
+    """101 sources do not divide."""
+    script = Path(__file__).parents[2] / "scripts" / "evaluate.py"
+    args = [cycle(), "--extractor", "classifier", "--num_images", "101", "--accelerator", "cpu"]
+    assert main([*args, "--output", "one.json"]) == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    done = subprocess.run([*torchrun, script, *args, "--output", "two.json"], capture_output=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = (json.loads(Path(path).read_text()) for path in ("one.json", "two.json"))
+    assert two["protocol"]["processes"] == 2
+    assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-4)
+    assert two["baselines"]["identity"] == pytest.approx(one["baselines"]["identity"], rel=1e-4)
