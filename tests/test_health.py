@@ -52,6 +52,14 @@ def test_the_spread_within_groups_ignores_distances_between_them() -> None:
     assert spread(centres, groups) == 0.0
 
 
+def test_the_spread_of_long_vectors_is_computed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    values, groups = torch.randn(6, 3, 5, 7, dtype=torch.float64), torch.tensor([0, 1, 1, 0, 2, 2])
+    whole, within = spread(values), spread(values, groups)
+    monkeypatch.setattr("gan_lightning.health.DIMENSIONS", 8)
+    assert spread(values) == pytest.approx(whole.item(), rel=1e-12)
+    assert spread(values, groups) == pytest.approx(within.item(), rel=1e-12)
+
+
 def test_overfitting_is_the_position_of_held_out_images() -> None:
     train, fake = torch.tensor([3.0, 5.0]), torch.tensor([-1.0, 1.0, 0.0])
     for held_out, expected in ((4.0, 0.0), (0.0, 1.0), (2.0, 0.5), (-2.0, 1.5), (100.0, -1.0)):
