@@ -295,8 +295,9 @@ class GAN(TwoNetworks):
         _, height, width = self.generator.image_shape
         size = max(1, PIXELS_AT_ONCE // (height * width))
         parts = [slice(start, start + size) for start in range(0, len(z), size)]
+        batches = [(z[part], _chosen(labels, part)) for part in parts]
         with evaluated(self.sampler) as generator:
-            return to_uint8(torch.cat([generator(z[part], _chosen(labels, part)) for part in parts]))
+            return to_uint8(torch.cat([generator(*batch) for batch in batches]))
 
 
 class Mean:

@@ -27,6 +27,7 @@ ELSEWHERE = {  # what other tests run, and what needs a download
     "pix2pix_folder": "tests/test_recipes.py",
     "cyclegan_folder": "tests/test_recipes.py",
     "my_parts": "tests/test_docs.py",
+    **dict.fromkeys(("pix2pix_folder", "cyclegan_folder", "super_resolution_folder"), "tests/test_recipes.py"),
     "torchrun": "tests/training/test_distributed.py",
     "--devices": "tests/training/test_distributed.py",
     "inception": "the weights of Inception",

@@ -58,13 +58,14 @@ def _of_kind(cls: type[M], model: TrainedModel, name: str) -> M:
 
 
 def method_of(name: str) -> str:
-    """Name the method that trained a generator; that of anything but a checkpoint is GAN.
-
-    Raises:
-        InputError: the checkpoint is damaged.
-    """
+    """Name the method that trained a generator; that of anything but a readable checkpoint is GAN."""
     path = find(name)
-    return checkpoint.method(checkpoint.load_gan(path)) if path is not None and path.is_file() else checkpoint.GAN
+    if path is None or not path.is_file():
+        return checkpoint.GAN
+    try:
+        return checkpoint.method(checkpoint.load_gan(path))
+    except InputError:  # reported when the generator is loaded
+        return checkpoint.GAN
 
 
 def facts(model: TrainedModel) -> list[str]:
