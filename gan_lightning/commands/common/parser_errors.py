@@ -125,10 +125,14 @@ def _readable(kind: str) -> str:
 
 
 def parameters_of(class_path: str) -> dict[str, inspect.Parameter]:
-    """Collect the arguments of a class and of its bases."""
+    """Collect the arguments of a class and of its bases, by the path of the class."""
     module, _, name = class_path.rpartition(".")
+    return _parameters(getattr(importlib.import_module(module), name))
+
+
+def _parameters(cls: object) -> dict[str, inspect.Parameter]:
     found: dict[str, inspect.Parameter] = {}
-    for base in getattr(getattr(importlib.import_module(module), name), "__mro__", ()):
+    for base in getattr(cls, "__mro__", ()):
         if "__init__" in vars(base):
             found = {**inspect.signature(vars(base)["__init__"]).parameters, **found}
     return found
@@ -138,7 +142,7 @@ def _of_a_part(key: str, arguments: Collection[str], unknown: str) -> str:
     """Suggest the argument ``unknown`` of a class that one of the ``arguments`` of ``key`` may name; empty if none has it."""
     for argument in arguments:
         for cls in _classes(f"{key}.{argument}"):
-            if unknown in parameters_of(f"{cls.__module__}.{cls.__qualname__}"):
+            if unknown in _parameters(cls):
                 return f"; did you mean --{key}.{argument}.{unknown}?"
     return ""
 
