@@ -51,13 +51,7 @@ class TranslationGrid(Grid):
         if not isinstance(data, TranslationDataModule):
             return False
         split: Split = "test" if data.num_images("test") and data.num_sources("test") else "train"
-        targets, sources = data.num_images(split), data.num_sources(split)
-        count = min(self.rows * self.columns, targets, sources)
-        if data.has_pairs:
-            self._targets, self._sources = data.pairs_at(split, _spread(count, targets))
-        else:
-            self._targets, _ = data.images_at(split, _spread(count, targets))
-            self._sources = data.sources_at(split, _spread(count, sources))
+        self._targets, self._sources = data.example_pairs(split, self.rows * self.columns)
         return True
 
     def _picture(self, pl_module: LightningModule) -> Tensor:
@@ -71,8 +65,3 @@ class TranslationGrid(Grid):
                 return torch.cat([side_by_side(*half, examples=self.columns) for half in halves], dim=1)
             assert isinstance(pl_module, PairedTranslation)
             return side_by_side(self._sources, pl_module.translate(sources), self._targets, examples=self.columns)
-
-
-def _spread(count: int, total: int) -> Tensor:
-    """Choose ``count`` of ``total`` images, at equal distances, because a folder may be sorted by class."""
-    return torch.arange(count) * total // count

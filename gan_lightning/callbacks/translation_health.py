@@ -96,20 +96,10 @@ class TranslationHealth(SymptomMonitor):
 
 
 def _chosen(data: TranslationDataModule, split: Split, device: torch.device) -> Pairs | None:
-    """Choose targets and sources, in pairs if there are any, spread evenly over a split; None if it has fewer than two."""
-
-    def indices(size: int) -> Tensor:
-        count = min(size, IMAGES)
-        return torch.arange(count) * size // max(1, count)
-
-    count = min(data.num_images(split), data.num_sources(split), IMAGES)
-    if count < 2:
+    """Choose targets and sources of a split; None if it has fewer than two."""
+    if min(data.num_images(split), data.num_sources(split)) < 2:
         return None
-    if data.has_pairs:
-        targets, sources = data.pairs_at(split, indices(data.num_images(split)))
-    else:
-        targets, _ = data.images_at(split, indices(data.num_images(split))[:count])
-        sources = data.sources_at(split, indices(data.num_sources(split))[:count])
+    targets, sources = data.example_pairs(split, IMAGES)
     return targets.to(device), sources.to(device)
 
 

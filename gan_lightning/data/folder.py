@@ -91,8 +91,7 @@ class ImageFolder(ImageDataModule):
     ) -> None:
         super().__init__(root, batch_size, horizontal_flip, seed)
         height, width = height_and_width(image_size, "data.image_size")
-        if channels not in MODES:
-            raise InputError(f"data.channels is {channels}: use 1 (grey), 3 (colour) or 4 (colour and transparency)")
+        check_channels(channels, "data.channels")
         if num_workers is not None and num_workers < 0:
             raise InputError(f"data.num_workers is {num_workers}: use at least 0")
         check_white(white, "data.white")
@@ -360,6 +359,16 @@ def read_folder(
     result.facts.report(folder)
     assert isinstance(result.images, Tensor)
     return result.images
+
+
+def check_channels(channels: int, flag: str) -> None:
+    """Check the number of channels of images.
+
+    Raises:
+        InputError: there are no such images.
+    """
+    if channels not in MODES:
+        raise InputError(f"{flag} is {channels}: use 1 (grey), 3 (colour) or 4 (colour and transparency)")
 
 
 def check_white(white: float | None, flag: str) -> None:

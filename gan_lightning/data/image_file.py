@@ -3,6 +3,7 @@
 import io
 import os
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -227,13 +228,7 @@ def read_file(path: Path, image_shape: tuple[int, int, int], white: float | None
     Raises:
         InputError: it cannot be read.
     """
-    facts = Facts()
-    try:
-        image = decode(path, image_shape, white, facts)
-    except Exception as error:  # as above
-        raise unreadable(path, error) from error
-    facts.report(path)
-    return image
+    return _reported(path, lambda facts: decode(path, image_shape, white, facts))
 
 
 def read_whole(path: Path, channels: int, white: float | None = None, facts: Facts | None = None) -> Tensor:
@@ -252,10 +247,19 @@ def read_file_whole(path: Path, channels: int, white: float | None = None) -> Te
     Raises:
         InputError: it cannot be read.
     """
+    return _reported(path, lambda facts: read_whole(path, channels, white, facts))
+
+
+def _reported(path: Path, read: Callable[[Facts], Tensor]) -> Tensor:
+    """Read one image file by ``read``, and report its treatment.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     facts = Facts()
     try:
-        image = read_whole(path, channels, white, facts)
-    except Exception as error:  # as above
+        image = read(facts)
+    except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
         raise unreadable(path, error) from error
     facts.report(path)
     return image

@@ -12,13 +12,13 @@ from torch import Tensor
 from gan_lightning.data.base import Images, Split
 from gan_lightning.data.crops import Crop
 from gan_lightning.data.decoding import DecodedFiles
-from gan_lightning.data.folder import ImageFolder
-from gan_lightning.data.image_file import MODES, Facts, read_upright, resized
+from gan_lightning.data.folder import ImageFolder, check_channels
+from gan_lightning.data.image_file import Facts, read_upright, resized
 from gan_lightning.data.pairing import PairFiles, find_pairs, halves
 from gan_lightning.data.survey import Survey, survey
 from gan_lightning.data.translation import Pairs, TranslationDataModule
 from gan_lightning.data.tree import Files, Folder
-from gan_lightning.errors import InputError, one_line
+from gan_lightning.errors import one_line
 
 Direction = Literal["AtoB", "BtoA"]
 
@@ -78,10 +78,8 @@ class PairedFolders(TranslationDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(root, batch_size, horizontal_flip, seed)
-        if source_channels is not None and source_channels not in MODES:
-            raise InputError(
-                f"data.source_channels is {source_channels}: use 1 (grey), 3 (colour) or 4 (colour and transparency)"
-            )
+        if source_channels is not None:
+            check_channels(source_channels, "data.source_channels")
         self.folder = self.target_data = self.source_data = _PairFolder(
             a,
             b,

@@ -24,6 +24,14 @@ class PairFiles(Files):
         return replace(self, paths=own.paths, labels=own.labels, partners=partners)
 
 
+def only_one(a: object, b: object) -> str:
+    """Say that only one of ``data.a`` and ``data.b`` is given, for an error; empty if both are, or neither."""
+    if (a is None) == (b is None):
+        return ""
+    named, other = ("a", "b") if b is None else ("b", "a")
+    return f"data.{named} is {a or b}, but data.{other} is missing"
+
+
 def find_pairs(root: Path, a: str | None, b: str | None) -> Folder:
     """Find the pairs of both splits: files that hold images side by side, or :class:`PairFiles` of images A with partners B.
 
@@ -38,9 +46,8 @@ def find_pairs(root: Path, a: str | None, b: str | None) -> Folder:
     Raises:
         InputError: the folder is missing, unreadable or empty, the subfolders are not two, or they do not pair.
     """
-    if (a is None) != (b is None):
-        named, other = ("a", "b") if b is None else ("b", "a")
-        raise InputError(f"data.{named} is {a or b}, but data.{other} is missing: name both subfolders, or none")
+    if alone := only_one(a, b):
+        raise InputError(f"{alone}: name both subfolders, or none")
     images = [Path(path) for path in scan(root, report=False).paths]
     depth = 0 if split_folders(root, images) is None else 1
     subfolders = sorted({path.parts[depth] for path in images if len(path.parts) > depth + 1})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gan_lightning.data.base import ImageDataModule, Images, Split
+from gan_lightning.data.base import ImageDataModule, Images, Split, example_indices
 from gan_lightning.data.loaders import ImageLoader, UnpairedLoader
 from gan_lightning.images import to_float
 from gan_lightning.training.randomness import derived_seed
@@ -72,6 +72,14 @@ class TranslationDataModule(ImageDataModule):
             InputError: no target belongs to a source.
         """
         return self.pairs_at(split, torch.arange(self.num_images(split)))
+
+    def example_pairs(self, split: Split, count: int) -> Pairs:
+        """Choose targets and sources at equal distances, at most ``count`` of each: in pairs, if there are any."""
+        sizes = self.num_images(split), self.num_sources(split)
+        targets, sources = (example_indices(None, size, 1, min(count, *sizes)) for size in sizes)
+        if self.has_pairs:
+            return self.pairs_at(split, targets)
+        return self.images_at(split, targets)[0], self.sources_at(split, sources)
 
     def num_sources(self, split: Split) -> int:
         """Number of sources of a split: that of the targets, if there are pairs."""

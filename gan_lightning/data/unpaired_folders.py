@@ -8,8 +8,8 @@ from torch import Tensor
 
 from gan_lightning.data.base import Images, Split
 from gan_lightning.data.crops import Crop
-from gan_lightning.data.folder import ImageFolder
-from gan_lightning.data.image_file import MODES
+from gan_lightning.data.folder import ImageFolder, check_channels
+from gan_lightning.data.pairing import only_one
 from gan_lightning.data.translation import Pairs, TranslationDataModule
 from gan_lightning.data.tree import SPLIT_NAMES, Folder, require_folder, scan, with_held_out
 from gan_lightning.errors import InputError
@@ -63,13 +63,10 @@ class UnpairedFolders(TranslationDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__(root, batch_size, horizontal_flip, seed)
-        if source_channels is not None and source_channels not in MODES:
-            raise InputError(
-                f"data.source_channels is {source_channels}: use 1 (grey), 3 (colour) or 4 (colour and transparency)"
-            )
-        if (a is None) != (b is None):
-            named, other = ("a", "b") if b is None else ("b", "a")
-            raise InputError(f"data.{named} is {a or b}, but data.{other} is missing: add --data.{other} FOLDER")
+        if source_channels is not None:
+            check_channels(source_channels, "data.source_channels")
+        if alone := only_one(a, b):
+            raise InputError(f"{alone}: add --data.{'b' if b is None else 'a'} FOLDER")
         if (root is None) == (a is None):
             raise InputError(
                 "UnpairedFolders needs either --data.root, a folder of trainA, trainB, testA and testB, or both --data.a and "

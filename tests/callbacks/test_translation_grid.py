@@ -10,6 +10,7 @@ from torch import Tensor
 from gan_lightning.callbacks import TranslationGrid
 from gan_lightning.cycle import CycleGAN
 from gan_lightning.data import Derived, Digits
+from gan_lightning.data.base import example_indices
 from gan_lightning.data.degradations import TurnedNegative
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.module import AdversarialModule
@@ -70,9 +71,7 @@ def test_both_directions(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("total", [5, 16, 1797])
 def test_examples_are_spread_over_the_split(total: int) -> None:
-    from gan_lightning.callbacks.translation_grid import _spread
-
-    chosen = _spread(5, total)
+    chosen = example_indices(None, total, 1, 5)
     assert len(chosen.unique()) == 5
     assert int(chosen.min()) == 0
     assert total * 0.7 <= int(chosen.max()) + 1 <= total

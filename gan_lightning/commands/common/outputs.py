@@ -7,6 +7,9 @@ from pathlib import Path
 
 from gan_lightning.errors import InputError
 
+OTHER_FILES = frozenset({".png", ".npz", ".npy", ".pt", ".zip", ".jpg", ".jpeg", ".webp", ".gif", ".mp4"})
+"""Endings, in upper or lower case, that are not accepted for a folder."""
+
 
 def require_writable(path: Path, flag: str = "--output") -> None:
     """Refuse a file that cannot be written; an earlier record may be replaced.

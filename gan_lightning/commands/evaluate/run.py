@@ -51,8 +51,8 @@ def measure(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
         config: the flags; ``data`` becomes the data set itself.
         groups: the same flags as words, for the arguments of the data's class.
     """
-    is_translation = not is_image_set(Path(config.source)) and method_of(config.source) != GAN
-    if is_translation:
+    method = GAN if is_image_set(Path(config.source)) else method_of(config.source)
+    if method != GAN:
         translation.settle(config, groups)
     elif errors := [name for name in config.metrics if name in PAIR_METRICS]:
         raise InputError(f"--metrics {errors[0]} compares translations with targets, but {config.source} does not translate")
@@ -60,11 +60,11 @@ def measure(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
         require_writable(output)
     config.data = find_data(config, groups, config.source)
     with process_group(config.accelerator) as device:
-        record = translation.measure(config, device) if is_translation else _measure(config, device)
+        record = _measure(config, device) if method == GAN else translation.measure(config, device, method)
         if record is not None:
             if (output := _output(config)) is not None:
                 write_record(output, record)  # before anything is printed: a console can fail
-            (translation.print_table if is_translation else print_table)(record)
+            (print_table if method == GAN else translation.print_table)(record)
             if output is not None:
                 print(f"  record: {output}")
 

@@ -9,7 +9,7 @@ import torch
 from jsonargparse import Namespace
 
 from gan_lightning.commands.common.arguments import given
-from gan_lightning.commands.common.generators import load_translator, method_of
+from gan_lightning.commands.common.generators import load_translator
 from gan_lightning.commands.common.records import timed, versions
 from gan_lightning.data.translation import TranslationDataModule
 from gan_lightning.errors import InputError
@@ -33,8 +33,8 @@ def settle(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
             config[flag] = default
 
 
-def measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
-    """Measure and return the record; None in all processes except the first."""
+def measure(config: Namespace, device: torch.device, method: str) -> dict[str, Any] | None:
+    """Measure a checkpoint of this method, and return the record; None in all processes except the first."""
     seconds: dict[str, float] = {}
     data = config.data
     with timed(seconds, "set_up"):
@@ -72,7 +72,7 @@ def measure(config: Namespace, device: torch.device) -> dict[str, Any] | None:
         "protocol": {
             **measurement.protocol(),
             **loaded.origin,
-            "method": method_of(config.source),
+            "method": method,
             "batch_size": config.batch_size,
             "device": device.type,
             "processes": world_size(),

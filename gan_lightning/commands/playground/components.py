@@ -14,9 +14,8 @@ from torchvision.transforms.functional import to_pil_image
 from gan_lightning.errors import InputError
 from gan_lightning.pictures import enlarged
 
-MIN_SIZE = (
-    224  # least size of a picture in pixels: smaller ones are enlarged by an integer factor, so browsers do not blur them
-)
+MIN_SIZE = 224
+"""Least size of a picture in pixels: smaller ones are enlarged by an integer factor, so browsers do not blur them."""
 
 
 def picture(height: int, **arguments: Any) -> gradio.Image:

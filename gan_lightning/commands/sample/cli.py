@@ -14,12 +14,9 @@ from jsonargparse.typing import PositiveInt
 
 from gan_lightning.commands.common.arguments import arrange
 from gan_lightning.commands.common.flags import add_drawing, add_seed, parse_drawing
-from gan_lightning.commands.common.outputs import require_new
+from gan_lightning.commands.common.outputs import OTHER_FILES, require_new
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.errors import InputError
-
-OTHER_FILES = frozenset({".png", ".npz", ".npy", ".pt", ".zip", ".jpg", ".jpeg", ".webp", ".gif", ".mp4"})
-"""Endings, in upper or lower case, that are not accepted for a folder."""
 
 
 def add_flags(parser: ArgumentParser) -> None:

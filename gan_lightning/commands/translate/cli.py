@@ -15,13 +15,11 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from gan_lightning.commands.common.arguments import arrange
 from gan_lightning.commands.common.flags import add_accelerator, add_weights, add_white, parse_drawing
-from gan_lightning.commands.common.outputs import require_new, require_replaceable
+from gan_lightning.commands.common.outputs import OTHER_FILES, require_new, require_replaceable
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.errors import InputError
 
 ARRAYS = (".npy", ".npz")
-FILES = frozenset({".png", ".npz", ".npy", ".pt", ".zip", ".jpg", ".jpeg", ".webp", ".gif", ".mp4"})
-"""Endings, in upper or lower case, that are not accepted for a folder."""
 
 
 def add_flags(parser: ArgumentParser) -> None:
@@ -93,7 +91,7 @@ def _settings(args: Sequence[str]) -> Namespace:
         require_replaceable(output, [source])
     elif ending:
         require_new(output)
-    elif output.suffix.lower() in FILES or output.is_file():
+    elif output.suffix.lower() in OTHER_FILES or output.is_file():
         raise InputError(f"--output {output} is not a folder, but {source} is one: use the name of a folder")
     elif output.resolve().is_relative_to(source.resolve()):
         raise InputError(f"--output {output} is inside the input {source}: use a folder outside it")
