@@ -34,8 +34,8 @@ class CycleGAN(AdversarialModule):
         + cycle_weight (E|F(G(x)) - x| + E|G(F(y)) - y|)
         + identity_weight (E|G(y) - y| + E|F(x) - x|)
 
-    A batch is (targets, sources), which are no pairs. One training step is one update of both generators, after one of both
-    discriminators on the same images and on earlier ones.
+    A batch is (targets, sources); a source does not belong to a target. One training step is one update of both generators,
+    after one of both discriminators on the same images and on earlier ones.
 
     Args:
         generator: network from sources to images. The inverse one is of the same class and has the same other arguments.

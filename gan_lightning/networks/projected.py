@@ -114,7 +114,7 @@ class ProjectedDiscriminator(Discriminator):
 
 
 class VisionAidedDiscriminator(ProjectedDiscriminator):
-    """A vision-aided GAN (Kumari et al. 2022): a discriminator of the pixels beside one of frozen features.
+    """Vision-aided GANs (Kumari et al. 2022): discriminate the pixels, and beside them the features of a frozen network.
 
     The first one sees what the frozen network ignores. The second one knows from the start what things look like. Both have the
     same loss and count equally: logits (B, 2, P) are that of the pixels, repeated P times, and those of the features. Gradient
@@ -269,7 +269,7 @@ class HeadsSideBySide(nn.Module):
 
     Args:
         pixels: head of the pixels, for features (B, hidden).
-        frozen: head of the frozen features, whose logits are (B, P).
+        frozen: head of the frozen features; its logits are (B, P).
         hidden: number of features of the pixels.
     """
 

@@ -10,8 +10,8 @@ from gan_lightning.networks.layers import ImageNorm, image_norm, initialise_norm
 class ResNetTranslator(Translator):
     """Source -> 7x7, halved twice -> residual blocks -> doubled twice, 7x7 -> image, tanh.
 
-    The authors' norm has no trained scale and shift, and its convolutions have a bias, which that norm cancels. Here the norm
-    has both and the convolutions have none: 11.38 million parameters with 9 blocks, like theirs.
+    The authors' norm has no trained scale and shift, and cancels the bias of their convolutions. Here the norm has both, and
+    the convolutions have no bias: 11.38 million parameters with 9 blocks, like theirs.
 
     Args:
         image_shape: (C, H, W) of the images, sides of at least 5 pixels.
