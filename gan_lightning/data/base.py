@@ -18,7 +18,7 @@ from gan_lightning.images import class_rows, to_float
 from gan_lightning.training.randomness import derived_seed
 
 if TYPE_CHECKING:
-    from gan_lightning.data.folder import ImageFolder
+    from gan_lightning.data.decoded import DecodedImages
 
 Split = Literal["train", "test"]
 Images = tuple[Tensor, Tensor | None]
@@ -86,7 +86,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return self
 
     @property
-    def folders(self) -> "Sequence[ImageFolder]":
+    def folders(self) -> "Sequence[DecodedImages]":
         """Folders of files that the images are read from; none if they come from elsewhere."""
         return ()
 
