@@ -33,7 +33,7 @@ LEAST_SIDE_OF_SSIM = 6  # its window is mirrored by 5 pixels
 
 
 def default_metrics(data: TranslationDataModule, split: Split) -> list[str]:
-    """List the metrics that suit a split: the Fréchet distance if it has two images, and all errors of pairs if there are any."""
+    """List the metrics that suit a split: the Fréchet distance if it has two images, and the errors of pairs if it has any."""
     held = min(data.num_images(split), data.num_sources(split))
     errors = [name for name in PAIR_METRICS if name != "ssim" or min(data.image_shape[1:]) >= LEAST_SIDE_OF_SSIM]
     return [*(["fid"] if held >= LEAST_OF_SETS else []), *(errors if held and data.has_pairs else [])]
