@@ -8,9 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy
 import PIL
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,6 +20,7 @@ from gan_lightning.data.base import ImageDataModule, Images, Split, default_root
 from gan_lightning.data.crops import Crop, Uncropped, height_and_width
 from gan_lightning.data.decoding import DecodedFiles, Decoding, fixed_draw, read_again, read_all, room_for
 from gan_lightning.data.image_file import MODES, Facts, has_heif
+from gan_lightning.data.labels import read_labels
 from gan_lightning.data.loaders import BalancedShuffle, CropLoader, EpochShuffle, ImageLoader, WorkerLoader
 from gan_lightning.data.survey import Survey, survey
 from gan_lightning.data.tree import Files, Folder, count_text, find_splits, listed, report_corrupt, scan
@@ -38,6 +41,9 @@ class ImageFolder(ImageDataModule):
 
     With ``crop: random``, each use of a training image shows another part of it: the place is a function of the seed and the
     position in the run. Everywhere else, such as in pictures and metrics, it is a function of the image's path.
+
+    With ``labels``, a file has the labels instead of the subfolders (see :mod:`gan_lightning.data.labels`): one class for each
+    image, or several numbers, attributes. Attributes are used as they are: scale them so that each varies by about 1.
 
     Several processes decode the images once and cache them below the default data folder. If the images take more than
     ``max_bytes_on_device``, they are checked once and then decoded whenever they are read.
@@ -61,6 +67,8 @@ class ImageFolder(ImageDataModule):
         max_bytes_on_device: upper limit of the device memory for the images of the train split, in bytes.
         white: value that is white in images of more than 8 bits, such as 4095 if 12 of 16 bits are used. By default it is the
             largest value of 16 bits, and 1 for floating-point numbers.
+        labels: file of the labels, a .csv with the columns file,label, or file and a column for each attribute, or StyleGAN's
+            dataset.json. A relative path is looked for in ``root`` first. None takes the names of subfolders as classes.
         seed: seed of the order of the images, of the random crops and of the flips.
 
     Attributes:
@@ -87,6 +95,7 @@ class ImageFolder(ImageDataModule):
         num_workers: int | None = None,
         max_bytes_on_device: int = 4 * 2**30,
         white: float | None = None,
+        labels: str | os.PathLike[str] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(root, batch_size, horizontal_flip, seed)
@@ -101,11 +110,14 @@ class ImageFolder(ImageDataModule):
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
         self.max_bytes_on_device = max_bytes_on_device
         self.white = white
+        self.label_file = None if labels is None else read_labels(labels, self.root)
         found = self._find()
         self.class_names, self.files, self.others = found.class_names, found.splits, found.others
+        self.condition_names = found.condition_names
         if balance and not self.class_names:
+            has = "has attributes instead of" if self.condition_names else "has no"
             raise InputError(
-                f"data.balance is true, but {self.root} has no classes: remove it, or put the images of each class into a "
+                f"data.balance is true, but {self.root} {has} classes: remove it, or put the images of each class into a "
                 "subfolder"
             )
         self.balance = balance
@@ -129,6 +141,9 @@ class ImageFolder(ImageDataModule):
 
     def num_images(self, split: Split) -> int:
         return len(self._prepare(split)[0].paths)
+
+    def labels(self, split: Split) -> Tensor | None:
+        return _label_tensor(self._prepare(split)[0].labels)
 
     def images_at(self, split: Split, indices: Tensor) -> Images:
         files, images = self._prepare(split)
@@ -183,7 +198,7 @@ class ImageFolder(ImageDataModule):
 
     def class_counts(self, split: Split) -> Counter[str]:
         """Count the images of each class in a split, without those that cannot be read."""
-        return Counter(self.class_names[label] for label in self._prepare(split)[0].labels or ())
+        return Counter(self.class_names[label] for label in self._prepare(split)[0].classes or ())
 
     def corrupt(self, split: Split) -> dict[Path, str]:
         """Find the files of a split that cannot be read, and the reasons. The first call decodes every file."""
@@ -206,8 +221,8 @@ class ImageFolder(ImageDataModule):
         return survey([files.folder / path for files in self.files.values() for path in files.paths])
 
     def _find(self) -> Folder:
-        """Find the files of each split and their classes."""
-        return find_splits(self.root)
+        """Find the files of each split and their labels."""
+        return find_splits(self.root, self.label_file)
 
     def _shuffle(self, size: int) -> EpochShuffle:
         labels = _label_tensor(self._prepare("train")[0].labels)
@@ -285,12 +300,11 @@ class ImageFolder(ImageDataModule):
         Raises:
             InputError: one has none: samples of it would be untrained.
         """
-        trained = set(files.labels or ())
+        trained = set(files.classes or ())
         empty = [name for label, name in enumerate(self.class_names) if label not in trained]
         if empty:
             raise InputError(
-                f"{files.folder}: no image of {listed(empty, '; ')} can be read to train on: repair one, or remove the folder "
-                "of the class"
+                f"{files.folder}: no image of {listed(empty, '; ')} can be read to train on: repair one, or remove the class"
             )
 
     def _read_once(self, split: Split) -> Decoding:
@@ -399,5 +413,6 @@ def _save_cache(result: Decoding, path: Path) -> None:
     save({"images": images, "sizes": sizes, "corrupt": result.corrupt, "facts": facts}, path)
 
 
-def _label_tensor(labels: tuple[int, ...] | None) -> Tensor | None:
-    return None if labels is None else torch.tensor(labels)
+def _label_tensor(labels: tuple[int, ...] | NDArray[numpy.float32] | None) -> Tensor | None:
+    """Classes int64 (N,), or attributes float32 (N, K)."""
+    return None if labels is None else torch.as_tensor(labels)

@@ -36,8 +36,8 @@ class Network(nn.Module, ABC):
         image_shape: (C, H, W) of the images.
         num_classes: number of classes of the data; 0 if it has none.
         conditioning: way in which the network uses the labels; None ignores them.
-        condition_dim: number of attributes of the data; 0 if it has none. With attributes, labels are float32 (B, condition_dim)
-            instead of int64 (B,), and a linear layer maps them where an embedding maps classes.
+        condition_dim: number of attributes of the data; 0 if it has none. With attributes, labels are float32
+            (B, condition_dim) instead of int64 (B,), and a linear layer maps them in place of an embedding.
 
     Attributes:
         conditionings: all conditionings of the class.
