@@ -5,7 +5,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -37,8 +37,9 @@ class ImageDataModule(LightningDataModule, ABC):
     """Images for a GAN, with their shape and classes known from the start.
 
     A batch is (images uint8 (B, C, H, W), labels int64 (B,) or float32 (B, condition_dim) or None). On the device its images
-    are converted to floats in [-1, 1] and flipped. One batch holds the real images of one whole training step (see ``GAN.real_batches_per_step``). Training batches
-    come from :meth:`images` of the train split. The test split is for metrics and is never trained on.
+    are converted to floats in [-1, 1] and flipped. One batch holds the real images of one whole training step (see
+    ``GAN.real_batches_per_step``). Training batches come from :meth:`images` of the train split. The test split is for metrics
+    and is never trained on.
 
     Args:
         root: folder of the data; None is $GAN_LIGHTNING_DATA, else ~/.cache/gan_lightning/data.
@@ -121,7 +122,15 @@ class ImageDataModule(LightningDataModule, ABC):
         if labels is None:
             return None
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-        return labels[order[: min(MOST_CONDITIONS, MOST_NUMBERS // self.condition_dim)]]
+        return labels[order[: max(1, min(MOST_CONDITIONS, MOST_NUMBERS // self.condition_dim))]]
+
+    @property
+    def condition_description(self) -> dict[str, Any]:
+        """Names of the attributes and :meth:`conditions`, as primitives for a checkpoint; empty if there are none."""
+        if (conditions := self.conditions()) is None:
+            return {}
+        rows = [[float(f"{value:.9g}") for value in row] for row in conditions.tolist()]  # exact in float32, and short
+        return {"condition_names": list(self.condition_names), "conditions": rows}
 
     def num_images(self, split: Split) -> int:
         """Number of images of a split."""
