@@ -260,7 +260,7 @@ class Sampler(trained.TrainedModel):
 
     def _count(self, labels: Labels | None) -> int:
         """Count the images that labels are for; 1 if they are the same for all."""
-        shape = numpy.shape(() if labels is None else labels)  # type: ignore[arg-type]
+        shape = numpy.shape(() if labels is None else labels)
         return shape[0] if len(shape) > bool(self.generator.condition_dim) else 1
 
     def labels(self, num_images: int, labels: Labels | None = None) -> Tensor | None:

@@ -20,8 +20,9 @@ class ImageGrid(Grid):
     """Draw a grid of samples for the same latents each time, into ``images/step_00001000.png``, TensorBoard and W&B.
 
     Without attributes, they are the first images that ``sample.py --seed 0`` draws from a checkpoint of that step.
-    ``images/real.png`` shows real images in the same layout. If there are classes, every column is one class: always for real images, and for the samples of
-    a conditional generator. If there are attributes, every column of samples has those of one training image.
+    ``images/real.png`` shows real images in the same layout. If there are classes, every column is one class: always for real
+    images, and for the samples of a conditional generator. With attributes, every column of samples has those of one training
+    image.
 
     Args:
         every_n_steps: generator updates from one grid to the next; there is always one at the end. 0 draws only that.
