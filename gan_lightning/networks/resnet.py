@@ -76,7 +76,7 @@ class SelfAttention(nn.Module):
 class GeneratorBlock(nn.Module):
     """Norm, ReLU, doubling, 3x3, norm, ReLU, 3x3, with a shortcut of doubling and 1x1."""
 
-    def __init__(self, inputs: int, outputs: int, num_classes: int, conditioning: str | None, condition_dim: int) -> None:
+    def __init__(self, inputs: int, outputs: int, num_classes: int, conditioning: str | None, condition_dim: int = 0) -> None:
         super().__init__()
         self.norm1 = LabelledSequential(batch_norm(inputs, 2, num_classes, conditioning, condition_dim), nn.ReLU())
         self.norm2 = LabelledSequential(batch_norm(outputs, 2, num_classes, conditioning, condition_dim), nn.ReLU())
