@@ -23,6 +23,7 @@ from gan_lightning.home import expanded
 
 SEPARATORS = "=,;"
 """Characters that no name of an attribute may have, because ``--condition`` joins names and values by them."""
+LARGEST = float(numpy.finfo(numpy.float32).max)
 READ = frozenset({".csv", ".json"})
 
 
@@ -196,7 +197,7 @@ def _attributes(row: Sequence[Any], names: Sequence[str], path: str, source: Pat
             value = math.nan if isinstance(text, bool) else float(text)
         except (TypeError, ValueError, OverflowError):
             value = math.nan
-        if not abs(value) <= numpy.finfo(numpy.float32).max:
+        if not abs(value) <= LARGEST:
             raise InputError(
                 f"data.labels {source} has {plain(repr(text)[:80])} as {plain(name)} of {plain(path)}: use a number, or for "
                 "classes the columns file,label"
