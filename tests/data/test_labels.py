@@ -68,7 +68,7 @@ def attributes(root: Path) -> str:
     return "attributes.csv"
 
 
-def seen(data: ImageFolder, steps: int = 30) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+def seen(data: ImageFolder, steps: int = 28) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
     """The batches of a run, as the model gets them."""
     batches = Batches()
     fit(small_gan(image_shape=(1, 8, 8)), data, max_steps=steps, callbacks=[batches])
@@ -110,7 +110,7 @@ def test_attributes_come_with_their_images(photos: Path, limit: int, crop: Any, 
         numbers = ((images + 1) * 127.5).round().amax(dim=(1, 2, 3))
         assert torch.equal(labels, torch.stack([numbers / 100, -numbers], 1))
     for split in ("train", "test"):
-        images, labels = data.images(split)  # type: ignore[arg-type]
+        images, labels = data.images(split)
         assert labels is not None
         assert torch.equal(-labels[:, 1], images.amax(dim=(1, 2, 3)).float())
     few, own = data.images_at("train", torch.tensor([3, 1]))
