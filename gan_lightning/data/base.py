@@ -18,7 +18,7 @@ from gan_lightning.images import class_rows, to_float
 from gan_lightning.training.randomness import derived_seed
 
 if TYPE_CHECKING:
-    from gan_lightning.data.folder import ImageFolder
+    from gan_lightning.data.decoded import DecodedImages
 
 MOST_CONDITIONS, MOST_NUMBERS = 1024, 2**15
 """Largest number of training images whose attributes samples are drawn with, and of numbers in them."""
@@ -96,7 +96,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return self
 
     @property
-    def folders(self) -> "Sequence[ImageFolder]":
+    def folders(self) -> "Sequence[DecodedImages]":
         """Folders of files that the images are read from; none if they come from elsewhere."""
         return ()
 

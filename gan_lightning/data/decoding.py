@@ -69,7 +69,7 @@ class DecodedFiles(Dataset[Item]):
         )
 
     def path(self, index: int) -> Path:
-        return self.files.folder / self.files.paths[index]
+        return self.files.path(index)
 
     def read(self, index: int, facts: Facts) -> Tensor:
         """Decode one file, uint8 (C, H, W); the whole image for random crops.
@@ -89,7 +89,7 @@ class DecodedFiles(Dataset[Item]):
             raise
 
     def _decode(self, index: int, facts: Facts) -> Tensor:
-        return decode(self.path(index), self.image_shape, self.white, facts, self.crop)
+        return decode(self.files.source(index), self.image_shape, self.white, facts, self.crop)
 
 
 def fixed_draw(path: str) -> int:

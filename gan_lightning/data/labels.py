@@ -17,7 +17,7 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
-from gan_lightning.data.tree import Files, count_text, listed
+from gan_lightning.data.tree import Files, count_text, listed, require_folder
 from gan_lightning.errors import InputError, one_line, plain
 from gan_lightning.home import expanded
 
@@ -84,6 +84,7 @@ def read_labels(path: str | os.PathLike[str], root: Path) -> LabelFile:
     Raises:
         InputError: the file is missing, unreadable or of another format, or has values that are no labels.
     """
+    require_folder(root)
     given = expanded(path)
     found = next((each for each in (root / given, given) if each.is_file()), None)
     if found is None:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from gan_lightning.data.base import Images, Split
 from gan_lightning.data.crops import Crop
+from gan_lightning.data.decoded import check_channels
 from gan_lightning.data.decoding import DecodedFiles
-from gan_lightning.data.folder import ImageFolder, check_channels
+from gan_lightning.data.folder import ImageFolder
 from gan_lightning.data.image_file import Facts, read_upright, resized
 from gan_lightning.data.pairing import PairFiles, find_pairs, halves
 from gan_lightning.data.survey import Survey, survey

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from gan_lightning.data.base import Images, Split
 from gan_lightning.data.crops import Crop
-from gan_lightning.data.folder import ImageFolder, check_channels
+from gan_lightning.data.decoded import check_channels
+from gan_lightning.data.folder import ImageFolder
 from gan_lightning.data.pairing import only_one
 from gan_lightning.data.translation import Pairs, TranslationDataModule
 from gan_lightning.data.tree import SPLIT_NAMES, Folder, require_folder, scan, with_held_out

@@ -114,7 +114,7 @@ def test_pictures_and_metrics_see_fixed_crops(photos: Path, monkeypatch: pytest.
             assert same([ours], [theirs])
     assert torch.equal(first.images("train")[0][few], first.images_at("train", few)[0])
     with monkeypatch.context() as patched:
-        patched.setattr("gan_lightning.data.folder.PART", 5)  # crops in parts
+        patched.setattr("gan_lightning.data.decoded.PART", 5)  # crops in parts
         assert same([first.images("train")], [data(photos, in_memory=False).images("train")])
     assert not torch.equal(first.images("train")[0], data(photos, crop="center").images("train")[0])
 

@@ -224,6 +224,7 @@ def test_more_bad_input_gets_one_line(capsys: pytest.CaptureFixture[str], tmp_pa
     for i in range(20):
         draw(root / f"{i:02}.png", i)
     refusal(Verb.train.main, [*SMALL, "--data.labels", "none.csv"], capsys, "none.csv", "photos")
+    refusal(Verb.train.main, [*SMALL, "--data.labels", "none.csv", "--data.root", "gone"], capsys, "gone does not exist")
     (root / "bytes.csv").write_bytes(b"file,label\n\xff\xfe")
     refusal(Verb.train.main, [*SMALL, "--data.labels", "bytes.csv"], capsys, "bytes.csv", "cannot be read")
     (root / "few.csv").write_text("file,label\n" + "".join(f"x{i:02}.png,a\n" for i in range(8)))
