@@ -51,7 +51,9 @@ class Sampler(trained.TrainedModel):
         self.generator = generator
         rows = self.origin.get("conditions") or []
         has_attributes = generator.conditional and generator.condition_dim == len(self.origin.get("condition_names") or []) > 0
-        self.conditions = torch.tensor(rows) if has_attributes and rows else torch.empty(0, generator.condition_dim)
+        self.conditions = (
+            torch.tensor(rows, dtype=torch.float32) if has_attributes and rows else torch.empty(0, generator.condition_dim)
+        )
 
     @classmethod
     def of(cls, networks: Mapping[str, Any], origin: dict[str, Any]) -> "Self":
