@@ -9,9 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy
 import PIL
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,6 +21,7 @@ from gan_lightning.data.base import ImageDataModule, Images, Split, default_root
 from gan_lightning.data.crops import Crop, Uncropped, height_and_width
 from gan_lightning.data.decoding import DecodedFiles, Decoding, fixed_draw, read_again, read_all, room_for
 from gan_lightning.data.image_file import MODES, Facts, has_heif
+from gan_lightning.data.labels import LabelFile
 from gan_lightning.data.loaders import BalancedShuffle, CropLoader, EpochShuffle, ImageLoader, WorkerLoader
 from gan_lightning.data.survey import Survey, survey
 from gan_lightning.data.tree import Files, Folder, count_text, listed, report_corrupt
@@ -63,10 +66,13 @@ class DecodedImages(ImageDataModule):
         files: files of each split.
         num_found: number of files to train on before ``subset`` chose some.
         others: other files next to these, which are not images.
+        label_file: file of the labels; None if there is none.
 
     Raises:
         InputError: the source is missing, unreadable or empty, a file is corrupt, or a number is out of range.
     """
+
+    label_file: LabelFile | None = None
 
     def __init__(
         self,
@@ -99,8 +105,10 @@ class DecodedImages(ImageDataModule):
         self.white = white
         found = self._find()
         self.class_names, self.files, self.others = found.class_names, found.splits, found.others
+        self.condition_names = found.condition_names
         if balance and not self.class_names:
-            raise InputError(f"data.balance is true, but {self.root} has no classes: remove it, or label the images")
+            has = "has attributes instead of" if self.condition_names else "has no"
+            raise InputError(f"data.balance is true, but {self.root} {has} classes: remove it, or label the images")
         self.balance = balance
         self.subset, self.num_found = subset, len(self.files["train"].paths)
         if subset is not None:
@@ -119,6 +127,9 @@ class DecodedImages(ImageDataModule):
         if isinstance(images, Tensor):
             return images, _label_tensor(files.labels)
         return self.images_at(split, torch.arange(len(files.paths)))
+
+    def labels(self, split: Split) -> Tensor | None:
+        return _label_tensor(self._prepare(split)[0].labels)
 
     def num_images(self, split: Split) -> int:
         return len(self._prepare(split)[0].paths) if self.files[split].paths else 0
@@ -176,7 +187,7 @@ class DecodedImages(ImageDataModule):
 
     def class_counts(self, split: Split) -> Counter[str]:
         """Count the images of each class in a split, without those that cannot be read."""
-        return Counter(self.class_names[label] for label in self._prepare(split)[0].labels or ())
+        return Counter(self.class_names[label] for label in self._prepare(split)[0].classes or ())
 
     def corrupt(self, split: Split) -> dict[Path, str]:
         """Find the files of a split that cannot be read, and the reasons. The first call decodes every file."""
@@ -205,7 +216,7 @@ class DecodedImages(ImageDataModule):
 
     @abstractmethod
     def _find(self) -> Folder:
-        """Find the files of each split and their classes."""
+        """Find the files of each split and their labels."""
 
     def _shuffle(self, size: int) -> EpochShuffle:
         labels = _label_tensor(self._prepare("train")[0].labels)
@@ -281,7 +292,7 @@ class DecodedImages(ImageDataModule):
         Raises:
             InputError: one has none: samples of it would be untrained.
         """
-        trained = set(files.labels or ())
+        trained = set(files.classes or ())
         empty = [name for label, name in enumerate(self.class_names) if label not in trained]
         if empty:
             raise InputError(
@@ -360,5 +371,6 @@ def _save_cache(result: Decoding, path: Path) -> None:
     save({"images": images, "sizes": sizes, "corrupt": result.corrupt, "facts": facts}, path)
 
 
-def _label_tensor(labels: tuple[int, ...] | None) -> Tensor | None:
-    return None if labels is None else torch.tensor(labels)
+def _label_tensor(labels: tuple[int, ...] | NDArray[numpy.float32] | None) -> Tensor | None:
+    """Classes int64 (N,), or attributes float32 (N, K)."""
+    return None if labels is None else torch.as_tensor(labels)

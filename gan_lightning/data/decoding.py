@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from gan_lightning.data.crops import DRAWS, Crop, Uncropped, crop_one
 from gan_lightning.data.image_file import Facts, decode
-from gan_lightning.data.loaders import Item, batches_of, naming_lost_workers, pack
+from gan_lightning.data.loaders import Item, Label, batches_of, naming_lost_workers, pack
 from gan_lightning.data.tree import Files, path_hash
 from gan_lightning.errors import InputError, one_line
 
@@ -55,7 +55,7 @@ class DecodedFiles(Dataset[Item]):
         for tried in range(index, index + min(TRIES, len(self))):
             number = tried % len(self)
             try:
-                label = -1 if self.files.labels is None else self.files.labels[number]
+                label: Label = -1 if self.files.labels is None else self.files.labels[number]
                 image = self.read(number, Facts())
                 if self.crop == "random":
                     image = crop_one(
@@ -196,8 +196,8 @@ class _Uncropped:
 
 @naming_lost_workers()
 def read_again(dataset: DecodedFiles, num_workers: int) -> tuple[Tensor, Tensor, list[str]]:
-    """Read files that were readable before: images uint8 (N, C, H, W), labels (N,), and failures that others replace."""
-    images, labels = room_for(len(dataset), dataset.image_shape), torch.empty(len(dataset), dtype=torch.int64)
+    """Read files that were readable before: images uint8 (N, C, H, W), labels (N, ...), and failures that others replace."""
+    images, labels = room_for(len(dataset), dataset.image_shape), [torch.empty(0, dtype=torch.int64)] * (not len(dataset))
     failures, position = list[str](), 0
 
     def make(workers: int) -> "DataLoader[Item]":
@@ -205,10 +205,11 @@ def read_again(dataset: DecodedFiles, num_workers: int) -> tuple[Tensor, Tensor,
 
     for part, part_labels, failed in batches_of(make, num_workers if len(dataset) > FEW else 0):
         chosen = slice(position, position + len(part))
-        images[chosen], labels[chosen] = torch.from_numpy(part), torch.from_numpy(part_labels)
+        images[chosen] = torch.from_numpy(part)
+        labels.append(torch.from_numpy(part_labels))
         position += len(part)
         failures += failed
-    return images, labels, failures
+    return images, torch.cat(labels), failures
 
 
 def room_for(count: int, image_shape: tuple[int, int, int]) -> Tensor:
