@@ -20,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from gan_lightning.data.base import Split
 from gan_lightning.data.decoded import DecodedImages
 from gan_lightning.data.loaders import ImageLoader, WorkerLoader
-from gan_lightning.data.stream import Row, RowFiles, StreamedRows, StreamOrder
+from gan_lightning.data.stream import Row, RowFiles, StreamedRows, StreamOrder, row_name
 from gan_lightning.data.tree import HELD_OUT, SPLIT_NAMES, Files, Folder, count_text, listed, with_held_out
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.home import expand
@@ -30,6 +30,7 @@ BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
 """Suffix of a file -> the library's name for its format."""
 SAVED = ("dataset_dict.json", "state.json")
 """Files of a folder that the library's ``save_to_disk`` has written."""
+LAST_WITHOUT_FIX = 24  # major version of pyarrow; the library waits for its threads because of arrow's issue 45214
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -223,7 +224,7 @@ class TableFiles(Files):
             name = self._row(index).path
         except Exception:  # the table is damaged, and pyarrow raises many kinds of exceptions
             name = None
-        return self.folder / (self.paths[index] + (f" ({name})" if name else ""))
+        return self.folder / row_name(self.paths[index], name)
 
     def stamps(self) -> Iterator[object]:
         yield self.table._fingerprint, self.rows
@@ -321,6 +322,8 @@ def _library() -> Any:
     except ImportError as error:
         raise InputError('HubDataset needs the package datasets: run pip install "gan_lightning[hub]"') from error
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # errors are raised, too
+    if datasets.config.PYARROW_VERSION.major > LAST_WITHOUT_FIX:
+        datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0  # else each pass through a stream ends with a pause of 5 seconds
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     return datasets

@@ -71,7 +71,7 @@ class RowFiles(Files):
             labelled: True if they have labels; all without a label are left out.
         """
         kept = tuple(row for row in rows if not labelled or row.label is not None)
-        names = tuple(f"row {number}" + (f" ({row.path})" if row.path else "") for number, row in enumerate(kept))
+        names = tuple(row_name(f"image {number} of the stream", row.path) for number, row in enumerate(kept))
         return cls(folder, names, tuple(row.label or 0 for row in kept) if labelled else None, kept)
 
     def source(self, index: int) -> Path | io.BytesIO:
@@ -84,6 +84,11 @@ class RowFiles(Files):
         kept = list(chosen)
         own = super().select(kept)
         return replace(self, paths=own.paths, labels=own.labels, rows=tuple(self.rows[i] for i in kept))
+
+
+def row_name(number: str, path: str | None) -> str:
+    """Name a row for messages: its path if it is a file of its own, else its number and the name of the file in it."""
+    return path if path and Path(path).is_absolute() else number + (f" ({path})" if path else "")
 
 
 class StreamOrder(EpochShuffle):
