@@ -6,7 +6,6 @@ from torch import Tensor
 
 from gan_lightning.data.decoded import DecodedImages
 from gan_lightning.data.decoding import DecodedFiles, read_all
-from gan_lightning.data.survey import count_copies
 from gan_lightning.data.tree import Folder, find_splits, report_corrupt, scan
 
 
@@ -20,9 +19,6 @@ class ImageFolder(DecodedImages):
 
     Arguments as :class:`DecodedImages`; ``root`` is the folder of the images.
     """
-
-    def copies(self) -> int:
-        return count_copies([files.path(i) for files in self.files.values() for i in range(len(files.paths))])
 
     def _find(self) -> Folder:
         return find_splits(self.root)
