@@ -11,6 +11,7 @@ from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMe
 
 from gan_lightning.data.base import Split
 from gan_lightning.data.translation import TranslationDataModule
+from gan_lightning.data.tree import count_text
 from gan_lightning.errors import InputError
 from gan_lightning.images import on_white, size_text, to_float
 from gan_lightning.metrics.evaluator import choose
@@ -27,13 +28,15 @@ INVERSE = "inverse_"
 """Beginning of the names of the values of the way back."""
 CYCLE = "cycle_l1"
 """Mean absolute difference, in grey levels, of a source from its translation there and back."""
+LEAST_OF_SETS = 2  # images of a set with a covariance
 LEAST_SIDE_OF_SSIM = 6  # its window is mirrored by 5 pixels
 
 
-def default_metrics(data: TranslationDataModule) -> list[str]:
-    """List the metrics that suit the data: the Fréchet distance, and all errors of pairs if there are pairs."""
+def default_metrics(data: TranslationDataModule, split: Split) -> list[str]:
+    """List the metrics that suit a split: the Fréchet distance if it has two images, and the errors of pairs if it has any."""
+    held = min(data.num_images(split), data.num_sources(split))
     errors = [name for name in PAIR_METRICS if name != "ssim" or min(data.image_shape[1:]) >= LEAST_SIDE_OF_SSIM]
-    return ["fid", *(errors if data.has_pairs else [])]
+    return [*(["fid"] if held >= LEAST_OF_SETS else []), *(errors if held and data.has_pairs else [])]
 
 
 class TranslationMeasurement:
@@ -74,7 +77,13 @@ class TranslationMeasurement:
         batch_size: int = 50,
         progress: bool = True,
     ) -> None:
-        self.metrics = default_metrics(data) if metrics is None else metrics
+        self.metrics = default_metrics(data, split) if metrics is None else metrics
+        held = min(data.num_images(split), data.num_sources(split))
+        if not held or (metrics is None and not self.metrics):
+            raise InputError(
+                f"the {split} split of {data.name} has {count_text(held, 'image')}, too few to measure: use another split, or "
+                "put more images into it"
+            )
         check_translation_request(self.metrics, None)
         of_pairs = [name for name in self.metrics if name in PAIR_METRICS]
         of_sets = [name for name in self.metrics if name in METRICS]

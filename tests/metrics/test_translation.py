@@ -152,7 +152,7 @@ def test_the_shapes_decide_the_baseline(source: tuple[int, int, int], image: tup
 
 def test_unpaired_data_in_both_directions() -> None:
     data = Unpaired()
-    assert default_metrics(data) == ["fid"]
+    assert default_metrics(data, "test") == ["fid"]
     both = measurement(data, inverse=True)
     names = {"tiny_fd_20", CYCLE, "inverse_tiny_fd_30", f"inverse_{CYCLE}"}
     assert set(both.names().values()) == names
