@@ -64,12 +64,14 @@ class DecodedImages(ImageDataModule):
         num_found: number of files to train on before ``subset`` chose some.
         others: other files next to these, which are not images.
         kind: word for the source, for reports.
+        counted: words for the files that are counted in reports.
 
     Raises:
         InputError: the source is missing, unreadable or empty, a file is corrupt, or a number is out of range.
     """
 
-    kind = "folder"
+    kind: str = "folder"
+    counted: str = "files"
 
     def __init__(
         self,

@@ -95,6 +95,8 @@ class HubDataset(DecodedImages):
         self.streaming, self.shuffle_buffer = streaming, shuffle_buffer
         self.epoch_images, self.stream_images = epoch_images, stream_images
         super().__init__(self.path, **arguments)
+        if streaming:
+            self.kind, self.counted = "stream", "first files"
 
     @property
     def held_out(self) -> str:
@@ -106,6 +108,9 @@ class HubDataset(DecodedImages):
     def copies(self) -> int:
         sources = [(files, i) for files in self.files.values() for i in range(len(files.paths))]
         return len(sources) - len({_digest(files, i) for files, i in sources})
+
+    def kept_bytes(self, split: Split) -> int | None:
+        return None if self.streaming else super().kept_bytes(split)
 
     def train_dataloader(self) -> ImageLoader:
         if not self.streaming:

@@ -486,6 +486,23 @@ def test_wrong_sets_are_refused(streaming: str, tmp_path: Path, capsys: pytest.C
         refused(capsys, "--data.path", path, "--data.streaming", streaming, named=(path,))
     refused(capsys, "--data.path", str(whole), "--data.streaming", streaming, "--data.image_column", "x", named=("image", "x"))
     refused(capsys, "--data.streaming", streaming, named=("--data.path",))
+    refused(capsys, "--data.root", str(whole), named=("root", "--data.path"))
+
+
+def test_a_wrong_source_of_pairs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(write(tmp_path / "set.parquet", range(20)))
+    derived = ["--config", "colour_folder", "--data.source", "HubDataset", "--max_steps", "2", "--accelerator", "cpu"]
+    for args, named in (([], "--data.source.path"), (["--data.source.path", path, "--data.root", path], "--data.source.path")):
+        assert Verb.train.main([*derived, *args]) == 2
+        assert len(error_line(capsys.readouterr().err, named)) < 300
+
+
+def test_the_report_of_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = labelled(tmp_path / "set.parquet", range(90), [i % 3 for i in range(90)], NAMED["label"])
+    assert train("--data.path", str(path), "--data.streaming", "true", "--data.num_workers", "0", "--dry_run") == 0
+    out = capsys.readouterr().out
+    for part in ("stream", "first files", "hash of the image", "cow", "decoded whenever they are read"):
+        assert part in out
 
 
 def test_a_script_in_a_set_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

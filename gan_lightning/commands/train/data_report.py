@@ -108,7 +108,7 @@ def _contents(data: DecodedImages, found: Survey, labels: Counter[str], corrupt:
     rows = [
         (data.kind, plain(str(data.root))),
         (
-            "files",
+            data.counted,
             f"{count:,}: {len(train.paths):,} to train on{chosen}, {len(test.paths):,} held out ({plain(data.held_out)})",
         ),
     ]
