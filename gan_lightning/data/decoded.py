@@ -23,7 +23,7 @@ from gan_lightning.data.decoding import DecodedFiles, Decoding, fixed_draw, read
 from gan_lightning.data.image_file import MODES, Facts, has_heif
 from gan_lightning.data.labels import LabelFile
 from gan_lightning.data.loaders import BalancedShuffle, CropLoader, EpochShuffle, ImageLoader, WorkerLoader
-from gan_lightning.data.survey import Survey, survey
+from gan_lightning.data.survey import Survey, count_copies, survey
 from gan_lightning.data.tree import Files, Folder, count_text, listed, report_corrupt
 from gan_lightning.errors import InputError
 from gan_lightning.files import load, save
@@ -67,12 +67,16 @@ class DecodedImages(ImageDataModule):
         num_found: number of files to train on before ``subset`` chose some.
         others: other files next to these, which are not images.
         label_file: file of the labels; None if there is none.
+        kind: word for the source, for reports.
+        counted: words for the files that are counted in reports.
 
     Raises:
         InputError: the source is missing, unreadable or empty, a file is corrupt, or a number is out of range.
     """
 
     label_file: LabelFile | None = None
+    kind: str = "folder"
+    counted: str = "files"
 
     def __init__(
         self,
@@ -210,9 +214,15 @@ class DecodedImages(ImageDataModule):
         count = sum(len(files.paths) for files in self.files.values())
         return survey((files.source(i) for files in self.files.values() for i in range(len(files.paths))), count)
 
-    @abstractmethod
     def copies(self) -> int:
         """Count the files with the same bytes as an earlier one."""
+        return count_copies([files.path(i) for files in self.files.values() for i in range(len(files.paths))])
+
+    @property
+    def held_out(self) -> str:
+        """Describe the test split."""
+        train, test = self.files["train"].folder, self.files["test"].folder
+        return "a tenth, by a hash of the path" if test == train else f"the folder {os.path.relpath(test, self.root)}"
 
     @abstractmethod
     def _find(self) -> Folder:

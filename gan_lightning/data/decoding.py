@@ -6,6 +6,7 @@ often have too little of it (64 MB in docker).
 
 import errno
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,7 +106,7 @@ def reason(error: Exception) -> str:
     """
     if isinstance(error, InputError):
         raise error
-    return one_line(error)[:200]
+    return re.sub(" <_io.BytesIO object[^>]*>", "", one_line(error))[:200]  # Pillow's name for a file in memory
 
 
 @dataclass

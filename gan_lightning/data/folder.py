@@ -9,7 +9,6 @@ from torch import Tensor
 from gan_lightning.data.decoded import DecodedImages
 from gan_lightning.data.decoding import DecodedFiles, read_all
 from gan_lightning.data.labels import read_labels
-from gan_lightning.data.survey import count_copies
 from gan_lightning.data.tree import Folder, find_splits, report_corrupt, scan
 from gan_lightning.home import expanded
 
@@ -46,9 +45,6 @@ class ImageFolder(DecodedImages):
     ) -> None:
         self.label_file = None if labels is None else read_labels(labels, expanded(root))
         super().__init__(root, *arguments, **options)
-
-    def copies(self) -> int:
-        return count_copies([files.path(i) for files in self.files.values() for i in range(len(files.paths))])
 
     def _find(self) -> Folder:
         return find_splits(self.root, self.label_file)

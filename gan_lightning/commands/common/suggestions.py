@@ -11,6 +11,7 @@ MEANT = {
     "--data.batch_size": "batch_size batch bs b train_batch_size",
     "--data.num_workers": "num_workers workers n_workers nworkers n_cpu j",
     "--data.root": "root data_dir datadir data_root dataroot data_path datapath dataset_dir path dir folder",
+    "--data.path": "root data_dir data_root dataroot data_path dataset_name name folder",
     "--real": "real_images real_dir real_path",
     "--data": "dataset datasets dset",
     "--data.image_size": "image_size img_size imsize imagesize resolution res size",

@@ -1,6 +1,5 @@
 """The data in the report of a dry run: contents, preprocessing, and suggestions."""
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -109,16 +108,14 @@ def _folder(
 
 def _contents(data: DecodedImages, found: Survey, labels: Counter[str], corrupt: list[str], copies: int) -> Rows:
     train, test = data.files["train"], data.files["test"]
-    held_out = (
-        "a tenth, by a hash of the path"
-        if test.folder == train.folder
-        else f"the folder {plain(os.path.relpath(test.folder, data.root))}"
-    )
     count = data.num_found + len(test.paths)
     chosen = "" if data.subset is None else f" (--data.subset, of {data.num_found:,})"
     rows = [
-        ("folder", plain(str(data.root))),
-        ("files", f"{count:,}: {len(train.paths):,} to train on{chosen}, {len(test.paths):,} held out ({held_out})"),
+        (data.kind, plain(str(data.root))),
+        (
+            data.counted,
+            f"{count:,}: {len(train.paths):,} to train on{chosen}, {len(test.paths):,} held out ({plain(data.held_out)})",
+        ),
     ]
     rows += [("labels", plain(str(data.label_file.path)))] if data.label_file is not None else []
     rows += _classes(labels) + _attributes(data)
