@@ -3,7 +3,7 @@
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -107,10 +107,17 @@ class ImageDataModule(LightningDataModule, ABC):
         images, labels = self.images(split)
         return images[indices], None if labels is None else labels[indices]
 
+    def batches_at(self, split: Split, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield images of a split in batches, uint8 (B, C, H, W), at the indices of each, int64 (B,)."""
+        return (self.images_at(split, indices)[0] for indices in batches)
+
+    def labels(self, split: Split) -> Tensor | None:
+        """Labels of a split, int64 (N,), or None if there are none."""
+        return self.images(split)[1]
+
     def examples(self, rows: int, columns: int, split: Split = "train") -> Images:
         """Choose rows * columns images of a split for a picture. If there are labels, each row is one class."""
-        images, labels = self.images(split)
-        return self.images_at(split, example_indices(labels, len(images), rows, columns))
+        return self.images_at(split, example_indices(self.labels(split), self.num_images(split), rows, columns))
 
     def setup(self, stage: str) -> None:
         """Read the images now, so that an error in them is raised before anything else is set up."""

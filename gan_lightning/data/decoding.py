@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy
 import torch
@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from gan_lightning.data.crops import DRAWS, Crop, Uncropped, crop_one
 from gan_lightning.data.image_file import Facts, decode
 from gan_lightning.data.loaders import Item, batches_of, naming_lost_workers, pack
+from gan_lightning.data.stored import Stored
 from gan_lightning.data.tree import Files, path_hash
 from gan_lightning.errors import InputError, one_line
 
@@ -120,7 +121,7 @@ class Decoding:
         lasting: False if a reason may be over soon, such as missing permissions.
     """
 
-    images: Tensor | Uncropped | None
+    images: Stored | Uncropped | None
     corrupt: dict[int, str] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
     lasting: bool = True
@@ -128,21 +129,26 @@ class Decoding:
 
 @naming_lost_workers()
 def read_all(
-    dataset: DecodedFiles, num_workers: int, most_bytes: float = math.inf, done: Callable[[int], Any] = lambda count: None
+    dataset: DecodedFiles,
+    num_workers: int,
+    most_bytes: float = math.inf,
+    done: Callable[[int], Any] = lambda count: None,
+    kept: "Keeper | None" = None,
 ) -> Decoding:
     """Read every file once.
 
     Args:
         dataset: the files.
         num_workers: number of processes that decode; few files are decoded in this one.
-        most_bytes: keep the images if they take no more memory, in bytes.
+        most_bytes: keep the images in memory if they take no more of it, in bytes.
         done: called with the number of files of each part.
+        kept: keeps the images, instead of memory.
 
     Raises:
         InputError: the images do not fit in memory, or a process has died.
     """
     result = Decoding(None)
-    kept = (_Uncropped if dataset.crop == "random" else _Stacked)(len(dataset), dataset.image_shape, most_bytes)
+    kept = kept or (_Uncropped if dataset.crop == "random" else _Stacked)(len(dataset), dataset.image_shape, most_bytes)
     for count, images, corrupt, facts, lasting in _parts(dataset, num_workers):
         for image in images:
             kept.add(image)
@@ -152,6 +158,17 @@ def read_all(
         done(count)
     result.images = kept.images
     return result
+
+
+class Keeper(Protocol):
+    """Keeps images, added one by one."""
+
+    def add(self, image: NDArray[numpy.uint8]) -> None:
+        """Add an image uint8 (C, H, W)."""
+
+    @property
+    def images(self) -> Stored | Uncropped | None:
+        """All images added, or None if they are too many."""
 
 
 class _Stacked:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from gan_lightning.data.crops import Crop, Uncropped, height_and_width
 from gan_lightning.data.decoding import DecodedFiles, Decoding, fixed_draw, read_again, read_all, room_for
 from gan_lightning.data.image_file import MODES, Facts, has_heif
 from gan_lightning.data.loaders import BalancedShuffle, CropLoader, EpochShuffle, ImageLoader, WorkerLoader
+from gan_lightning.data.stored import Spool, Stored
 from gan_lightning.data.survey import Survey, survey
 from gan_lightning.data.tree import Files, Folder, count_text, find_splits, listed, report_corrupt, scan
 from gan_lightning.errors import InputError
@@ -336,29 +337,31 @@ def read_folder(
     image_shape: tuple[int, int, int],
     white: float | None = None,
     skipped: list[str] | None = None,
+    choose: Callable[[int], Tensor] = torch.arange,
     num_workers: int = 2,
-) -> Tensor:
-    """Read every image below a folder, uint8 (N, C, H, W), in the order of the paths. Other sizes are resized and cropped.
+) -> Stored:
+    """Read images below a folder, uint8 (N, C, H, W), in the order of the paths. Other sizes are resized and cropped.
 
     Args:
         folder: the folder.
         image_shape: (C, H, W).
         white: value that is white in images of more than 8 bits.
         skipped: list to which the paths of unreadable files are added; None refuses them.
+        choose: maps the number of files to the indices of those to read.
         num_workers: number of processes that decode.
 
     Raises:
         InputError: the folder is missing or empty, or a file cannot be read.
     """
     files = scan(folder)
-    result = read_all(DecodedFiles(files, image_shape, white), num_workers)
+    files, spool = files.select(choose(len(files.paths)).tolist()), Spool(image_shape)
+    result = read_all(DecodedFiles(files, image_shape, white), num_workers, kept=spool)
     corrupt = {str(folder / files.paths[index]): why for index, why in result.corrupt.items()}
     report_corrupt(folder, corrupt, len(files.paths), skipped is not None, "--skip_corrupt")
     if skipped is not None:
         skipped.extend(corrupt)
     result.facts.report(folder)
-    assert isinstance(result.images, Tensor)
-    return result.images
+    return spool.images
 
 
 def check_channels(channels: int, flag: str) -> None:
