@@ -2,6 +2,7 @@
 
 from gan_lightning.data.base import ImageDataModule, Split
 from gan_lightning.data.cifar10 import CIFAR10
+from gan_lightning.data.decoded import DecodedImages
 from gan_lightning.data.degradations import Degradation, Downscale, Edges, Grey, Hole, TurnedNegative
 from gan_lightning.data.derived import Derived
 from gan_lightning.data.digits import Digits
@@ -15,6 +16,7 @@ from gan_lightning.data.unpaired_folders import UnpairedFolders
 __all__ = [
     "CIFAR10",
     "MNIST",
+    "DecodedImages",
     "Degradation",
     "Derived",
     "Digits",

@@ -4,7 +4,6 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -13,22 +12,16 @@ from torch import Tensor
 
 from gan_lightning.data.loaders import DeviceLoader, EpochShuffle, ImageLoader
 from gan_lightning.errors import InputError
-from gan_lightning.home import expanded, home
+from gan_lightning.home import default_root, expanded
 from gan_lightning.images import class_rows, to_float
 from gan_lightning.training.randomness import derived_seed
 
 if TYPE_CHECKING:
-    from gan_lightning.data.folder import ImageFolder
+    from gan_lightning.data.decoded import DecodedImages
 
 Split = Literal["train", "test"]
 Images = tuple[Tensor, Tensor | None]
 """Images uint8 (N, C, H, W), and labels int64 (N,), or None if there are no labels."""
-
-
-def default_root() -> Path:
-    """Default folder of data sets: $GAN_LIGHTNING_DATA, else ~/.cache/gan_lightning/data. ``data.root`` overrides it."""
-    named = os.environ.get("GAN_LIGHTNING_DATA")
-    return expanded(named) if named else home() / ".cache" / "gan_lightning" / "data"
 
 
 class ImageDataModule(LightningDataModule, ABC):
@@ -86,7 +79,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return self
 
     @property
-    def folders(self) -> "Sequence[ImageFolder]":
+    def folders(self) -> "Sequence[DecodedImages]":
         """Folders of files that the images are read from; none if they come from elsewhere."""
         return ()
 

@@ -7,6 +7,7 @@ resume within an epoch), and a ``sampler``, because Lightning sets its epoch.
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gan_lightning.data.crops import DRAWS, Uncropped
+from gan_lightning.data.stored import Stored
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.training.devices import to_device
 from gan_lightning.training.randomness import derived_seed
@@ -175,13 +177,13 @@ class DeviceLoader(ImageLoader):
     """Batches indexed from one uint8 tensor on the device: 100 times faster than PIL images through a DataLoader.
 
     Args:
-        images: uint8 (N, C, H, W), on the training device.
+        images: uint8 (N, C, H, W), on the training device, or in a file.
         labels: int64 (N,) on that device, or None.
         batch_images: number of images of a batch.
         sampler: order of the images.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor | None, batch_images: int, sampler: EpochShuffle) -> None:
+    def __init__(self, images: Stored, labels: Tensor | None, batch_images: int, sampler: EpochShuffle) -> None:
         super().__init__(batch_images, sampler)
         self.images, self.labels = images, labels
 
@@ -196,7 +198,7 @@ class CropLoader(ImageLoader):
     """Batches of crops, each at a random place of an image on the device.
 
     Args:
-        images: the images, on the training device.
+        images: the images, on the training device, or in a file.
         labels: int64 (N,) on that device, or None.
         batch_images: number of images of a batch.
         sampler: order of the images, and the random numbers for their crops.
@@ -277,6 +279,38 @@ class WorkerLoader(ImageLoader):
                 persistent_workers=num_workers > 0,
             )
         return self._kept
+
+
+class AheadLoader(ImageLoader):
+    """The batches of a loader that reads a file. A thread reads the next batch while this one is used.
+
+    Args:
+        loader: the loader.
+        pin_memory: pin the batches in host memory, for faster copies to a CUDA device.
+    """
+
+    def __init__(self, loader: ImageLoader, pin_memory: bool) -> None:
+        super().__init__(loader.batch_images, loader.sampler)
+        self.loader, self.pin_memory = loader, pin_memory
+
+    def ordered_by(self, sampler: EpochShuffle) -> "AheadLoader":
+        return AheadLoader(self.loader.ordered_by(sampler), self.pin_memory)
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        batches = self.loader.batches(start)
+
+        def read() -> Batch | None:
+            if (batch := next(batches, None)) is None:
+                return None
+            images, labels = (tensor.pin_memory() if self.pin_memory and tensor is not None else tensor for tensor in batch)
+            assert images is not None
+            return images, labels
+
+        with ThreadPoolExecutor(1) as thread:
+            following = thread.submit(read)
+            while (batch := following.result()) is not None:
+                following = thread.submit(read)
+                yield batch
 
 
 class UnpairedLoader(ImageLoader):

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gan_lightning.data.base import default_root
 from gan_lightning.errors import InputError
 from gan_lightning.files import fingerprint_of_parts
+from gan_lightning.home import default_root
 
 MOST_IN_MEMORY = 2**29
 """Bytes of images that are read once and kept in memory; more of them go to a temporary file."""
@@ -38,7 +38,12 @@ class Mapped:
         self._rows: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self._array if self._rows is None else self._rows)
+        return len(self._array) if self._rows is None else len(self._rows)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the elements that are read."""
+        return torch.device("cpu")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -94,39 +99,38 @@ def drop_pages(array: NDArray[Any]) -> None:
 
 
 class Spool:
-    """Images of one shape, added one by one. If they take more than :data:`MOST_IN_MEMORY` bytes, they go to a temporary file.
+    """Arrays of one shape, added one by one. If they take more than :data:`MOST_IN_MEMORY` bytes, they go to a temporary file.
 
     It is in the default data folder, or else in the system's folder for such files. It vanishes with this process.
 
     Args:
-        image_shape: (C, H, W).
+        shape: shape of an array, such as (C, H, W).
     """
 
-    def __init__(self, image_shape: tuple[int, int, int]) -> None:
-        self._image_shape, self._count = image_shape, 0
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
         self._file: BinaryIO = io.BytesIO()
 
-    def add(self, image: NDArray[numpy.uint8]) -> None:
-        """Add an image uint8 (C, H, W).
+    def add(self, arrays: NDArray[numpy.uint8]) -> None:
+        """Add one array or several, uint8 (..., *shape).
 
         Raises:
             InputError: the disk is full.
         """
         try:
-            if isinstance(self._file, io.BytesIO) and self._file.tell() + image.nbytes > MOST_IN_MEMORY:
+            if isinstance(self._file, io.BytesIO) and self._file.tell() + arrays.nbytes > MOST_IN_MEMORY:
                 self._file = _temporary_copy(self._file)
-            self._file.write(numpy.ascontiguousarray(image).data)
+            self._file.write(numpy.ascontiguousarray(arrays).data)
         except OSError as error:
             raise InputError(
-                f"{self._count:,} images were read, and their temporary file cannot be written ({error.strerror}): free some "
-                f"space in {default_root()}, or name another data folder by GAN_LIGHTNING_DATA"
+                f"{self._file.tell():,} bytes of images were read, but their temporary file cannot be written "
+                f"({error.strerror}): free some space in {default_root()}, or name another data folder by GAN_LIGHTNING_DATA"
             ) from error
-        self._count += 1
 
     @property
     def images(self) -> Stored:
-        """All images that were added, in their order."""
-        shape = (self._count, *self._image_shape)
+        """All arrays that were added, in their order: uint8 (N, *shape)."""
+        shape = (self._file.tell() // math.prod(self._shape), *self._shape)
         if not isinstance(self._file, io.BytesIO):
             self._file.flush()
             file: Any = self._file  # numpy's types want a name

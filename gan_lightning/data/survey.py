@@ -3,7 +3,7 @@
 import hashlib
 import io
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,12 +91,17 @@ class Headers:
         return Survey(sorted(self.sizes, key=_area), self.modes, self.formats, self.transparent)
 
 
-def survey(paths: Sequence[Path]) -> Survey:
-    """Read the header of each file."""
+def survey(sources: Iterable[Path | io.BytesIO], count: int | None = None) -> Survey:
+    """Read the header of each file.
+
+    Args:
+        sources: paths or contents of the files.
+        count: number of files, for the progress bar; None is the length of ``sources``.
+    """
     headers = Headers()
-    for path in tqdm(paths, desc="Inspecting files", unit=" files", delay=1):
+    for source in tqdm(sources, total=count, desc="Inspecting files", unit=" files", delay=1):
         with suppress(Exception):  # Pillow raises many kinds of exceptions for damaged files
-            headers.add(path)
+            headers.add(source)
     return headers.survey()
 
 

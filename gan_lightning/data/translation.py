@@ -14,7 +14,7 @@ from gan_lightning.images import to_float
 from gan_lightning.training.randomness import derived_seed
 
 if TYPE_CHECKING:
-    from gan_lightning.data.folder import ImageFolder
+    from gan_lightning.data.decoded import DecodedImages
 
 Pairs = tuple[Tensor, Tensor]
 """Targets uint8 (N, C, H, W), and the source of each, uint8 (N, C', H', W')."""
@@ -49,7 +49,7 @@ class TranslationDataModule(ImageDataModule):
     source_description: Mapping[str, Any] = MappingProxyType({"mask": False, "degradation": None})
 
     @property
-    def folders(self) -> "Sequence[ImageFolder]":
+    def folders(self) -> "Sequence[DecodedImages]":
         return [folder for part in self._parts for folder in part.folders]
 
     @property

@@ -1,9 +1,10 @@
 """The image files below a folder, their classes and their splits."""
 
 import hashlib
+import io
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,27 @@ class Files:
     folder: Path
     paths: tuple[str, ...]
     labels: tuple[int, ...] | None
+
+    def path(self, index: int) -> Path:
+        """Return the path of one file, for messages."""
+        return self.folder / self.paths[index]
+
+    def source(self, index: int) -> Path | io.BytesIO:
+        """Return one file: its path, or its content.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return self.path(index)
+
+    def stamps(self) -> Iterator[object]:
+        """Yield something for each file whose ``repr`` changes with its content."""
+        for path in self.paths:
+            try:
+                stat = (self.folder / path).stat()
+                yield str(self.folder.resolve()), path, stat.st_size, stat.st_mtime_ns
+            except OSError:  # a broken link: reading it will raise the error
+                yield path
 
     def select(self, chosen: Iterable[int]) -> "Files":
         """Return the files at the positions ``chosen``."""

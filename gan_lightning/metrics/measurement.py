@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_lightning.data.base import ImageDataModule, Split, default_root
+from gan_lightning.data.base import ImageDataModule, Split
 from gan_lightning.data.stored import HASHED, Stored
 from gan_lightning.errors import InputError
 from gan_lightning.files import file_sha256, fingerprint_of_parts
-from gan_lightning.home import expanded
+from gan_lightning.home import default_root, expanded
 from gan_lightning.images import on_white
 from gan_lightning.metrics.classifier import Classifier, StackedClassifier, load_or_train
 from gan_lightning.metrics.evaluator import Read, Sample, choose, collect, collect_batches, compute, evaluate

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from gan_lightning.callbacks import Schedules
 from gan_lightning.commands.train import trial
-from gan_lightning.commands.train.dry_run import duration
 from gan_lightning.commands.train.trial import Cost, timed_trial
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits, ImageFolder
 from gan_lightning.errors import plain
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import DCGANGenerator
+from gan_lightning.units import duration
 from tests.helpers import error_line, refusal, small_gan
 
 main = Verb.train.main

@@ -34,7 +34,13 @@ def photos(tmp_path: Path) -> Path:
 
 def data(photos: Path, in_memory: bool = True, **arguments: Any) -> ImageFolder:
     limit = 2**30 if in_memory else 100
-    more: dict[str, Any] = {"crop": "random", "batch_size": 4, "num_workers": 0, "max_bytes_on_device": limit} | arguments
+    more: dict[str, Any] = {
+        "crop": "random",
+        "batch_size": 4,
+        "num_workers": 0,
+        "max_bytes_on_device": limit,
+        "pack": False,
+    } | arguments
     return ImageFolder(photos, image_size=8, channels=1, **more)
 
 
@@ -114,7 +120,7 @@ def test_pictures_and_metrics_see_fixed_crops(photos: Path, monkeypatch: pytest.
             assert same([ours], [theirs])
     assert torch.equal(first.images("train")[0][few], first.images_at("train", few)[0])
     with monkeypatch.context() as patched:
-        patched.setattr("gan_lightning.data.folder.PART", 5)  # crops in parts
+        patched.setattr("gan_lightning.data.decoded.PART", 5)  # crops in parts
         assert same([first.images("train")], [data(photos, in_memory=False).images("train")])
     assert not torch.equal(first.images("train")[0], data(photos, crop="center").images("train")[0])
 

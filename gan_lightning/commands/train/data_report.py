@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gan_lightning.data import Derived, ImageDataModule, ImageFolder, TranslationDataModule
+from gan_lightning.data import DecodedImages, Derived, ImageDataModule, TranslationDataModule
 from gan_lightning.data.image_file import GREY
-from gan_lightning.data.survey import Survey, count_copies
+from gan_lightning.data.survey import Survey
 from gan_lightning.data.tree import count_text
 from gan_lightning.errors import plain
 from gan_lightning.images import size_text
 from gan_lightning.module import AdversarialModule, TwoNetworks
+from gan_lightning.units import bytes_text
 
 Rows = list[tuple[str, str]]
 """Lines of a section: a name, and numbers or words."""
@@ -36,7 +37,7 @@ def report_on(data: ImageDataModule, model: AdversarialModule) -> DataReport:
     if isinstance(data, TranslationDataModule):
         report = _translation(data, model)
     else:
-        report = _folder(data, data.image_shape, model) if isinstance(data, ImageFolder) else _images(data)
+        report = _folder(data, data.image_shape, model) if isinstance(data, DecodedImages) else _images(data)
     flips = "each image left to right, with probability 0.5" if data.horizontal_flip else "none"
     use = "both networks see them" if model.generator.conditional else "the networks do not see them"
     report.preprocessing.append(("flips", flips))
@@ -82,28 +83,27 @@ def _images(data: ImageDataModule) -> DataReport:
     images, labels = data.images("train")
     report = DataReport([("images", f"{len(images):,} to train on, each {size_text(data.image_shape)}")])
     report.contents += _classes(Counter() if labels is None else Counter(data.class_names[c] for c in labels.tolist()))
-    report.preprocessing.append(("loading", f"{megabytes(images.nbytes)} stay on the device"))
+    report.preprocessing.append(("loading", f"{bytes_text(images.nbytes)} stay on the device"))
     return report
 
 
 def _folder(
-    data: ImageFolder, image_shape: tuple[int, int, int], model: AdversarialModule, labelled: bool = True
+    data: DecodedImages, image_shape: tuple[int, int, int], model: AdversarialModule, labelled: bool = True
 ) -> DataReport:
     """Report on files that become images (C, H, W); some may be unreadable. Leave out their classes if nobody uses them."""
     splits = data.files.values()
-    paths = [files.folder / path for files in splits for path in files.paths]
     found = data.survey()
     labels = Counter(data.class_names[label] for files in splits for label in files.labels or () if labelled)
     corrupt = [plain(f"{path} ({why})") for split in data.files for path, why in data.corrupt(split).items()]
     train = len(data.files["train"].paths) - len(data.corrupt("train"))
     return DataReport(
-        _contents(data, found, labels, corrupt, count_copies(paths)),
+        _contents(data, found, labels, corrupt, data.copies()),
         _preprocessing(data, image_shape, found),
         _suggestions(data, image_shape, model, found, labels, train),
     )
 
 
-def _contents(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: list[str], copies: int) -> Rows:
+def _contents(data: DecodedImages, found: Survey, labels: Counter[str], corrupt: list[str], copies: int) -> Rows:
     train, test = data.files["train"], data.files["test"]
     held_out = (
         "a tenth, by a hash of the path"
@@ -135,7 +135,7 @@ def _contents(data: ImageFolder, found: Survey, labels: Counter[str], corrupt: l
     return rows
 
 
-def _preprocessing(data: ImageFolder, image_shape: tuple[int, int, int], found: Survey) -> Rows:
+def _preprocessing(data: DecodedImages, image_shape: tuple[int, int, int], found: Survey) -> Rows:
     _, height, width = image_shape
     share = found.cropped(height, width)
     cropped = f"; {share:.0%} of an image is cut off, on average" if share else ""
@@ -160,13 +160,11 @@ def _preprocessing(data: ImageFolder, image_shape: tuple[int, int, int], found: 
             f"{plain(name)} {count_text(count, 'image')}, each {draws / count:.2g} times" for name, count in shown
         )
         rows.append(("balance", f"each class is drawn {draws:,.0f} times an epoch: {times}"))
-    kept_bytes = data.kept_bytes("train")
-    read = f"decoded whenever they are read, by {data.num_workers} processes"
-    return [*rows, ("loading", read if kept_bytes is None else f"{megabytes(kept_bytes)} stay on the device")]
+    return [*rows, ("loading", data.loading("train"))]
 
 
 def _suggestions(
-    data: ImageFolder,
+    data: DecodedImages,
     image_shape: tuple[int, int, int],
     model: AdversarialModule,
     found: Survey,
@@ -221,8 +219,3 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def _files(count: int) -> str:
     return count_text(count, "file")
-
-
-def megabytes(count: int) -> str:
-    """Write a number of bytes in a readable unit."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
