@@ -34,7 +34,7 @@ def height_and_width(size: int | str | Sequence[int], flag: str) -> tuple[int, i
     return numbers[0], numbers[-1]
 
 
-def uncropped_size(size: tuple[int, int], crop: tuple[int, int]) -> tuple[int, int]:
+def uncropped_size(size: tuple[float, float], crop: tuple[int, int]) -> tuple[int, int]:
     """Height and width of an image that is resized until a crop just fits in it; at most :data:`LONGEST` crops."""
     scale = max(side / own for own, side in zip(size, crop, strict=True))
     height, width = (min(max(round(own * scale), side), LONGEST * side) for own, side in zip(size, crop, strict=True))

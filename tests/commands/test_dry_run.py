@@ -135,7 +135,16 @@ def test_a_folder_is_reported_and_only_a_picture_is_written(photos: Path, tmp_pa
 
 
 def test_a_successful_dry_run_exits_with_0(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = ["--data.skip_corrupt", "true", "--model.augmentation", "null", "--data.max_bytes_on_device", "10"]
+    settings = [
+        "--data.skip_corrupt",
+        "true",
+        "--model.augmentation",
+        "null",
+        "--data.max_bytes_on_device",
+        "10",
+        "--data.pack",
+        "false",
+    ]
     for path in list((photos / "dogs").iterdir())[1:]:
         path.unlink()
     with pytest.warns(UserWarning, match="cut.jpg"):
