@@ -5,6 +5,7 @@ resume within an epoch), and a ``sampler``, because Lightning sets its epoch.
 """
 
 import copy
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -128,16 +129,62 @@ def _repeated(size: int, count: int, random: torch.Generator) -> Tensor:
     return torch.cat([torch.randperm(size, generator=random) for _ in rounds])[:count]
 
 
+WAITED = 50
+"""Number of steps to time."""
+IF_DECODING_IS_SLOW = "decode them once, by --data.pack true, or use more --data.num_workers"
+IF_THE_DISK_IS_SLOW = "put the data folder (GAN_LIGHTNING_DATA) on a faster disk, or use a larger --data.max_bytes_on_device"
+
+
+class Waits:
+    """Times the steps of a training, and prints a line, once, if it waits for batches for more than half of the time.
+
+    The times are those of this process. It never waits for a GPU, whose queue is short enough to set its pace.
+
+    Args:
+        advice: what to do.
+    """
+
+    def __init__(self, advice: str) -> None:
+        self.advice = advice
+        self._waited = self._whole = 0.0
+        self._steps = 0
+        self._printed = False
+
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield batches. A step lasts from one to the next; the first one of an epoch is not timed."""
+        given: float | None = None
+        asked = time.perf_counter()
+        for batch in batches:
+            now = time.perf_counter()
+            if given is not None:
+                self._add(now - asked, now - given)
+            given = now
+            yield batch
+            asked = time.perf_counter()
+
+    def _add(self, waited: float, whole: float) -> None:
+        self._waited, self._whole, self._steps = self._waited + waited, self._whole + whole, self._steps + 1
+        if self._steps < WAITED:
+            return
+        if (share := self._waited / self._whole) > 0.5 and not self._printed:
+            self._printed = True
+            rank_zero_info(f"Training waited for images {share:.0%} of the time of {WAITED} steps: {self.advice}")
+        self._waited = self._whole = 0.0
+        self._steps = 0
+
+
 class ImageLoader(ABC):
     """An epoch of whole batches in the order of ``sampler``. If the last images are too few for a batch, they are dropped.
 
     Args:
         batch_images: number of images of a batch.
         sampler: order of the images.
+        advice: advice to print if training waits for the batches; None does not time them.
     """
 
-    def __init__(self, batch_images: int, sampler: EpochShuffle) -> None:
+    def __init__(self, batch_images: int, sampler: EpochShuffle, advice: str | None = None) -> None:
         self.batch_images, self.sampler = batch_images, sampler
+        self._waits = None if advice is None else Waits(advice)
         self._next = 0  # batches yielded in this epoch; after load_state_dict, the batch to continue with
 
     def __len__(self) -> int:
@@ -152,7 +199,8 @@ class ImageLoader(ABC):
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches. A generator: Lightning makes the iterator before it sets the epoch, so permuting must wait."""
         start = self._next % len(self)  # a state saved at an epoch's end continues with a whole epoch
-        for number, batch in enumerate(self.batches(start), start):
+        batches = self.batches(start)
+        for number, batch in enumerate(self._waits.timed(batches) if self._waits else batches, start):
             self._next = number + 1
             yield batch
         self._next = 0
@@ -246,7 +294,7 @@ class WorkerLoader(ImageLoader):
         pin_memory: bool,
         report: Callable[[Sequence[str]], None],
     ) -> None:
-        super().__init__(batch_images, sampler)
+        super().__init__(batch_images, sampler, IF_DECODING_IS_SLOW)
         self.dataset, self.labelled, self.num_workers = dataset, labelled, num_workers
         self.pin_memory, self.report = pin_memory, report
         self._kept: DataLoader[Item] | None = None
@@ -290,7 +338,7 @@ class AheadLoader(ImageLoader):
     """
 
     def __init__(self, loader: ImageLoader, pin_memory: bool) -> None:
-        super().__init__(loader.batch_images, loader.sampler)
+        super().__init__(loader.batch_images, loader.sampler, IF_THE_DISK_IS_SLOW)
         self.loader, self.pin_memory = loader, pin_memory
 
     def ordered_by(self, sampler: EpochShuffle) -> "AheadLoader":
@@ -323,6 +371,7 @@ class UnpairedLoader(ImageLoader):
 
     def __init__(self, targets: ImageLoader, sources: ImageLoader) -> None:
         super().__init__(targets.batch_images, targets.sampler)
+        self._waits = targets._waits or sources._waits
         self.targets, self.sources = targets, sources
 
     def batches(self, start: int) -> Iterator[Batch]:
