@@ -7,6 +7,7 @@ from gan_lightning.data.degradations import Degradation, Downscale, Edges, Grey,
 from gan_lightning.data.derived import Derived
 from gan_lightning.data.digits import Digits
 from gan_lightning.data.folder import ImageFolder
+from gan_lightning.data.hub import HubDataset
 from gan_lightning.data.mnist import MNIST, FashionMNIST
 from gan_lightning.data.paired_folders import PairedFolders
 from gan_lightning.data.stacked_mnist import StackedMNIST
@@ -25,6 +26,7 @@ __all__ = [
     "FashionMNIST",
     "Grey",
     "Hole",
+    "HubDataset",
     "ImageDataModule",
     "ImageFolder",
     "PairedFolders",

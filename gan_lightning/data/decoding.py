@@ -5,6 +5,7 @@ often have too little of it (64 MB in docker).
 """
 
 import errno
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,7 +107,7 @@ def reason(error: Exception) -> str:
     """
     if isinstance(error, InputError):
         raise error
-    return one_line(error)[:200]
+    return re.sub(" <_io.BytesIO object[^>]*>", "", one_line(error))[:200]  # Pillow's name for a file in memory
 
 
 @dataclass

@@ -37,7 +37,7 @@ class Derived(TranslationDataModule):
         seed: seed of the order, the flips, the random crops and the random degradations.
 
     Raises:
-        InputError: the images cannot be degraded so, or ``source`` needs a root.
+        InputError: the images cannot be degraded so, or ``source`` needs a root, or has none.
     """
 
     def __init__(
@@ -92,6 +92,8 @@ def _make(source: ImageData, root: str | os.PathLike[str] | None, batch_size: in
     try:
         return source(**given, batch_size=batch_size, horizontal_flip=False, seed=seed)
     except TypeError as error:
-        if root is not None or "'root'" not in str(error):
+        if "'root'" not in str(error):
             raise
+        if root is not None:
+            raise InputError(f"data.root is {root}, but data.source has no root: use --data.source.path instead") from error
         raise InputError("data.source reads a folder, but data.root is missing: add --data.root FOLDER") from error

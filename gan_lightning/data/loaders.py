@@ -282,6 +282,7 @@ class WorkerLoader(ImageLoader):
         num_workers: number of processes that decode; 0 decodes in this one.
         pin_memory: pin the batches in host memory, for faster copies to a CUDA device.
         report: called with the failures of a batch, if there are any.
+        advice: advice to print if training waits for the batches.
     """
 
     def __init__(
@@ -293,8 +294,9 @@ class WorkerLoader(ImageLoader):
         num_workers: int,
         pin_memory: bool,
         report: Callable[[Sequence[str]], None],
+        advice: str = IF_DECODING_IS_SLOW,
     ) -> None:
-        super().__init__(batch_images, sampler, IF_DECODING_IS_SLOW)
+        super().__init__(batch_images, sampler, advice)
         self.dataset, self.labelled, self.num_workers = dataset, labelled, num_workers
         self.pin_memory, self.report = pin_memory, report
         self._kept: DataLoader[Item] | None = None

@@ -18,7 +18,7 @@ from gan_lightning.commands.common.numbers import ImageSize
 from gan_lightning.errors import InputError
 
 DATA_SETS = (
-    *("CIFAR10", "MNIST", "FashionMNIST", "StackedMNIST", "Digits", "ImageFolder"),
+    *("CIFAR10", "MNIST", "FashionMNIST", "StackedMNIST", "Digits", "ImageFolder", "HubDataset"),
     *("PairedFolders", "UnpairedFolders", "Derived"),
 )
 """The bundled data classes, for ``--help``."""

@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 
 from gan_lightning.home import expand
 
-IN_FILES = frozenset({"a", "b", "ckpt_path", "default_root_dir", "inception_weights", "init_from", "root"})
+IN_FILES = frozenset({"a", "b", "ckpt_path", "default_root_dir", "inception_weights", "init_from", "path", "root"})
 """Settings of a run whose value is always a path of a file or folder, or null."""
 PATHS = IN_FILES | {"checkpoint", "image", "input", "mask", "output", "real", "reference", "save_latent", "source"}
 """Settings and arguments of all commands whose value is always a path, or the name of a generator."""

@@ -1,0 +1,523 @@
+"""Image sets of the Hugging Face Hub, and local ones in its formats: Parquet, Arrow, and folders with metadata.
+
+The package ``datasets`` downloads, caches and reads the sets. It runs no code of a set.
+"""
+
+import hashlib
+import io
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from gan_lightning.data.base import Split
+from gan_lightning.data.decoded import DecodedImages
+from gan_lightning.data.loaders import ImageLoader, WorkerLoader
+from gan_lightning.data.stream import Row, RowFiles, StreamedRows, StreamOrder, row_name
+from gan_lightning.data.tree import HELD_OUT, SPLIT_NAMES, Files, Folder, count_text, listed, with_held_out
+from gan_lightning.errors import InputError, one_line
+from gan_lightning.home import expand
+from gan_lightning.training.randomness import derived_seed
+
+BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
+"""Suffix of a file -> the library's name for its format."""
+SAVED = ("dataset_dict.json", "state.json")
+"""Files of a folder that the library's ``save_to_disk`` has written."""
+LAST_WITHOUT_FIX = 24  # major version of pyarrow; the library waits for its threads because of arrow's issue 45214
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+class HubDataset(DecodedImages):
+    """Images of a set on the Hugging Face Hub, or of a local one in its formats, resized and cropped to one size.
+
+    A local set is a Parquet or Arrow file, a folder of such files, a folder that ``save_to_disk`` has written, or a folder of
+    images with a ``metadata.csv`` or ``metadata.jsonl``. No code of a set is run. The package ``datasets`` downloads and caches
+    sets below ``$HF_HOME``.
+
+    If the set has splits such as ``train``, ``validation`` and ``test``, the first in this order is trained on, and the last is
+    held out. Otherwise a tenth of the rows is held out, by a hash of the row's number; of a stream, by a hash of the image.
+
+    With ``streaming``, training reads the rows as they come, without storing the set. A shuffle buffer mixes neighbours. An
+    epoch is a number of images; the next one goes on where the last one ended. The first images of each split stand for it in
+    pictures and metrics. A resumed run replays the stream to its place, because the package does not store its shuffle buffer.
+
+    Args:
+        path: name of a set on the Hub, such as ``ylecun/mnist``, or path of a file or folder.
+        image_column: column of the images; None is the only one that has images.
+        label_column: column of the labels: names of classes, text or whole numbers. None is the only one with names of
+            classes, if there is exactly one.
+        config: configuration of the set, if it has several.
+        revision: branch, tag or commit of the set on the Hub; None is its main branch.
+        streaming: read the set in a stream instead of storing it.
+        shuffle_buffer: rows of a stream from which the next one is drawn.
+        epoch_images: images of an epoch of a stream, of all processes together.
+        stream_images: images of each split of a stream for pictures and metrics.
+        **arguments: arguments of :class:`DecodedImages`, except ``root``.
+
+    Raises:
+        InputError: the package ``datasets`` is missing, the set is missing, unreadable or empty, a column does not exist, or a
+            number is out of range.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        config: str | None = None,
+        revision: str | None = None,
+        streaming: bool = False,
+        shuffle_buffer: int = 1000,
+        epoch_images: int = 50_000,
+        stream_images: int = 2048,
+        **arguments: Any,
+    ) -> None:
+        for name, number in (
+            ("shuffle_buffer", shuffle_buffer),
+            ("epoch_images", epoch_images),
+            ("stream_images", stream_images),
+        ):
+            if number < 1:
+                raise InputError(f"data.{name} is {number}: use at least 1")
+        if streaming and (alone := [name for name in ("balance", "subset") if arguments.get(name)]):
+            raise InputError(f"data.streaming is true, but data.{alone[0]} needs the whole set: remove one of them")
+        self.path = expand(path)
+        self.image_column, self.label_column, self.config, self.revision = image_column, label_column, config, revision
+        self.streaming, self.shuffle_buffer = streaming, shuffle_buffer
+        self.epoch_images, self.stream_images = epoch_images, stream_images
+        super().__init__(self.path, **arguments)
+
+    def copies(self) -> int:
+        sources = [(files, i) for files in self.files.values() for i in range(len(files.paths))]
+        return len(sources) - len({_digest(files, i) for files, i in sources})
+
+    def train_dataloader(self) -> ImageLoader:
+        if not self.streaming:
+            return super().train_dataloader()
+        assert self.trainer is not None
+        known, _ = self._prepare("train")
+        batch_images = self._batch_images(self.epoch_images)
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        of_all = batch_images * world_size
+        rows = self._rows.of_process(rank, world_size)
+        length = -(-self.epoch_images // of_all) * of_all  # whole batches, so that none is left over
+        return WorkerLoader(
+            StreamedRows(self._dataset(known), known.folder),
+            known.labels is not None,
+            batch_images,
+            StreamOrder(
+                lambda number: rows.shuffled(number, derived_seed("stream", self.seed), self.shuffle_buffer),
+                length,
+                self.seed,
+                rank,
+                world_size,
+            ),
+            self.num_workers,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+            report=self._report_failures,
+            advice="use more --data.num_workers, or store the set by --data.streaming false",
+        )
+
+    def _require_classes(self, files: Files) -> None:
+        if not self.streaming:  # the first images of a stream need not show all classes
+            super()._require_classes(files)
+
+    def _find(self) -> Folder:
+        parts = _open(self.path, self.config, self.revision, self.streaming)
+        trained, held_out = _splits(self.path, list(parts))
+        features = _features(parts[trained], self.path)
+        image = _image_column(self.path, features, self.image_column)
+        label = _label_column(self.path, features, self.label_column)
+        columns = [image] if label is None else [image, label]
+        sets = {}
+        for split in dict.fromkeys([trained, held_out]):
+            if missing := [name for name in columns if name not in _features(parts[split], self.path)]:
+                raise InputError(f"{self.path}: the split {split} has no column {missing[0]}: use another column")
+            sets[split] = _undecoded(parts[split], image, columns)
+        feature = None if label is None else features[label]
+        find = self._find_stream if self.streaming else self._find_rows
+        return find(sets, trained, held_out, image, label, feature)
+
+    def _find_rows(
+        self, sets: Mapping[str, Any], trained: str, held_out: str, image: str, label: str | None, feature: Any
+    ) -> Folder:
+        """Find the rows of both splits of a set that is not a stream."""
+        files = {
+            split: TableFiles.of(Path(self.path, split), table.select_columns([image]), image) for split, table in sets.items()
+        }
+        class_names: tuple[str, ...] = ()
+        if label is not None:
+            values = {split: _values(table, label, feature, self.path) for split, table in sets.items()}
+            class_names = _class_names(values[trained], feature)
+            labels = {
+                split: _labels(Path(self.path, split), own, class_names, required=split == trained)
+                for split, own in values.items()
+            }
+            files = {split: replace(own, labels=labels[split]) for split, own in files.items()}
+        if trained == held_out:
+            return Folder(*with_held_out(class_names, files[trained]), ())
+        return Folder(class_names, {"train": files[trained], "test": files[held_out]}, ())
+
+    def _find_stream(
+        self, sets: Mapping[str, Any], trained: str, held_out: str, image: str, label: str | None, feature: Any
+    ) -> Folder:
+        """Read the first rows of both splits of a stream."""
+        class_names: tuple[str, ...] = ()
+        if label is not None:
+            if not hasattr(feature, "names"):
+                raise InputError(
+                    f"{self.path}: the classes of a stream must be known before it is read, but the column {label} has no "
+                    "names of classes: remove --data.label_column, or use --data.streaming false"
+                )
+            class_names = tuple(feature.names)
+        self._rows = RowStream(sets[trained], image, label, self.path, all_rows=trained != held_out)
+        folders: dict[Split, Path] = {"train": Path(self.path, trained), "test": Path(self.path, held_out)}
+        if trained == held_out:
+            held: list[Row] = []
+            kept = list(islice(self._rows.read(self._rows.stream, held), self.stream_images))
+            first: dict[Split, list[Row]] = {"train": kept, "test": held}
+        else:
+            test = RowStream(sets[held_out], image, label, self.path, all_rows=True)
+            both: dict[Split, RowStream] = {"train": self._rows, "test": test}
+            first = {split: list(islice(rows.read(rows.stream), self.stream_images)) for split, rows in both.items()}
+        rank_zero_info(
+            f"{self.path}: a stream. Its first {count_text(len(first['train']), 'image')} of {trained} stand for it in "
+            "pictures and metrics (--data.stream_images)"
+        )
+        labelled = {split: bool(class_names) and any(row.label is not None for row in rows) for split, rows in first.items()}
+        return Folder(
+            class_names, {split: RowFiles.of(folders[split], rows, labelled[split]) for split, rows in first.items()}, ()
+        )
+
+
+@dataclass(frozen=True)
+class TableFiles(Files):
+    """Images of a split in a table of the library, which maps its files into memory. Their names are numbers of rows.
+
+    Attributes:
+        table: the table.
+        column: its column of undecoded images.
+        rows: the number of each image's row.
+    """
+
+    table: Any
+    column: str
+    rows: tuple[int, ...]
+
+    @classmethod
+    def of(cls, folder: Path, table: Any, column: str) -> "TableFiles":
+        """Take all rows, without labels."""
+        numbers = tuple(range(len(table)))
+        return cls(folder, tuple(f"row {number}" for number in numbers), None, table, column, numbers)
+
+    def source(self, index: int) -> Path | io.BytesIO:
+        return self._row(index).source()
+
+    def path(self, index: int) -> Path:
+        try:
+            name = self._row(index).path
+        except Exception:  # the table is damaged, and pyarrow raises many kinds of exceptions
+            name = None
+        return self.folder / row_name(self.paths[index], name)
+
+    def stamps(self) -> Iterator[object]:
+        yield self.table._fingerprint, self.rows
+        flat = self.table.flatten()
+        if flat.data.column(f"{self.column}.bytes").null_count:  # files outside of the table
+            paths = flat.select_columns([f"{self.column}.path"])[:][f"{self.column}.path"]
+            for row in self.rows:
+                try:
+                    stat = os.stat(paths[row])  # noqa: PTH116  (a Path takes longer, and there may be a million)
+                    yield paths[row], stat.st_size, stat.st_mtime_ns
+                except (OSError, TypeError, ValueError):  # reading it will raise the error
+                    yield paths[row]
+
+    def select(self, chosen: Iterable[int]) -> "TableFiles":
+        kept = list(chosen)
+        own = super().select(kept)
+        return replace(self, paths=own.paths, labels=own.labels, rows=tuple(self.rows[i] for i in kept))
+
+    def _row(self, index: int) -> Row:
+        image = self.table[self.rows[index]][self.column]
+        return Row(None, None) if image is None else Row(image["bytes"], image["path"])
+
+
+@dataclass(frozen=True)
+class RowStream:
+    """A stream of the library as rows.
+
+    Attributes:
+        stream: the library's stream.
+        image: its column of undecoded images.
+        label: its column of labels, or None.
+        path: the set, for messages.
+        all_rows: yield all rows; otherwise not those that are held out.
+    """
+
+    stream: Any
+    image: str
+    label: str | None
+    path: str
+    all_rows: bool
+
+    def of_process(self, rank: int, world_size: int) -> "RowStream":
+        """Take the part of one process: some of the files if they can be divided equally, else every n-th row.
+
+        The files of a process stay the same in all passes, so that these are equally long.
+        """
+        if self.stream.num_shards % world_size == 0:
+            return replace(self, stream=self.stream.shard(world_size, rank, contiguous=False))
+        from datasets.distributed import split_dataset_by_node
+
+        return replace(self, stream=split_dataset_by_node(self.stream, rank, world_size))
+
+    def shuffled(self, number: int, seed: int, buffer: int) -> Iterator[Row]:
+        """Yield the rows of pass ``number``, in the order of the files and of the shuffle buffer that ``seed`` draws."""
+        stream = self.stream.shuffle(seed=seed, buffer_size=buffer)
+        stream.set_epoch(number)
+        return self.read(stream)
+
+    def read(self, stream: Any, held_out: list[Row] | None = None) -> Iterator[Row]:
+        """Yield the rows of a stream, and add those that are held out to a list.
+
+        Raises:
+            InputError: the stream breaks off.
+        """
+        try:
+            for values in stream:
+                image, label = values[self.image] or {}, None if self.label is None else values[self.label]
+                row = Row(image.get("bytes"), image.get("path"), None if label is None or label < 0 else label)
+                if self.all_rows or not _is_held_out(row):
+                    yield row
+                elif held_out is not None:
+                    held_out.append(row)
+        except InputError:
+            raise
+        except Exception as error:  # the library and pyarrow raise many kinds of exceptions
+            raise InputError(
+                f"{self.path}: the stream breaks off ({_why(error)}): repair or download the set again, then continue the run"
+            ) from error
+
+
+def _is_held_out(row: Row) -> bool:
+    """Choose if a row is held out, by a hash of its image."""
+    content = row.content if row.content is not None else str(row.path).encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") % HELD_OUT == 0
+
+
+def _library() -> Any:
+    """Import the package ``datasets``, which takes a second.
+
+    Raises:
+        InputError: it is missing.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise InputError('HubDataset needs the package datasets: run pip install "gan_lightning[hub]"') from error
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # errors are raised, too
+    if datasets.config.PYARROW_VERSION.major > LAST_WITHOUT_FIX:
+        datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0  # else each pass through a stream ends with a pause of 5 seconds
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    return datasets
+
+
+def _open(path: str, config: str | None, revision: str | None, streaming: bool) -> Mapping[str, Any]:
+    """Open a set: the name of each split -> its table or stream.
+
+    Raises:
+        InputError: it is missing or unreadable.
+    """
+    library, local = _library(), Path(path)
+    try:
+        exists = local.exists()
+    except OSError:  # such as a name that is too long
+        exists = False
+    if not exists and not HUB_NAME.fullmatch(path):
+        raise InputError(f"{path} does not exist: use the name of a set on the Hub, such as ylecun/mnist, or a file or folder")
+    try:
+        if any((local / name).is_file() for name in SAVED):
+            found = library.load_from_disk(path)
+            parts = found if isinstance(found, dict) else {str(found.split or "train"): found}
+            return {split: part.to_iterable_dataset() for split, part in parts.items()} if streaming else parts
+        arguments: dict[str, Any] = {"streaming": streaming}
+        if local.is_file():
+            if local.suffix.lower() not in BUILDERS:
+                raise InputError(f"{path} is neither Parquet nor Arrow: use such a file, or a folder")
+            name, arguments["data_files"] = BUILDERS[local.suffix.lower()], str(local.resolve())
+        else:
+            name = str(local.resolve()) if exists else path
+        parts = library.load_dataset(name, config, revision=None if exists else revision, **arguments)
+    except InputError:
+        raise
+    except Exception as error:  # the library and pyarrow raise many kinds of exceptions
+        if exists:
+            raise InputError(f"{path} cannot be read ({_why(error)}): repair it, or use another --data.path") from error
+        raise InputError(
+            f"{path} is no file or folder, and cannot be read from the Hub ({_why(error)}): check the name and the network, or "
+            "download the set elsewhere and use --data.path FOLDER"
+        ) from error
+    if not parts:
+        raise InputError(f"{path} has no images: use another --data.path")
+    return dict(parts)
+
+
+def _why(error: BaseException) -> str:
+    """Shorten the reason of an error of the library. The library wraps some errors in general ones."""
+    if type(error).__name__ == "DatasetGenerationError" and error.__cause__ is not None:
+        error = error.__cause__
+    return one_line(error)[:200]
+
+
+def _splits(path: str, names: Sequence[str]) -> tuple[str, str]:
+    """Choose the split to train on and that to hold out. They are the same if there is only one.
+
+    Raises:
+        InputError: there are several, and none has the name of a split.
+    """
+    found = [name for known in SPLIT_NAMES.values() for name in names if name.lower() in known]
+    if not found and len(names) > 1:
+        raise InputError(
+            f"{path} has the splits {listed(names)}, none of which is train, validation or test: rename one to train"
+        )
+    trained, held_out = (found[0], found[-1]) if found else (names[0], names[0])
+    held = f"one image in {HELD_OUT} of it" if trained == held_out else held_out
+    unused = [name for name in names if name not in (trained, held_out)]
+    without = f"; not using {', '.join(unused)}" if unused else ""
+    rank_zero_info(f"{path}: training on {trained}, and holding out {held}{without}")
+    return trained, held_out
+
+
+def _features(part: Any, path: str) -> Mapping[str, Any]:
+    """Name the columns of a table or stream, and their kinds. Those of some streams are only known from their first rows.
+
+    Raises:
+        InputError: the stream cannot be read.
+    """
+    if part.features is not None:
+        return dict(part.features)
+    try:
+        return dict(part._resolve_features().features)
+    except Exception as error:  # the library and pyarrow raise many kinds of exceptions
+        raise InputError(f"{path} cannot be read ({_why(error)}): repair it, or use another --data.path") from error
+
+
+def _undecoded(part: Any, image: str, columns: list[str]) -> Any:
+    """Take some columns of a table or stream, with the images as they are stored."""
+    return part.select_columns(columns).cast_column(image, _library().Image(decode=False))
+
+
+def _image_column(path: str, features: Mapping[str, Any], named: str | None) -> str:
+    """Find the column of the images: files in the table, or their paths.
+
+    Raises:
+        InputError: it does not exist or has no images, or there is not exactly one.
+    """
+    images = [name for name, feature in features.items() if type(feature).__name__ == "Image"]
+    images = images or [name for name, feature in features.items() if _has_files(feature)]
+    if named is None and len(images) == 1:
+        return images[0]
+    have = f"its columns are {_described(features)}"
+    if named is None:
+        several = "several columns have images" if images else "no column has images"
+        raise InputError(f"{path}: {several}; {have}. Name one by --data.image_column")
+    if named not in features:
+        raise InputError(f"data.image_column is {named}, but {path} has no such column; {have}")
+    if named in images or _has_files(features[named]) or getattr(features[named], "dtype", "") in ("string", "large_string"):
+        return named
+    raise InputError(f"data.image_column is {named}, but that column of {path} has no images; {have}")
+
+
+def _has_files(feature: Any) -> bool:
+    """Check if a column has the content of files, alone or with their names."""
+    is_struct = isinstance(feature, dict) and {"bytes", "path"} == set(feature)
+    return is_struct or getattr(feature, "dtype", "") in ("binary", "large_binary")
+
+
+def _label_column(path: str, features: Mapping[str, Any], named: str | None) -> str | None:
+    """Find the column of the labels; None if none is named, and not exactly one has names of classes.
+
+    Raises:
+        InputError: it does not exist, or its values are no labels.
+    """
+    if named is None:
+        found = [name for name, feature in features.items() if type(feature).__name__ == "ClassLabel"]
+        return found[0] if len(found) == 1 else None
+    have = f"its columns are {_described(features)}"
+    if named not in features:
+        raise InputError(f"data.label_column is {named}, but {path} has no such column; {have}")
+    kind = str(getattr(features[named], "dtype", ""))
+    if kind not in ("bool", "string", "large_string") and "int" not in kind:
+        raise InputError(
+            f"data.label_column is {named}, but its values are neither names nor whole numbers; {have}: use another column"
+        )
+    return named
+
+
+def _described(features: Mapping[str, Any]) -> str:
+    """List the columns and their kinds."""
+    kinds = {
+        name: getattr(feature, "dtype", "") if type(feature).__name__ == "Value" else type(feature).__name__
+        for name, feature in features.items()
+    }
+    return ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+
+
+def _values(table: Any, column: str, feature: Any, path: str) -> list[Any]:
+    """Read the labels of a table: names or numbers, and None for a missing one.
+
+    Raises:
+        InputError: the table cannot be read.
+    """
+    try:
+        values: list[Any] = table.select_columns([column])[:][column]
+    except Exception as error:  # pyarrow raises many kinds of exceptions
+        raise InputError(f"{path}: its column {column} cannot be read ({_why(error)}): repair it") from error
+    names = getattr(feature, "names", None)
+    if names is None:
+        return values
+    return [None if value is None or not 0 <= value < len(names) else names[value] for value in values]
+
+
+def _class_names(values: Sequence[Any], feature: Any) -> tuple[str, ...]:
+    """Name the classes of the labels in their order: that of the set's names, else that of the values."""
+    present = {value for value in values if value is not None}
+    names = getattr(feature, "names", None)
+    return tuple(map(str, [name for name in names if name in present] if names is not None else sorted(present)))
+
+
+def _labels(folder: Path, values: Sequence[Any], class_names: tuple[str, ...], required: bool) -> tuple[int, ...] | None:
+    """Number the labels of a split; None if some are missing and none are required.
+
+    Raises:
+        InputError: labels are missing, or of a class that the train split lacks.
+    """
+    missing = sum(value is None for value in values)
+    if missing and required:
+        raise InputError(
+            f"{folder}: {missing:,} of {count_text(len(values), 'image')} have no label: use another --data.label_column"
+        )
+    if missing or not class_names:
+        return None
+    numbers = {name: number for number, name in enumerate(class_names)}
+    texts = [str(value) for value in values]
+    if unknown := Counter(text for text in texts if text not in numbers):
+        raise InputError(f"{folder} has classes that the train split lacks ({listed(sorted(unknown))}): use the same in both")
+    return tuple(numbers[text] for text in texts)
+
+
+def _digest(files: Files, index: int) -> bytes:
+    """Hash the content of a file; that of an unreadable one counts as no copy."""
+    try:
+        source = files.source(index)
+        return hashlib.sha256(source.read_bytes() if isinstance(source, Path) else source.getvalue()).digest()
+    except Exception:  # pyarrow raises many kinds of exceptions
+        return f"{files.folder} {index}".encode()
