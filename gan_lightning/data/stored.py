@@ -18,7 +18,7 @@ from gan_lightning.errors import InputError
 from gan_lightning.files import fingerprint_of_parts
 from gan_lightning.home import default_root
 
-MOST_IN_MEMORY = 2**29
+MOST_IN_MEMORY = 2**28
 """Bytes of images that are read once and kept in memory; more of them go to a temporary file."""
 
 

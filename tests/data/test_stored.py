@@ -41,7 +41,7 @@ def test_rows_of_a_mapped_file(tmp_path: Path) -> None:
         assert len(images) == 300  # the other one stays as it was
 
 
-@pytest.mark.parametrize("most", [0, 6000, 2**29])
+@pytest.mark.parametrize("most", [0, 6000, 2**28])
 def test_a_spool_keeps_images_in_memory_or_in_a_file(most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a file once they take too much memory, and no name of it is left."""
     monkeypatch.setattr(stored, "MOST_IN_MEMORY", most)
