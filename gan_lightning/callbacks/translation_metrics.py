@@ -14,7 +14,7 @@ from gan_lightning.errors import InputError
 from gan_lightning.images import to_float
 from gan_lightning.metrics.measurement import FEW_IMAGES
 from gan_lightning.metrics.table import METRICS, PAIR_METRICS, check_translation_request, split_names
-from gan_lightning.metrics.translation import TranslationMeasurement, directions_of
+from gan_lightning.metrics.translation import TranslationMeasurement, default_metrics, directions_of
 from gan_lightning.training.randomness import preserved_random_state
 from gan_lightning.translation import PairedTranslation
 
@@ -32,7 +32,8 @@ class TranslationMetrics(Measuring):
             trained on first use), the class path of a custom module, or ``none`` to measure nothing. ``auto`` is ``classifier``
             for digits and the like, and ``imagenet`` for photographs.
         metrics: comma-separated metrics: fid, and the others of samples; and if there are pairs psnr, ssim, l1 (in grey
-            levels) or perceptual (distance in features of ImageNet). None is fid, and with pairs all four of them.
+            levels) or perceptual (distance in features of ImageNet). None is fid if at least two images are held out, and with
+            pairs all four of them.
         every_n_steps: generator updates between two measurements; 0 ignores updates.
         every_n_epochs: epochs between two measurements; 0 ignores epochs.
         num_images: number of sources at most; the names of values of sets contain it, as in ``fid_5k``. None is 5,000, with
@@ -41,7 +42,7 @@ class TranslationMetrics(Measuring):
         split: split of the sources, and of the real images.
         inception_weights: file of Inception's weights; None looks in torch's folder for such files, and downloads it if it is
             missing.
-        best: value that selects ``best.ckpt``, such as fid, psnr or inverse_fid; None is the first of the metrics.
+        best: value that selects ``best.ckpt``, such as fid, psnr or inverse_fid; None is the first that is measured.
         patience: measurements without an improvement after which the run stops; 0 never stops it.
         batch_size: number of images processed at once.
 
@@ -85,6 +86,7 @@ class TranslationMetrics(Measuring):
         )
         self.extractor_name, self.inception_weights, self.split = extractor, inception_weights, split
         self.num_images, self.num_real, self.batch_size = num_images, num_real, batch_size
+        self._chooses_best = best is None
         self.baselines: Mapping[str, Mapping[str, float]] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -98,6 +100,13 @@ class TranslationMetrics(Measuring):
         data = getattr(trainer, "datamodule", None)
         if not isinstance(data, TranslationDataModule):
             raise InputError("metrics need sources and targets: use a TranslationDataModule")
+        metrics = default_metrics(data, self.split) if self.metrics is None else self.metrics
+        if not metrics:
+            pl_module.print(f"Too few images are held out to measure translations: put some into the {self.split} split")
+            self._begin(trainer, None)
+            return
+        if self._chooses_best:
+            self.best = next(name for name, is_larger in directions_of(metrics).items() if is_larger is not None)
         name = data.extractor if self.extractor_name == "auto" else self.extractor_name
         is_slow = name == "imagenet"
         device = trainer.strategy.root_device
@@ -106,7 +115,7 @@ class TranslationMetrics(Measuring):
                 data,
                 device,
                 name,
-                self.metrics,
+                metrics,
                 self.split,
                 self.num_images or (SAMPLES_OF_IMAGENET if is_slow else SAMPLES),
                 self.num_real or (FEW_IMAGES if is_slow else None),

@@ -148,7 +148,7 @@ class DecodedImages(ImageDataModule):
         return self.images_at(split, torch.arange(self.num_images(split)))
 
     def num_images(self, split: Split) -> int:
-        return len(self._prepare(split)[0].paths)
+        return len(self._prepare(split)[0].paths) if self.files[split].paths else 0
 
     def images_at(self, split: Split, indices: Tensor) -> Images:
         files, images = self._prepare(split)

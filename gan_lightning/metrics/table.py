@@ -186,6 +186,12 @@ PAIR_METRICS = {
                 "resize": "none",
             },
         ),
+        PairMetric(
+            name="agreement",
+            value="agreement",
+            better="larger",
+            constants={"class": "the largest logit", "share": "of images in the class of their target"},
+        ),
     )
 }
 """Name of a metric of pairs -> its row."""

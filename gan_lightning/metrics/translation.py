@@ -11,6 +11,7 @@ from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMe
 
 from gan_lightning.data.base import Split
 from gan_lightning.data.translation import TranslationDataModule
+from gan_lightning.data.tree import count_text
 from gan_lightning.errors import InputError
 from gan_lightning.images import on_white, size_text, to_float
 from gan_lightning.metrics.evaluator import choose
@@ -27,13 +28,16 @@ INVERSE = "inverse_"
 """Beginning of the names of the values of the way back."""
 CYCLE = "cycle_l1"
 """Mean absolute difference, in grey levels, of a source from its translation there and back."""
+LEAST_OF_SETS = 2  # images of a set with a covariance
 LEAST_SIDE_OF_SSIM = 6  # its window is mirrored by 5 pixels
 
 
-def default_metrics(data: TranslationDataModule) -> list[str]:
-    """List the metrics that suit the data: the Fréchet distance, and all errors of pairs if there are pairs."""
-    errors = [name for name in PAIR_METRICS if name != "ssim" or min(data.image_shape[1:]) >= LEAST_SIDE_OF_SSIM]
-    return ["fid", *(errors if data.has_pairs else [])]
+def default_metrics(data: TranslationDataModule, split: Split) -> list[str]:
+    """List the metrics that suit a split: the Fréchet distance if it has two images, and the errors of pairs if it has any."""
+    held = min(data.num_images(split), data.num_sources(split))
+    unsuited = {"agreement"} | (set() if min(data.image_shape[1:]) >= LEAST_SIDE_OF_SSIM else {"ssim"})
+    errors = [name for name in PAIR_METRICS if name not in unsuited]
+    return [*(["fid"] if held >= LEAST_OF_SETS else []), *(errors if held and data.has_pairs else [])]
 
 
 class TranslationMeasurement:
@@ -74,7 +78,13 @@ class TranslationMeasurement:
         batch_size: int = 50,
         progress: bool = True,
     ) -> None:
-        self.metrics = default_metrics(data) if metrics is None else metrics
+        self.metrics = default_metrics(data, split) if metrics is None else metrics
+        held = min(data.num_images(split), data.num_sources(split))
+        if not held or (metrics is None and not self.metrics):
+            raise InputError(
+                f"the {split} split of {data.name} has {count_text(held, 'image')}, too few to measure: use another split, or "
+                "put more images into it"
+            )
         check_translation_request(self.metrics, None)
         of_pairs = [name for name in self.metrics if name in PAIR_METRICS]
         of_sets = [name for name in self.metrics if name in METRICS]
@@ -87,8 +97,9 @@ class TranslationMeasurement:
             if "ssim" in of_pairs and min(shape[1:]) < LEAST_SIDE_OF_SSIM:
                 raise InputError(f"ssim needs images of at least {LEAST_SIDE_OF_SSIM} pixels, but these are {size_text(shape)}")
         self.data, self.device, self.split = data, device, split
+        uses_extractor = of_sets or "agreement" in of_pairs
         self.extractor: Extractor = (
-            make_extractor(extractor, data, inception_weights, device, progress) if of_sets else NoFeatures().to(device)
+            make_extractor(extractor, data, inception_weights, device, progress) if uses_extractor else NoFeatures().to(device)
         )
         self._perceptual = PerceptualDistance(3).to(device) if "perceptual" in of_pairs else None
 
@@ -99,7 +110,8 @@ class TranslationMeasurement:
             measurement = Measurement(
                 self.extractor, data, device, real, shape, of_sets, len(chosen), batch_size=batch_size, progress=progress
             )
-            return _Direction(data, split, forward, chosen, measurement, of_pairs, self._perceptual)
+            errors = [name for name in of_pairs if forward or name != "agreement"]  # sources have no classes of their own
+            return _Direction(data, split, forward, chosen, measurement, errors, self._perceptual)
 
         self._forward = direction(True)
         self._back = direction(False) if inverse else None
@@ -137,14 +149,18 @@ class TranslationMeasurement:
     def baselines(self) -> dict[str, dict[str, float]]:
         """Measure the sources themselves as images: name -> values, as of :meth:`measure`. Empty if the shapes do not allow it.
 
-        The name is ``bicubic`` if the sources are smaller and so are enlarged, else ``identity``.
+        The name is ``bicubic`` if the sources are smaller and so are enlarged, else ``identity``. With agreement, there is a
+        row of ``targets``: the class that the extractor gives them is not always theirs.
         """
         shape, source_shape = self.data.image_shape, self.data.source_shape
-        if (name := baseline_name(source_shape, shape)) is None:
-            return {}
-        can_return = self._back is not None and baseline_name(shape, source_shape) is not None
-        back = (lambda images: unchanged(images, source_shape)) if can_return else None
-        return {name: self.measure(lambda sources: unchanged(sources, shape), back)}
+        rows: dict[str, dict[str, float]] = {}
+        if (name := baseline_name(source_shape, shape)) is not None:
+            can_return = self._back is not None and baseline_name(shape, source_shape) is not None
+            back = (lambda images: unchanged(images, source_shape)) if can_return else None
+            rows[name] = self.measure(lambda sources: unchanged(sources, shape), back)
+        if "agreement" in self._forward.of_pairs:
+            rows["targets"] = {PAIR_METRICS["agreement"].value: self._forward.agreement_of_targets()}
+        return rows
 
     def names(self) -> dict[str, str]:
         """Map the values of all metrics to their full names, such as ``fid`` to ``mnist_fd_5k``, and ``psnr`` to ``psnr``."""
@@ -213,6 +229,7 @@ class _Direction:
             "ssim": lambda: StructuralSimilarityIndexMeasure(data_range=255.0),
             "l1": MeanAbsoluteError,
             "perceptual": MeanMetric,
+            "agreement": MeanMetric,
         }
         errors = {name: makers[name]().to(device) for name in self.of_pairs}
         cycle = MeanAbsoluteError().to(device)
@@ -224,7 +241,7 @@ class _Direction:
             images = to_device(translate(sources), device)
             with full_precision(device.type):
                 if targets is not None:
-                    self._compare(errors, images, targets)
+                    self._compare(errors, images, targets, numbers)
                 if translate_back is not None:
                     returned = to_device(translate_back(images), device)
                     _require_shape(returned, sources)
@@ -236,15 +253,45 @@ class _Direction:
         values |= {PAIR_METRICS[name].value: float(error.compute()) for name, error in errors.items()}
         return values if translate_back is None else values | {CYCLE: float(cycle.compute())}
 
-    def _compare(self, errors: Mapping[str, Metric], images: Tensor, targets: Tensor) -> None:
+    def agreement_of_targets(self) -> float:
+        """Compute the share of targets that the extractor puts into their class."""
+        agreement = MeanMetric().to(self.measurement.device)
+
+        def sample(numbers: Tensor) -> Tensor:
+            targets = to_device(self.data.images_at(self.split, self.chosen[numbers])[0], self.measurement.device)
+            agreement.update(self._agreement(targets, numbers))
+            return targets
+
+        self.measurement.collect(sample)
+        return float(agreement.compute())
+
+    def _compare(self, errors: Mapping[str, Metric], images: Tensor, targets: Tensor, numbers: Tensor) -> None:
         """Add a batch of images and targets, uint8 (B, C, H, W), to the errors."""
         _require_shape(images, targets)
         images, targets = on_white(images), on_white(targets)
         for name, error in errors.items():
-            if name != "perceptual":
+            if name == "agreement":
+                error.update(self._agreement(images, numbers))
+            elif name != "perceptual":
                 error.update(_plain(images), _plain(targets))
             elif self._perceptual is not None:
                 error.update(self._perceptual(to_float(images), to_float(targets)))
+
+    def _agreement(self, images: Tensor, numbers: Tensor) -> Tensor:
+        """Tell which images the extractor puts into the class of their target, float (B,).
+
+        Raises:
+            InputError: there are no classes.
+        """
+        _, logits = self.measurement.extractor(images)
+        _, labels = self.data.images_at(self.split, self.chosen[numbers])
+        if logits is None or labels is None:
+            raise InputError(
+                f"agreement needs labels and a classifier of them, but {'the data' if labels is None else 'the extractor'} has "
+                "none: use labelled data and --extractor classifier, or remove it from the metrics"
+            )
+        agree: Tensor = logits.argmax(1) == to_device(labels, logits.device)
+        return agree.float()
 
     def _read(self, numbers: Tensor) -> tuple[Tensor, Tensor | None]:
         """Read sources and, if they are needed, their targets, in the sense of this direction."""

@@ -9,7 +9,10 @@ FACTORS = (2, 4, 8)
 
 
 class SRResNet(Translator):
-    """Small image -> 9x9 -> residual blocks and their input -> doubled by pixel shuffle (Shi et al. 2016), 9x9 -> image, tanh.
+    """Small image -> 9x9 -> residual blocks and their input -> doubled by pixel shuffle (Shi et al. 2016), 9x9 -> image.
+
+    There is no tanh: on an image that is mostly black, the L1 distance draws it to -1 everywhere, where it has no gradient. In
+    training, images may leave [-1, 1] a little; in eval mode they are clipped.
 
     The factor is 2, 4 or 8: the sides of an image divided by those of its source. Sources may have any size.
 
@@ -46,13 +49,12 @@ class SRResNet(Translator):
         self.to_image = nn.Sequential(
             *(layer for _ in range(doublings) for layer in _doubling(width)),
             nn.Conv2d(width, image_shape[0], 9, padding=4),
-            nn.Tanh(),
         )
 
     def forward(self, source: Tensor) -> Tensor:
         x = self.stem(source)
         images: Tensor = self.to_image(x + self.trunk(x))  # (B, C, factor * H', factor * W')
-        return images
+        return images if self.training else images.clamp(-1, 1)
 
 
 class ResidualBlock(nn.Module):

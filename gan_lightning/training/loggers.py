@@ -97,7 +97,7 @@ class ResumableWandbLogger(WandbLogger):
 
 def _tensorboard(folder: Path, begun_at: int) -> Logger:
     """Make the logger. TensorBoard hides the earlier run's values after step ``begun_at``: they are logged again."""
-    return TensorBoardLogger(folder, name="", version="", purge_step=begun_at + 1 if begun_at else None)
+    return TensorBoardLogger(folder, name="", version="", purge_step=begun_at + 1)
 
 
 LOGGERS: dict[LoggerName, Callable[[Path, int], Logger]] = {

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from gan_lightning import checkpoint
 from gan_lightning.callbacks import Checkpoints, TranslationMetrics
 from gan_lightning.data import Derived, Digits
+from gan_lightning.data.base import Split
 from gan_lightning.data.degradations import TurnedNegative
+from gan_lightning.metrics.table import PAIR_METRICS
 from gan_lightning.metrics.translation import TranslationMeasurement
 from gan_lightning.module import AdversarialModule
 from tests.helpers import TensorData, curves, fit, refuses, same_state
@@ -67,6 +69,24 @@ def test_the_average_is_measured_and_the_curves_are_logged() -> None:
     assert {name for name in found if name.startswith("metrics/")} == {f"metrics/{n}" for n in ("pooled_fd_50", "psnr", "l1")}
     assert list(found["metrics/psnr"]) == [2, 4]
     assert found["metrics/psnr"][2] == pytest.approx(found["metrics/psnr"][4], rel=1e-3)
+
+
+@pytest.mark.parametrize(("held", "names"), [(0, []), (1, ["psnr", "l1"]), (2, ["pooled_fd_2", "psnr", "l1"])])
+def test_few_held_out_images_are_measured_as_far_as_that_is_possible(
+    held: int, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Few(Derived):
+        def num_images(self, split: Split) -> int:
+            return held if split == "test" else super().num_images(split)
+
+    monkeypatch.setattr("gan_lightning.metrics.translation.PAIR_METRICS", {n: PAIR_METRICS[n] for n in ("psnr", "l1")})
+    few = Few(Digits, TurnedNegative(), batch_size=16)
+    trainer = fit(small_translation(), few, [metrics(metrics=None)], max_steps=2, logger=TensorBoardLogger("."))
+    found = curves(Path(trainer.log_dir or ""))
+    assert sorted(name for name in found if name.startswith("metrics/")) == sorted(f"metrics/{name}" for name in names)
+    if held < 2:
+        with refuses(held):
+            TranslationMeasurement(few, torch.device("cpu"), POOLED, None if not held else ["fid"])
 
 
 class Scripted(TranslationMetrics):

@@ -101,6 +101,19 @@ def test_a_translation_next_to_its_baseline(enlarging: str, capsys: pytest.Captu
     assert (other["protocol"]["weights"], other["protocol"]["split"]) == ("raw", "train")
 
 
+@pytest.mark.parametrize("method", ["PairedTranslation", "CycleGAN"])
+def test_an_exported_translation_measures_as_its_checkpoint(method: str, request: pytest.FixtureRequest) -> None:
+    """Its folder names the method and the data, too."""
+    path = cycle() if method == "CycleGAN" else request.getfixturevalue("enlarging")
+    flags = [*TINY, "--metrics", "fid,psnr", "--num_images", "40"]
+    assert Verb.export.main([path, "--output", "exported"]) == 0
+    assert main([path, *flags, "--output", "checkpoint.json"]) == 0
+    assert main(["exported", *flags, "--output", "folder.json"]) == 0
+    first, second = (json.loads(Path(f"{name}.json").read_text()) for name in ("checkpoint", "folder"))
+    assert second["metrics"] == pytest.approx(first["metrics"])
+    assert second["protocol"]["method"] == method
+
+
 def test_both_directions_of_a_cycle(capsys: pytest.CaptureFixture[str]) -> None:
     path = cycle()
     assert main([path, *TINY, "--metrics", "fid,psnr", "--num_images", "40"]) == 0

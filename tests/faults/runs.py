@@ -19,12 +19,28 @@ QUIET = [
     *("--accelerator", "cpu", "--enable_progress_bar", "false", "--enable_model_summary", "false"),
     *("--metrics.extractor", "none", "--image_grid.every_n_steps", "0"),
 ]
+SCHEDULE = ["--schedules.learning_rate", "CosineSchedule", "--schedules.learning_rate.end", "0.1"]  # ends with the run
 DIGITS = [
     *("--config", "digits", *QUIET, "--data.batch_size", "128", "--log_every_n_steps", "5"),
     *("--model.generator.hidden", "[64]", "--model.discriminator.hidden", "[64]"),
-    *("--schedules.learning_rate", "CosineSchedule", "--schedules.learning_rate.end", "0.1"),  # ends with the run
+    *SCHEDULE,
 ]
 """Eleven steps an epoch, a few milliseconds each."""
+SMALL = [
+    *("--data", "Derived", "--data.source", "Digits", "--data.batch_size", "128"),
+    *("--model.generator", "UNetGenerator", "--model.generator.width", "4", "--model.generator.dropout", "0"),
+    *("--model.discriminator", "PatchDiscriminator", "--model.discriminator.width", "4", "--model.discriminator.layers", "1"),
+    *("--log_every_n_steps", "5", *SCHEDULE),
+]
+METHODS = {
+    "GAN": DIGITS,
+    "PairedTranslation": [
+        *("--method", "PairedTranslation", *QUIET, *SMALL, "--data.degradation", "Hole"),
+        *("--model.loss", "NonSaturatingLoss", "--model.penalty", "R1"),
+    ],
+    "CycleGAN": ["--method", "CycleGAN", *QUIET, *SMALL, "--data.degradation", "TurnedNegative", "--data.paired", "false"],
+}
+"""Runs of each method, as short."""
 RUN = Path("lightning_logs/version_0")
 LAST = RUN / "checkpoints" / "last.ckpt"
 

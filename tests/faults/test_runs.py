@@ -17,6 +17,7 @@ from tests.faults import often
 from tests.faults.runs import (
     DIGITS,
     LAST,
+    METHODS,
     RUN,
     SCRIPT,
     Record,
@@ -42,11 +43,12 @@ pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc,
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("while_writing", [False, True], ids=["at a random moment", "while a checkpoint is written"])
-def test_kill_9(while_writing: bool, record_property: Record) -> None:
+@pytest.mark.parametrize("method", [name if name == "GAN" else pytest.param(name, marks=pytest.mark.slow) for name in METHODS])
+def test_kill_9(method: str, while_writing: bool, record_property: Record) -> None:
     """A run that is killed and resumed repeatedly ends like an undisturbed one."""
     every = 1 if while_writing else 7
     epochs = max(30, 10 * often(20))
-    args = [*DIGITS, "--max_epochs", str(epochs), "--checkpoints.every_n_steps", str(every)]
+    args = [*METHODS[method], "--max_epochs", str(epochs), "--checkpoints.every_n_steps", str(every)]
     assert main([*args, "--default_root_dir", "undisturbed"]) == 0
     moments, kills, reached = random.Random(0), 0, 0
     while kills < often(20):
@@ -76,7 +78,7 @@ def test_kill_9(while_writing: bool, record_property: Record) -> None:
     lost = f"nothing: up to {every} steps are repeated"
     tally(
         record_property,
-        f"kill -9 {'while a checkpoint is written' if while_writing else 'at a random moment'}",
+        f"{method}: kill -9 {'while a checkpoint is written' if while_writing else 'at a random moment'}",
         kills,
         kills,
         lost,
@@ -89,13 +91,22 @@ def saved_at() -> int:
 
 
 @pytest.mark.parametrize(
-    ("number", "devices"),
-    [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 2), pytest.param(signal.SIGINT, 2, marks=pytest.mark.slow)],
+    ("method", "number", "devices"),
+    [
+        ("GAN", signal.SIGTERM, 1),
+        ("GAN", signal.SIGINT, 1),
+        ("GAN", signal.SIGTERM, 2),
+        pytest.param("GAN", signal.SIGINT, 2, marks=pytest.mark.slow),
+        ("PairedTranslation", signal.SIGTERM, 1),
+        pytest.param("PairedTranslation", signal.SIGTERM, 2, marks=pytest.mark.slow),
+        pytest.param("CycleGAN", signal.SIGINT, 1, marks=pytest.mark.slow),
+        ("CycleGAN", signal.SIGTERM, 2),  # each process has its own pools
+    ],
 )
-def test_a_signal_saves_and_ends_the_run(number: signal.Signals, devices: int, record_property: Record) -> None:
+def test_a_signal_saves_and_ends_the_run(method: str, number: signal.Signals, devices: int, record_property: Record) -> None:
     """The exit code is the shell's, and the resumed run ends like an undisturbed one. Only one process gets the signal."""
-    args = [*DIGITS, "--devices", str(devices)]
-    if (number, devices) == (signal.SIGINT, 1):  # measuring, too
+    args = [*METHODS[method], "--devices", str(devices)]
+    if (method, number, devices) == ("GAN", signal.SIGINT, 1):  # measuring, too
         args += ["--metrics.extractor", "classifier", "--metrics.num_images", "100", "--metrics.every_n_steps", "40"]
     end = 150  # within an epoch
     args += ["--max_steps", str(end)]
@@ -123,7 +134,7 @@ def test_a_signal_saves_and_ends_the_run(number: signal.Signals, devices: int, r
         assert best["global_step"] == expected["global_step"]
         assert best["callbacks"]["GenerativeMetrics"] == expected["callbacks"]["GenerativeMetrics"]
     of = "one process" if devices == 1 else "one of two processes"
-    tally(record_property, f"{number.name} to {of}", 1, 1, f"nothing; exit code {code}")
+    tally(record_property, f"{method}: {number.name} to {of}", 1, 1, f"nothing; exit code {code}")
 
 
 def test_a_second_signal_ends_the_run_at_once(record_property: Record) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from gan_lightning.data import Derived
@@ -150,9 +150,38 @@ def test_the_shapes_decide_the_baseline(source: tuple[int, int, int], image: tup
         assert unchanged(torch.zeros(2, *source, dtype=torch.uint8), image).shape == (2, *image)
 
 
+class Brightness(nn.Module):
+    """The mean grey level, and two classes: dark and bright."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        level = images.float().mean((1, 2, 3)).unsqueeze(1)
+        return level, torch.cat([127.5 - level, level - 127.5], dim=1)
+
+
+def test_agreement_with_the_class_of_the_target() -> None:
+    """Of 20 dark images 15 have the label dark, of 20 bright ones 20 bright: negatives agree with 5 of 40 labels."""
+    labels = torch.tensor([0] * 15 + [1] * 25)
+    pixels = torch.tensor([10] * 20 + [240] * 20, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8).contiguous()
+    data = Derived(lambda **arguments: TensorData(pixels, labels, **_without_root(arguments)), TurnedNegative())
+    made = TranslationMeasurement(data, CPU, f"{__name__}.Brightness", ["agreement", "l1"], inverse=True, progress=False)
+    made.prepare()
+    values = made.measure(lambda sources: 255 - sources, lambda targets: targets)
+    assert values["agreement"] == pytest.approx(35 / 40)
+    assert "inverse_agreement" not in values
+    assert set(made.names().values()) == set(values)
+    rows = made.baselines()
+    assert rows["identity"]["agreement"] == pytest.approx(5 / 40)
+    assert rows["targets"] == {"agreement": pytest.approx(35 / 40)}
+
+
+def test_agreement_needs_classes() -> None:
+    with refuses("agreement", "classifier"):
+        measurement(derived(Grey()), ["agreement"]).measure(lambda sources: sources.expand(-1, 3, -1, -1))
+
+
 def test_unpaired_data_in_both_directions() -> None:
     data = Unpaired()
-    assert default_metrics(data) == ["fid"]
+    assert default_metrics(data, "test") == ["fid"]
     both = measurement(data, inverse=True)
     names = {"tiny_fd_20", CYCLE, "inverse_tiny_fd_30", f"inverse_{CYCLE}"}
     assert set(both.names().values()) == names

@@ -7,12 +7,14 @@ import torch
 from jsonargparse import Namespace
 
 from gan_lightning import checkpoint, inference
+from gan_lightning.cycle import CycleGAN
 from gan_lightning.errors import InputError
+from gan_lightning.exported import read_config
 from gan_lightning.image_translator import ImageTranslator
 from gan_lightning.inference import Sampler
-from gan_lightning.lookup import find
-from gan_lightning.trained import TrainedModel
+from gan_lightning.trained import TrainedModel, locate
 from gan_lightning.training.distributed import is_first_process
+from gan_lightning.translation import PairedTranslation
 
 M = TypeVar("M", bound=TrainedModel)
 
@@ -58,11 +60,16 @@ def _of_kind(cls: type[M], model: TrainedModel, name: str) -> M:
 
 
 def method_of(name: str) -> str:
-    """Name the method that trained a generator; that of anything but a readable checkpoint is GAN."""
-    path = find(name)
-    if path is None or not path.is_file():
-        return checkpoint.GAN
+    """Name the method that trained a generator; that of what cannot be read is GAN.
+
+    A repository of the Hub is downloaded.
+    """
     try:
+        path = locate(name)
+        if path.is_dir():
+            about = read_config(path)
+            translator = CycleGAN if about.get("inverse_generator") else PairedTranslation
+            return translator.method if "source_shape" in about else checkpoint.GAN
         return checkpoint.method(checkpoint.load_gan(path))
     except InputError:  # reported when the generator is loaded
         return checkpoint.GAN
