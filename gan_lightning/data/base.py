@@ -3,8 +3,7 @@
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from gan_lightning.data.loaders import DeviceLoader, EpochShuffle, ImageLoader
 from gan_lightning.errors import InputError
-from gan_lightning.home import expanded, home
+from gan_lightning.home import default_root, expanded
 from gan_lightning.images import class_rows, to_float
 from gan_lightning.training.randomness import derived_seed
 
@@ -25,12 +24,6 @@ MOST_CONDITIONS, MOST_NUMBERS = 1024, 2**15
 Split = Literal["train", "test"]
 Images = tuple[Tensor, Tensor | None]
 """Images uint8 (N, C, H, W), and labels: classes int64 (N,), or attributes float32 (N, K), or None."""
-
-
-def default_root() -> Path:
-    """Default folder of data sets: $GAN_LIGHTNING_DATA, else ~/.cache/gan_lightning/data. ``data.root`` overrides it."""
-    named = os.environ.get("GAN_LIGHTNING_DATA")
-    return expanded(named) if named else home() / ".cache" / "gan_lightning" / "data"
 
 
 class ImageDataModule(LightningDataModule, ABC):
@@ -141,10 +134,13 @@ class ImageDataModule(LightningDataModule, ABC):
         images, labels = self.images(split)
         return images[indices], None if labels is None else labels[indices]
 
+    def batches_at(self, split: Split, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield images of a split in batches, uint8 (B, C, H, W), at the indices of each, int64 (B,)."""
+        return (self.images_at(split, indices)[0] for indices in batches)
+
     def examples(self, rows: int, columns: int, split: Split = "train") -> Images:
         """Choose rows * columns images of a split for a picture. If there are classes, each row is one class."""
-        images, labels = self.images(split)
-        return self.images_at(split, example_indices(labels, len(images), rows, columns))
+        return self.images_at(split, example_indices(self.labels(split), self.num_images(split), rows, columns))
 
     def setup(self, stage: str) -> None:
         """Read the images now, so that an error in them is raised before anything else is set up."""

@@ -1,14 +1,17 @@
 """Any folder of images: mixed sizes and modes, one subfolder per class or flat."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gan_lightning.data.decoded import DecodedImages
 from gan_lightning.data.decoding import DecodedFiles, read_all
 from gan_lightning.data.labels import read_labels
+from gan_lightning.data.stored import Spool, Stored
 from gan_lightning.data.tree import Folder, find_splits, report_corrupt, scan
 from gan_lightning.home import expanded
 
@@ -55,26 +58,28 @@ def read_folder(
     image_shape: tuple[int, int, int],
     white: float | None = None,
     skipped: list[str] | None = None,
+    choose: Callable[[int], Tensor] = torch.arange,
     num_workers: int = 2,
-) -> Tensor:
-    """Read every image below a folder, uint8 (N, C, H, W), in the order of the paths. Other sizes are resized and cropped.
+) -> Stored:
+    """Read images below a folder, uint8 (N, C, H, W), in the order of the paths. Other sizes are resized and cropped.
 
     Args:
         folder: the folder.
         image_shape: (C, H, W).
         white: value that is white in images of more than 8 bits.
         skipped: list to which the paths of unreadable files are added; None refuses them.
+        choose: maps the number of files to the indices of those to read.
         num_workers: number of processes that decode.
 
     Raises:
         InputError: the folder is missing or empty, or a file cannot be read.
     """
     files = scan(folder)
-    result = read_all(DecodedFiles(files, image_shape, white), num_workers)
+    files, spool = files.select(choose(len(files.paths)).tolist()), Spool(image_shape)
+    result = read_all(DecodedFiles(files, image_shape, white), num_workers, spool.add)
     corrupt = {str(folder / files.paths[index]): why for index, why in result.corrupt.items()}
     report_corrupt(folder, corrupt, len(files.paths), skipped is not None, "--skip_corrupt")
     if skipped is not None:
         skipped.extend(corrupt)
     result.facts.report(folder)
-    assert isinstance(result.images, Tensor)
-    return result.images
+    return spool.images

@@ -1,6 +1,6 @@
 """A measurement of translations: each image against its target, all images against real ones, and the way back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -330,9 +330,12 @@ def _real(data: TranslationDataModule, split: Split, num_real: int | None, forwa
     size, count = _size_and_count(data, split, num_real, sources=not forward)
     if forward:
         return RealImages.of(data, split, count)
-    images = data.sources_at(split, choose(size, count))
-    about = {"real": f"sources of {data.name}", "split": split}
-    return RealImages(images, None, about, "all" if count == size else "random, seed 0")
+    chosen = choose(size, count)
+
+    def read(batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        return (data.sources_at(split, chosen[indices]) for indices in batches)
+
+    return RealImages(read, data.source_shape, None, {"real": f"sources of {data.name}", "split": split}, count, size)
 
 
 # Baselines

@@ -90,7 +90,7 @@ def _neighbours(
     features = torch.cat([extractor(part)[0].cpu() for part in torch.split(images, config.batch_size)])  # (N, D)
     distances, indices = nearest(features, known, config.neighbours)
     usual = nearest(known[choose(len(known), USUAL)], known, 2)[0][:, 1].median()  # the first is the image itself
-    picture = grid(torch.cat([images.unsqueeze(1), real.images[indices]], dim=1).flatten(0, 1), config.neighbours + 1)
+    picture = grid(torch.cat([images.unsqueeze(1), real.at(indices)], dim=1).flatten(0, 1), config.neighbours + 1)
     return picture, _distances_text(distances, places, float(usual), f"{about['real']}, {about['extractor']}")
 
 

@@ -11,6 +11,7 @@ from gan_lightning.data.tree import count_text
 from gan_lightning.errors import plain
 from gan_lightning.images import size_text
 from gan_lightning.module import AdversarialModule, TwoNetworks
+from gan_lightning.units import bytes_text
 
 Rows = list[tuple[str, str]]
 """Lines of a section: a name, and numbers or words."""
@@ -86,7 +87,7 @@ def _images(data: ImageDataModule) -> DataReport:
         Counter(data.class_names[c] for c in labels.tolist()) if labels is not None and data.class_names else Counter()
     )
     report.contents += _attributes(data)
-    report.preprocessing.append(("loading", f"{megabytes(images.nbytes)} stay on the device"))
+    report.preprocessing.append(("loading", f"{bytes_text(images.nbytes)} stay on the device"))
     return report
 
 
@@ -162,9 +163,7 @@ def _preprocessing(data: DecodedImages, image_shape: tuple[int, int, int], found
             f"{plain(name)} {count_text(count, 'image')}, each {draws / count:.2g} times" for name, count in shown
         )
         rows.append(("balance", f"each class is drawn {draws:,.0f} times an epoch: {times}"))
-    kept_bytes = data.kept_bytes("train")
-    read = f"decoded whenever they are read, by {data.num_workers} processes"
-    return [*rows, ("loading", read if kept_bytes is None else f"{megabytes(kept_bytes)} stay on the device")]
+    return [*rows, ("loading", data.loading("train"))]
 
 
 def _suggestions(
@@ -234,8 +233,3 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def _files(count: int) -> str:
     return count_text(count, "file")
-
-
-def megabytes(count: int) -> str:
-    """Write a number of bytes in a readable unit."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
