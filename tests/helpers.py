@@ -3,12 +3,14 @@
 import csv
 import gzip
 import hashlib
+import io
 import pickle
 import re
 import signal
 import struct
 import tarfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ import numpy
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -63,14 +66,16 @@ def fit(
 
 
 class TensorData(ImageDataModule):
-    """Images that a test makes."""
+    """Images that a test makes, with classes (N,), attributes (N, K), called a, b and so on, or no labels."""
 
     def __init__(self, images: Tensor, labels: Tensor | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.tensors = images, labels
         channels, height, width = images.shape[1:]
         self.image_shape = (channels, height, width)
-        self.class_names = () if labels is None else tuple(str(c) for c in range(int(labels.max()) + 1))
+        has_attributes = labels is not None and labels.is_floating_point()
+        self.class_names = () if labels is None or has_attributes else tuple(map(str, range(int(labels.max()) + 1)))
+        self.condition_names = tuple("abcdefgh"[: labels.shape[1]]) if labels is not None and has_attributes else ()
 
     def images(self, split: Split) -> tuple[Tensor, Tensor | None]:
         return self.tensors
@@ -122,6 +127,60 @@ def accept_cifar10(patch: pytest.MonkeyPatch, checksums: dict[str, str]) -> None
     patch.setattr(cifar10 + "train_list", [[f"data_batch_{i}", checksums[f"data_batch_{i}"]] for i in range(1, 6)])
     patch.setattr(cifar10 + "test_list", [["test_batch", checksums["test_batch"]]])
     patch.setattr(cifar10 + "meta", {"filename": "batches.meta", "key": "label_names", "md5": checksums["batches.meta"]})
+
+
+def write_cifar100(root: Path, count: int = 20) -> dict[str, str]:
+    """Write noise in CIFAR-100's format to root/cifar-100-python. Returns the MD5 of each file."""
+    folder = root / "cifar-100-python"
+    folder.mkdir(parents=True)
+    random = numpy.random.default_rng(0)
+    contents: dict[str, Any] = {"meta": {"fine_label_names": [f"class {c}" for c in range(100)]}}
+    for file in ("train", "test"):
+        pixels = random.integers(0, 256, (count, 3072), dtype=numpy.uint8)
+        contents[file] = {"data": pixels, "fine_labels": [5 * i % 100 for i in range(count)]}
+    return _written(folder, {file: pickle.dumps(content) for file, content in contents.items()})
+
+
+def write_stl10(root: Path, count: int = 20) -> dict[str, str]:
+    """Write noise in STL-10's format to root/stl10_binary. Returns the MD5 of each file."""
+    folder = root / "stl10_binary"
+    folder.mkdir(parents=True)
+    random = numpy.random.default_rng(0)
+    sizes = {"train": count, "test": count, "unlabeled": 3 * count}
+    contents = {
+        f"{part}_X.bin": random.integers(0, 256, (size, 3, 96, 96), dtype=numpy.uint8).tobytes() for part, size in sizes.items()
+    }
+    labels = (numpy.arange(count) % 10 + 1).astype(numpy.uint8).tobytes()
+    return _written(folder, contents | {"train_y.bin": labels, "test_y.bin": labels})
+
+
+def write_celeba(root: Path, count: int = 30) -> dict[str, str]:
+    """Write noise in CelebA's format to root/celeba, the images zipped. Returns the MD5 of each file."""
+    folder = root / "celeba"
+    folder.mkdir(parents=True)
+    random = numpy.random.default_rng(0)
+    names = [f"{i:06}.jpg" for i in range(1, count + 1)]
+    with zipfile.ZipFile(folder / "img_align_celeba.zip", "w") as archive:
+        for name in names:
+            content = io.BytesIO()
+            Image.fromarray(random.integers(0, 256, (218, 178, 3), dtype=numpy.uint8)).save(content, "JPEG")
+            archive.writestr(f"img_align_celeba/{name}", content.getvalue())
+    tables = {
+        "list_eval_partition.txt": [f"{name} {i * 3 // count}" for i, name in enumerate(names)],
+        "identity_CelebA.txt": [f"{name} 1" for name in names],
+        "list_bbox_celeba.txt": [str(count), "image_id x_1 y_1 width height", *(f"{name} 1 2 3 4" for name in names)],
+        "list_landmarks_align_celeba.txt": [str(count), "lefteye_x lefteye_y", *(f"{name} 1 2" for name in names)],
+        "list_attr_celeba.txt": [str(count), "Male Smiling", *(f"{name} -1 1" for name in names)],
+    }
+    sums = _written(folder, {name: "".join(f"{line}\n" for line in lines).encode() for name, lines in tables.items()})
+    return sums | {"img_align_celeba.zip": hashlib.md5((folder / "img_align_celeba.zip").read_bytes()).hexdigest()}
+
+
+def _written(folder: Path, contents: dict[str, bytes]) -> dict[str, str]:
+    """Write files. Returns the MD5 of each."""
+    for file, content in contents.items():
+        (folder / file).write_bytes(content)
+    return {file: hashlib.md5(content).hexdigest() for file, content in contents.items()}
 
 
 @contextmanager

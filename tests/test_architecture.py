@@ -147,6 +147,7 @@ WITHOUT_TORCH = {
     "commands.verbs",
     "commands.common.arguments",
     "commands.common.classes",
+    "commands.common.conditions",
     "commands.common.console",
     "commands.common.exit_codes",
     "commands.common.flags",

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy
 import PIL
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gan_lightning.data.base import ImageDataModule, Images, Split
@@ -26,6 +28,7 @@ from gan_lightning.data.decoding import (
     room_for,
 )
 from gan_lightning.data.image_file import MODES, Facts, has_heif
+from gan_lightning.data.labels import LabelFile
 from gan_lightning.data.loaders import (
     AheadLoader,
     BalancedShuffle,
@@ -46,7 +49,7 @@ from gan_lightning.data.pack import (
     write_reasons,
 )
 from gan_lightning.data.stored import Stored, whole
-from gan_lightning.data.survey import Survey, survey
+from gan_lightning.data.survey import Survey, count_copies, survey
 from gan_lightning.data.tree import Files, Folder, count_text, listed, report_corrupt
 from gan_lightning.errors import InputError
 from gan_lightning.home import default_root
@@ -92,10 +95,17 @@ class DecodedImages(ImageDataModule):
         files: files of each split.
         num_found: number of files to train on before ``subset`` chose some.
         others: other files next to these, which are not images.
+        label_file: file of the labels; None if there is none.
+        kind: word for the source, for reports.
+        counted: words for the files that are counted in reports.
 
     Raises:
         InputError: the source is missing, unreadable or empty, a file is corrupt, or a number is out of range.
     """
+
+    label_file: LabelFile | None = None
+    kind: str = "folder"
+    counted: str = "files"
 
     def __init__(
         self,
@@ -129,8 +139,10 @@ class DecodedImages(ImageDataModule):
         self.white = white
         found = self._find()
         self.class_names, self.files, self.others = found.class_names, found.splits, found.others
+        self.condition_names = found.condition_names
         if balance and not self.class_names:
-            raise InputError(f"data.balance is true, but {self.root} has no classes: remove it, or label the images")
+            has = "has attributes instead of" if self.condition_names else "has no"
+            raise InputError(f"data.balance is true, but {self.root} {has} classes: remove it, or label the images")
         self.balance = balance
         self.subset, self.num_found = subset, len(self.files["train"].paths)
         if subset is not None:
@@ -205,7 +217,7 @@ class DecodedImages(ImageDataModule):
 
     def class_counts(self, split: Split) -> Counter[str]:
         """Count the images of each class in a split, without those that cannot be read."""
-        return Counter(self.class_names[label] for label in self._prepare(split)[0].labels or ())
+        return Counter(self.class_names[label] for label in self._prepare(split)[0].classes or ())
 
     def corrupt(self, split: Split) -> dict[Path, str]:
         """Find the files of a split that cannot be read, and the reasons. The first call decodes every file."""
@@ -222,24 +234,33 @@ class DecodedImages(ImageDataModule):
         """Describe how training reads the images of a split. The first call decodes every file."""
         images = self._read_once(split).images
         if images is None:
-            return f"decoded whenever they are read, by {self.num_workers} processes"
+            return self._at_each_use()
         size = bytes_text(images.nbytes)
         if images.nbytes <= self.max_bytes_on_device:
             return f"{size} stay on the device"
         return f"{size} are read from the pack {self._pack_path(self.files[split])}.npy"
+
+    def _at_each_use(self) -> str:
+        return f"decoded whenever they are read, by {self.num_workers} processes"
 
     def survey(self) -> Survey:
         """Read the header of each file."""
         count = sum(len(files.paths) for files in self.files.values())
         return survey((files.source(i) for files in self.files.values() for i in range(len(files.paths))), count)
 
-    @abstractmethod
     def copies(self) -> int:
         """Count the files with the same bytes as an earlier one."""
+        return count_copies([files.path(i) for files in self.files.values() for i in range(len(files.paths))])
+
+    @property
+    def held_out(self) -> str:
+        """Describe the test split."""
+        train, test = self.files["train"].folder, self.files["test"].folder
+        return "a tenth, by a hash of the path" if test == train else f"the folder {os.path.relpath(test, self.root)}"
 
     @abstractmethod
     def _find(self) -> Folder:
-        """Find the files of each split and their classes."""
+        """Find the files of each split and their labels."""
 
     def _shuffle(self, size: int) -> EpochShuffle:
         labels = _label_tensor(self._prepare("train")[0].labels)
@@ -315,7 +336,7 @@ class DecodedImages(ImageDataModule):
         Raises:
             InputError: one has none: samples of it would be untrained.
         """
-        trained = set(files.labels or ())
+        trained = set(files.classes or ())
         empty = [name for label, name in enumerate(self.class_names) if label not in trained]
         if empty:
             raise InputError(
@@ -420,5 +441,6 @@ def check_white(white: float | None, flag: str) -> None:
         raise InputError(f"{flag} is {white}: use a number above 0, such as 4095")
 
 
-def _label_tensor(labels: tuple[int, ...] | None) -> Tensor | None:
-    return None if labels is None else torch.tensor(labels)
+def _label_tensor(labels: tuple[int, ...] | NDArray[numpy.float32] | None) -> Tensor | None:
+    """Classes int64 (N,), or attributes float32 (N, K)."""
+    return None if labels is None else torch.as_tensor(labels)

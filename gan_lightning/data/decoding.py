@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from gan_lightning.data.crops import DRAWS, Crop, Uncropped, crop_one
 from gan_lightning.data.image_file import Facts, decode
-from gan_lightning.data.loaders import Item, batches_of, naming_lost_workers, pack
+from gan_lightning.data.loaders import Item, Label, batches_of, naming_lost_workers, pack
 from gan_lightning.data.stored import Spool, Stored
 from gan_lightning.data.tree import Files, path_hash
 from gan_lightning.errors import InputError, one_line
@@ -57,7 +57,7 @@ class DecodedFiles(Dataset[Item]):
         for tried in range(index, index + min(TRIES, len(self))):
             number = tried % len(self)
             try:
-                label = -1 if self.files.labels is None else self.files.labels[number]
+                label: Label = -1 if self.files.labels is None else self.files.labels[number]
                 image = self.read(number, Facts())
                 if self.crop == "random":
                     image = crop_one(
@@ -194,7 +194,7 @@ def arranged(pixels: Stored, sizes: Sequence[Sequence[int]]) -> Stored | Uncropp
 def read_batches(
     dataset: DecodedFiles, batches: Iterable[Tensor], num_workers: int
 ) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
-    """Read files that were readable before: images uint8 (B, C, H, W), labels (B,), and failures that others replace.
+    """Read files that were readable before: images uint8 (B, C, H, W), labels (B, ...), and failures that others replace.
 
     Args:
         dataset: the files.
@@ -215,15 +215,16 @@ def read_batches(
 
 
 def read_again(dataset: DecodedFiles, num_workers: int) -> tuple[Tensor, Tensor, list[str]]:
-    """Read all files that were readable before: images uint8 (N, C, H, W), labels (N,), and failures that others replace."""
-    images, labels = room_for(len(dataset), dataset.image_shape), torch.empty(len(dataset), dtype=torch.int64)
+    """Read all files that were readable before, as :func:`read_batches` does, at once."""
+    images, labels = room_for(len(dataset), dataset.image_shape), [torch.empty(0, dtype=torch.int64)] * (not len(dataset))
     failures, position = list[str](), 0
     for part, part_labels, failed in read_batches(dataset, torch.split(torch.arange(len(dataset)), CHUNK), num_workers):
         chosen = slice(position, position + len(part))
-        images[chosen], labels[chosen] = part, part_labels
+        images[chosen] = part
+        labels.append(part_labels)
         position += len(part)
         failures += failed
-    return images, labels, failures
+    return images, torch.cat(labels), failures
 
 
 def room_for(count: int, image_shape: tuple[int, int, int]) -> Tensor:

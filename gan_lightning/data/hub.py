@@ -66,6 +66,8 @@ class HubDataset(DecodedImages):
             number is out of range.
     """
 
+    kind = "set"
+
     def __init__(
         self,
         path: str,
@@ -93,10 +95,22 @@ class HubDataset(DecodedImages):
         self.streaming, self.shuffle_buffer = streaming, shuffle_buffer
         self.epoch_images, self.stream_images = epoch_images, stream_images
         super().__init__(self.path, **arguments)
+        if streaming:
+            self.kind, self.counted = "stream", "first files"
+
+    @property
+    def held_out(self) -> str:
+        train, test = self.files["train"].folder, self.files["test"].folder
+        if train != test:
+            return f"the split {test.name}"
+        return f"a tenth, by a hash of the {'image' if self.streaming else 'number of the row'}"
 
     def copies(self) -> int:
         sources = [(files, i) for files in self.files.values() for i in range(len(files.paths))]
         return len(sources) - len({_digest(files, i) for files, i in sources})
+
+    def loading(self, split: Split) -> str:
+        return self._at_each_use() if self.streaming else super().loading(split)
 
     def train_dataloader(self) -> ImageLoader:
         if not self.streaming:

@@ -26,8 +26,13 @@ from gan_lightning.training.devices import to_device
 from gan_lightning.training.randomness import derived_seed
 
 Batch = tuple[Tensor, Tensor | None]
-"""Images uint8 (B, C, H, W), and labels int64 (B,) or None, or the sources of a translation, uint8 (B, C', H', W')."""
-Item = tuple[Tensor, int, tuple[str, ...]]
+"""Images uint8 (B, C, H, W), and their classes int64 (B,) or attributes float32 (B, K) or None.
+
+In translation, the sources uint8 (B, C', H', W') stand in place of labels.
+"""
+Label = int | NDArray[numpy.float32]
+"""A class, or attributes (K,)."""
+Item = tuple[Tensor, Label, tuple[str, ...]]
 """An image uint8 (C, H, W), its label, and the files that could not be read and that this one replaces."""
 
 
@@ -226,7 +231,7 @@ class DeviceLoader(ImageLoader):
 
     Args:
         images: uint8 (N, C, H, W), on the training device, or in a file.
-        labels: int64 (N,) on that device, or None.
+        labels: int64 (N,) or float32 (N, K) on that device, or None.
         batch_images: number of images of a batch.
         sampler: order of the images.
     """
@@ -247,7 +252,7 @@ class CropLoader(ImageLoader):
 
     Args:
         images: the images, on the training device, or in a file.
-        labels: int64 (N,) on that device, or None.
+        labels: int64 (N,) or float32 (N, K) on that device, or None.
         batch_images: number of images of a batch.
         sampler: order of the images, and the random numbers for their crops.
         crop: height and width of the crops.
@@ -382,13 +387,13 @@ class UnpairedLoader(ImageLoader):
         yield from ((targets, sources) for (targets, _), (sources, _) in both)
 
 
-def pack(items: Sequence[Item]) -> tuple[NDArray[numpy.uint8], NDArray[numpy.int64], list[str]]:
-    """Join items in the worker as arrays: images (B, C, H, W), labels (B,), and all failures.
+def pack(items: Sequence[Item]) -> tuple[NDArray[numpy.uint8], NDArray[Any], list[str]]:
+    """Join items in the worker as arrays: images (B, C, H, W), labels (B,) or (B, K), and all failures.
 
     Arrays cross to this process as bytes through a pipe, for the reason in ``decoding.py``.
     """
-    images, labels = torch.stack([item[0] for item in items]), torch.tensor([item[1] for item in items])
-    return images.numpy(), labels.numpy(), [failure for item in items for failure in item[2]]
+    images, labels = torch.stack([item[0] for item in items]), numpy.array([item[1] for item in items])
+    return images.numpy(), labels, [failure for item in items for failure in item[2]]
 
 
 def batches_of(make: Callable[[int], "DataLoader[Any]"], num_workers: int) -> Iterator[Any]:

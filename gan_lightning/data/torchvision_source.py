@@ -75,6 +75,10 @@ class TorchvisionSource(ImageDataModule):
             return False
         return True
 
+    def _arguments(self, split: Split) -> dict[str, Any]:
+        """Arguments of torchvision's class for a split."""
+        return {"train": split == "train"}
+
     def _open(self, split: Split) -> Any:
         """Open torchvision's data set.
 
@@ -83,7 +87,7 @@ class TorchvisionSource(ImageDataModule):
             InputError: its files are damaged.
         """
         try:
-            return self.dataset_class(str(self.root), train=split == "train")
+            return self.dataset_class(str(self.root), **self._arguments(split))
         except (RuntimeError, ValueError, AssertionError, EOFError, IndexError, OSError) as error:
             if str(error).startswith("Dataset not found"):
                 raise FileNotFoundError(str(error)) from error

@@ -155,7 +155,7 @@ class RealImages:
     Attributes:
         read: the images.
         image_shape: (C, H, W).
-        labels: int64 (N,) or None.
+        labels: int64 (N,), or attributes float32 (N, K), or None.
         about: source of the images, for the record: data set or folder, and split.
         count: number of images.
         size: number of images of that source. If it has more, :func:`choose_real` chose these.
@@ -186,8 +186,8 @@ class RealImages:
 
     @property
     def class_counts(self) -> list[int] | None:
-        """Number of images of each class; None if there are no labels."""
-        return None if self.labels is None else torch.bincount(self.labels).tolist()
+        """Number of images of each class; None if there are no classes."""
+        return None if self.labels is None or self.labels.is_floating_point() else torch.bincount(self.labels).tolist()
 
     def statistics(
         self, extractor: Extractor, fields: Collection[str] = (), batch_size: int = 50, progress: bool = True
@@ -349,9 +349,9 @@ def _classifier(data: ImageDataModule | None, device: torch.device, progress: bo
     source = data.classifier_source
     (train, train_labels), (test, test_labels) = source.images("train"), source.images("test")
     train, test = on_white(train), on_white(test)
-    if train_labels is None or test_labels is None:
+    if train_labels is None or test_labels is None or source.condition_names:
         raise InputError(
-            f"extractor classifier needs labels, but the images of {source.name} have none: use extractor imagenet"
+            f"extractor classifier needs classes, but the images of {source.name} have none: use extractor imagenet"
         )
     labelled = (train, train_labels), (test, test_labels)
 

@@ -11,7 +11,6 @@ from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMe
 
 from gan_lightning.data.base import Split
 from gan_lightning.data.translation import TranslationDataModule
-from gan_lightning.data.tree import count_text
 from gan_lightning.errors import InputError
 from gan_lightning.images import on_white, size_text, to_float
 from gan_lightning.metrics.evaluator import choose
@@ -82,7 +81,7 @@ class TranslationMeasurement:
         held = min(data.num_images(split), data.num_sources(split))
         if not held or (metrics is None and not self.metrics):
             raise InputError(
-                f"the {split} split of {data.name} has {count_text(held, 'image')}, too few to measure: use another split, or "
+                f"the {split} split of {data.name} has {held} images, too few to measure: use another split, or "
                 "put more images into it"
             )
         check_translation_request(self.metrics, None)

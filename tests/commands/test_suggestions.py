@@ -8,7 +8,7 @@ import pytest
 
 from gan_lightning.commands.common.suggestions import MEANT
 from gan_lightning.commands.verbs import Verb
-from gan_lightning.data import ImageFolder
+from gan_lightning.data import HubDataset, ImageFolder
 from gan_lightning.errors import nearest
 from gan_lightning.networks import DCGANGenerator
 from gan_lightning.regularizers import R1
@@ -140,11 +140,11 @@ def test_the_newest_checkpoint_is_suggested(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_suggested_flags_exist() -> None:
-    """Each of them is a flag of some command, or an argument of a class that a folder of images or the default recipe has."""
+    """Each of them is a flag of some command, or an argument of a class that a folder, a set or the default recipe has."""
     parsers = [verb.make_parser() for verb in Verb]
     known = {action.dest.removeprefix("trainer.") for parser in parsers for action in parser._actions}
-    classes = {"data": ImageFolder, "model.generator": DCGANGenerator, "model.penalty": R1}
-    known |= {f"{group}.{name}" for group, owner in classes.items() for name in inspect.signature(owner).parameters}
+    classes = [("data", ImageFolder), ("data", HubDataset), ("model.generator", DCGANGenerator), ("model.penalty", R1)]
+    known |= {f"{group}.{name}" for group, owner in classes for name in inspect.signature(owner).parameters}
     known |= {f"model.{network}_optimizer.lr" for network in ("generator", "discriminator")}
     assert not [word for words in MEANT for word in words.split() if word.startswith("--") and word[2:] not in known]
 

@@ -1,8 +1,10 @@
 """Sets of the Hub's formats, all local: the same pixels as a folder, their splits and labels, streams, and errors."""
 
 import io
+import os
 import pickle
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from gan_lightning.data import Derived, Grey, HubDataset, ImageFolder, Split
 from gan_lightning.data.decoding import DecodedFiles
 from gan_lightning.data.loaders import ImageLoader, WorkerLoader
 from gan_lightning.data.stream import Row, StreamOrder
+from tests.faults.runs import LAST, RUN, finish, made, run, start, wait_for
 from tests.helpers import assert_same_state, error_line, fit, interrupted, refuses, small_gan
 
 SPLITS: tuple[Split, Split] = ("train", "test")
@@ -31,6 +34,8 @@ SMALL += ["--accelerator", "cpu", "--enable_progress_bar", "false", "--data.imag
 @pytest.fixture(autouse=True)
 def _offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep the library's cache in the test's folder, and the library away from the network."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub_home"))  # of other processes
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub_cache")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -111,9 +116,10 @@ def test_a_set_is_the_folder_of_the_same_files(channels: int, crop: Any, photos:
         assert same_images(folder, data)
         assert [data.facts(split) for split in SPLITS] == [folder.facts(split) for split in SPLITS]
         assert data.survey() == folder.survey()
-        again = hub(source, **about, max_bytes_on_device=1, crop=crop)  # decoded at each use
-        assert crop == "random" or same_images(folder, again)
-        assert fit(small_gan(image_shape=(channels, 8, 8)), again, max_steps=1).global_step
+        for pack in (True, False):  # read from the pack, or decoded at each use
+            again = hub(source, **about, max_bytes_on_device=1, crop=crop, pack=pack)
+            assert crop == "random" or same_images(folder, again)
+            assert fit(small_gan(image_shape=(channels, 8, 8)), again, max_steps=1).global_step
 
 
 def test_an_arrow_file_is_a_set(photos: Path, tmp_path: Path) -> None:
@@ -329,8 +335,8 @@ def test_epochs_go_on_where_the_last_one_ended(length: int) -> None:
     for begin in range(0, 50 - length + 1, length):  # each pass shows all
         assert sorted(rows[begin : begin + length]) == list(range(length))
     for epoch in range(5):  # a new process replays to any place
-        for start in (0, 1, 9):
-            assert taken(StreamOrder(passes(length), 10), epoch, start) == whole[epoch][start:]
+        for begin in (0, 1, 9):
+            assert taken(StreamOrder(passes(length), 10), epoch, begin) == whole[epoch][begin:]
     assert taken(order, 1, 4) == whole[1][4:]  # back
     assert taken(order, 2) == whole[2]
 
@@ -436,12 +442,41 @@ def test_a_resumed_run_is_bitwise_equal(streaming: str, workers: str, tmp_path: 
     path = write(tmp_path / "set.parquet", range(30))
     args = ["--data.path", str(path), "--data.streaming", streaming, "--data.crop", "random", "--data.num_workers", workers]
     args += ["--data.epoch_images", "40", "--data.shuffle_buffer", "8", "--max_steps", "14"]  # the third pass, the second epoch
-    args += ["--data.max_bytes_on_device", "100"]
+    args += ["--data.max_bytes_on_device", "100", "--data.pack", "false"]
     assert train(*args, "--default_root_dir", "straight") == 0
     whole = ["--config", "folder_64", "--data", "HubDataset", *SMALL, *args]
     interrupted([*whole, "--default_root_dir", "stopped"], 12, monkeypatch)
     assert Verb.train.main(["--ckpt_path", "last", "--default_root_dir", "stopped"]) == 0
     assert_same_state(*(Path(name, "lightning_logs", "version_0") for name in ("straight", "stopped")))
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+@pytest.mark.slow
+@pytest.mark.parametrize(("streaming", "files", "workers"), [("true", 2, 2), ("true", 1, 0), ("true", 3, 2), ("false", 1, 2)])
+def test_two_processes_resume_bitwise(streaming: str, files: int, workers: int, tmp_path: Path) -> None:
+    for i in range(files):
+        write(tmp_path / "set" / f"train-{i:05}-of-{files:05}.parquet", range(30 * i, 30 * i + 30 + i))
+    write(tmp_path / "set" / "test.parquet", range(4))
+    args = ["--config", "folder_64", "--data", "HubDataset", *SMALL, "--data.path", str(tmp_path / "set"), "--devices", "2"]
+    args += [
+        "--data.streaming",
+        streaming,
+        "--data.num_workers",
+        str(workers),
+        "--data.max_bytes_on_device",
+        "100",
+        "--data.pack",
+        "false",
+    ]
+    args += ["--data.epoch_images", "240", "--max_steps", "95", "--checkpoints.every_n_steps", "5"]
+    running = start(*args)
+    assert wait_for(LAST.is_file, running), finish(running)
+    os.kill(running.pid, signal.SIGTERM)
+    code, _, error = finish(running)
+    assert (code, 0 < made() < 95) == (128 + signal.SIGTERM, True), error
+    assert run("--ckpt_path", "last")[0] == 0
+    assert run(*args, "--default_root_dir", "straight")[0] == 0
+    assert_same_state(RUN, "straight" / RUN)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str, named: tuple[str, ...]) -> None:
@@ -461,6 +496,23 @@ def test_wrong_sets_are_refused(streaming: str, tmp_path: Path, capsys: pytest.C
         refused(capsys, "--data.path", path, "--data.streaming", streaming, named=(path,))
     refused(capsys, "--data.path", str(whole), "--data.streaming", streaming, "--data.image_column", "x", named=("image", "x"))
     refused(capsys, "--data.streaming", streaming, named=("--data.path",))
+    refused(capsys, "--data.root", str(whole), named=("root", "--data.path"))
+
+
+def test_a_wrong_source_of_pairs_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(write(tmp_path / "set.parquet", range(20)))
+    derived = ["--config", "colour_folder", "--data.source", "HubDataset", "--max_steps", "2", "--accelerator", "cpu"]
+    for args, named in (([], "--data.source.path"), (["--data.source.path", path, "--data.root", path], "--data.source.path")):
+        assert Verb.train.main([*derived, *args]) == 2
+        assert len(error_line(capsys.readouterr().err, named)) < 300
+
+
+def test_the_report_of_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = labelled(tmp_path / "set.parquet", range(90), [i % 3 for i in range(90)], NAMED["label"])
+    assert train("--data.path", str(path), "--data.streaming", "true", "--data.num_workers", "0", "--dry_run") == 0
+    out = capsys.readouterr().out
+    for part in ("stream", "first files", "hash of the image", "cow", "decoded whenever they are read"):
+        assert part in out
 
 
 def test_a_script_in_a_set_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -479,7 +531,7 @@ def test_the_library_is_an_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest
 def test_a_stream_that_breaks_off_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The second file is damaged after the start of the run; the run continues when the file is repaired."""
+    """The second file is cut off before the start of the run; the run continues when the file is repaired."""
     for i in range(2):
         write(tmp_path / "set" / f"train-{i:05}-of-00002.parquet", range(30 * i, 30 * i + 30))
     write(tmp_path / "set" / "test.parquet", range(4))
@@ -488,7 +540,7 @@ def test_a_stream_that_breaks_off_loses_nothing(
     assert train(*args, "--default_root_dir", "straight") == 0
     second = tmp_path / "set" / "train-00001-of-00002.parquet"
     content = second.read_bytes()
-    second.write_bytes(content[: len(content) // 3] + bytes(len(content) // 3) + content[len(content) * 2 // 3 :])
+    second.write_bytes(content[: len(content) // 3])
     capsys.readouterr()
     assert train(*args, "--default_root_dir", "stopped") == 2
     error_line(capsys.readouterr().err, "set")
@@ -500,7 +552,7 @@ def test_a_stream_that_breaks_off_loses_nothing(
 
 
 def test_a_folder_without_its_files_is_refused(photos: Path) -> None:
-    data = hub(photos, max_bytes_on_device=1)
+    data = hub(photos, max_bytes_on_device=1, pack=False)
     data.setup("fit")
     shutil.rmtree(photos / "train" / "cat")
     with refuses("cannot be read any more"):

@@ -18,7 +18,7 @@ from gan_lightning.commands.common.numbers import ImageSize
 from gan_lightning.errors import InputError
 
 DATA_SETS = (
-    *("CIFAR10", "MNIST", "FashionMNIST", "StackedMNIST", "Digits", "ImageFolder", "HubDataset"),
+    *("ImageFolder", "HubDataset", "CIFAR10", "CIFAR100", "STL10", "CelebA", "MNIST", "FashionMNIST", "StackedMNIST", "Digits"),
     *("PairedFolders", "UnpairedFolders", "Derived"),
 )
 """The bundled data classes, for ``--help``."""

@@ -47,10 +47,11 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str
     if found := re.search(r"[Oo]ption '([^']+)' is not accepted|does not accept option '([^']+)'", message):
         unknown = found[1] or found[2]
         if owner:
-            names = [name for name in parameters_of(owner) if name not in {"self", "args", "kwargs"}]
-            if unknown in names:
-                outer = key.rpartition(".")[0]
+            names = [name for name in parameters_of(owner) if name != "self"]
+            outer = key.rpartition(".")[0]
+            if unknown in names and outer:
                 return f"--{key}.{unknown} cannot be set, because it follows {outer}.{unknown}: use --{outer}.{unknown}"
+            names = [name for name in names if name != unknown]  # a base may have it
             near = _of_a_part(key, names, unknown) or for_flag(
                 f"{key}.{unknown}", [f"{key}.{name}" for name in names], otherwise=f"; it has {', '.join(names)}"
             )
@@ -64,7 +65,7 @@ def as_one_line(message: str, parser: ArgumentParser, short_for: str, files: str
         section = key.partition(".")[0]
         alike = f"--{section}.{section} {found[1]}" if f"{section}.{section}" in dests else f"--{section}.NAME VALUE"
         return f"--{section} {found[1]}: {section} is a group of settings; write {alike}, or a recipe with --config"
-    if found := re.search(r"following arguments are required: (.+)", message):
+    if found := re.search(r"following arguments are required: (.+?)(?:\. Got value.*)?$", message, re.MULTILINE):
         if not owner:
             return f"{found[1]} is missing: add it (see --help)"
         name = owner.rpartition(".")[2]
@@ -135,7 +136,8 @@ def _parameters(cls: object) -> dict[str, inspect.Parameter]:
     for base in getattr(cls, "__mro__", ()):
         if "__init__" in vars(base):
             found = {**inspect.signature(vars(base)["__init__"]).parameters, **found}
-    return found
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {name: parameter for name, parameter in found.items() if parameter.kind not in several}
 
 
 def _of_a_part(key: str, arguments: Collection[str], unknown: str) -> str:

@@ -35,7 +35,7 @@ class Source:
         num_images: number of images.
         sample: maps the number of real images of each class (None if unknown) to the function that draws images by index.
         about: their origin, for the record.
-        labels: True if the images depend on labels.
+        labels: True if the images depend on classes.
     """
 
     image_shape: tuple[int, int, int]
@@ -135,8 +135,11 @@ def _checkpoint_source(config: Namespace, device: torch.device) -> Source:
     channels, height, width = sampler.generator.image_shape
     origin = {name: sampler.origin[name] for name in ("checkpoint", "global_step", "weights")}
     about = {**origin, "seed": config.seed, "latents": "Philox, one stream an image"}
+    has_attributes = bool(sampler.condition_names)
+    about |= {"labels": "attributes of training images in turn"} if has_attributes else {}
     sample = functools.partial(sampler.by_index, seed=config.seed)
-    return Source((channels, height, width), config.num_images, sample, about, sampler.generator.conditional)
+    has_classes = sampler.generator.conditional and not has_attributes
+    return Source((channels, height, width), config.num_images, sample, about, has_classes)
 
 
 def print_table(record: dict[str, Any]) -> None:
