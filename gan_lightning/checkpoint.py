@@ -5,13 +5,14 @@ from typing import Any
 
 from gan_lightning import files
 from gan_lightning.errors import InputError
-from gan_lightning.exported import NO_SOURCES, is_description, is_names, is_sources
+from gan_lightning.exported import NO_SOURCES, is_conditions, is_description, is_names, is_sources
 
 FORMAT_VERSION = 3
 KEY = "gan_lightning"
 """Entry that describes a checkpoint: format_version, method, each network by its name (generator, discriminator and maybe
 others), ema, optimizers, the names of the buffers of penalties and augmentation (state), those of the data's classes
-(class_names; older checkpoints have none), and the origin of a translation's sources (sources: mask, degradation)."""
+(class_names; older checkpoints have none) or attributes (condition_names), attributes of training images to draw samples with
+(conditions: a list of lists of numbers), and the origin of a translation's sources (sources: mask, degradation)."""
 GAN = "GAN"
 """Method of checkpoints that do not name theirs, because they are older than the other methods."""
 HYPER_PARAMETERS = frozenset(
@@ -45,6 +46,8 @@ def load_gan(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[st
         raise InputError(f"{path} does not describe its networks: use another checkpoint")
     if not is_names(about.get("class_names", [])):
         raise InputError(f"{path} has class_names that are not a list of names: use another checkpoint")
+    if not is_conditions(about):
+        raise InputError(f"{path} has conditions that are not numbers for its condition_names: use another checkpoint")
     if not is_sources(about.get("sources", NO_SOURCES)):
         raise InputError(f"{path} has an invalid description of its sources: use another checkpoint")
     if type(about.get("method", GAN)) is not str:

@@ -10,7 +10,8 @@ from gan_lightning.errors import InputError, one_line
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 """Files of an exported generator."""
 FORMAT_VERSION = 1
-LARGEST_CONFIG = 2**20  # bytes; those that this project writes have a few thousand
+LARGEST_CONFIG = 2**20  # bytes; those that this project writes have a few thousand, or below 800,000 with attributes
+LARGEST = 3.4e38  # of an attribute, in float32
 NO_SOURCES: dict[str, Any] = {"mask": False, "degradation": None}
 """Origin of the sources of a translation if nothing is known of it."""
 PRECISIONS = ("float32", "float16")
@@ -61,6 +62,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "metrics": metrics is not None and not isinstance(metrics, dict),
         "class_names": not is_names(about.get("class_names", [])),
         "num_classes": type(about.get("num_classes", 0)) is not int,
+        "condition_names and conditions": not is_conditions(about),
     }
     if found := [name for name, is_wrong in wrong.items() if is_wrong]:
         raise InputError(f"{path} has invalid values for {' and '.join(found)}: use another folder")
@@ -71,6 +73,8 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
         "weights": None,
         "class_names": [],
         "num_classes": None,
+        "condition_names": [],
+        "conditions": [],
         "recipe": None,
         "metrics": None,
     }
@@ -80,6 +84,19 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
 def is_names(value: Any) -> bool:
     """Check that a value of unknown origin is a list of texts."""
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def is_conditions(about: dict[str, Any]) -> bool:
+    """Check the entries of unknown origin for attributes: condition_names, and conditions, finite numbers for each name."""
+    names, rows = about.get("condition_names", []), about.get("conditions", [])
+    if not is_names(names) or not isinstance(rows, list):
+        return False
+    return all(
+        isinstance(row, list)
+        and len(row) == len(names)
+        and all(type(value) in (int, float) and abs(value) < LARGEST for value in row)
+        for row in rows
+    )
 
 
 def is_description(value: Any) -> bool:

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import time
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -255,8 +255,20 @@ def fingerprint(*tensors: Tensor) -> str:
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(repr((tuple(tensor.shape), tensor.dtype)).encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        digest.update(_bytes(tensor))
     return digest.hexdigest()
+
+
+def fingerprint_of_parts(shape: tuple[int, ...], parts: Iterable[Tensor]) -> str:
+    """Compute the :func:`fingerprint` of a tensor uint8 of this shape, from its parts along the first dimension."""
+    digest = hashlib.sha256(repr((shape, torch.uint8)).encode())
+    for part in parts:
+        digest.update(_bytes(part))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def file_sha256(path: Path) -> str:

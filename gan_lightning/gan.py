@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
 
 from gan_lightning.augment import Augmentation
 from gan_lightning.errors import InputError
@@ -171,7 +171,7 @@ class GAN(TwoNetworks):
             rank_zero_info(f"Batch norm computes its moments over micro-batches of {self.micro_batch} images")
 
     def training_step(self, batch: tuple[Tensor, Tensor | None], batch_idx: int) -> Outputs:
-        images, labels = batch  # float (real_batches_per_step * B, C, H, W) in [-1, 1]; (real_batches_per_step * B,) or None
+        images, labels = batch  # float (real_batches_per_step * B, C, H, W) in [-1, 1]; labels of as many, or None
         real_batches = list(_chunks(images, labels if self.generator.conditional else None, self.real_batches_per_step))
         outputs: Outputs = {}
         for i, (real, real_labels) in enumerate(real_batches[: self.discriminator_steps]):
@@ -224,7 +224,7 @@ class GAN(TwoNetworks):
         loss = self.loss.discriminator(real_logits, fake_logits)
         outputs = {"discriminator_loss": loss.detach(), **probabilities(real_logits, fake_logits)}
         if real_classes is not None and fake_classes is not None:  # AC-GAN, Odena et al. 2017, equation 3
-            classification = _cross_entropy(real_classes, labels) + _cross_entropy(fake_classes, labels)
+            classification = _label_loss(real_classes, labels) + _label_loss(fake_classes, labels)
             loss = loss + self.classification_weight * classification
             outputs["classification_loss"] = classification.detach()
         batch = DiscriminatorBatch(real, fake, labels, real_logits, fake_logits)
@@ -259,7 +259,7 @@ class GAN(TwoNetworks):
             loss = self.loss.generator(real_logits, fake_logits)
             outputs = {"generator_loss": loss.detach()}
             if classes is not None:
-                loss = loss + self.classification_weight * _cross_entropy(classes, labels)
+                loss = loss + self.classification_weight * _label_loss(classes, labels)
             self.manual_backward(_scaled(loss, share))
         return outputs
 
@@ -288,7 +288,7 @@ class GAN(TwoNetworks):
         return self.discriminator_steps + int(self.loss.generator_sees_real and not self.reuse_fakes)
 
     def sample(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Draw uint8 images (B, C, H, W) for latents (B, latent_dim) and labels (B,), by :attr:`sampler` in eval mode.
+        """Draw uint8 images (B, C, H, W) for latents (B, latent_dim) and labels (B, ...), by :attr:`sampler` in eval mode.
 
         Large images are drawn a few at a time, so that a grid of them needs no more memory than a step.
         """
@@ -321,9 +321,10 @@ def _chosen(labels: Tensor | None, chosen: slice) -> Tensor | None:
     return None if labels is None else labels[chosen]
 
 
-def _cross_entropy(class_logits: Tensor, labels: Tensor | None) -> Tensor:
+def _label_loss(outputs: Tensor, labels: Tensor | None) -> Tensor:
+    """Cross-entropy of class logits (B, num_classes), or the mean squared error of estimates of attributes (B, K)."""
     assert labels is not None  # a discriminator with a classifier is conditional
-    return cross_entropy(class_logits.float(), labels)
+    return mse_loss(outputs.float(), labels.float()) if labels.is_floating_point() else cross_entropy(outputs.float(), labels)
 
 
 def _chunks(images: Tensor, labels: Tensor | None, count: int) -> Iterator[tuple[Tensor, Tensor | None]]:

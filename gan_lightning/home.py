@@ -1,4 +1,4 @@
-"""The user's home folder and name. A process in a container may have neither (``docker run -u 12345``)."""
+"""The user's home folder and name, and the data folder. A process in a container may have neither (``docker run -u 12345``)."""
 
 import getpass
 import os
@@ -46,3 +46,9 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     if text.startswith("~") and not os.path.lexists(text):
         raise InputError(f"{path}: this user has no home folder: write the whole path")
     return Path(text)
+
+
+def default_root() -> Path:
+    """Default folder of data sets: $GAN_LIGHTNING_DATA, else ~/.cache/gan_lightning/data. ``data.root`` overrides it."""
+    named = os.environ.get("GAN_LIGHTNING_DATA")
+    return expanded(named) if named else home() / ".cache" / "gan_lightning" / "data"

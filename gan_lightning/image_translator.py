@@ -48,7 +48,7 @@ class ImageTranslator(TrainedModel):
 
     @classmethod
     def of(cls, networks: Mapping[str, Any], origin: dict[str, Any]) -> "Self":
-        about = {name: value for name, value in origin.items() if name != "class_names"}
+        about = {name: value for name, value in origin.items() if name not in ("class_names", "condition_names", "conditions")}
         return cls(networks["generator"], networks.get("inverse_generator"), about)
 
     @torch.inference_mode()

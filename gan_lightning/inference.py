@@ -6,16 +6,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy
 import torch
 from huggingface_hub import ModelCard
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from gan_lightning import trained
-from gan_lightning.errors import InputError
+from gan_lightning.errors import InputError, nearest, plain
 from gan_lightning.image_translator import ImageTranslator
 from gan_lightning.images import to_uint8
-from gan_lightning.latents import class_frequencies, class_labels, latents, spherical, truncated
+from gan_lightning.latents import labels_by_index, latents, spherical, truncated
 from gan_lightning.model_card import model_card
 from gan_lightning.networks.base import Generator
 from gan_lightning.pictures import grid, write_png
@@ -25,13 +26,21 @@ if TYPE_CHECKING:
     from typing_extensions import Self  # in typing from Python 3.11
 
 
+Labels = int | Sequence[int] | Sequence[float] | Tensor
+"""A class or attributes of all images, or of each."""
+NAMED = 40  # attributes in a message
+
+
 class Sampler(trained.TrainedModel):
     """A trained generator, ready to draw. ``save_pretrained``, ``push_to_hub`` and ``from_pretrained`` are huggingface_hub's.
 
     Args:
         generator: the generator; the sampler puts it in eval mode and turns off its gradients.
-        origin: source of the generator, for records: checkpoint, global_step, weights (``ema`` or ``raw``), and class_names. An
-            exported folder adds its recipe and metrics.
+        origin: source of the generator, for records: checkpoint, global_step, weights (``ema`` or ``raw``), and class_names, or
+            condition_names and conditions. An exported folder adds its recipe and metrics.
+
+    Attributes:
+        conditions: attributes of training images in random order, float32 (M, K), if the generator has attributes; else (0, 0).
     """
 
     kind = Generator
@@ -40,6 +49,11 @@ class Sampler(trained.TrainedModel):
     def __init__(self, generator: Generator, origin: dict[str, Any] | None = None) -> None:
         super().__init__({"generator": generator}, origin)
         self.generator = generator
+        rows = self.origin.get("conditions") or []
+        has_attributes = generator.conditional and generator.condition_dim == len(self.origin.get("condition_names") or []) > 0
+        self.conditions = (
+            torch.tensor(rows, dtype=torch.float32) if has_attributes and rows else torch.empty(0, generator.condition_dim)
+        )
 
     @classmethod
     def of(cls, networks: Mapping[str, Any], origin: dict[str, Any]) -> "Self":
@@ -49,7 +63,7 @@ class Sampler(trained.TrainedModel):
     def sample(
         self,
         num_images: int,
-        labels: int | Sequence[int] | Tensor | None = None,
+        labels: Labels | None = None,
         seed: int = 0,
         truncation: float | None = None,
         batch_size: int = 64,
@@ -59,7 +73,8 @@ class Sampler(trained.TrainedModel):
         Args:
             num_images: number of images.
             labels: class of all images, or one class per image. Only for a conditional generator; without labels it draws
-                every class in turn.
+                every class in turn. With attributes: (K,) for all images, or (num_images, K), such as those that
+                :meth:`condition` makes; without labels it takes those of training images in turn.
             seed: seed of the latents. The same seed draws the same images at any batch size (within rounding).
             truncation: limit of the latents' absolute values (see :func:`gan_lightning.latents.truncated`): 2 is mild, 0.7
                 gives more typical and less diverse images; None does not truncate.
@@ -81,7 +96,7 @@ class Sampler(trained.TrainedModel):
 
         Args:
             indices: indices of the images, each at least 0.
-            labels: int64 (B,), if the generator is conditional.
+            labels: int64 (B,) or float32 (B, K), if the generator is conditional.
             seed: seed of the latents.
             truncation: truncation of the latents, as in :meth:`sample`.
         """
@@ -100,7 +115,7 @@ class Sampler(trained.TrainedModel):
 
     @torch.inference_mode()
     def draw(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Draw images uint8 (B, C, H, W) for latents (B, latent_dim) and labels int64 (B,), on the generator's device."""
+        """Draw images uint8 (B, C, H, W) for latents (B, latent_dim) and labels (B,) or (B, K), on the generator's device."""
         device = self.device
         return to_uint8(self.generator(to_device(z, device), None if labels is None else to_device(labels, device)))
 
@@ -108,7 +123,7 @@ class Sampler(trained.TrainedModel):
     def interpolate(
         self,
         seeds: Sequence[int],
-        labels: int | Sequence[int] | None = None,
+        labels: Labels | None = None,
         frames: int = 16,
         closed: bool = False,
         truncation: float | None = None,
@@ -117,12 +132,12 @@ class Sampler(trained.TrainedModel):
         """Walk from point to point, each the first image of a seed. Returns uint8 (N, C, H, W), on the CPU.
 
         Latents move along great circles (see :func:`gan_lightning.latents.spherical`); classes change by blending their
-        embeddings. There are ``frames`` images from each point up to the next one, that point excluded. An open walk ends with
-        an image of the last point; a closed walk returns to the first point instead.
+        embeddings, and attributes along straight lines. There are ``frames`` images from each point up to the next one, that
+        point excluded. An open walk ends with an image of the last point; a closed walk returns to the first point instead.
 
         Args:
             seeds: seeds of the points, two or more; one is enough if there are several classes.
-            labels: class of all points, or one class per point; by default every class in turn, as in :meth:`sample`.
+            labels: class or attributes of all points, or of each; by default as in :meth:`sample`.
             frames: images from one point to the next.
             closed: end at the first point, so that the walk can be shown in a loop.
             truncation: truncation of the latents, as in :meth:`sample`.
@@ -134,7 +149,7 @@ class Sampler(trained.TrainedModel):
         """
         if frames < 1 or batch_size < 1:
             raise InputError(f"frames is {frames} and batch_size is {batch_size}: use at least 1 for both")
-        points = len(seeds) if labels is None or isinstance(labels, int) or len(seeds) > 1 else len(labels)
+        points = len(seeds) if len(seeds) > 1 else self._count(labels)
         if points < 2 or not seeds:
             raise InputError(
                 f"seeds are {list(seeds)}, but a walk needs two points: use two seeds, or one seed and two classes"
@@ -147,7 +162,7 @@ class Sampler(trained.TrainedModel):
     def walk(
         self, z: Tensor, labels: Tensor | None = None, frames: int = 16, closed: bool = False, batch_size: int = 64
     ) -> Tensor:
-        """Walk like :meth:`interpolate`, between latents (K, latent_dim) with labels int64 (K,)."""
+        """Walk like :meth:`interpolate`, between latents (N, latent_dim) with labels (N,) or (N, K)."""
         starts = torch.arange(len(z) if closed else len(z) - 1)
         first, weights = starts.repeat_interleave(frames), (torch.arange(frames) / frames).repeat(len(starts))
         second = (first + 1) % len(z)
@@ -162,6 +177,10 @@ class Sampler(trained.TrainedModel):
             if labels is None or torch.equal(labels[first[part]], labels[second[part]]):
                 images.append(self.draw(walked[part], None if labels is None else labels[first[part]]).cpu())
                 continue
+            if labels.is_floating_point():
+                between = torch.lerp(labels[first[part]], labels[second[part]], weights[part].unsqueeze(1))
+                images.append(self.draw(walked[part], between).cpu())
+                continue
             with _blended(self.generator, labels[second[part]], weights[part]):
                 images.append(self.draw(walked[part], labels[first[part]]).cpu())
         return torch.cat(images)
@@ -171,17 +190,23 @@ class Sampler(trained.TrainedModel):
 
         Args:
             class_counts: number of images of each class of the data. A conditional generator draws its classes in these
-                proportions; None draws all equally often.
+                proportions; None draws all equally often. One with attributes takes those of training images in turn.
             seed: seed of the latents.
         """
-        frequencies = class_frequencies(class_counts, self.generator.num_classes) if self.generator.conditional else None
-        return lambda indices: self.at(indices, None if frequencies is None else class_labels(indices, frequencies), seed)
+        if not self.generator.conditional:
+            return lambda indices: self.at(indices, seed=seed)
+        label = labels_by_index(
+            class_counts, self.generator.num_classes, self._known() if self.generator.condition_dim else None
+        )
+        return lambda indices: self.at(indices, label(indices), seed)
 
     def _facts(self) -> dict[str, Any]:
         conditional = self.generator.conditional
         return {
             "num_classes": self.generator.num_classes if conditional else 0,
             "class_names": list(self.origin.get("class_names") or []) if conditional else [],
+            "condition_names": list(self.condition_names),
+            "conditions": (self.origin.get("conditions") or []) if self.condition_names else [],
             "latent_dim": self.generator.latent_dim,
         }
 
@@ -201,8 +226,49 @@ class Sampler(trained.TrainedModel):
         names = tuple(self.origin.get("class_names") or ())
         return names if self.generator.conditional and len(names) == self.generator.num_classes else ()
 
-    def labels(self, num_images: int, labels: int | Sequence[int] | Tensor | None = None) -> Tensor | None:
-        """Convert ``labels``, as in :meth:`sample`, to int64 (num_images,); None for an unconditional generator.
+    @property
+    def condition_names(self) -> tuple[str, ...]:
+        """Names of the attributes, in order; empty if the generator has none."""
+        names = tuple(self.origin.get("condition_names") or ())
+        return names if self.generator.conditional and len(names) == self.generator.condition_dim else ()
+
+    def condition(self, values: Mapping[str, float]) -> Tensor:
+        """Attributes float32 (K,) for :meth:`sample`, by name. The others have their mean over the training images.
+
+        Raises:
+            InputError: the generator has no such attribute.
+        """
+        names = self.condition_names
+        if not names:
+            raise InputError(f"condition is {dict(values)}, but this generator has no attributes: use it without them")
+        chosen = self._known().mean(dim=0)
+        for name, value in values.items():
+            if name not in names:
+                raise InputError(
+                    f"{plain(name)} is no attribute of this generator{nearest(name, names)} (use {_listed(names)})"
+                )
+            chosen[names.index(name)] = value
+        return chosen
+
+    def _known(self) -> Tensor:
+        """Attributes of training images, float32 (M, K).
+
+        Raises:
+            InputError: there are none: the generator does not come from a checkpoint.
+        """
+        if not len(self.conditions):
+            raise InputError("this generator knows no attributes of training images: pass labels of its own")
+        return self.conditions
+
+    def _count(self, labels: Labels | None) -> int:
+        """Count the images that labels are for; 1 if they are the same for all."""
+        shape = numpy.shape(() if labels is None else labels)
+        return shape[0] if len(shape) > bool(self.generator.condition_dim) else 1
+
+    def labels(self, num_images: int, labels: Labels | None = None) -> Tensor | None:
+        """Convert ``labels``, as in :meth:`sample`, to int64 (num_images,) or float32 (num_images, K).
+
+        None for an unconditional generator.
 
         Raises:
             InputError: the generator does not have these labels.
@@ -211,6 +277,8 @@ class Sampler(trained.TrainedModel):
             if labels is not None:
                 raise InputError(f"labels is {labels}, but this generator is unconditional: use it without labels")
             return None
+        if self.generator.condition_dim:
+            return self._attributes(num_images, labels)
         classes = self.generator.num_classes
         if labels is None:
             return torch.arange(num_images) % classes
@@ -225,6 +293,25 @@ class Sampler(trained.TrainedModel):
                 f"labels is {labels}: use one class, or one for each of {num_images} images, from 0 to {classes - 1}"
             )
         return chosen.long()
+
+    def _attributes(self, num_images: int, labels: Labels | None) -> Tensor:
+        if labels is None:
+            return self._known()[torch.arange(num_images) % len(self._known())]
+        size = self.generator.condition_dim
+        try:
+            chosen = torch.as_tensor(labels, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError):
+            chosen = torch.empty(0)  # refused below
+        chosen = chosen.expand(num_images, -1) if chosen.dim() == 1 else chosen
+        if chosen.shape != (num_images, size) or not bool(chosen.isfinite().all()):
+            raise InputError(
+                f"labels is {labels}: use {size} finite numbers, the attributes of all images, or of each of {num_images}"
+            )
+        return chosen
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(plain, names[:NAMED])) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 @contextmanager

@@ -4,7 +4,6 @@ A trained generator draws images like its training data. A latent that fits the 
 likely rest: inpainting (Yeh et al. 2017) and super-resolution (Menon et al. 2020).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from tqdm import tqdm
 
 from gan_lightning.errors import InputError
-from gan_lightning.inference import Sampler
+from gan_lightning.inference import Labels, Sampler
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Inversion:
 
     Attributes:
         latent: float32 (N, latent_dim).
-        label: int64 (N,); None if the generator is unconditional.
+        label: int64 (N,), or attributes float32 (N, K); None if the generator is unconditional.
         image: images that the generator draws for the latents, float32 (N, C, H, W), nominally in [-1, 1].
         loss: mean squared error over the known values of each target, (N,).
     """
@@ -40,7 +39,7 @@ def invert(
     target: Tensor,
     mask: Tensor | None = None,
     downscale: int = 1,
-    labels: int | Sequence[int] | Tensor | None = None,
+    labels: Labels | None = None,
     restarts: int = 32,
     steps: int = 300,
     lr: float = 0.1,
@@ -62,7 +61,8 @@ def invert(
         target: float (N, C, H / downscale, W / downscale), nominally in [-1, 1].
         mask: bool, (H, W) of the target or a shape that broadcasts against it: True for known pixels; None if all are known.
         downscale: pixels of the generator's image, in height and width, that are averaged to one pixel of the target.
-        labels: class of all targets, or one per target; None tries all classes of a conditional generator.
+        labels: class or attributes of all targets, or of each; None tries all classes of a conditional generator, but not all
+            attributes.
         restarts: latents to start from, per target; raised to a multiple of the number of classes tried.
         steps: updates of each latent.
         lr: initial learning rate.
@@ -75,6 +75,8 @@ def invert(
             generator does not have these labels.
     """
     generator = sampler.generator
+    if labels is None and generator.conditional and generator.condition_dim:
+        raise InputError("labels is None, but this generator has attributes, which are not searched: pass them")
     channels, height, width = generator.image_shape
     if restarts < 1 or steps < 1:
         raise InputError(f"restarts is {restarts} and steps is {steps}: use at least 1 for both")
@@ -92,10 +94,10 @@ def invert(
         raise InputError("mask hides every value of a target: leave some of them known")
 
     device = sampler.device
-    classes = _classes(sampler, len(target), labels)  # (N, K) or None
+    classes = _classes(sampler, len(target), labels)  # (N, K), or (N, 1, attributes), or None
     tried = 1 if classes is None else classes.shape[1]
     starts = -(-restarts // tried) * tried  # per target
-    own = None if classes is None else classes.repeat(1, starts // tried).flatten().to(device)  # (N * starts,)
+    own = None if classes is None else torch.cat([classes] * (starts // tried), 1).flatten(0, 1).to(device)  # (N * starts, ...)
     z = sampler.latents(torch.arange(len(target) * starts), seed).to(device).requires_grad_()
     target, known = (tensor.to(device).float().repeat_interleave(starts, 0) for tensor in (target, known))
     counts = known.flatten(1).sum(1)
@@ -122,9 +124,9 @@ def invert(
     return Inversion(latent, None if own is None else own.cpu()[chosen], image, error)
 
 
-def _classes(sampler: Sampler, count: int, labels: int | Sequence[int] | Tensor | None) -> Tensor | None:
-    """Classes to try for each target, int64 (count, K); None for an unconditional generator."""
-    if labels is None and sampler.generator.conditional:
+def _classes(sampler: Sampler, count: int, labels: Labels | None) -> Tensor | None:
+    """Labels to try for each target, (count, K) or (count, 1, attributes); None for an unconditional generator."""
+    if labels is None and sampler.generator.conditional and not sampler.generator.condition_dim:
         return torch.arange(sampler.generator.num_classes).expand(count, -1)
     chosen = sampler.labels(count, labels)
     return None if chosen is None else chosen.unsqueeze(1)

@@ -4,7 +4,7 @@ So image number i is the same in a batch of 16 or of 512, and in one process or 
 numbers unchanged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy
 import torch
@@ -83,3 +83,19 @@ def class_labels(indices: Tensor, frequencies: Tensor) -> Tensor:
     fractions = (indices.double() + 0.5) * GOLDEN_RATIO % 1.0  # evenly spread over [0, 1), whatever N
     shares = frequencies.double().cumsum(0) / frequencies.sum()
     return torch.searchsorted(shares, fractions, right=True).clamp(max=len(frequencies) - 1)
+
+
+def labels_by_index(
+    class_counts: Sequence[int] | None, num_classes: int, conditions: Tensor | None
+) -> Callable[[Tensor], Tensor]:
+    """Make the function from global indices int64 (B,) to the labels of samples that stand for the whole of the data.
+
+    Args:
+        class_counts: number of images of each class of the data; None draws all classes equally often.
+        num_classes: number of classes; 0 with attributes.
+        conditions: attributes of training images in random order, float32 (M, K), to take in turn; None with classes.
+    """
+    if conditions is not None:
+        return lambda indices: conditions[indices.cpu() % len(conditions)]
+    frequencies = class_frequencies(class_counts, num_classes)
+    return lambda indices: class_labels(indices, frequencies)

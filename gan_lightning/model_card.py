@@ -14,6 +14,7 @@ TRAINER = {"precision", "max_epochs", "max_steps", "max_time", "devices", "num_n
 MAX_BYTES = 2**20  # bytes of a config.yaml or a record; usual ones have a few thousand
 MAX_DEPTH = 50  # nested lists and dicts of a config.yaml; usual ones have about six levels
 CLASSES_SHOWN = 20
+ATTRIBUTES_SHOWN = 8
 PROTOCOL = ("num_images", "weights", "real", "split", "num_real", "extractor", "transparency")
 """Entries of a record that describe the measurement, in the order of the table."""
 
@@ -102,7 +103,7 @@ def model_card(config: dict[str, Any], formats: Collection[str] = ("safetensors"
         formats: formats of the files in the folder, of safetensors, torch and onnx.
         picture: True if samples.png is in the folder.
     """
-    conditional = config["num_classes"] > 0
+    conditional = config["num_classes"] > 0 or bool(config.get("condition_names"))
     header: dict[str, Any] = {"library_name": "gan_lightning", "tags": ["gan", "image-generation"]}
     header["tags"] += [name for name in formats if name == "onnx"]
     if not conditional:
@@ -137,9 +138,10 @@ def _summary(config: dict[str, Any], picture: bool) -> str:
     names = config.get("class_names") or []
     if any(name != str(number) for number, name in enumerate(names)):
         classes += ": " + ", ".join(map(_cell, names[:CLASSES_SHOWN])) + (", ..." if len(names) > CLASSES_SHOWN else "")
+    attributes = ", ".join(map(_cell, config.get("condition_names") or []))
     rows = {
         "images": shape_text(config["image_shape"]),
-        "classes": classes,
+        **({"attributes": attributes} if attributes else {"classes": classes}),
         "latent": f"{config['latent_dim']} values, standard normal",
     }
     return (
@@ -188,6 +190,8 @@ def class_name(described: Any) -> str:
 
 def _use_safetensors(config: dict[str, Any]) -> str:
     labels = "labels=3, " if config["num_classes"] > 3 else ""
+    if names := config.get("condition_names"):
+        labels = f"labels=gan.condition({{{json.dumps(names[0])}: 1}}), "
     shape = ", ".join(map(str, config["image_shape"]))
     return f"""\
 In Python, from this folder (`config.json`, `model.safetensors`; no code of it is run):
@@ -202,6 +206,8 @@ images = gan.sample(16, {labels}seed=0)  # uint8 (16, {shape})
 
 def _use_torch(config: dict[str, Any]) -> str:
     labels = f", torch.arange(16) % {config['num_classes']}" if config["num_classes"] else ""
+    if config.get("condition_names"):
+        labels = f", torch.tensor({_attributes(config)})"
     return f"""\
 With torch alone (`generator.pt2`, of torch {config["versions"]["torch"]}; {QUANTISATION}):
 
@@ -217,7 +223,10 @@ pictures = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 def _use_onnx(config: dict[str, Any]) -> str:
     shape = ", ".join(map(str, config["image_shape"]))
     labels = f', "labels": numpy.arange(16) % {config["num_classes"]}' if config["num_classes"] else ""
-    inputs = f"`z` float32 (B, {config['latent_dim']})" + (" and `labels` int64 (B,)" if labels else "")
+    kind = "int64 (B,)"
+    if names := config.get("condition_names"):
+        labels, kind = f', "labels": numpy.array({_attributes(config)}, numpy.float32)', f"float32 (B, {len(names)})"
+    inputs = f"`z` float32 (B, {config['latent_dim']})" + (f" and `labels` {kind}" if labels else "")
     return f"""\
 Without torch (`generator.onnx`: {inputs} to `images` float32 (B, {shape}); {QUANTISATION}):
 
@@ -229,6 +238,13 @@ z = numpy.random.default_rng(0).standard_normal((16, {config["latent_dim"]}), nu
 (images,) = session.run(None, {{"z": z{labels}}})
 pictures = ((images + 1) * 127.5).round().clip(0, 255).astype(numpy.uint8)
 ```"""
+
+
+def _attributes(config: dict[str, Any]) -> str:
+    """Write attributes of 16 images in Python: those of a training image, or zeros if they are many."""
+    count, rows = len(config["condition_names"]), config.get("conditions")
+    one = [float(f"{value:.4g}") for value in rows[0]] if rows and count <= ATTRIBUTES_SHOWN else f"[0.0] * {count}"
+    return f"[{one}] * 16"
 
 
 QUANTISATION = "values are nominally in [-1, 1]; others are clamped"

@@ -276,6 +276,7 @@ class AdversarialModule(LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         about = {"format_version": checkpoint.FORMAT_VERSION, **self._description()}
         about["class_names"] = list(getattr(data, "class_names", ()))
+        about |= getattr(data, "condition_description", {})
         if (sources := getattr(data, "source_description", None)) is not None:
             about["sources"] = dict(sources)
         content[checkpoint.KEY] = about

@@ -178,7 +178,7 @@ def _read_folder(path: Path, raw: bool, trust: Collection[str]) -> tuple[dict[st
     networks, config = pretrained.load(path, trust)
     if raw and config["weights"] == "ema":
         raise InputError(f"{path} has only the moving average: for the raw weights, use the original checkpoint")
-    names = ("global_step", "weights", "class_names", "sources", "recipe", "metrics")
+    names = ("global_step", "weights", "class_names", "condition_names", "conditions", "sources", "recipe", "metrics")
     return networks, {name: config[name] for name in names}
 
 
@@ -196,6 +196,8 @@ def _read_checkpoint(path: Path, raw: bool, trust: Collection[str]) -> tuple[dic
         "global_step": content["global_step"],
         "weights": "ema" if averaged else "raw",
         "class_names": about.get("class_names", []),
+        "condition_names": about.get("condition_names", []),
+        "conditions": about.get("conditions", []),
         "sources": about.get("sources", NO_SOURCES),
     }
     return networks, origin

@@ -66,14 +66,16 @@ def fit(
 
 
 class TensorData(ImageDataModule):
-    """Images that a test makes."""
+    """Images that a test makes, with classes (N,), attributes (N, K), called a, b and so on, or no labels."""
 
     def __init__(self, images: Tensor, labels: Tensor | None = None, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.tensors = images, labels
         channels, height, width = images.shape[1:]
         self.image_shape = (channels, height, width)
-        self.class_names = () if labels is None else tuple(str(c) for c in range(int(labels.max()) + 1))
+        has_attributes = labels is not None and labels.is_floating_point()
+        self.class_names = () if labels is None or has_attributes else tuple(map(str, range(int(labels.max()) + 1)))
+        self.condition_names = tuple("abcdefgh"[: labels.shape[1]]) if labels is not None and has_attributes else ()
 
     def images(self, split: Split) -> tuple[Tensor, Tensor | None]:
         return self.tensors

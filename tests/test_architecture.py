@@ -16,6 +16,7 @@ LEAVES = {"errors", "training.distributed"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "home": {"errors"},
+    "units": set(),
     "training.allocator": set(),
     "training.devices": set(),
     "training.randomness": set(),
@@ -55,11 +56,11 @@ ALLOWED: dict[str, set[str]] = {
     "gan": LEAVES
     | {"augment", "images", "losses", "module", "networks.base", "networks.fine_tuning", "regularizers"}
     | {"training.cuda_graphs", "training.randomness"},
-    "data": {"data", "errors", "files", "home", "images", "training.devices", "training.randomness"},
+    "data": {"data", "errors", "files", "home", "images", "training.devices", "training.randomness", "units"},
     "metrics.functional": LEAVES,
     "metrics": LEAVES | {"efficientnet", "files", "images", "metrics", "training.devices", "training.randomness"},
     "metrics.translation": LEAVES | {"data.base", "data.translation", "images", "metrics", "perceptual", "training.devices"},
-    "metrics.measurement": LEAVES | {"data.base", "files", "home", "images", "metrics", "training.devices"},
+    "metrics.measurement": LEAVES | {"data.base", "data.stored", "files", "home", "images", "metrics", "training.devices"},
     "callbacks": LEAVES
     | {
         "callbacks",
@@ -99,7 +100,7 @@ ALLOWED: dict[str, set[str]] = {
     "commands": LEAVES
     | {"callbacks", "checkpoint", "commands", "data", "exported", "files", "gan", "home", "images", "inference", "inversion"}
     | {"augment", "ema", "losses", "metrics", "module", "networks", "pictures", "pretrained", "regularizers"}
-    | {"cycle", "image_translator", "latents", "lookup", "schedules", "trained", "training", "translation"},
+    | {"cycle", "image_translator", "latents", "lookup", "schedules", "trained", "training", "translation", "units"},
 }
 WITHOUT_LIGHTNING = {
     "errors",
@@ -146,6 +147,7 @@ WITHOUT_TORCH = {
     "commands.verbs",
     "commands.common.arguments",
     "commands.common.classes",
+    "commands.common.conditions",
     "commands.common.console",
     "commands.common.exit_codes",
     "commands.common.flags",

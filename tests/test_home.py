@@ -13,8 +13,7 @@ import torch
 
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import MNIST
-from gan_lightning.data.base import default_root
-from gan_lightning.home import expanded, home, set_home_and_name
+from gan_lightning.home import default_root, expanded, home, set_home_and_name
 from tests.helpers import refusal, refuses
 
 pwd = pytest.importorskip("pwd", reason="Windows has no such users")

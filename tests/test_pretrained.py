@@ -20,6 +20,7 @@ from gan_lightning.exported import CONFIG, LARGEST_CONFIG, WEIGHTS, read_config
 from gan_lightning.networks import DCGANGenerator, MLPGenerator
 from tests.helpers import refuses, same_state
 
+NO_LABELS: dict[str, Any] = {"class_names": [], "condition_names": [], "conditions": []}
 FILES = {CONFIG, WEIGHTS, "README.md", "samples.png"}
 
 
@@ -51,7 +52,7 @@ def test_a_folder_draws_what_the_checkpoint_draws(sampler: Sampler) -> None:
             "checkpoint": str(folder),
             "global_step": 8,
             "weights": "ema",
-            "class_names": [],
+            **NO_LABELS,
             "recipe": None,
             "metrics": None,
         }
@@ -86,9 +87,7 @@ def test_a_generator_without_a_checkpoint() -> None:
     Sampler(generator).save_pretrained("saved")
     again = gan_lightning.load("saved")
     assert same_state(again.generator, generator)
-    assert again.origin == {"checkpoint": "saved"} | dict.fromkeys(("global_step", "weights", "recipe", "metrics")) | {
-        "class_names": []
-    }
+    assert again.origin == {"checkpoint": "saved"} | dict.fromkeys(("global_step", "weights", "recipe", "metrics")) | NO_LABELS
 
 
 def test_weights_in_half_precision_are_loaded_in_single() -> None:

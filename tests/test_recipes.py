@@ -158,7 +158,16 @@ ADAPTING = [
 ]
 
 
-FROM_DISK = ["--data.max_bytes_on_device", "0", "--data.num_workers", "2", "--data.horizontal_flip", "true"]
+FROM_DISK = [
+    "--data.max_bytes_on_device",
+    "0",
+    "--data.pack",
+    "false",
+    "--data.num_workers",
+    "2",
+    "--data.horizontal_flip",
+    "true",
+]
 
 
 @pytest.mark.parametrize(

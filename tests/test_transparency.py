@@ -18,6 +18,7 @@ from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import ImageFolder
 from gan_lightning.data.image_file import decode
 from gan_lightning.data.image_set import read_images
+from gan_lightning.data.stored import whole
 from gan_lightning.images import on_white, to_float, to_uint8
 from gan_lightning.metrics.features import ModuleExtractor
 from gan_lightning.networks import (
@@ -97,7 +98,7 @@ def test_on_white_equals_pillow(tmp_path: Path) -> None:
     images[:, 3] = 255
     assert torch.equal(on_white(images), images[:, :3])
     numpy.savez(tmp_path / "images.npz", images=images.numpy())
-    assert torch.equal(read_images(tmp_path / "images.npz", (3, 32, 32)), images[:, :3])
+    assert torch.equal(whole(read_images(tmp_path / "images.npz", (3, 32, 32))), images[:, :3])
 
 
 # Training

@@ -1,8 +1,8 @@
 """Sample quality, measured during training."""
 
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
@@ -11,7 +11,7 @@ from gan_lightning.callbacks.stop_signals import require_no_signal
 from gan_lightning.data.base import ImageDataModule, Split
 from gan_lightning.errors import InputError
 from gan_lightning.gan import GAN
-from gan_lightning.latents import class_frequencies, class_labels, latents
+from gan_lightning.latents import labels_by_index, latents
 from gan_lightning.metrics.measurement import FEW_IMAGES, Measurement, RealImages
 from gan_lightning.metrics.table import METRICS, check_request, split_names
 from gan_lightning.training.devices import to_device
@@ -80,7 +80,7 @@ class GenerativeMetrics(Measuring):
             patience,
             least,
         )
-        self._frequencies = torch.empty(0)
+        self._label: Callable[[Tensor], Tensor] | None = None
 
     def _samplers(self, model: GAN) -> list[nn.Module]:
         return [model.sampler]
@@ -118,7 +118,9 @@ class GenerativeMetrics(Measuring):
             )
             measurement.print_estimate("samples, each time (--metrics.num_images)")
             measurement.prepare()
-        self._frequencies = class_frequencies(measurement.class_counts, pl_module.generator.num_classes)
+        if pl_module.generator.conditional:
+            num_classes = pl_module.generator.num_classes
+            self._label = labels_by_index(measurement.class_counts, num_classes, data.conditions())
         self._begin(trainer, measurement)
 
     def _evaluate(self, model: GAN, measurement: Measurement) -> dict[str, float]:
@@ -130,7 +132,7 @@ class GenerativeMetrics(Measuring):
 
         def sample(indices: Tensor) -> Tensor:
             require_no_signal(model.trainer)
-            labels = class_labels(indices, self._frequencies) if model.generator.conditional else None
+            labels = None if self._label is None else self._label(indices)
             z = latents(indices, model.generator.latent_dim, self.seed)
             return model.sample(to_device(z, model.device), None if labels is None else to_device(labels, model.device))
 

@@ -143,13 +143,14 @@ class HealthMonitor(SymptomMonitor):
                 own = own if model.generator.conditional else None
                 _, held_out_logits = _features_and_logits(model, to_float(held_out), own, parts)
         drawn = to_uint8(fake)
-        fake, real, labels = fake.float().to(exact), to_float(real).to(exact), None if labels is None else labels.to(exact)
+        fake, real = fake.float().to(exact), to_float(real).to(exact)
+        groups = None if labels is None or labels.is_floating_point() else labels.to(exact)  # attributes make no groups
         values = {
             "real_logits": real_logits.mean(),
             "fake_logits": fake_logits.mean(),
             "separation": separation(real_logits, fake_logits),
-            "pixel_diversity": ratio(spread(fake, labels), spread(real, labels)),
-            "feature_diversity": ratio(spread(fake_features, labels), spread(real_features, labels)),
+            "pixel_diversity": ratio(spread(fake, groups), spread(real, groups)),
+            "feature_diversity": ratio(spread(fake_features, groups), spread(real_features, groups)),
             "saturation": saturation(fake, real),
             "generator_gradient_norm": gradient_norm(model.trainer.optimizers[0]).to(exact),
         }
@@ -182,7 +183,7 @@ def _shuffled(images: Images, device: torch.device) -> Images:
 
 
 def _parts(tensor: Tensor, labels: Tensor | None, count: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Split (N, ...) and labels (N,) into ``count`` batches, the sizes of which differ by at most one."""
+    """Split (N, ...) and labels (N, ...) into ``count`` batches, the sizes of which differ by at most one."""
     own = [None] * count if labels is None else labels.tensor_split(count)
     return zip(tensor.tensor_split(count), own, strict=True)
 

@@ -19,9 +19,10 @@ COLUMNS = 10
 class ImageGrid(Grid):
     """Draw a grid of samples for the same latents each time, into ``images/step_00001000.png``, TensorBoard and W&B.
 
-    They are the first images that ``sample.py --seed 0`` draws from a checkpoint of that step. ``images/real.png`` shows real
-    images in the same layout. If there are labels, every column is one class: always for real images, and for the samples of
-    a conditional generator.
+    Without attributes, they are the first images that ``sample.py --seed 0`` draws from a checkpoint of that step.
+    ``images/real.png`` shows real images in the same layout. If there are classes, every column is one class: always for real
+    images, and for the samples of a conditional generator. With attributes, every column of samples has those of one training
+    image.
 
     Args:
         every_n_steps: generator updates from one grid to the next; there is always one at the end. 0 draws only that.
@@ -53,9 +54,15 @@ class ImageGrid(Grid):
         rows, columns = self.rows, self.columns or class_columns(generator.num_classes) or COLUMNS
         self.columns = columns
         self._latents = latents(torch.arange(rows * columns), generator.latent_dim, seed=0).to(pl_module.device)
+        data = getattr(trainer, "datamodule", None)
         if generator.conditional:
-            self._labels = _transposed(class_rows(columns, rows, generator.num_classes), columns).to(pl_module.device)
-        if (data := getattr(trainer, "datamodule", None)) is not None:
+            conditions = None if data is None else data.conditions()
+            if conditions is None:
+                labels = class_rows(columns, rows, generator.num_classes)
+            else:
+                labels = conditions[torch.arange(columns) % len(conditions)].repeat_interleave(rows, dim=0)
+            self._labels = _transposed(labels, columns).to(pl_module.device)
+        if data is not None:
             self._save(trainer, grid(_transposed(data.examples(columns, rows)[0], columns), columns), "real", "real")
         return True
 

@@ -3,9 +3,8 @@
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -13,30 +12,27 @@ from torch import Tensor
 
 from gan_lightning.data.loaders import DeviceLoader, EpochShuffle, ImageLoader
 from gan_lightning.errors import InputError
-from gan_lightning.home import expanded, home
+from gan_lightning.home import default_root, expanded
 from gan_lightning.images import class_rows, to_float
 from gan_lightning.training.randomness import derived_seed
 
 if TYPE_CHECKING:
     from gan_lightning.data.decoded import DecodedImages
 
+MOST_CONDITIONS, MOST_NUMBERS = 1024, 2**15
+"""Largest number of training images whose attributes samples are drawn with, and of numbers in them."""
 Split = Literal["train", "test"]
 Images = tuple[Tensor, Tensor | None]
-"""Images uint8 (N, C, H, W), and labels int64 (N,), or None if there are no labels."""
-
-
-def default_root() -> Path:
-    """Default folder of data sets: $GAN_LIGHTNING_DATA, else ~/.cache/gan_lightning/data. ``data.root`` overrides it."""
-    named = os.environ.get("GAN_LIGHTNING_DATA")
-    return expanded(named) if named else home() / ".cache" / "gan_lightning" / "data"
+"""Images uint8 (N, C, H, W), and labels: classes int64 (N,), or attributes float32 (N, K), or None."""
 
 
 class ImageDataModule(LightningDataModule, ABC):
     """Images for a GAN, with their shape and classes known from the start.
 
-    A batch is (images uint8 (B, C, H, W), labels int64 (B,) or None). On the device it is converted to floats in [-1, 1] and
-    flipped. One batch holds the real images of one whole training step (see ``GAN.real_batches_per_step``). Training batches
-    come from :meth:`images` of the train split. The test split is for metrics and is never trained on.
+    A batch is (images uint8 (B, C, H, W), labels int64 (B,) or float32 (B, condition_dim) or None). On the device its images
+    are converted to floats in [-1, 1] and flipped. One batch holds the real images of one whole training step (see
+    ``GAN.real_batches_per_step``). Training batches come from :meth:`images` of the train split. The test split is for metrics
+    and is never trained on.
 
     Args:
         root: folder of the data; None is $GAN_LIGHTNING_DATA, else ~/.cache/gan_lightning/data.
@@ -46,7 +42,8 @@ class ImageDataModule(LightningDataModule, ABC):
 
     Attributes:
         image_shape: (C, H, W).
-        class_names: name of every label; empty if there are no labels.
+        class_names: name of every class; empty if there are none.
+        condition_names: name of every attribute; empty if there are none. Data has classes or attributes, not both.
         name: name of the data set in metrics and files, derived from the class: ``fashion_mnist`` for FashionMNIST.
         extractor: default features to measure samples with in training: ``imagenet`` for photographs; ``classifier``, trained
             on the data set itself, for digits and the like, because ImageNet has none.
@@ -57,6 +54,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     image_shape: tuple[int, int, int]
     class_names: Sequence[str]
+    condition_names: Sequence[str] = ()
     extractor: Literal["imagenet", "classifier"] = "imagenet"
 
     def __init__(
@@ -77,8 +75,13 @@ class ImageDataModule(LightningDataModule, ABC):
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; 0 if there are no labels."""
+        """Number of classes; 0 if there are none."""
         return len(self.class_names)
+
+    @property
+    def condition_dim(self) -> int:
+        """Number of attributes; 0 if there are none."""
+        return len(self.condition_names)
 
     @property
     def classifier_source(self) -> "ImageDataModule":
@@ -98,6 +101,30 @@ class ImageDataModule(LightningDataModule, ABC):
             InputError: the data is missing or damaged.
         """
 
+    def labels(self, split: Split) -> Tensor | None:
+        """Return the labels of every image of a split, in the order of :meth:`images`."""
+        return self.images(split)[1]
+
+    def conditions(self) -> Tensor | None:
+        """Choose the attributes of training images to draw samples with, in random order: float32 (M, K); None without any.
+
+        They stand for the distribution of all. A checkpoint contains them, so there are at most :data:`MOST_CONDITIONS`, of
+        :data:`MOST_NUMBERS` numbers.
+        """
+        labels = self.labels("train") if self.condition_names else None
+        if labels is None:
+            return None
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+        return labels[order[: max(1, min(MOST_CONDITIONS, MOST_NUMBERS // self.condition_dim))]]
+
+    @property
+    def condition_description(self) -> dict[str, Any]:
+        """Names of the attributes and :meth:`conditions`, as primitives for a checkpoint; empty if there are none."""
+        if (conditions := self.conditions()) is None:
+            return {}
+        rows = [[float(f"{value:.9g}") for value in row] for row in conditions.tolist()]  # exact in float32, and short
+        return {"condition_names": list(self.condition_names), "conditions": rows}
+
     def num_images(self, split: Split) -> int:
         """Number of images of a split."""
         return len(self.images(split)[0])
@@ -107,10 +134,13 @@ class ImageDataModule(LightningDataModule, ABC):
         images, labels = self.images(split)
         return images[indices], None if labels is None else labels[indices]
 
+    def batches_at(self, split: Split, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield images of a split in batches, uint8 (B, C, H, W), at the indices of each, int64 (B,)."""
+        return (self.images_at(split, indices)[0] for indices in batches)
+
     def examples(self, rows: int, columns: int, split: Split = "train") -> Images:
-        """Choose rows * columns images of a split for a picture. If there are labels, each row is one class."""
-        images, labels = self.images(split)
-        return self.images_at(split, example_indices(labels, len(images), rows, columns))
+        """Choose rows * columns images of a split for a picture. If there are classes, each row is one class."""
+        return self.images_at(split, example_indices(self.labels(split), self.num_images(split), rows, columns))
 
     def setup(self, stage: str) -> None:
         """Read the images now, so that an error in them is raised before anything else is set up."""
@@ -167,8 +197,8 @@ class ImageDataModule(LightningDataModule, ABC):
 
 
 def example_indices(labels: Tensor | None, size: int, rows: int, columns: int) -> Tensor:
-    """Choose which of ``size`` images to show in a grid: one class per row if there are labels, else evenly spread."""
-    if labels is None:
+    """Choose which of ``size`` images to show in a grid: one class per row if there are classes, else evenly spread."""
+    if labels is None or labels.is_floating_point():
         return torch.arange(rows * columns) * size // (rows * columns)
     present = torch.unique(labels)  # a class may be in the other split only
     members = [(labels == label).nonzero().flatten() for label in present]

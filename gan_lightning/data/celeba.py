@@ -8,10 +8,11 @@ from filelock import FileLock
 from lightning.pytorch.utilities import rank_zero_info
 from torchvision import datasets
 
-from gan_lightning.data.base import Split, default_root
+from gan_lightning.data.base import Split
 from gan_lightning.data.decoded import DecodedImages
 from gan_lightning.data.tree import Files, Folder
 from gan_lightning.errors import InputError, one_line
+from gan_lightning.home import default_root
 
 
 class CelebA(DecodedImages):

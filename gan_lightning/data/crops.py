@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gan_lightning.data.stored import Stored, whole
 from gan_lightning.errors import InputError
 
 Crop = Literal["center", "random"]
@@ -33,7 +34,7 @@ def height_and_width(size: int | str | Sequence[int], flag: str) -> tuple[int, i
     return numbers[0], numbers[-1]
 
 
-def uncropped_size(size: tuple[int, int], crop: tuple[int, int]) -> tuple[int, int]:
+def uncropped_size(size: tuple[float, float], crop: tuple[int, int]) -> tuple[int, int]:
     """Height and width of an image that is resized until a crop just fits in it; at most :data:`LONGEST` crops."""
     scale = max(side / own for own, side in zip(size, crop, strict=True))
     height, width = (min(max(round(own * scale), side), LONGEST * side) for own, side in zip(size, crop, strict=True))
@@ -66,7 +67,7 @@ class Uncropped:
         sizes: height and width of each image, int64 (N, 2).
     """
 
-    pixels: Tensor
+    pixels: Stored
     sizes: Tensor
 
     def __len__(self) -> int:
@@ -85,7 +86,7 @@ class Uncropped:
 
     def to(self, device: torch.device) -> "Uncropped":
         """Move the pixels to a device. The sizes stay on the CPU."""
-        return Uncropped(self.pixels.to(device), self.sizes)
+        return Uncropped(whole(self.pixels).to(device), self.sizes)
 
     def places(self, indices: Tensor, draws: Tensor, crop: tuple[int, int]) -> Tensor:
         """Position in ``pixels`` of each crop's first pixel, and the width of its image, int64 (N, 2), on the CPU."""

@@ -4,28 +4,58 @@ import hashlib
 import os
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy
 import PIL
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
-from gan_lightning.data.base import ImageDataModule, Images, Split, default_root, example_indices
+from gan_lightning.data.base import ImageDataModule, Images, Split
 from gan_lightning.data.crops import Crop, Uncropped, height_and_width
-from gan_lightning.data.decoding import DecodedFiles, Decoding, fixed_draw, read_again, read_all, room_for
+from gan_lightning.data.decoding import (
+    DecodedFiles,
+    Decoding,
+    fixed_draw,
+    read_again,
+    read_all,
+    read_batches,
+    read_into_memory,
+    room_for,
+)
 from gan_lightning.data.image_file import MODES, Facts, has_heif
-from gan_lightning.data.loaders import BalancedShuffle, CropLoader, EpochShuffle, ImageLoader, WorkerLoader
+from gan_lightning.data.labels import LabelFile
+from gan_lightning.data.loaders import (
+    AheadLoader,
+    BalancedShuffle,
+    CropLoader,
+    DeviceLoader,
+    EpochShuffle,
+    ImageLoader,
+    WorkerLoader,
+)
+from gan_lightning.data.pack import (
+    CannotPack,
+    expected_bytes,
+    expected_seconds,
+    free_bytes,
+    make_pack,
+    read_pack,
+    require_space,
+    write_reasons,
+)
+from gan_lightning.data.stored import Stored, whole
 from gan_lightning.data.survey import Survey, count_copies, survey
 from gan_lightning.data.tree import Files, Folder, count_text, listed, report_corrupt
 from gan_lightning.errors import InputError
-from gan_lightning.files import load, save
+from gan_lightning.home import default_root
+from gan_lightning.units import bytes_text, duration
 
-CACHE_VERSION = 5
+CACHE_VERSION = 6
 PART = 256  # images to crop at once: a place takes more memory than a pixel
 
 
@@ -35,8 +65,9 @@ class DecodedImages(ImageDataModule):
     With ``crop: random``, each use of a training image shows another part of it: the place is a function of the seed and the
     position in the run. Everywhere else, such as in pictures and metrics, it is a function of the image's name.
 
-    Several processes decode the images once and cache them below the default data folder. If the images take more than
-    ``max_bytes_on_device``, they are checked once and then decoded whenever they are read.
+    Several processes decode the images once into a file below the default data folder, their pack. If they take at most
+    ``max_bytes_on_device``, training keeps them on the device. Otherwise it reads each batch from the pack, which is mapped
+    into memory. With ``pack: false``, so many images are checked once and then decoded whenever they are read.
 
     Args:
         root: source of the images, such as a folder.
@@ -55,6 +86,7 @@ class DecodedImages(ImageDataModule):
             cannot be read any more later.
         num_workers: number of processes that decode; None is one per core, at most 8.
         max_bytes_on_device: upper limit of the device memory for the images of the train split, in bytes.
+        pack: decode images that take more memory than this once, into a file.
         white: value that is white in images of more than 8 bits, such as 4095 if 12 of 16 bits are used. By default it is the
             largest value of 16 bits, and 1 for floating-point numbers.
         seed: seed of the order of the images, of the random crops and of the flips.
@@ -63,6 +95,7 @@ class DecodedImages(ImageDataModule):
         files: files of each split.
         num_found: number of files to train on before ``subset`` chose some.
         others: other files next to these, which are not images.
+        label_file: file of the labels; None if there is none.
         kind: word for the source, for reports.
         counted: words for the files that are counted in reports.
 
@@ -70,6 +103,7 @@ class DecodedImages(ImageDataModule):
         InputError: the source is missing, unreadable or empty, a file is corrupt, or a number is out of range.
     """
 
+    label_file: LabelFile | None = None
     kind: str = "folder"
     counted: str = "files"
 
@@ -87,6 +121,7 @@ class DecodedImages(ImageDataModule):
         skip_corrupt: bool = False,
         num_workers: int | None = None,
         max_bytes_on_device: int = 4 * 2**30,
+        pack: bool = True,
         white: float | None = None,
         seed: int = 0,
     ) -> None:
@@ -100,12 +135,14 @@ class DecodedImages(ImageDataModule):
         self.image_shape = (channels, height, width)
         self.skip_corrupt = skip_corrupt
         self.num_workers = min(8, os.cpu_count() or 1) if num_workers is None else num_workers
-        self.max_bytes_on_device = max_bytes_on_device
+        self.max_bytes_on_device, self.pack = max_bytes_on_device, pack
         self.white = white
         found = self._find()
         self.class_names, self.files, self.others = found.class_names, found.splits, found.others
+        self.condition_names = found.condition_names
         if balance and not self.class_names:
-            raise InputError(f"data.balance is true, but {self.root} has no classes: remove it, or label the images")
+            has = "has attributes instead of" if self.condition_names else "has no"
+            raise InputError(f"data.balance is true, but {self.root} {has} classes: remove it, or label the images")
         self.balance = balance
         self.subset, self.num_found = subset, len(self.files["train"].paths)
         if subset is not None:
@@ -113,17 +150,17 @@ class DecodedImages(ImageDataModule):
             self.files["train"] = self.files["train"].subset(subset, subset_seed)
         self._read: dict[Split, Decoding] = {}
         self._failures: dict[str, None] = {}  # files that could be read before, in the order of their failures
-        self._prepared: dict[Split, tuple[Files, Tensor | Uncropped | None]] = {}
+        self._prepared: dict[Split, tuple[Files, Stored | Uncropped | None]] = {}
 
     @property
     def folders(self) -> "Sequence[DecodedImages]":
         return (self,)
 
     def images(self, split: Split) -> Images:
-        files, images = self._prepare(split)
-        if isinstance(images, Tensor):
-            return images, _label_tensor(files.labels)
-        return self.images_at(split, torch.arange(len(files.paths)))
+        return self.images_at(split, torch.arange(self.num_images(split)))
+
+    def labels(self, split: Split) -> Tensor | None:
+        return _label_tensor(self._prepare(split)[0].labels)
 
     def num_images(self, split: Split) -> int:
         return len(self._prepare(split)[0].paths) if self.files[split].paths else 0
@@ -144,9 +181,15 @@ class DecodedImages(ImageDataModule):
             chosen = images[indices]
         return chosen, _label_tensor(few.labels)
 
-    def examples(self, rows: int, columns: int, split: Split = "train") -> Images:
-        files, _ = self._prepare(split)
-        return self.images_at(split, example_indices(_label_tensor(files.labels), len(files.paths), rows, columns))
+    def batches_at(self, split: Split, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        files, images = self._prepare(split)
+        if images is not None:
+            yield from super().batches_at(split, batches)
+            return
+        for read, _, failures in read_batches(self._dataset(files), batches, self.num_workers):
+            if failures:
+                self._report_failures(failures)
+            yield read
 
     def prepare_data(self) -> None:
         self._prepare("train")
@@ -157,31 +200,24 @@ class DecodedImages(ImageDataModule):
     def train_dataloader(self) -> ImageLoader:
         assert self.trainer is not None
         files, images = self._prepare("train")
-        if isinstance(images, Tensor):
-            return super().train_dataloader()
-        device, size = self.trainer.strategy.root_device, len(files.paths)
-        if images is not None:
-            labels = _label_tensor(files.labels)
-            return CropLoader(
-                images.to(device),
-                None if labels is None else labels.to(device),
-                self._batch_images(size),
-                self._shuffle(size),
-                self.image_shape[1:],
-            )
-        return WorkerLoader(
-            self._dataset(files),
-            files.labels is not None,
-            self._batch_images(size),
-            self._shuffle(size),
-            self.num_workers,
-            pin_memory=device.type == "cuda",
-            report=self._report_failures,
-        )
+        device, labels, size = self.trainer.strategy.root_device, _label_tensor(files.labels), len(files.paths)
+        order = self._batch_images(size), self._shuffle(size)
+        pin_memory = device.type == "cuda"
+        if images is None:
+            dataset, labelled = self._dataset(files), labels is not None
+            return WorkerLoader(dataset, labelled, *order, self.num_workers, pin_memory, self._report_failures)
+        is_small = images.nbytes <= self.max_bytes_on_device
+        if is_small and labels is not None:
+            labels = labels.to(device)
+        if isinstance(images, Uncropped):
+            loader: ImageLoader = CropLoader(images.to(device) if is_small else images, labels, *order, self.image_shape[1:])
+        else:
+            loader = DeviceLoader(whole(images).to(device) if is_small else images, labels, *order)
+        return loader if is_small else AheadLoader(loader, pin_memory)
 
     def class_counts(self, split: Split) -> Counter[str]:
         """Count the images of each class in a split, without those that cannot be read."""
-        return Counter(self.class_names[label] for label in self._prepare(split)[0].labels or ())
+        return Counter(self.class_names[label] for label in self._prepare(split)[0].classes or ())
 
     def corrupt(self, split: Split) -> dict[Path, str]:
         """Find the files of a split that cannot be read, and the reasons. The first call decodes every file."""
@@ -194,10 +230,15 @@ class DecodedImages(ImageDataModule):
         """Treatment of the images of a split, as far as their pixels do not show it. The first call decodes every file."""
         return self._read_once(split).facts if self.files[split].paths else Facts()
 
-    def kept_bytes(self, split: Split) -> int | None:
-        """Memory of the images of a split if they fit in ``max_bytes_on_device``; None if they are decoded at each use."""
+    def loading(self, split: Split) -> str:
+        """Describe how training reads the images of a split. The first call decodes every file."""
         images = self._read_once(split).images
-        return None if images is None else images.nbytes
+        if images is None:
+            return f"decoded whenever they are read, by {self.num_workers} processes"
+        size = bytes_text(images.nbytes)
+        if images.nbytes <= self.max_bytes_on_device:
+            return f"{size} stay on the device"
+        return f"{size} are read from the pack {self._pack_path(self.files[split])}.npy"
 
     def survey(self) -> Survey:
         """Read the header of each file."""
@@ -216,7 +257,7 @@ class DecodedImages(ImageDataModule):
 
     @abstractmethod
     def _find(self) -> Folder:
-        """Find the files of each split and their classes."""
+        """Find the files of each split and their labels."""
 
     def _shuffle(self, size: int) -> EpochShuffle:
         labels = _label_tensor(self._prepare("train")[0].labels)
@@ -253,8 +294,8 @@ class DecodedImages(ImageDataModule):
         if count.bit_length() > known.bit_length():
             rank_zero_warn(f"{message}. Other images replace them")
 
-    def _prepare(self, split: Split) -> tuple[Files, Tensor | Uncropped | None]:
-        """Return the files of a split that can be read, and their images if they fit in ``max_bytes_on_device``."""
+    def _prepare(self, split: Split) -> tuple[Files, Stored | Uncropped | None]:
+        """Return the files of a split that can be read, and their images unless these are decoded at each use."""
         if split not in self._prepared:
             files = self.files[split]
             if not files.paths:  # only the test split can be empty: find_splits refuses an empty train split
@@ -292,7 +333,7 @@ class DecodedImages(ImageDataModule):
         Raises:
             InputError: one has none: samples of it would be untrained.
         """
-        trained = set(files.labels or ())
+        trained = set(files.classes or ())
         empty = [name for label, name in enumerate(self.class_names) if label not in trained]
         if empty:
             raise InputError(
@@ -300,32 +341,76 @@ class DecodedImages(ImageDataModule):
             )
 
     def _read_once(self, split: Split) -> Decoding:
-        """Read the images of a split, if they are kept, and the reasons why others cannot be read; use the cache."""
+        """Read the images of a split, unless they are decoded at each use, and the reasons why others cannot be read.
+
+        Makes the pack if there is none.
+        """
         if split not in self._read:
             files = self.files[split]
-            cache = default_root() / "image_folder_cache" / f"{self._fingerprint(files)}.pt"
-            result = _load_cache(cache)
-            if result is None:
-                result = self._decode(files)
-                try:
-                    if result.lasting:
-                        _save_cache(result, cache)
-                except OSError as error:
-                    rank_zero_warn(
-                        f"{cache} cannot be written ({error.strerror}). The images will be decoded again in each run"
-                    )
-            self._read[split] = result
+            path = self._pack_path(files)
+            result = read_pack(path, self.max_bytes_on_device)
+            self._read[split] = self._decode(files, path) if result is None or not result.lasting else result
         return self._read[split]
 
-    def _decode(self, files: Files) -> Decoding:
-        """Read every file once: the images of the readable ones (if they fit), and the reasons why the others are not."""
-        with tqdm(total=len(files.paths), desc=f"Reading {files.folder}", unit=" images", delay=1) as bar:
-            return read_all(self._dataset(files), self.num_workers, self.max_bytes_on_device, bar.update)
+    def _decode(self, files: Files, path: Path) -> Decoding:
+        """Read every file once: into the pack ``path`` if the images are kept."""
+        dataset = self._dataset(files)
+        size = expected_bytes(dataset)
+        if size <= self.max_bytes_on_device:
+            return self._cached(dataset, path, size)
+        return self._packed(dataset, path, size) if self.pack else self._checked(dataset, path)
+
+    def _cached(self, dataset: DecodedFiles, path: Path, size: int) -> Decoding:
+        """Make a pack of images that fit on the device; keep them in memory if the disk does not take it."""
+        try:
+            return make_pack(dataset, path, self.num_workers, self._pixel_settings(), size, self.max_bytes_on_device)
+        except CannotPack as error:
+            rank_zero_warn(f"{error}. The images will be decoded again in each run")
+            return read_into_memory(dataset, self.num_workers)
+
+    def _packed(self, dataset: DecodedFiles, path: Path, size: int) -> Decoding:
+        """Make a pack of many images, after a line about its size and duration.
+
+        Raises:
+            InputError: the disk does not take it.
+        """
+        wanted = f"{count_text(len(dataset), 'image')} of {dataset.files.folder}"
+        try:
+            require_space(path, size)
+            rank_zero_info(
+                f"{wanted} are decoded once, into {path}.npy: {bytes_text(size)} of {bytes_text(free_bytes(path))} that are "
+                f"free, in about {duration(expected_seconds(dataset, self.num_workers))}. --data.pack false decodes them "
+                "whenever they are read instead"
+            )
+            return make_pack(dataset, path, self.num_workers, self._pixel_settings(), size, self.max_bytes_on_device)
+        except CannotPack as error:
+            raise InputError(
+                f"{wanted} take {size:,} bytes on the disk, but {error}: free some space, name another data folder by "
+                "GAN_LIGHTNING_DATA, or decode images whenever they are read by --data.pack false"
+            ) from error
+
+    def _checked(self, dataset: DecodedFiles, path: Path) -> Decoding:
+        """Read every file, and keep only the reasons why some cannot be read."""
+        result = read_all(dataset, self.num_workers)
+        try:
+            write_reasons(result, path, self._pixel_settings())
+        except CannotPack as error:
+            rank_zero_warn(f"{error}. The images will be checked again in each run")
+        return result
+
+    def _pack_path(self, files: Files) -> Path:
+        """Path of the pack of these files, without a suffix."""
+        return default_root() / "image_folder_cache" / self._fingerprint(files)
+
+    def _pixel_settings(self) -> dict[str, Any]:
+        """List all that the pixels of a pack depend on, besides the files."""
+        settings = {"image_shape": self.image_shape, "crop": self.crop, "white": self.white}
+        return {**settings, "version": CACHE_VERSION, "pillow": PIL.__version__}
 
     def _fingerprint(self, files: Files) -> str:
         """A hash of all that the cached images depend on."""
-        about = CACHE_VERSION, PIL.__version__, self.image_shape, self.crop, self.max_bytes_on_device, self.white
-        digest = hashlib.sha256(repr(about).encode())
+        kept = None if self.pack else self.max_bytes_on_device
+        digest = hashlib.sha256(repr((self._pixel_settings(), kept)).encode())
         if any(path.lower().endswith((".heic", ".heif")) for path in files.paths):
             digest.update(repr(has_heif()).encode())
         for stamp in files.stamps():
@@ -353,23 +438,6 @@ def check_white(white: float | None, flag: str) -> None:
         raise InputError(f"{flag} is {white}: use a number above 0, such as 4095")
 
 
-def _load_cache(path: Path) -> Decoding | None:
-    """Content of a cache file; None if it is missing or damaged, so that it is made again."""
-    try:
-        content: dict[str, Any] = load(path, keys=("images", "sizes", "corrupt", "facts"))
-    except InputError:
-        return None
-    facts = Facts(**{**content["facts"], "depths": Counter(content["facts"]["depths"])})
-    images, sizes = content["images"], content["sizes"]
-    return Decoding(images if sizes is None else Uncropped(images, sizes), content["corrupt"], facts)
-
-
-def _save_cache(result: Decoding, path: Path) -> None:
-    whole = result.images if isinstance(result.images, Uncropped) else None
-    images, sizes = (result.images, None) if whole is None else (whole.pixels, whole.sizes)
-    facts = {**asdict(result.facts), "depths": dict(result.facts.depths)}
-    save({"images": images, "sizes": sizes, "corrupt": result.corrupt, "facts": facts}, path)
-
-
-def _label_tensor(labels: tuple[int, ...] | None) -> Tensor | None:
-    return None if labels is None else torch.tensor(labels)
+def _label_tensor(labels: tuple[int, ...] | NDArray[numpy.float32] | None) -> Tensor | None:
+    """Classes int64 (N,), or attributes float32 (N, K)."""
+    return None if labels is None else torch.as_tensor(labels)

@@ -5,9 +5,8 @@ often have too little of it (64 MB in docker).
 """
 
 import errno
-import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from gan_lightning.data.crops import DRAWS, Crop, Uncropped, crop_one
 from gan_lightning.data.image_file import Facts, decode
-from gan_lightning.data.loaders import Item, batches_of, naming_lost_workers, pack
+from gan_lightning.data.loaders import Item, Label, batches_of, naming_lost_workers, pack
+from gan_lightning.data.stored import Spool, Stored
 from gan_lightning.data.tree import Files, path_hash
 from gan_lightning.errors import InputError, one_line
 
@@ -56,7 +57,7 @@ class DecodedFiles(Dataset[Item]):
         for tried in range(index, index + min(TRIES, len(self))):
             number = tried % len(self)
             try:
-                label = -1 if self.files.labels is None else self.files.labels[number]
+                label: Label = -1 if self.files.labels is None else self.files.labels[number]
                 image = self.read(number, Facts())
                 if self.crop == "random":
                     image = crop_one(
@@ -119,97 +120,111 @@ class Decoding:
         corrupt: index of an unreadable file -> the reason.
         facts: treatment of the images.
         lasting: False if a reason may be over soon, such as missing permissions.
+        files: number of files that were read.
+        sizes: height and width of each image, only for random crops.
     """
 
-    images: Tensor | Uncropped | None
+    images: Stored | Uncropped | None = None
     corrupt: dict[int, str] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
     lasting: bool = True
+    files: int = 0
+    sizes: list[tuple[int, ...]] = field(default_factory=list)
 
 
 @naming_lost_workers()
 def read_all(
-    dataset: DecodedFiles, num_workers: int, most_bytes: float = math.inf, done: Callable[[int], Any] = lambda count: None
+    dataset: DecodedFiles,
+    num_workers: int,
+    keep: Callable[[NDArray[numpy.uint8]], Any] = lambda pixels: None,
+    noted: Callable[[], Any] = lambda: None,
+    result: Decoding | None = None,
 ) -> Decoding:
-    """Read every file once.
+    """Read every file once, with a progress bar. The pixels go to ``keep``, and everything else into the result.
 
     Args:
         dataset: the files.
         num_workers: number of processes that decode; few files are decoded in this one.
-        most_bytes: keep the images if they take no more memory, in bytes.
-        done: called with the number of files of each part.
+        keep: called with the pixels of each readable file: uint8 (C, H, W), or (H, W, C) for random crops.
+        noted: called after each part of the files.
+        result: the result of the first files, to continue with.
 
     Raises:
-        InputError: the images do not fit in memory, or a process has died.
+        InputError: a process has died.
     """
-    result = Decoding(None)
-    kept = (_Uncropped if dataset.crop == "random" else _Stacked)(len(dataset), dataset.image_shape, most_bytes)
-    for count, images, corrupt, facts, lasting in _parts(dataset, num_workers):
-        for image in images:
-            kept.add(image)
-        result.corrupt |= corrupt
-        result.facts.add(facts)
-        result.lasting &= lasting
-        done(count)
-    result.images = kept.images
+    result = result or Decoding()
+    folder, begun = dataset.files.folder, result.files
+    with tqdm(total=len(dataset), initial=begun, desc=f"Reading {folder}", unit=" images", delay=1) as bar:
+        for count, images, corrupt, facts, lasting in _parts(dataset, num_workers, begun):
+            for image in images:
+                if dataset.crop == "random":
+                    result.sizes.append(image.shape[1:])
+                keep(image.transpose(1, 2, 0) if dataset.crop == "random" else image)
+            result.corrupt |= corrupt
+            result.facts.add(facts)
+            result.lasting &= lasting
+            result.files += count
+            noted()
+            bar.update(count)
     return result
 
 
-class _Stacked:
-    """Images of one size, added one by one, unless ``count`` of them take more than ``most_bytes``."""
+def read_into_memory(dataset: DecodedFiles, num_workers: int) -> Decoding:
+    """Read every file once, and keep the images as :class:`~gan_lightning.data.stored.Spool` does.
 
-    def __init__(self, count: int, image_shape: tuple[int, int, int], most_bytes: float) -> None:
-        self._images = room_for(count, image_shape) if count * math.prod(image_shape) <= most_bytes else None
-        self._count = 0
-
-    def add(self, image: NDArray[numpy.uint8]) -> None:
-        if self._images is not None:
-            self._images[self._count] = torch.from_numpy(image)
-            self._count += 1
-
-    @property
-    def images(self) -> Tensor | None:
-        return None if self._images is None else self._images[: self._count]
+    Raises:
+        InputError: a process has died, or the images do not fit.
+    """
+    spool = Spool(element_shape(dataset))
+    result = read_all(dataset, num_workers, spool.add)
+    result.images = arranged(spool.images, result.sizes)
+    return result
 
 
-class _Uncropped:
-    """Images of different sizes, added one by one, until they take more than ``most_bytes``."""
-
-    def __init__(self, count: int, image_shape: tuple[int, int, int], most_bytes: float) -> None:
-        self._channels, self._most_bytes = image_shape[0], most_bytes
-        self._pixels, self._sizes = bytearray(), list[tuple[int, ...]]()
-
-    def add(self, image: NDArray[numpy.uint8]) -> None:
-        if len(self._pixels) + image.nbytes > self._most_bytes:
-            self._most_bytes = -1
-            self._pixels.clear()
-        elif self._most_bytes >= 0:
-            self._pixels += image.transpose(1, 2, 0).tobytes()
-            self._sizes.append(image.shape[1:])
-
-    @property
-    def images(self) -> Uncropped | None:
-        if not self._pixels:
-            return None
-        pixels = torch.frombuffer(self._pixels, dtype=torch.uint8).view(-1, self._channels)
-        return Uncropped(pixels, torch.tensor(self._sizes))
+def element_shape(dataset: DecodedFiles) -> tuple[int, ...]:
+    """Shape of an image, (C, H, W), or of a pixel, (C,), if the images have different sizes."""
+    return dataset.image_shape[:1] if dataset.crop == "random" else dataset.image_shape
 
 
-@naming_lost_workers()
-def read_again(dataset: DecodedFiles, num_workers: int) -> tuple[Tensor, Tensor, list[str]]:
-    """Read files that were readable before: images uint8 (N, C, H, W), labels (N,), and failures that others replace."""
-    images, labels = room_for(len(dataset), dataset.image_shape), torch.empty(len(dataset), dtype=torch.int64)
-    failures, position = list[str](), 0
+def arranged(pixels: Stored, sizes: Sequence[Sequence[int]]) -> Stored | Uncropped:
+    """Return pixels that :func:`read_all` gave as images; ``sizes`` are those of its result."""
+    return Uncropped(pixels, torch.tensor(sizes)) if sizes else pixels
+
+
+def read_batches(
+    dataset: DecodedFiles, batches: Iterable[Tensor], num_workers: int
+) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+    """Read files that were readable before: images uint8 (B, C, H, W), labels (B, ...), and failures that others replace.
+
+    Args:
+        dataset: the files.
+        batches: indices of the files of each batch, int64 (B,).
+        num_workers: number of processes that decode.
+
+    Raises:
+        InputError: a process found an error, or has died.
+    """
+    chosen = [indices.tolist() for indices in batches]
 
     def make(workers: int) -> "DataLoader[Item]":
-        return DataLoader(dataset, CHUNK, num_workers=workers, collate_fn=pack, generator=torch.Generator())
+        return DataLoader(dataset, batch_sampler=chosen, num_workers=workers, collate_fn=pack, generator=torch.Generator())
 
-    for part, part_labels, failed in batches_of(make, num_workers if len(dataset) > FEW else 0):
+    with naming_lost_workers():
+        for images, labels, failures in batches_of(make, num_workers if sum(map(len, chosen)) > FEW else 0):
+            yield torch.from_numpy(images), torch.from_numpy(labels), failures
+
+
+def read_again(dataset: DecodedFiles, num_workers: int) -> tuple[Tensor, Tensor, list[str]]:
+    """Read all files that were readable before: images uint8 (N, C, H, W), labels (N, ...), failures that others replace."""
+    images, labels = room_for(len(dataset), dataset.image_shape), [torch.empty(0, dtype=torch.int64)] * (not len(dataset))
+    failures, position = list[str](), 0
+    for part, part_labels, failed in read_batches(dataset, torch.split(torch.arange(len(dataset)), CHUNK), num_workers):
         chosen = slice(position, position + len(part))
-        images[chosen], labels[chosen] = torch.from_numpy(part), torch.from_numpy(part_labels)
+        images[chosen] = part
+        labels.append(part_labels)
         position += len(part)
         failures += failed
-    return images, labels, failures
+    return images, torch.cat(labels), failures
 
 
 def room_for(count: int, image_shape: tuple[int, int, int]) -> Tensor:
@@ -245,15 +260,16 @@ class _Attempts(Dataset[tuple[int, Any, Facts, bool]]):
             return index, reason(error), Facts(), getattr(error, "errno", None) is None  # theirs have no number
 
 
-def _parts(dataset: DecodedFiles, num_workers: int) -> Iterator[Part]:
-    """Read every file in order, in parts."""
+def _parts(dataset: DecodedFiles, num_workers: int, start: int) -> Iterator[Part]:
+    """Read every file from number ``start`` on, in order, in parts."""
+    order: Any = range(start, len(dataset))  # torch's type is that of a class, but any sequence will do
 
     def make(workers: int) -> "DataLoader[Any]":
         return DataLoader(
-            _Attempts(dataset), CHUNK, num_workers=workers, collate_fn=_pack, generator=torch.Generator()
+            _Attempts(dataset), CHUNK, sampler=order, num_workers=workers, collate_fn=_pack, generator=torch.Generator()
         )  # a separate generator, for the workers' unused seeds: the run's random state stays unchanged
 
-    yield from batches_of(make, num_workers if len(dataset) > FEW else 0)
+    yield from batches_of(make, num_workers if len(order) > FEW else 0)
 
 
 def _pack(attempts: list[tuple[int, Any, Facts, bool]]) -> Part:

@@ -109,8 +109,10 @@ class HubDataset(DecodedImages):
         sources = [(files, i) for files in self.files.values() for i in range(len(files.paths))]
         return len(sources) - len({_digest(files, i) for files, i in sources})
 
-    def kept_bytes(self, split: Split) -> int | None:
-        return None if self.streaming else super().kept_bytes(split)
+    def loading(self, split: Split) -> str:
+        if self.streaming:
+            return f"decoded as the stream goes on, by {self.num_workers} processes"
+        return super().loading(split)
 
     def train_dataloader(self) -> ImageLoader:
         if not self.streaming:
@@ -136,6 +138,7 @@ class HubDataset(DecodedImages):
             self.num_workers,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
             report=self._report_failures,
+            advice="use more --data.num_workers, or store the set by --data.streaming false",
         )
 
     def _require_classes(self, files: Files) -> None:

@@ -39,6 +39,10 @@ ORIENTATION, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 274, 258, 262, 339  #
 LYING = (5, 6, 7, 8)
 """Values of the EXIF orientation that exchange width and height."""
 WHITE_16 = 65535
+DRAFT = 2.5
+"""A JPEG is decoded smaller down to so many times the size that is needed: at less, it differs by more than one grey level."""
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom of a part of an image, in pixels."""
 
 
 @dataclass
@@ -294,7 +298,9 @@ def decode(
     Raises:
         Exception: any error of :func:`read_upright`.
     """
-    return resized(read_upright(source, white, Facts() if facts is None else facts), image_shape, crop)
+    facts = Facts() if facts is None else facts
+    image, box = _read_upright(source, white, facts, image_shape[1:])
+    return resized(image, image_shape, crop, box)
 
 
 def read_upright(source: Path | io.BytesIO, white: float | None, facts: Facts) -> Image.Image:
@@ -304,28 +310,62 @@ def read_upright(source: Path | io.BytesIO, white: float | None, facts: Facts) -
         Exception: any error of Pillow, if the file is not an image or is incomplete; ValueError if nothing tells which value is
             white.
     """
+    return _read_upright(source, white, facts, None)[0]
+
+
+def _read_upright(
+    source: Path | io.BytesIO, white: float | None, facts: Facts, size: tuple[int, int] | None
+) -> tuple[Image.Image, Box | None]:
+    """Do the same for an image that will be resized to cover ``size``, height and width. A large JPEG is decoded smaller.
+
+    Returns:
+        the image, and the part of it that a smaller JPEG covers. Its last row and column may be whole pixels for a part of one.
+    """
     with open_image(source) as opened:
         with suppress(Exception):  # a damaged second frame is not the first one's fault
             facts.frames += bool(getattr(opened, "is_animated", False)) and opened.format != "MPO"  # phones write MPO
         deep_colour = opened.mode in ("RGB", "RGBA") and ";16" in _raw_mode(opened)
+        box = None if size is None else _draft(opened, size)
         image = _upright(opened)
         if image.mode == "F" or image.mode.startswith("I"):
             image = _reduced(image, opened, white, facts)
         elif deep_colour:
             image = _reduced_colour(source, image, white, facts)
-        return image
+        return image, box
 
 
-def resized(image: Image.Image, image_shape: tuple[int, int, int], crop: Crop) -> Tensor:
-    """Resize an image as :func:`fitted` does; for a random crop, it stays whole."""
+def _draft(opened: Image.Image, size: tuple[int, int]) -> Box | None:
+    """Let a JPEG be decoded at a half, a quarter or an eighth of its size, if :data:`DRAFT` allows it.
+
+    Returns:
+        the part of the upright image that the picture covers; None if nothing is decoded smaller.
+    """
+    ratio = min(own / side for own, side in zip(reversed(upright_size(opened)), size, strict=True))
+    factor = next((factor for factor in (8, 4, 2) if ratio >= DRAFT * factor), None)
+    if factor is None or opened.format not in ("JPEG", "MPO"):
+        return None
+    drafted = opened.draft(None, (opened.width // factor, opened.height // factor))
+    if drafted is None:
+        return None
+    _, (_, _, width, height) = drafted
+    turn, whole_width, whole_height = _orientation(opened), opened.width, opened.height
+    if turn in LYING:
+        width, height, whole_width, whole_height = height, width, whole_height, whole_width
+    left = whole_width - width if turn in (2, 3, 6, 7) else 0
+    top = whole_height - height if turn in (3, 4, 7, 8) else 0
+    return left, top, left + width, top + height
+
+
+def resized(image: Image.Image, image_shape: tuple[int, int, int], crop: Crop, box: Box | None = None) -> Tensor:
+    """Resize an image, or the part ``box`` of it, as :func:`fitted` does; for a random crop, it stays whole."""
     if crop == "random":
-        height, width = uncropped_size((image.height, image.width), image_shape[1:])
-        image_shape = image_shape[0], height, width
-    return fitted(image, image_shape)
+        left, top, right, bottom = box or (0, 0, image.width, image.height)
+        image_shape = image_shape[0], *uncropped_size((bottom - top, right - left), image_shape[1:])
+    return fitted(image, image_shape, box)
 
 
-def fitted(image: Image.Image, image_shape: tuple[int, int, int]) -> Tensor:
-    """Convert an image to uint8 (C, H, W), resized and centre-cropped if necessary.
+def fitted(image: Image.Image, image_shape: tuple[int, int, int], box: Box | None = None) -> Tensor:
+    """Convert an image, or the part ``box`` of it, to uint8 (C, H, W), resized and centre-cropped if necessary.
 
     Four channels are colour and opacity, and pixels of no opacity are white. With fewer, transparent images are put on white.
     """
@@ -333,11 +373,24 @@ def fitted(image: Image.Image, image_shape: tuple[int, int, int]) -> Tensor:
     if image.has_transparency_data and channels != 4:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = ImageOps.fit(image.convert(MODES[channels]), (width, height), Image.Resampling.LANCZOS)
+    image = _fit(image.convert(MODES[channels]), width, height, box or (0, 0, image.width, image.height))
     pixels = torch.from_numpy(numpy.array(image)).view(height, width, channels).permute(2, 0, 1).contiguous()
     if channels == 4:
         pixels[:3, pixels[3] == 0] = 255
     return pixels
+
+
+def _fit(image: Image.Image, width: int, height: int, box: Box) -> Image.Image:
+    """Do the same as PIL.ImageOps.fit, with a part of an image."""
+    left, top, right, bottom = box
+    own_width, own_height = right - left, bottom - top
+    if own_width * height >= own_height * width:
+        cut_width, cut_height = own_height * width / height, own_height
+    else:
+        cut_width, cut_height = own_width, own_width * height / width
+    left, top = left + (own_width - cut_width) / 2, top + (own_height - cut_height) / 2
+    right, bottom = min(left + cut_width, image.width), min(top + cut_height, image.height)
+    return image.resize((width, height), Image.Resampling.LANCZOS, (left, top, right, bottom))
 
 
 def _upright(opened: Image.Image) -> Image.Image:

@@ -1,11 +1,10 @@
 """Images to measure, without labels: a folder, an array (.npy, .npz), or an archive of image files (.zip, .tar)."""
 
 import io
-import operator
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,9 +16,9 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from gan_lightning.data.decoding import room_for
 from gan_lightning.data.folder import read_folder
 from gan_lightning.data.image_file import HEAD, MODES, Facts, decode, fitted, is_image_name
+from gan_lightning.data.stored import Spool, Stored, drop_pages, select
 from gan_lightning.data.survey import Headers, Survey, survey_folder
 from gan_lightning.data.tree import is_ignored, report_corrupt, report_others
 from gan_lightning.errors import InputError, one_line
@@ -29,6 +28,7 @@ ARRAYS = (".npy", ".npz")
 USUAL_NAMES = ("images", "arr_0", "samples")
 """Names of the array of an .npz: of sample.py, of numpy.savez, and of other programs."""
 LARGEST = 2**28  # bytes of an image in an archive
+PAGES_KEPT = 1000  # images of an array to read before their pages leave the memory
 
 
 def survey_images(source: Path) -> Survey:
@@ -54,47 +54,77 @@ def survey_images(source: Path) -> Survey:
 
 
 def read_images(
-    source: Path, image_shape: tuple[int, int, int], white: float | None = None, skipped: list[str] | None = None
-) -> Tensor:
-    """Read every image, uint8 (N, C, H, W), in the order of their names. Other sizes are resized and cropped.
+    source: Path,
+    image_shape: tuple[int, int, int],
+    white: float | None = None,
+    skipped: list[str] | None = None,
+    choose: Callable[[int], Tensor] = torch.arange,
+) -> Stored:
+    """Read images, uint8 (N, C, H, W), in the order of their names. Other sizes are resized and cropped.
+
+    If they take more than :data:`~gan_lightning.data.stored.MOST_IN_MEMORY` bytes, they are in a temporary file in the default
+    data folder.
 
     Args:
         source: the folder or file.
         image_shape: (C, H, W).
         white: value that is white in images of more than 8 bits.
         skipped: list to which the names of unreadable images are added; None refuses them.
+        choose: maps the number of images to the ascending indices of those to read, int64. Unreadable images do not count if
+            they are skipped. All images are decoded then.
 
     Raises:
-        InputError: the source cannot be read, or has no image; or an image cannot be read.
+        InputError: the source cannot be read, or has no image; an image cannot be read; or the disk is full.
     """
     if source.suffix.lower() in ARRAYS:
-        array = read_array(source)
-        images = room_for(len(array), image_shape)
-        for i, pixels in enumerate(array):
-            images[i] = fitted(Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[..., 0]), image_shape)
-        return images
+        array, spool = read_array(source), Spool(image_shape)
+        for number, i in enumerate(choose(len(array)).tolist()):
+            pixels = array[i]
+            spool.add(fitted(Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[..., 0]), image_shape).numpy())
+            if number % PAGES_KEPT == 0:
+                drop_pages(array)
+        return spool.images
     read = _read_archive if source.is_file() else read_folder
-    return read(source, image_shape, white, skipped)
+    if skipped is None:
+        return read(source, image_shape, white, skipped, choose)
+    images = read(source, image_shape, white, skipped)
+    return select(images, choose(len(images)))
 
 
-def _read_archive(source: Path, image_shape: tuple[int, int, int], white: float | None, skipped: list[str] | None) -> Tensor:
-    images: list[tuple[str, Tensor]] = []
+def _read_archive(
+    source: Path,
+    image_shape: tuple[int, int, int],
+    white: float | None,
+    skipped: list[str] | None,
+    choose: Callable[[int], Tensor] = torch.arange,
+) -> Stored:
+    """Read the images of an archive in its own order, and return them in the order of their names."""
+    all_names = [name for name, _ in _members(source)]
+    in_order = sorted(range(len(all_names)), key=all_names.__getitem__)
+    chosen = {in_order[rank] for rank in choose(len(all_names)).tolist()}
+    names, spool = list[str](), Spool(image_shape)
     corrupt: dict[str, str] = {}
     facts = Facts()
-    for name, content in tqdm(_members(source, report=True), desc=f"Reading {source}", unit=" images", delay=1):
+    members = enumerate(_members(source, report=True))
+    for i, (name, content) in tqdm(members, f"Reading {source}", len(all_names), unit=" images", delay=1):
+        if i not in chosen:
+            continue
         try:
-            images.append((name, decode(io.BytesIO(content), image_shape, white, facts)))
+            image = decode(io.BytesIO(content), image_shape, white, facts)
         except Exception as error:  # Pillow raises many kinds of exceptions for damaged files
             corrupt[name] = one_line(error)[:200]
-    report_corrupt(source, corrupt, len(images) + len(corrupt), skipped is not None, "--skip_corrupt")
+            continue
+        spool.add(image.numpy())
+        names.append(name)
+    report_corrupt(source, corrupt, len(names) + len(corrupt), skipped is not None, "--skip_corrupt")
     if skipped is not None:
         skipped.extend(corrupt)
     facts.report(source)
-    return torch.stack([image for _, image in sorted(images, key=operator.itemgetter(0))])
+    return select(spool.images, torch.tensor(sorted(range(len(names)), key=names.__getitem__)))
 
 
 def read_array(source: Path) -> NDArray[numpy.uint8]:
-    """Read the images of an .npy or .npz, uint8 (N, H, W, C).
+    """Read the images of an .npy or .npz, uint8 (N, H, W, C). Those of an .npy stay in the file until they are used.
 
     Raises:
         InputError: there is no array of images, or its values are not grey levels.
@@ -114,7 +144,7 @@ def read_array(source: Path) -> NDArray[numpy.uint8]:
         )
     if array.dtype != numpy.uint8:
         raise InputError(f"{source} has an array of {array.dtype} instead of uint8: save the images as uint8, 0 to 255")
-    if array.max() <= 1:
+    if all(image.max() <= 1 for image in array):
         raise InputError(f"{source} has no value above {array.max()}, so its images are black: save {_advice(0, 1)}")
     return array.transpose(0, 2, 3, 1) if first else array
 
@@ -134,8 +164,7 @@ def _load_array(source: Path) -> NDArray[Any]:
         raise InputError(f"{source} is not a file: use an .npy or .npz")
     if source.suffix.lower() == ".npy":
         try:
-            with source.open("rb") as file:
-                array: NDArray[Any] = numpy.load(file, allow_pickle=False)
+            array: NDArray[Any] = numpy.load(source, "c", allow_pickle=False)
         except Exception as error:  # a malicious header can raise anything
             raise InputError(f"{source} cannot be read as an array ({one_line(error)[:150]}): use another file") from error
         return array

@@ -5,26 +5,34 @@ resume within an epoch), and a ``sampler``, because Lightning sets its epoch.
 """
 
 import copy
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import numpy
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gan_lightning.data.crops import DRAWS, Uncropped
+from gan_lightning.data.stored import Stored
 from gan_lightning.errors import InputError, one_line
 from gan_lightning.training.devices import to_device
 from gan_lightning.training.randomness import derived_seed
 
 Batch = tuple[Tensor, Tensor | None]
-"""Images uint8 (B, C, H, W), and labels int64 (B,) or None, or the sources of a translation, uint8 (B, C', H', W')."""
-Item = tuple[Tensor, int, tuple[str, ...]]
+"""Images uint8 (B, C, H, W), and their classes int64 (B,) or attributes float32 (B, K) or None.
+
+In translation, the sources uint8 (B, C', H', W') stand in place of labels.
+"""
+Label = int | NDArray[numpy.float32]
+"""A class, or attributes (K,)."""
+Item = tuple[Tensor, Label, tuple[str, ...]]
 """An image uint8 (C, H, W), its label, and the files that could not be read and that this one replaces."""
 
 
@@ -126,16 +134,62 @@ def _repeated(size: int, count: int, random: torch.Generator) -> Tensor:
     return torch.cat([torch.randperm(size, generator=random) for _ in rounds])[:count]
 
 
+WAITED = 50
+"""Number of steps to time."""
+IF_DECODING_IS_SLOW = "decode them once, by --data.pack true, or use more --data.num_workers"
+IF_THE_DISK_IS_SLOW = "put the data folder (GAN_LIGHTNING_DATA) on a faster disk, or use a larger --data.max_bytes_on_device"
+
+
+class Waits:
+    """Times the steps of a training, and prints a line, once, if it waits for batches for more than half of the time.
+
+    The times are those of this process. It never waits for a GPU, whose queue is short enough to set its pace.
+
+    Args:
+        advice: what to do.
+    """
+
+    def __init__(self, advice: str) -> None:
+        self.advice = advice
+        self._waited = self._whole = 0.0
+        self._steps = 0
+        self._printed = False
+
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield batches. A step lasts from one to the next; the first one of an epoch is not timed."""
+        given: float | None = None
+        asked = time.perf_counter()
+        for batch in batches:
+            now = time.perf_counter()
+            if given is not None:
+                self._add(now - asked, now - given)
+            given = now
+            yield batch
+            asked = time.perf_counter()
+
+    def _add(self, waited: float, whole: float) -> None:
+        self._waited, self._whole, self._steps = self._waited + waited, self._whole + whole, self._steps + 1
+        if self._steps < WAITED:
+            return
+        if (share := self._waited / self._whole) > 0.5 and not self._printed:
+            self._printed = True
+            rank_zero_info(f"Training waited for images {share:.0%} of the time of {WAITED} steps: {self.advice}")
+        self._waited = self._whole = 0.0
+        self._steps = 0
+
+
 class ImageLoader(ABC):
     """An epoch of whole batches in the order of ``sampler``. If the last images are too few for a batch, they are dropped.
 
     Args:
         batch_images: number of images of a batch.
         sampler: order of the images.
+        advice: advice to print if training waits for the batches; None does not time them.
     """
 
-    def __init__(self, batch_images: int, sampler: EpochShuffle) -> None:
+    def __init__(self, batch_images: int, sampler: EpochShuffle, advice: str | None = None) -> None:
         self.batch_images, self.sampler = batch_images, sampler
+        self._waits = None if advice is None else Waits(advice)
         self._next = 0  # batches yielded in this epoch; after load_state_dict, the batch to continue with
 
     def __len__(self) -> int:
@@ -150,7 +204,8 @@ class ImageLoader(ABC):
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches. A generator: Lightning makes the iterator before it sets the epoch, so permuting must wait."""
         start = self._next % len(self)  # a state saved at an epoch's end continues with a whole epoch
-        for number, batch in enumerate(self.batches(start), start):
+        batches = self.batches(start)
+        for number, batch in enumerate(self._waits.timed(batches) if self._waits else batches, start):
             self._next = number + 1
             yield batch
         self._next = 0
@@ -175,13 +230,13 @@ class DeviceLoader(ImageLoader):
     """Batches indexed from one uint8 tensor on the device: 100 times faster than PIL images through a DataLoader.
 
     Args:
-        images: uint8 (N, C, H, W), on the training device.
-        labels: int64 (N,) on that device, or None.
+        images: uint8 (N, C, H, W), on the training device, or in a file.
+        labels: int64 (N,) or float32 (N, K) on that device, or None.
         batch_images: number of images of a batch.
         sampler: order of the images.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor | None, batch_images: int, sampler: EpochShuffle) -> None:
+    def __init__(self, images: Stored, labels: Tensor | None, batch_images: int, sampler: EpochShuffle) -> None:
         super().__init__(batch_images, sampler)
         self.images, self.labels = images, labels
 
@@ -196,8 +251,8 @@ class CropLoader(ImageLoader):
     """Batches of crops, each at a random place of an image on the device.
 
     Args:
-        images: the images, on the training device.
-        labels: int64 (N,) on that device, or None.
+        images: the images, on the training device, or in a file.
+        labels: int64 (N,) or float32 (N, K) on that device, or None.
         batch_images: number of images of a batch.
         sampler: order of the images, and the random numbers for their crops.
         crop: height and width of the crops.
@@ -232,6 +287,7 @@ class WorkerLoader(ImageLoader):
         num_workers: number of processes that decode; 0 decodes in this one.
         pin_memory: pin the batches in host memory, for faster copies to a CUDA device.
         report: called with the failures of a batch, if there are any.
+        advice: advice to print if training waits for the batches.
     """
 
     def __init__(
@@ -243,8 +299,9 @@ class WorkerLoader(ImageLoader):
         num_workers: int,
         pin_memory: bool,
         report: Callable[[Sequence[str]], None],
+        advice: str = IF_DECODING_IS_SLOW,
     ) -> None:
-        super().__init__(batch_images, sampler)
+        super().__init__(batch_images, sampler, advice)
         self.dataset, self.labelled, self.num_workers = dataset, labelled, num_workers
         self.pin_memory, self.report = pin_memory, report
         self._kept: DataLoader[Item] | None = None
@@ -279,6 +336,38 @@ class WorkerLoader(ImageLoader):
         return self._kept
 
 
+class AheadLoader(ImageLoader):
+    """The batches of a loader that reads a file. A thread reads the next batch while this one is used.
+
+    Args:
+        loader: the loader.
+        pin_memory: pin the batches in host memory, for faster copies to a CUDA device.
+    """
+
+    def __init__(self, loader: ImageLoader, pin_memory: bool) -> None:
+        super().__init__(loader.batch_images, loader.sampler, IF_THE_DISK_IS_SLOW)
+        self.loader, self.pin_memory = loader, pin_memory
+
+    def ordered_by(self, sampler: EpochShuffle) -> "AheadLoader":
+        return AheadLoader(self.loader.ordered_by(sampler), self.pin_memory)
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        batches = self.loader.batches(start)
+
+        def read() -> Batch | None:
+            if (batch := next(batches, None)) is None:
+                return None
+            images, labels = (tensor.pin_memory() if self.pin_memory and tensor is not None else tensor for tensor in batch)
+            assert images is not None
+            return images, labels
+
+        with ThreadPoolExecutor(1) as thread:
+            following = thread.submit(read)
+            while (batch := following.result()) is not None:
+                following = thread.submit(read)
+                yield batch
+
+
 class UnpairedLoader(ImageLoader):
     """Batches of two loaders side by side: (targets uint8 (B, C, H, W), sources uint8 (B, C', H', W')), unrelated.
 
@@ -289,6 +378,7 @@ class UnpairedLoader(ImageLoader):
 
     def __init__(self, targets: ImageLoader, sources: ImageLoader) -> None:
         super().__init__(targets.batch_images, targets.sampler)
+        self._waits = targets._waits or sources._waits
         self.targets, self.sources = targets, sources
 
     def batches(self, start: int) -> Iterator[Batch]:
@@ -297,13 +387,13 @@ class UnpairedLoader(ImageLoader):
         yield from ((targets, sources) for (targets, _), (sources, _) in both)
 
 
-def pack(items: Sequence[Item]) -> tuple[NDArray[numpy.uint8], NDArray[numpy.int64], list[str]]:
-    """Join items in the worker as arrays: images (B, C, H, W), labels (B,), and all failures.
+def pack(items: Sequence[Item]) -> tuple[NDArray[numpy.uint8], NDArray[Any], list[str]]:
+    """Join items in the worker as arrays: images (B, C, H, W), labels (B,) or (B, K), and all failures.
 
     Arrays cross to this process as bytes through a pipe, for the reason in ``decoding.py``.
     """
-    images, labels = torch.stack([item[0] for item in items]), torch.tensor([item[1] for item in items])
-    return images.numpy(), labels.numpy(), [failure for item in items for failure in item[2]]
+    images, labels = torch.stack([item[0] for item in items]), numpy.array([item[1] for item in items])
+    return images.numpy(), labels, [failure for item in items for failure in item[2]]
 
 
 def batches_of(make: Callable[[int], "DataLoader[Any]"], num_workers: int) -> Iterator[Any]:

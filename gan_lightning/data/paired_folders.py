@@ -48,6 +48,7 @@ class PairedFolders(TranslationDataModule):
         skip_corrupt: leave out pairs that cannot be read or differ in size, instead of refusing the folder.
         num_workers: number of processes that decode; None is one per core, at most 8.
         max_bytes_on_device: upper limit of the device memory for the pairs of the train split, in bytes.
+        pack: decode pairs that take more memory than this once, into a file.
         white: value that is white in images of more than 8 bits.
         seed: seed of the order of the pairs, of the random crops and of the flips.
 
@@ -75,6 +76,7 @@ class PairedFolders(TranslationDataModule):
         skip_corrupt: bool = False,
         num_workers: int | None = None,
         max_bytes_on_device: int = 4 * 2**30,
+        pack: bool = True,
         white: float | None = None,
         seed: int = 0,
     ) -> None:
@@ -96,6 +98,7 @@ class PairedFolders(TranslationDataModule):
             skip_corrupt=skip_corrupt,
             num_workers=num_workers,
             max_bytes_on_device=max_bytes_on_device,
+            pack=pack,
             white=white,
             seed=seed,
         )

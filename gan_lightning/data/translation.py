@@ -98,6 +98,9 @@ class TranslationDataModule(ImageDataModule):
     def images_at(self, split: Split, indices: Tensor) -> Images:
         return self._targets(self.target_data.images_at(split, indices))
 
+    def labels(self, split: Split) -> Tensor | None:
+        return self.target_data.labels(split) if self.num_classes else None
+
     def examples(self, rows: int, columns: int, split: Split = "train") -> Images:
         return self._targets(self.target_data.examples(rows, columns, split))
 

@@ -7,12 +7,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from numpy.typing import NDArray
 
 from gan_lightning.data.base import Split
 from gan_lightning.data.image_file import SUFFIXES, is_image
 from gan_lightning.errors import InputError, plain
+
+if TYPE_CHECKING:
+    from gan_lightning.data.labels import LabelFile
 
 HELD_OUT = 10  # one image in so many is the test split if the folder has none
 NAMED = 5  # names in a message
@@ -31,11 +37,22 @@ SYSTEM_FOLDERS = frozenset(
 
 @dataclass(frozen=True)
 class Files:
-    """Images of a split: paths relative to ``folder``, and the label of each, or None."""
+    """Images of a split.
+
+    Attributes:
+        folder: folder that the paths start from.
+        paths: path of each image.
+        labels: class of each image; or their attributes, float32 (N, K); or None.
+    """
 
     folder: Path
     paths: tuple[str, ...]
-    labels: tuple[int, ...] | None
+    labels: tuple[int, ...] | NDArray[numpy.float32] | None
+
+    @property
+    def classes(self) -> tuple[int, ...] | None:
+        """Class of each image; None if the images have none, but perhaps attributes."""
+        return self.labels if isinstance(self.labels, tuple) else None
 
     def path(self, index: int) -> Path:
         """Return the path of one file, for messages."""
@@ -61,7 +78,8 @@ class Files:
     def select(self, chosen: Iterable[int]) -> "Files":
         """Return the files at the positions ``chosen``."""
         kept = list(chosen)
-        labels = None if self.labels is None else tuple(self.labels[i] for i in kept)
+        classes = self.labels
+        labels = tuple(classes[i] for i in kept) if isinstance(classes, tuple) else None if classes is None else classes[kept]
         return Files(self.folder, tuple(self.paths[i] for i in kept), labels)
 
     def subset(self, count: int, seed: int) -> "Files":
@@ -73,9 +91,9 @@ class Files:
             count: number of files, from the number of classes to that of all files.
             seed: another one gives an unrelated choice.
         """
-        members = defaultdict(list)
+        members, classes = defaultdict(list), self.classes
         for i in sorted(range(len(self.paths)), key=lambda i: path_hash(f"{seed}/{self.paths[i]}")):
-            members[None if self.labels is None else self.labels[i]].append(i)
+            members[None if classes is None else classes[i]].append(i)
         shares = _shares([len(own) for own in members.values()], count)
         return self.select(sorted(i for own, share in zip(members.values(), shares, strict=True) for i in own[:share]))
 
@@ -88,42 +106,56 @@ class Folder:
         class_names: name of every label; empty if there are no labels.
         splits: files of both splits.
         others: files that do not count as images.
+        condition_names: name of every attribute; empty if there are none.
     """
 
     class_names: tuple[str, ...]
     splits: dict[Split, Files]
     others: Sequence[Path]
+    condition_names: tuple[str, ...] = ()
 
 
-def find_splits(root: Path) -> Folder:
+def find_splits(root: Path, labels: "LabelFile | None" = None) -> Folder:
     """Find classes and splits, and report what a user may not expect.
 
     If every subfolder with images has the name of a split, and no image is outside of them, the first of train, val and test is
     trained on, and the last is held out. Otherwise one image in :data:`HELD_OUT` is held out.
 
+    Args:
+        root: the folder.
+        labels: labels of its images; None takes the names of subfolders as classes.
+
     Raises:
-        InputError: the folder is missing, unreadable or empty, or its splits do not fit together.
+        InputError: the folder is missing, unreadable or empty, or its splits or labels do not fit together.
     """
     images, others = _walk(root)
+    if labels is not None:
+        others = [path for path in others if path.name != labels.path.name or not labels.path.samefile(root / path)]
     report_others(root, len(images), others)
+    if labels is not None:
+        labels.require_match(images)
+    labelled = _labelled if labels is None else labels.labelled
+    condition_names = () if labels is None else labels.condition_names
     folders = split_folders(root, images)
     if folders is None:
-        return Folder(*with_held_out(*_labelled(root, images)), others)
+        return Folder(*with_held_out(*labelled(root, images)), others, condition_names)
     trained, held_out = next(iter(folders.values())), [*folders.values()][-1]
-    class_names, train = _labelled(trained, _below(images, trained.name))
+    if empty := next((folder for folder in (trained, held_out) if not _below(images, folder.name)), None):
+        raise InputError(f"{empty} has no images: put some into it, or remove it")
+    class_names, train = labelled(trained, _below(images, trained.name))
     if trained == held_out:
         rank_zero_info(f"{root}: training on {trained.name}, and holding out one image in {HELD_OUT} of it")
-        return Folder(*with_held_out(class_names, train), others)
+        return Folder(*with_held_out(class_names, train), others, condition_names)
     unused = [folder.name for folder in folders.values() if folder not in (trained, held_out)]
     without = f"; not using {', '.join(unused)}" if unused else ""
     rank_zero_info(f"{root}: training on {trained.name}, and holding out {held_out.name}{without}")
-    test_names, test = _labelled(held_out, _below(images, held_out.name))
-    labels = None
-    if class_names and test.labels is not None:
-        if unknown := sorted(set(test_names) - set(class_names)):
+    test_names, test = labelled(held_out, _below(images, held_out.name))
+    if test.classes is not None:
+        if class_names and (unknown := sorted(set(test_names) - set(class_names))):
             raise InputError(f"{held_out} has classes that {trained} lacks ({listed(unknown)}): use the same classes in both")
-        labels = tuple(class_names.index(test_names[label]) for label in test.labels)
-    return Folder(class_names, {"train": train, "test": Files(held_out, test.paths, labels)}, others)
+        own = tuple(class_names.index(test_names[label]) for label in test.classes) if class_names else None
+        test = Files(held_out, test.paths, own)
+    return Folder(class_names, {"train": train, "test": test}, others, condition_names)
 
 
 def scan(folder: Path, report: bool = True) -> Files:
@@ -207,13 +239,7 @@ def _below(paths: Sequence[Path], top: str) -> list[Path]:
 
 
 def _labelled(folder: Path, images: Sequence[Path]) -> tuple[tuple[str, ...], Files]:
-    """Label the images of a folder by its subfolders.
-
-    Raises:
-        InputError: there are none.
-    """
-    if not images:
-        raise InputError(f"{folder} has no images: put some into it, or remove it")
+    """Label the images of a folder by its subfolders."""
     names = tuple(str(path) for path in images)
     flat = [path for path in images if len(path.parts) == 1]
     if flat:
@@ -255,7 +281,7 @@ def with_held_out(class_names: tuple[str, ...], files: Files) -> tuple[tuple[str
     """Hold out a tenth of the images, but keep one of each class to train on."""
     held_out = [is_held_out(path) for path in files.paths]
     members = defaultdict(list)
-    for i, label in enumerate(files.labels or [0] * len(files.paths)):
+    for i, label in enumerate(files.classes or [0] * len(files.paths)):
         members[label].append(i)
     kept = {label: own[0] for label, own in members.items() if all(held_out[i] for i in own)}
     for i in kept.values():

@@ -36,6 +36,7 @@ class UnpairedFolders(TranslationDataModule):
         skip_corrupt: leave out files that cannot be read, instead of refusing the folder.
         num_workers: number of processes that decode each kind; None is one per core, at most 8.
         max_bytes_on_device: upper limit of the device memory for the training images of each kind, in bytes.
+        pack: decode images that take more memory than this once, into a file.
         white: value that is white in images of more than 8 bits.
         seed: seed of both orders, of the random crops and of the flips.
 
@@ -60,6 +61,7 @@ class UnpairedFolders(TranslationDataModule):
         skip_corrupt: bool = False,
         num_workers: int | None = None,
         max_bytes_on_device: int = 4 * 2**30,
+        pack: bool = True,
         white: float | None = None,
         seed: int = 0,
     ) -> None:
@@ -84,6 +86,7 @@ class UnpairedFolders(TranslationDataModule):
                 skip_corrupt=skip_corrupt,
                 num_workers=num_workers,
                 max_bytes_on_device=max_bytes_on_device,
+                pack=pack,
                 white=white,
                 seed=seed,
             )

@@ -1,6 +1,6 @@
 """One pass over a set of images that computes every requested metric."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from gan_lightning.training.devices import float64_device
 
 Sample = Callable[[Tensor], Tensor]
 """Maps global indices int64 (B,) to images uint8 (B, C, H, W), generated or from a set of images."""
+Read = Callable[[Sequence[Tensor]], Iterable[Tensor]]
+"""Maps batches of global indices, each int64 (B,), to their images, each uint8 (B, C, H, W): it knows what comes next."""
 
 
 def evaluate(
@@ -111,13 +113,25 @@ def collect(
     keep_features: bool = False,
     description: str | None = None,
 ) -> Statistics | None:
+    """Compute statistics of ``num_images`` images, as :func:`collect_batches` does, from a function of one batch."""
+    return collect_batches(lambda batches: map(sample, batches), extractor, num_images, batch_size, keep_features, description)
+
+
+def collect_batches(
+    read: Read,
+    extractor: Extractor,
+    num_images: int,
+    batch_size: int = 50,
+    keep_features: bool = False,
+    description: str | None = None,
+) -> Statistics | None:
     """Compute statistics of ``num_images`` images in one pass shared by all processes; only the first returns them.
 
     Process ``rank`` of ``world_size`` takes the global indices rank, rank + world_size, ... The processes exchange results
     once all are done. A process that fails or has no images still takes part in the exchange, so that none waits forever.
 
     Args:
-        sample: the images.
+        read: the images.
         extractor: the feature extractor.
         num_images: number of images.
         batch_size: images per batch, in each process.
@@ -128,7 +142,7 @@ def collect(
         the statistics in the first process, on the device of the extractor if that has float64; None in the others.
 
     Raises:
-        InputError: ``sample`` or the extractor raised it in this process, or another process failed (reported in one line).
+        InputError: ``read`` or the extractor raised it in this process, or another process failed (reported in one line).
     """
     if num_images < 1 or batch_size < 1:
         raise InputError(f"num_images is {num_images} and batch_size is {batch_size}: use at least 1 for both")
@@ -140,8 +154,9 @@ def collect(
     failure: Exception | None = None
     bar = tqdm(total=len(own), desc=description, unit=" images", disable=description is None or rank > 0, leave=False)
     try:
-        for indices in torch.split(own, batch_size) if len(own) else ():
-            features, logits = extractor(sample(indices))
+        batches = torch.split(own, batch_size) if len(own) else ()
+        for indices, images in zip(batches, read(batches), strict=True):
+            features, logits = extractor(images)
             is_first = sums is None
             sums = sums or Sums(num_images, features.shape[1], 0 if logits is None else logits.shape[1], device)
             sums.update(indices, features, logits)

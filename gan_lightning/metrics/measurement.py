@@ -1,21 +1,23 @@
 """Everything that a measurement needs besides generated images: an extractor, checks, and statistics of real images."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from gan_lightning.data.base import ImageDataModule, Split, default_root
+from gan_lightning.data.base import ImageDataModule, Split
+from gan_lightning.data.stored import HASHED, Stored
 from gan_lightning.errors import InputError
-from gan_lightning.files import file_sha256, fingerprint
-from gan_lightning.home import expanded
+from gan_lightning.files import file_sha256, fingerprint_of_parts
+from gan_lightning.home import default_root, expanded
 from gan_lightning.images import on_white
 from gan_lightning.metrics.classifier import Classifier, StackedClassifier, load_or_train
-from gan_lightning.metrics.evaluator import Sample, choose, collect, compute, evaluate
+from gan_lightning.metrics.evaluator import Read, Sample, choose, collect, collect_batches, compute, evaluate
 from gan_lightning.metrics.features import Extractor, import_extractor
 from gan_lightning.metrics.imagenet import ImageNet
 from gan_lightning.metrics.inception import Inception, find_weights
@@ -148,19 +150,23 @@ class Measurement:
 
 @dataclass(frozen=True)
 class RealImages:
-    """Real images to compare generated ones with.
+    """Real images to compare generated ones with. They are read in batches, and never in memory all at once.
 
     Attributes:
-        images: uint8 (N, C, H, W).
-        labels: int64 (N,) or None.
+        read: the images.
+        image_shape: (C, H, W).
+        labels: int64 (N,), or attributes float32 (N, K), or None.
         about: source of the images, for the record: data set or folder, and split.
-        subset: description of the images chosen from that source.
+        count: number of images.
+        size: number of images of that source. If it has more, :func:`choose_real` chose these.
     """
 
-    images: Tensor
+    read: Read
+    image_shape: tuple[int, int, int]
     labels: Tensor | None
     about: dict[str, Any]
-    subset: Literal["all", "random, seed 0"] = "all"
+    count: int
+    size: int
 
     @classmethod
     def of(cls, data: ImageDataModule, split: Split, num_real: int | None = None) -> "RealImages":
@@ -169,21 +175,19 @@ class RealImages:
         Raises:
             InputError: the split has fewer images.
         """
-        about = {"real": data.name, "split": split}
-        chosen = choose_real(data.num_images(split), num_real)
-        if chosen is None:
-            return cls(*data.images(split), about)
-        return cls(*data.images_at(split, chosen), about, "random, seed 0")
+        size, labels = data.num_images(split), data.labels(split)
+        chosen = choose_real(size, num_real)
 
-    @property
-    def count(self) -> int:
-        """Number of images."""
-        return len(self.images)
+        def read(batches: Iterable[Tensor]) -> Iterable[Tensor]:
+            return data.batches_at(split, [chosen[indices] for indices in batches])
+
+        own = None if labels is None else labels[chosen]
+        return cls(read, data.image_shape, own, {"real": data.name, "split": split}, len(chosen), size)
 
     @property
     def class_counts(self) -> list[int] | None:
-        """Number of images of each class; None if there are no labels."""
-        return None if self.labels is None else torch.bincount(self.labels).tolist()
+        """Number of images of each class; None if there are no classes."""
+        return None if self.labels is None or self.labels.is_floating_point() else torch.bincount(self.labels).tolist()
 
     def statistics(
         self, extractor: Extractor, fields: Collection[str] = (), batch_size: int = 50, progress: bool = True
@@ -199,14 +203,13 @@ class RealImages:
         Returns:
             the statistics (None in all processes except the first), and everything that they depend on, for the record.
         """
-        shape = (self.images.shape[1], self.images.shape[2], self.images.shape[3])
         key = {
             "num_real": self.count,
-            "real_subset": self.subset,
-            "real_sha256": fingerprint(self.images),
-            "image_shape": list(shape),
+            "real_subset": "all" if self.count == self.size else "random, seed 0",
+            "real_sha256": on_first_process(self._sha256),
+            "image_shape": list(self.image_shape),
             "quantisation": "uint8",
-            **_transparency(shape),
+            **_transparency(self.image_shape),
             **extractor.protocol(),
         }
         about = {**self.about, **key}
@@ -221,13 +224,27 @@ class RealImages:
         description = None
         if progress:
             description = f"Measuring {self.about['real']}"
-            print_estimate(extractor, shape, self.count, "real images, once")
-        keep = "features" in fields
-        made = collect(lambda indices: self.images[indices], extractor, self.count, batch_size, keep, description)
+            print_estimate(extractor, self.image_shape, self.count, "real images, once")
+        made = collect_batches(self.read, extractor, self.count, batch_size, "features" in fields, description)
         if made is not None:
             made = made.cpu()
             write_cache(cache_folder(), key, made)
         return made, about
+
+    @classmethod
+    def of_stored(cls, images: Stored, about: dict[str, Any], size: int) -> "RealImages":
+        """Take images that :func:`choose_real` chose of ``size``, and that were read already."""
+        _, channels, height, width = images.shape
+        return cls(partial(map, images.__getitem__), (channels, height, width), None, about, len(images), size)
+
+    def at(self, indices: Tensor) -> Tensor:
+        """Read the images at ``indices``, int64 of any shape: uint8 (*indices.shape, C, H, W)."""
+        (images,) = self.read([indices.flatten()])
+        return images.view(*indices.shape, *self.image_shape)
+
+    def _sha256(self) -> str:
+        """Hash all pixels."""
+        return fingerprint_of_parts((self.count, *self.image_shape), self.read(torch.split(torch.arange(self.count), HASHED)))
 
 
 def _transparency(image_shape: tuple[int, int, int]) -> dict[str, str]:
@@ -235,15 +252,15 @@ def _transparency(image_shape: tuple[int, int, int]) -> dict[str, str]:
     return {"transparency": "put on white"} if image_shape[0] == 4 else {}
 
 
-def choose_real(size: int, num_real: int | None) -> Tensor | None:
-    """Choose ``num_real`` of ``size`` real images with a fixed seed: indices int64, sorted, or None for all.
+def choose_real(size: int, num_real: int | None) -> Tensor:
+    """Choose ``num_real`` of ``size`` real images with a fixed seed, None chooses all: indices int64, sorted.
 
     Raises:
         InputError: there are fewer images.
     """
     if num_real is not None and not 0 < num_real <= size:
         raise InputError(f"num_real is {num_real}: use 1 to {size:,}, the number of real images")
-    return None if num_real in (None, size) else choose(size, num_real)
+    return choose(size, size if num_real is None else num_real)
 
 
 class ReferenceFile:
@@ -332,9 +349,9 @@ def _classifier(data: ImageDataModule | None, device: torch.device, progress: bo
     source = data.classifier_source
     (train, train_labels), (test, test_labels) = source.images("train"), source.images("test")
     train, test = on_white(train), on_white(test)
-    if train_labels is None or test_labels is None:
+    if train_labels is None or test_labels is None or source.condition_names:
         raise InputError(
-            f"extractor classifier needs labels, but the images of {source.name} have none: use extractor imagenet"
+            f"extractor classifier needs classes, but the images of {source.name} have none: use extractor imagenet"
         )
     labelled = (train, train_labels), (test, test_labels)
 

@@ -1,6 +1,6 @@
 """A measurement of translations: each image against its target, all images against real ones, and the way back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,6 @@ from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMe
 
 from gan_lightning.data.base import Split
 from gan_lightning.data.translation import TranslationDataModule
-from gan_lightning.data.tree import count_text
 from gan_lightning.errors import InputError
 from gan_lightning.images import on_white, size_text, to_float
 from gan_lightning.metrics.evaluator import choose
@@ -82,7 +81,7 @@ class TranslationMeasurement:
         held = min(data.num_images(split), data.num_sources(split))
         if not held or (metrics is None and not self.metrics):
             raise InputError(
-                f"the {split} split of {data.name} has {count_text(held, 'image')}, too few to measure: use another split, or "
+                f"the {split} split of {data.name} has {held} images, too few to measure: use another split, or "
                 "put more images into it"
             )
         check_translation_request(self.metrics, None)
@@ -331,9 +330,12 @@ def _real(data: TranslationDataModule, split: Split, num_real: int | None, forwa
     size, count = _size_and_count(data, split, num_real, sources=not forward)
     if forward:
         return RealImages.of(data, split, count)
-    images = data.sources_at(split, choose(size, count))
-    about = {"real": f"sources of {data.name}", "split": split}
-    return RealImages(images, None, about, "all" if count == size else "random, seed 0")
+    chosen = choose(size, count)
+
+    def read(batches: Sequence[Tensor]) -> Iterator[Tensor]:
+        return (data.sources_at(split, chosen[indices]) for indices in batches)
+
+    return RealImages(read, data.source_shape, None, {"real": f"sources of {data.name}", "split": split}, count, size)
 
 
 # Baselines

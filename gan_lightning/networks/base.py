@@ -34,14 +34,17 @@ class Network(nn.Module, ABC):
 
     Args:
         image_shape: (C, H, W) of the images.
-        num_classes: number of classes of the data; 0 if it has no labels.
+        num_classes: number of classes of the data; 0 if it has none.
         conditioning: way in which the network uses the labels; None ignores them.
+        condition_dim: number of attributes of the data; 0 if it has none. With attributes, labels are float32
+            (B, condition_dim) instead of int64 (B,), and a linear layer maps them in place of an embedding.
 
     Attributes:
         conditionings: all conditionings of the class.
 
     Raises:
-        InputError: the conditioning does not exist, the data has fewer than two classes for it, or the shape is impossible.
+        InputError: the conditioning does not exist, the data has neither two classes nor attributes for it, or the shape is
+            impossible.
     """
 
     arguments: dict[str, Any]
@@ -59,7 +62,13 @@ class Network(nn.Module, ABC):
         network.__dict__["arguments"] = arguments
         return network
 
-    def __init__(self, image_shape: tuple[int, int, int], num_classes: int = 0, conditioning: str | None = None) -> None:
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int = 0,
+        conditioning: str | None = None,
+        condition_dim: int = 0,
+    ) -> None:
         super().__init__()
         if len(image_shape) != 3 or min(image_shape) < 1:
             raise InputError(f"image_shape is {image_shape}: use (channels, height, width), each at least 1")
@@ -67,13 +76,13 @@ class Network(nn.Module, ABC):
             raise InputError(
                 f"conditioning of {type(self).__name__} is {conditioning!r}: use {', '.join(self.conditionings)} or null"
             )
-        if conditioning is not None and num_classes < 2:
+        if conditioning is not None and num_classes < 2 and not condition_dim:
             raise InputError(
                 f"conditioning of {type(self).__name__} is {conditioning}, but the data has {num_classes} classes: use data "
-                "with at least two classes, or conditioning=null"
+                "with at least two classes or with attributes, or conditioning=null"
             )
         self.image_shape = tuple(image_shape)
-        self.num_classes = num_classes
+        self.num_classes, self.condition_dim = num_classes, condition_dim
         self.conditioning = conditioning
 
     @property
@@ -99,15 +108,16 @@ class Generator(Network):
         num_classes: int = 0,
         latent_dim: int = 100,
         conditioning: str | None = None,
+        condition_dim: int = 0,
     ) -> None:
-        super().__init__(image_shape, num_classes, conditioning)
+        super().__init__(image_shape, num_classes, conditioning, condition_dim)
         if latent_dim < 1:
             raise InputError(f"latent_dim is {latent_dim}: use at least 1")
         self.latent_dim = latent_dim
 
     @abstractmethod
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Draw images (B, C, H, W) for latents (B, latent_dim) and labels (B,); None if unconditional."""
+        """Draw images (B, C, H, W) for latents (B, latent_dim) and labels (B,) or (B, condition_dim); None if unconditional."""
 
 
 class Translator(Network):
@@ -208,7 +218,7 @@ class Discriminator(Network):
         """Compute the last features (B, F) of images (B, C, H, W)."""
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Compute logits (B, ...) for images (B, C, H, W) and labels (B,); None if unconditional.
+        """Compute logits (B, ...) for images (B, C, H, W) and labels (B,) or (B, condition_dim); None if unconditional.
 
         A discriminator with a ``source_shape`` takes sources (B, C', H', W') instead of labels.
         """
@@ -231,7 +241,10 @@ class Discriminator(Network):
         return logits
 
     def judge(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Compute logits (B, ...) like :meth:`forward`, and class logits (B, num_classes) if the head has a ``classify``."""
+        """Compute logits (B, ...) like :meth:`forward`, and the output of the head's ``classify``, if it has one.
+
+        That is class logits (B, num_classes), or estimates of the attributes (B, condition_dim).
+        """
         features = self.features(images)
         classify: Callable[[Tensor], Tensor] | None = getattr(self.head, "classify", None)
         with in_float32(features) as wide:

@@ -52,6 +52,7 @@ class DCGANGenerator(Generator):
         width: channels at half the full size, doubled at each smaller scale up to 16 times.
         hidden: units of a dense layer between the latent and the smallest map; 0 is none, as in the paper.
         conditioning: ``concatenation`` of an embedding of the label to z, or class-conditional ``batch_norm``.
+        condition_dim: number of attributes of the data; 0 if it has none.
     """
 
     def __init__(
@@ -62,32 +63,35 @@ class DCGANGenerator(Generator):
         width: int = 64,
         hidden: int = 0,
         conditioning: GeneratorConditioning | None = None,
+        condition_dim: int = 0,
     ) -> None:
-        super().__init__(image_shape, num_classes, latent_dim, conditioning)
+        super().__init__(image_shape, num_classes, latent_dim, conditioning, condition_dim)
         doublings = _check(image_shape, width, hidden)
         base = [side // 2**doublings for side in image_shape[1:]]
-        self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
+        self.label_embedding = (
+            LabelEmbedding(num_classes, condition_dim=condition_dim) if conditioning == "concatenation" else None
+        )
         inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
         channels = _channels(width, doublings - 1)
         layers: list[nn.Module] = []
         if hidden:
             layers += [
                 nn.Linear(inputs, hidden, bias=False),
-                batch_norm(hidden, 1, num_classes, conditioning),
+                batch_norm(hidden, 1, num_classes, conditioning, condition_dim),
                 nn.ReLU(inplace=True),
             ]
             inputs = hidden
         layers += [
             nn.Linear(inputs, channels * base[0] * base[1], bias=False),
             nn.Unflatten(1, (channels, *base)),
-            batch_norm(channels, 2, num_classes, conditioning),
+            batch_norm(channels, 2, num_classes, conditioning, condition_dim),
             nn.ReLU(inplace=True),
         ]
         for scale in reversed(range(doublings - 1)):
             inputs, channels = channels, _channels(width, scale)
             layers += [
                 nn.ConvTranspose2d(inputs, channels, 4, stride=2, padding=1, bias=False),
-                batch_norm(channels, 2, num_classes, conditioning),
+                batch_norm(channels, 2, num_classes, conditioning, condition_dim),
                 nn.ReLU(inplace=True),
             ]
         # no batch norm at the generator's output, nor at the discriminator's input
@@ -119,6 +123,7 @@ class DCGANDiscriminator(Discriminator):
         batch_norm: batch norm after each convolution except the first, as in the paper. Turn it off with penalties on
             gradients and with weight clipping.
         conditioning: head for labels: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
+        condition_dim: number of attributes of the data; 0 if it has none.
     """
 
     def __init__(
@@ -129,8 +134,9 @@ class DCGANDiscriminator(Discriminator):
         hidden: int | None = None,
         batch_norm: bool = True,
         conditioning: DiscriminatorConditioning | None = None,
+        condition_dim: int = 0,
     ) -> None:
-        super().__init__(image_shape, num_classes, conditioning)
+        super().__init__(image_shape, num_classes, conditioning, condition_dim)
         doublings = _check(image_shape, width, hidden)
         hidden = HIDDEN * (doublings == 2) if hidden is None else hidden
         self.samples_are_independent = not batch_norm
@@ -153,7 +159,7 @@ class DCGANDiscriminator(Discriminator):
             layers += [nn.Linear(features, hidden), nn.LeakyReLU(SLOPE, inplace=True)]
             features = hidden
         self.layers = nn.Sequential(*layers)
-        self.head = HEADS[conditioning](features, num_classes)
+        self.head = HEADS[conditioning](features, num_classes, condition_dim=condition_dim)
         initialise_he(self, SLOPE)
         if batch_norm:
             initialise_normal(convolutions)

@@ -23,6 +23,7 @@ class DropoutConvDiscriminator(Discriminator):
         hidden: units of the dense layer.
         dropout: probability of dropping a feature, in [0, 1).
         conditioning: head for labels: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
+        condition_dim: number of attributes of the data; 0 if it has none.
     """
 
     samples_are_independent = True
@@ -35,8 +36,9 @@ class DropoutConvDiscriminator(Discriminator):
         hidden: int = 256,
         dropout: float = 0.3,
         conditioning: layers.DiscriminatorConditioning | None = None,
+        condition_dim: int = 0,
     ) -> None:
-        super().__init__(image_shape, num_classes, conditioning)
+        super().__init__(image_shape, num_classes, conditioning, condition_dim)
         if width < 1 or hidden < 1:
             raise InputError(f"width is {width} and hidden is {hidden}: use at least 1 for both")
         inputs, height, across = image_shape
@@ -55,7 +57,7 @@ class DropoutConvDiscriminator(Discriminator):
             layers.dropout(dropout),
         ]
         self.layers = nn.Sequential(*sequence)
-        self.head = layers.HEADS[conditioning](hidden, num_classes)
+        self.head = layers.HEADS[conditioning](hidden, num_classes, condition_dim=condition_dim)
         layers.initialise_he(self, SLOPE)
 
     def features(self, images: Tensor) -> Tensor:

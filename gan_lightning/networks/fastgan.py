@@ -26,6 +26,7 @@ class FastGANGenerator(Generator):
         latent_dim: dimension of the latent.
         width: channels at 128 pixels; 16 times as many at the smallest map, a quarter at 512 pixels.
         conditioning: ``concatenation`` of an embedding of the label to z, or class-conditional ``batch_norm``.
+        condition_dim: number of attributes of the data; 0 if it has none.
 
     Raises:
         InputError: the network does not support the images, or the width is out of range.
@@ -38,19 +39,22 @@ class FastGANGenerator(Generator):
         latent_dim: int = 256,
         width: int = 64,
         conditioning: GeneratorConditioning | None = None,
+        condition_dim: int = 0,
     ) -> None:
-        super().__init__(image_shape, num_classes, latent_dim, conditioning)
+        super().__init__(image_shape, num_classes, latent_dim, conditioning, condition_dim)
         if width < 1:
             raise InputError(f"width is {width}: use at least 1")
         doublings = halvings(image_shape, "FastGAN", 16, len(FACTORS) - 1)
         base = (image_shape[1] // 2**doublings, image_shape[2] // 2**doublings)
         channels = [max(1, int(width * factor)) for factor in FACTORS[: doublings + 1]]
-        self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
+        self.label_embedding = (
+            LabelEmbedding(num_classes, condition_dim=condition_dim) if conditioning == "concatenation" else None
+        )
         inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
         self.stem = LabelledSequential(
             nn.Linear(inputs, 2 * channels[0] * base[0] * base[1], bias=False),
             nn.Unflatten(1, (2 * channels[0], *base)),
-            batch_norm(2 * channels[0], 2, num_classes, conditioning),
+            batch_norm(2 * channels[0], 2, num_classes, conditioning, condition_dim),
             nn.GLU(dim=1),
         )
         self.blocks = nn.ModuleList()
@@ -60,7 +64,7 @@ class FastGANGenerator(Generator):
                 before = channels[scale] if number else channels[scale - 1]
                 layers += [
                     nn.Conv2d(before, 2 * channels[scale], 3, padding=1, bias=False),
-                    batch_norm(2 * channels[scale], 2, num_classes, conditioning),
+                    batch_norm(2 * channels[scale], 2, num_classes, conditioning, condition_dim),
                     nn.GLU(dim=1),
                 ]
             self.blocks.append(LabelledSequential(*layers))

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu
+from torch.nn.functional import leaky_relu, linear
 from torch.nn.utils.parametrizations import spectral_norm
 
 from gan_lightning.errors import InputError
@@ -27,6 +27,49 @@ def spectrally_normalized(layer: nn.Module) -> nn.Module:
     return spectral_norm(layer)
 
 
+# Vectors of labels
+
+
+class AttributeEmbedding(nn.Module):
+    """A linear layer from attributes (B, K) to vectors (B, F): for one-hot attributes, an embedding of classes plus a bias.
+
+    Its weight (K, F) has the layout of ``nn.Embedding``: a row for each attribute.
+    """
+
+    def __init__(self, condition_dim: int, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(condition_dim, features))
+        self.bias = nn.Parameter(torch.empty(features))
+        initialise_embedding(self, std=1.0)
+
+    def forward(self, attributes: Tensor) -> Tensor:
+        return linear(attributes, self.weight.T, self.bias)
+
+
+def embedding(num_classes: int, condition_dim: int, features: int) -> nn.Embedding | AttributeEmbedding:
+    """Make the layer from labels to vectors (B, features), normal(0, 1) at first.
+
+    Args:
+        num_classes: number of classes, of labels int64 (B,).
+        condition_dim: number of attributes, of labels float32 (B, condition_dim); 0 if the labels are classes.
+        features: dimension of the vectors.
+    """
+    return AttributeEmbedding(condition_dim, features) if condition_dim else nn.Embedding(num_classes, features)
+
+
+def initialise_embedding(layer: nn.Module, mean: float = 0.0, std: float = 0.0) -> None:
+    """Draw the vectors of classes from normal(mean, std^2), or those of attributes whose mean square is 1."""
+    weight, bias = layer.weight, getattr(layer, "bias", None)
+    assert isinstance(weight, Tensor)
+    if isinstance(bias, Tensor):
+        nn.init.constant_(bias, mean)
+        mean, std = 0.0, std * len(weight) ** -0.5
+    if std:
+        nn.init.normal_(weight, mean, std)
+    else:
+        nn.init.constant_(weight, mean)
+
+
 # Conditioning of generators
 
 
@@ -35,17 +78,18 @@ class LabelEmbedding(nn.Module):
 
     Args:
         num_classes: number of classes.
-        dim: dimension of the embedding, capped at ``num_classes``, because more adds nothing. With an embedding as wide as z,
-            generators on MNIST drew one picture per class for every z.
+        dim: dimension of the embedding, capped at the number of classes or attributes, because more adds nothing. With an
+            embedding as wide as z, generators on MNIST drew one picture per class for every z.
+        condition_dim: number of attributes; 0 if the labels are classes.
     """
 
-    def __init__(self, num_classes: int, dim: int = 64) -> None:
+    def __init__(self, num_classes: int, dim: int = 64, condition_dim: int = 0) -> None:
         super().__init__()
-        self.dim = min(dim, num_classes)
-        self.embedding = nn.Embedding(num_classes, self.dim)
+        self.dim = min(dim, condition_dim or num_classes)
+        self.embedding = embedding(num_classes, condition_dim, self.dim)
 
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
-        """Map features (B, F) and labels (B,) to (B, F + dim).
+        """Map features (B, F) and labels (B,) or (B, condition_dim) to (B, F + dim).
 
         Raises:
             ValueError: a conditional network was called without labels.
@@ -56,21 +100,24 @@ class LabelEmbedding(nn.Module):
 class ConditionalBatchNorm(nn.Module):
     """Batch norm with a scale and a shift for each class (de Vries et al. 2017; Dumoulin et al. 2017).
 
+    With attributes, both are linear functions of them.
+
     Args:
         norm: a batch norm without its own scale and shift.
         num_classes: number of classes.
+        condition_dim: number of attributes; 0 if the labels are classes.
     """
 
-    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, num_classes: int) -> None:
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d, num_classes: int, condition_dim: int = 0) -> None:
         super().__init__()
         self.norm = norm
-        self.scale = nn.Embedding(num_classes, norm.num_features)
-        self.shift = nn.Embedding(num_classes, norm.num_features)
-        nn.init.ones_(self.scale.weight)
-        nn.init.zeros_(self.shift.weight)
+        self.scale = embedding(num_classes, condition_dim, norm.num_features)
+        self.shift = embedding(num_classes, condition_dim, norm.num_features)
+        initialise_embedding(self.scale, 1.0)
+        initialise_embedding(self.shift, 0.0)
 
     def forward(self, features: Tensor, labels: Tensor | None) -> Tensor:
-        """Map features (B, C) or (B, C, H, W) and labels (B,) to features of the same shape."""
+        """Map features (B, C) or (B, C, H, W) and labels (B,) or (B, condition_dim) to features of the same shape."""
         shape = *features.shape[:2], *[1] * (features.dim() - 2)
         scale, shift = self.scale(_require_labels(labels)).view(shape), self.shift(labels).view(shape)
         return torch.addcmul(shift, self.norm(features), scale)
@@ -85,11 +132,13 @@ class LabelledSequential(nn.Sequential):
         return features
 
 
-def batch_norm(channels: int, dims: Literal[1, 2], num_classes: int, conditioning: str | None) -> nn.Module:
+def batch_norm(
+    channels: int, dims: Literal[1, 2], num_classes: int, conditioning: str | None, condition_dim: int = 0
+) -> nn.Module:
     """Make batch norm for (B, C) or (B, C, H, W), for ``dims`` 1 or 2. Conditional if ``conditioning`` is ``batch_norm``."""
     make: type[nn.BatchNorm1d] | type[nn.BatchNorm2d] = nn.BatchNorm1d if dims == 1 else nn.BatchNorm2d
     if conditioning == "batch_norm":
-        return ConditionalBatchNorm(make(channels, affine=False), num_classes)
+        return ConditionalBatchNorm(make(channels, affine=False), num_classes, condition_dim)
     return make(channels)
 
 
@@ -120,14 +169,15 @@ class LogitHead(nn.Module):
         features: dimension of the features.
         num_classes: number of classes.
         wrap: function applied to each layer with weights, such as :func:`spectrally_normalized`.
+        condition_dim: number of attributes; 0 if the labels are classes.
     """
 
-    def __init__(self, features: int, num_classes: int = 0, wrap: Wrap = as_is) -> None:
+    def __init__(self, features: int, num_classes: int = 0, wrap: Wrap = as_is, condition_dim: int = 0) -> None:
         super().__init__()
         self.layers = nn.Sequential(wrap(nn.Linear(features, 1)))
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Map features (B, F) and labels (B,) to logits (B,)."""
+        """Map features (B, F) and labels (B,) or (B, condition_dim) to logits (B,)."""
         logits: Tensor = self.layers(features).squeeze(1)
         return logits
 
@@ -144,10 +194,11 @@ class ConcatenationHead(LogitHead):
     default initialisation are some fifty times smaller, so there the label weighs more at first.
     """
 
-    def __init__(self, features: int, num_classes: int, wrap: Wrap = as_is, hidden: int = 256) -> None:
+    def __init__(self, features: int, num_classes: int, wrap: Wrap = as_is, condition_dim: int = 0, hidden: int = 256) -> None:
         super().__init__(hidden, num_classes, wrap)
         self.hidden = wrap(nn.Linear(features, hidden))
-        self.label_embedding = nn.Embedding(num_classes, hidden)  # not wrapped: not on the path from image to logit
+        # not wrapped: not on the path from image to logit
+        self.label_embedding = embedding(num_classes, condition_dim, hidden)
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         joint = self.hidden(features) + self.label_embedding(_require_labels(labels))
@@ -157,11 +208,11 @@ class ConcatenationHead(LogitHead):
 class ProjectionHead(LogitHead):
     """A linear layer plus the inner product of features and an embedding of the label (Miyato and Koyama 2018, equation 4)."""
 
-    def __init__(self, features: int, num_classes: int, wrap: Wrap = as_is) -> None:
+    def __init__(self, features: int, num_classes: int, wrap: Wrap = as_is, condition_dim: int = 0) -> None:
         super().__init__(features, num_classes, wrap)
-        embedding = nn.Embedding(num_classes, features)
-        nn.init.normal_(embedding.weight, 0.0, features**-0.5)  # logits as large as those of a linear layer
-        self.embedding = wrap(embedding)
+        layer = embedding(num_classes, condition_dim, features)
+        initialise_embedding(layer, std=features**-0.5)  # logits as large as those of a linear layer
+        self.embedding = wrap(layer)
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> Tensor:
         inner: Tensor = (self.embedding(_require_labels(labels)) * features).sum(dim=1)
@@ -169,14 +220,17 @@ class ProjectionHead(LogitHead):
 
 
 class ClassifierHead(LogitHead):
-    """Logits that do not depend on the label, and additional class logits (AC-GAN, Odena et al. 2017)."""
+    """Logits that do not depend on the label, and additional class logits (AC-GAN, Odena et al. 2017).
 
-    def __init__(self, features: int, num_classes: int, wrap: Wrap = as_is) -> None:
+    With attributes, the additional outputs estimate them.
+    """
+
+    def __init__(self, features: int, num_classes: int, wrap: Wrap = as_is, condition_dim: int = 0) -> None:
         super().__init__(features, num_classes, wrap)
-        self.classes = wrap(nn.Linear(features, num_classes))
+        self.classes = wrap(nn.Linear(features, condition_dim or num_classes))
 
     def classify(self, features: Tensor) -> Tensor:
-        """Map features (B, F) to class logits (B, num_classes)."""
+        """Map features (B, F) to class logits (B, num_classes), or attributes (B, condition_dim)."""
         logits: Tensor = self.classes(features)
         return logits
 
@@ -262,7 +316,7 @@ def initialise_normal(network: nn.Module) -> None:
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)
         elif isinstance(module, ConditionalBatchNorm):
-            nn.init.normal_(module.scale.weight, 1.0, 0.02)
+            initialise_embedding(module.scale, 1.0, 0.02)
 
 
 def _require_labels(labels: Tensor | None) -> Tensor:

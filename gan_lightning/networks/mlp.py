@@ -28,6 +28,7 @@ class MLPGenerator(Generator):
         batch_norm: batch norm after each hidden layer. Without it the MLP recipes that tutorials print collapse.
         negative_slope: slope of LeakyReLU; 0 is ReLU.
         conditioning: ``concatenation`` of an embedding of the label to z, or class-conditional ``batch_norm``.
+        condition_dim: number of attributes of the data; 0 if it has none.
 
     Raises:
         InputError: a width is below 1, or the conditioning is by batch norm without batch norm.
@@ -42,17 +43,20 @@ class MLPGenerator(Generator):
         batch_norm: bool = True,
         negative_slope: float = 0.2,
         conditioning: GeneratorConditioning | None = None,
+        condition_dim: int = 0,
     ) -> None:
-        super().__init__(image_shape, num_classes, latent_dim, conditioning)
+        super().__init__(image_shape, num_classes, latent_dim, conditioning, condition_dim)
         if conditioning == "batch_norm" and not batch_norm:
             raise InputError("conditioning=batch_norm needs batch norm: set batch_norm=true, or use conditioning=concatenation")
-        self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
+        self.label_embedding = (
+            LabelEmbedding(num_classes, condition_dim=condition_dim) if conditioning == "concatenation" else None
+        )
         layers: list[nn.Module] = []
         width = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
         for next_width in _widths(hidden):
             layers.append(nn.Linear(width, next_width, bias=not batch_norm))  # batch norm has its own bias
             if batch_norm:
-                layers.append(shared.batch_norm(next_width, 1, num_classes, conditioning))
+                layers.append(shared.batch_norm(next_width, 1, num_classes, conditioning, condition_dim))
             layers.append(nn.LeakyReLU(negative_slope, inplace=True))
             width = next_width
         self.layers = shared.LabelledSequential(*layers, nn.Linear(width, math.prod(image_shape)), nn.Tanh())
@@ -74,6 +78,7 @@ class MLPDiscriminator(Discriminator):
         negative_slope: slope of LeakyReLU.
         dropout: probability of dropping a hidden unit, in [0, 1).
         conditioning: head for labels: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
+        condition_dim: number of attributes of the data; 0 if it has none.
     """
 
     samples_are_independent = True
@@ -86,15 +91,16 @@ class MLPDiscriminator(Discriminator):
         negative_slope: float = 0.2,
         dropout: float = 0.0,
         conditioning: DiscriminatorConditioning | None = None,
+        condition_dim: int = 0,
     ) -> None:
-        super().__init__(image_shape, num_classes, conditioning)
+        super().__init__(image_shape, num_classes, conditioning, condition_dim)
         layers: list[nn.Module] = []
         width = math.prod(image_shape)
         for next_width in _widths(hidden):
             layers += [nn.Linear(width, next_width), nn.LeakyReLU(negative_slope, inplace=True), shared.dropout(dropout)]
             width = next_width
         self.layers = nn.Sequential(*layers)
-        self.head = shared.HEADS[conditioning](width, num_classes)
+        self.head = shared.HEADS[conditioning](width, num_classes, condition_dim=condition_dim)
 
     def features(self, images: Tensor) -> Tensor:
         features: Tensor = self.layers(images.flatten(1))  # (B, hidden[-1])

@@ -51,6 +51,7 @@ class ProjectedDiscriminator(Discriminator):
             they soon became all alike (see docs/results.md).
         conditioning: head for labels: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``),
             applied at each position.
+        condition_dim: number of attributes of the data; 0 if it has none.
 
     Raises:
         InputError: a number is out of range, or images have neither 1 nor 3 channels.
@@ -69,8 +70,9 @@ class ProjectedDiscriminator(Discriminator):
         seed: int = 0,
         batch_norm: bool = True,
         conditioning: DiscriminatorConditioning | None = None,
+        condition_dim: int = 0,
     ) -> None:
-        super().__init__(image_shape, num_classes, conditioning)
+        super().__init__(image_shape, num_classes, conditioning, condition_dim)
         self.samples_are_independent = not batch_norm
         channels, height, across = image_shape
         if channels not in self.kinds:
@@ -94,7 +96,7 @@ class ProjectedDiscriminator(Discriminator):
             side = -(-resolution // 2 ** (scale + 2))
             layers, depth, side = _small_discriminator(inputs, side, 8 * width, batch_norm)
             self.scales.append(layers)
-            heads.append(HEADS[conditioning](depth, num_classes, spectrally_normalized))
+            heads.append(HEADS[conditioning](depth, num_classes, spectrally_normalized, condition_dim))
             positions.append(side**2)
             depths.append(depth)
         self.head = (ClassifierOfPositions if conditioning == "classifier" else HeadOfPositions)(heads, positions, depths)
@@ -134,6 +136,7 @@ class VisionAidedDiscriminator(ProjectedDiscriminator):
         pixel_width: channels at half the full size, doubled at each smaller scale up to 16 times.
         hidden: units of the dense layer on the last map of the pixels.
         conditioning: head for labels: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
+        condition_dim: number of attributes of the data; 0 if it has none.
 
     Raises:
         InputError: a number is out of range, or images have another number of channels.
@@ -152,8 +155,9 @@ class VisionAidedDiscriminator(ProjectedDiscriminator):
         pixel_width: int = 64,
         hidden: int = 256,
         conditioning: DiscriminatorConditioning | None = None,
+        condition_dim: int = 0,
     ) -> None:
-        super().__init__(image_shape, num_classes, resolution, width, seed, batch_norm, conditioning)
+        super().__init__(image_shape, num_classes, resolution, width, seed, batch_norm, conditioning, condition_dim)
         if pixel_width < 1:
             raise InputError(f"pixel_width is {pixel_width}: use at least 1")
         if hidden < 1:
@@ -163,7 +167,7 @@ class VisionAidedDiscriminator(ProjectedDiscriminator):
                 f"images of {image_shape[1]}x{image_shape[2]} are too small: use sides of at least {SMALLEST} pixels"
             )
         self.pixels = _pixel_discriminator(image_shape, pixel_width, hidden)
-        head = HEADS[conditioning](hidden, num_classes)
+        head = HEADS[conditioning](hidden, num_classes, condition_dim=condition_dim)
         for part in (self.pixels, head):
             initialise_he(part, SLOPE)
         self.head = (ClassifiersSideBySide if conditioning == "classifier" else HeadsSideBySide)(head, self.head, hidden)
@@ -241,7 +245,7 @@ class HeadOfPositions(nn.Module):
         """Map the last maps of all scales (B, F), each channels last, and labels (B,) to logits (B, P)."""
         logits = []
         for head, vectors, count in zip(self.heads, self._vectors(features), self.positions, strict=True):
-            repeated = None if labels is None else labels.repeat_interleave(count)
+            repeated = None if labels is None else labels.repeat_interleave(count, dim=0)
             logits.append(head(vectors, repeated).view(-1, count))
         return torch.cat(logits, dim=1)
 
@@ -256,7 +260,7 @@ class ClassifierOfPositions(HeadOfPositions):
     """Heads with class logits. Those of an image are the mean over its positions."""
 
     def classify(self, features: Tensor) -> Tensor:
-        """Map the last maps of all scales (B, F) to class logits (B, num_classes)."""
+        """Map the last maps of all scales (B, F) to class logits (B, num_classes), or attributes (B, condition_dim)."""
         classes = [
             cast(ClassifierHead, head).classify(vectors).view(len(features), count, -1)  # (B, count, num_classes)
             for head, vectors, count in zip(self.heads, self._vectors(features), self.positions, strict=True)
@@ -292,7 +296,7 @@ class ClassifiersSideBySide(HeadsSideBySide):
     """Heads with class logits. Those of an image are the mean of both."""
 
     def classify(self, features: Tensor) -> Tensor:
-        """Map features (B, hidden + F) to class logits (B, num_classes)."""
+        """Map features (B, hidden + F) to class logits (B, num_classes), or attributes (B, condition_dim)."""
         of_pixels, of_frozen = self._split(features)
         pixels = cast(ClassifierHead, self.pixels).classify(of_pixels)
         return (pixels + cast(ClassifierOfPositions, self.frozen).classify(of_frozen)) / 2

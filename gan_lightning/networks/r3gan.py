@@ -134,6 +134,7 @@ class R3GANGenerator(Generator):
         blocks: number of blocks at each scale, one number for all or one per scale.
         group_width: channels of each group of the 3x3 convolutions.
         conditioning: ``concatenation`` of an embedding of the label to z. There is no norm that could be conditional.
+        condition_dim: number of attributes of the data; 0 if it has none.
 
     Raises:
         InputError: the image size is not supported, or widths, blocks or groups do not fit it.
@@ -150,10 +151,11 @@ class R3GANGenerator(Generator):
         blocks: int | Sequence[int] = 2,
         group_width: int = 16,
         conditioning: Literal["concatenation"] | None = None,
+        condition_dim: int = 0,
     ) -> None:
-        super().__init__(image_shape, num_classes, latent_dim, conditioning)
+        super().__init__(image_shape, num_classes, latent_dim, conditioning, condition_dim)
         base, channels, depths = _scales(image_shape, widths, blocks, group_width)
-        self.label_embedding = LabelEmbedding(num_classes) if conditioning else None
+        self.label_embedding = LabelEmbedding(num_classes, condition_dim=condition_dim) if conditioning else None
         inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
         self.basis = nn.Parameter(torch.randn(channels[0], *base))
         self.scale = _initialise(nn.Linear(inputs, channels[0], bias=False))
@@ -182,6 +184,7 @@ class R3GANDiscriminator(Discriminator):
         blocks: number of blocks at each scale, one number for all or one per scale.
         group_width: channels of each group of the 3x3 convolutions.
         conditioning: head for labels: ``concatenation``, ``projection`` (the paper's) or an auxiliary ``classifier``.
+        condition_dim: number of attributes of the data; 0 if it has none.
 
     Raises:
         InputError: the image size is not supported, or widths, blocks or groups do not fit it.
@@ -197,8 +200,9 @@ class R3GANDiscriminator(Discriminator):
         blocks: int | Sequence[int] = 2,
         group_width: int = 16,
         conditioning: DiscriminatorConditioning | None = None,
+        condition_dim: int = 0,
     ) -> None:
-        super().__init__(image_shape, num_classes, conditioning)
+        super().__init__(image_shape, num_classes, conditioning, condition_dim)
         base, channels, depths = _scales(image_shape, widths, blocks, group_width)
         channels.reverse()
         depths.reverse()
@@ -209,7 +213,7 @@ class R3GANDiscriminator(Discriminator):
             layers += [Block(width, group_width, sum(depths)) for _ in range(depths[i])]
         whole_map = GroupedConv2d(channels[-1], channels[-1], base, groups=channels[-1], bias=False)
         self.layers = nn.Sequential(*layers, _initialise(whole_map), nn.Flatten())
-        self.head = HEADS[conditioning](channels[-1], num_classes, _initialise)
+        self.head = HEADS[conditioning](channels[-1], num_classes, _initialise, condition_dim)
 
     def features(self, images: Tensor) -> Tensor:
         features: Tensor = self.layers(images)  # (B, widths[0])

@@ -76,10 +76,10 @@ class SelfAttention(nn.Module):
 class GeneratorBlock(nn.Module):
     """Norm, ReLU, doubling, 3x3, norm, ReLU, 3x3, with a shortcut of doubling and 1x1."""
 
-    def __init__(self, inputs: int, outputs: int, num_classes: int, conditioning: str | None) -> None:
+    def __init__(self, inputs: int, outputs: int, num_classes: int, conditioning: str | None, condition_dim: int = 0) -> None:
         super().__init__()
-        self.norm1 = LabelledSequential(batch_norm(inputs, 2, num_classes, conditioning), nn.ReLU())
-        self.norm2 = LabelledSequential(batch_norm(outputs, 2, num_classes, conditioning), nn.ReLU())
+        self.norm1 = LabelledSequential(batch_norm(inputs, 2, num_classes, conditioning, condition_dim), nn.ReLU())
+        self.norm2 = LabelledSequential(batch_norm(outputs, 2, num_classes, conditioning, condition_dim), nn.ReLU())
         self.conv1, self.conv2 = _conv3(inputs, outputs), _conv3(outputs, outputs)
         self.shortcut = _xavier(nn.Conv2d(inputs, outputs, 1))
 
@@ -131,6 +131,7 @@ class ResNetGenerator(Generator):
             and similar ones for the other sizes.
         attention_at: height of the feature map that gets self-attention; 0 is none.
         conditioning: ``concatenation`` of an embedding of the label to z, or class-conditional ``batch_norm`` in the blocks.
+        condition_dim: number of attributes of the data; 0 if it has none.
 
     Raises:
         InputError: the image size is not supported, widths do not fit it, or no feature map has the height ``attention_at``.
@@ -144,19 +145,22 @@ class ResNetGenerator(Generator):
         widths: Sequence[int] | None = None,
         attention_at: int = 0,
         conditioning: GeneratorConditioning | None = None,
+        condition_dim: int = 0,
     ) -> None:
-        super().__init__(image_shape, num_classes, latent_dim, conditioning)
+        super().__init__(image_shape, num_classes, latent_dim, conditioning, condition_dim)
         doublings = _doublings(image_shape)
         channels = list(GENERATOR_WIDTHS[doublings] if widths is None else widths)
         if len(channels) != doublings + 1 or min(channels) < 1:
             raise InputError(f"widths is {channels}: for these images use {doublings + 1} widths of at least 1")
         base = [side // 2**doublings for side in image_shape[1:]]
-        self.label_embedding = LabelEmbedding(num_classes) if conditioning == "concatenation" else None
+        self.label_embedding = (
+            LabelEmbedding(num_classes, condition_dim=condition_dim) if conditioning == "concatenation" else None
+        )
         inputs = latent_dim + (self.label_embedding.dim if self.label_embedding else 0)
         linear = _xavier(nn.Linear(inputs, channels[0] * base[0] * base[1]))
         self.stem = nn.Sequential(linear, nn.Unflatten(1, (channels[0], *base)))
         self.blocks = nn.ModuleList(
-            GeneratorBlock(channels[i], channels[i + 1], num_classes, conditioning) for i in range(doublings)
+            GeneratorBlock(channels[i], channels[i + 1], num_classes, conditioning, condition_dim) for i in range(doublings)
         )
         sizes = [base[0] * 2 ** (i + 1) for i in range(doublings)]
         self.attention = _attention(attention_at, sizes, channels[1:], as_is)
@@ -192,6 +196,7 @@ class ResNetDiscriminator(Discriminator):
         pool: ``sum`` over positions (SNGAN) or ``mean`` (WGAN-GP).
         attention_at: height of the feature map that gets self-attention; 0 is none.
         conditioning: head for labels: ``concatenation``, ``projection`` or an auxiliary ``classifier`` (see ``layers.HEADS``).
+        condition_dim: number of attributes of the data; 0 if it has none.
 
     Raises:
         InputError: the image size is not supported, widths do not fit it, or no feature map has the height ``attention_at``.
@@ -208,8 +213,9 @@ class ResNetDiscriminator(Discriminator):
         pool: Literal["sum", "mean"] = "sum",
         attention_at: int = 0,
         conditioning: DiscriminatorConditioning | None = None,
+        condition_dim: int = 0,
     ) -> None:
-        super().__init__(image_shape, num_classes, conditioning)
+        super().__init__(image_shape, num_classes, conditioning, condition_dim)
         doublings = _doublings(image_shape)
         halved = 2 if doublings == 3 else doublings  # at 32 pixels as in the paper's table 4
         channels = list(DISCRIMINATOR_WIDTHS[doublings] if widths is None else widths)
@@ -226,7 +232,7 @@ class ResNetDiscriminator(Discriminator):
         if pool not in ("sum", "mean"):
             raise InputError(f"pool is {pool!r}: use sum or mean")
         self.pool = pool
-        self.head = HEADS[conditioning](channels[-1], num_classes, lambda layer: wrap(_xavier(layer)))
+        self.head = HEADS[conditioning](channels[-1], num_classes, lambda layer: wrap(_xavier(layer)), condition_dim)
 
     def features(self, images: Tensor) -> Tensor:
         x, attended = images, False

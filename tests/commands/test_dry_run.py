@@ -15,13 +15,13 @@ from torch import Tensor
 
 from gan_lightning.callbacks import Schedules
 from gan_lightning.commands.train import trial
-from gan_lightning.commands.train.dry_run import duration
 from gan_lightning.commands.train.trial import Cost, timed_trial
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Digits, ImageFolder
 from gan_lightning.errors import plain
 from gan_lightning.losses import NonSaturatingLoss
 from gan_lightning.networks import DCGANGenerator
+from gan_lightning.units import duration
 from tests.helpers import error_line, refusal, small_gan
 
 main = Verb.train.main
@@ -135,7 +135,16 @@ def test_a_folder_is_reported_and_only_a_picture_is_written(photos: Path, tmp_pa
 
 
 def test_a_successful_dry_run_exits_with_0(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = ["--data.skip_corrupt", "true", "--model.augmentation", "null", "--data.max_bytes_on_device", "10"]
+    settings = [
+        "--data.skip_corrupt",
+        "true",
+        "--model.augmentation",
+        "null",
+        "--data.max_bytes_on_device",
+        "10",
+        "--data.pack",
+        "false",
+    ]
     for path in list((photos / "dogs").iterdir())[1:]:
         path.unlink()
     with pytest.warns(UserWarning, match="cut.jpg"):

@@ -28,7 +28,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("limit", "crop"), [(2**30, "center"), (2**30, "random"), (10, "center")])
 def test_half_of_the_images_are_dogs(photos: Path, limit: int, crop: str) -> None:
-    arguments = {"crop": crop, "num_workers": 0, "max_bytes_on_device": limit, "balance": True}
+    arguments = {"crop": crop, "num_workers": 0, "max_bytes_on_device": limit, "pack": False, "balance": True}
     data = ImageFolder(photos, 8, 1, batch_size=10, **arguments)  # type: ignore[arg-type]
     batches = Batches()
     steps = data.num_images("train") // 10

@@ -34,7 +34,13 @@ def photos(tmp_path: Path) -> Path:
 
 def data(photos: Path, in_memory: bool = True, **arguments: Any) -> ImageFolder:
     limit = 2**30 if in_memory else 100
-    more: dict[str, Any] = {"crop": "random", "batch_size": 4, "num_workers": 0, "max_bytes_on_device": limit} | arguments
+    more: dict[str, Any] = {
+        "crop": "random",
+        "batch_size": 4,
+        "num_workers": 0,
+        "max_bytes_on_device": limit,
+        "pack": False,
+    } | arguments
     return ImageFolder(photos, image_size=8, channels=1, **more)
 
 

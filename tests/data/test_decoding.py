@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from gan_lightning.data import ImageFolder
-from gan_lightning.data.decoding import CHUNK, FEW, DecodedFiles, _pack, read_again, read_all
+from gan_lightning.data.decoding import CHUNK, FEW, DecodedFiles, _pack, read_again, read_all, read_into_memory
 from gan_lightning.data.image_file import Facts
 from gan_lightning.data.loaders import batches_of, pack
 from gan_lightning.data.tree import scan
@@ -99,7 +99,7 @@ def test_what_crosses_between_processes_is_no_tensor(photos: Path) -> None:
 
 def test_workers_read_what_this_process_reads(photos: Path) -> None:
     dataset = DecodedFiles(scan(photos), (1, 8, 8))
-    one, two = (read_all(dataset, workers).images for workers in (0, 2))
+    one, two = (read_into_memory(dataset, workers).images for workers in (0, 2))
     again, labels, failures = read_again(dataset, 2)
     assert isinstance(one, torch.Tensor)
     assert isinstance(two, torch.Tensor)
@@ -119,7 +119,7 @@ def test_processes_that_cannot_be_started_are_replaced(photos: Path, monkeypatch
     monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter.__init__", fail)
     monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter.__del__", lambda self: None)
     with pytest.warns(UserWarning, match="No space left on device"):
-        result = read_all(dataset, 2)
+        result = read_into_memory(dataset, 2)
     assert result.images is not None
     assert len(result.images) == MANY
 
@@ -159,7 +159,7 @@ def test_an_error_of_a_worker_has_no_traceback(photos: Path) -> None:
 def test_images_that_do_not_fit_in_memory_are_one_line(photos: Path) -> None:
     files = scan(photos)
     with refuses(f"{MANY:,} images", "GB"):
-        read_all(DecodedFiles(files, (3, 2_000_000, 2_000_000)), 0)
+        read_again(DecodedFiles(files, (3, 2_000_000, 2_000_000)), 0)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -171,7 +171,9 @@ def test_a_file_that_vanishes_while_a_run_reads_it(tmp_path: Path, num_workers: 
     for i in range(40):
         photos.mkdir(exist_ok=True)
         Image.fromarray(numpy.full((8, 8), i, numpy.uint8)).save(photos / f"{i:02}.png")
-    data = ImageFolder(photos, 8, 1, batch_size=4, skip_corrupt=skip, num_workers=num_workers, max_bytes_on_device=0)
+    data = ImageFolder(
+        photos, 8, 1, batch_size=4, skip_corrupt=skip, num_workers=num_workers, max_bytes_on_device=0, pack=False
+    )
     data.prepare_data()
     victim = photos / data.files["train"].paths[5]
     victim.unlink() if damage == "vanishes" else victim.write_bytes(victim.read_bytes()[:40])
@@ -192,7 +194,7 @@ def test_a_file_that_vanishes_before_a_picture_or_a_measurement(tmp_path: Path, 
         path = tmp_path / "photos" / "ab"[i % 2] / f"{i:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(numpy.full((8, 8), 100 * (i % 2) + i, numpy.uint8)).save(path)
-    data = ImageFolder(tmp_path / "photos", 8, 1, skip_corrupt=skip, num_workers=0, max_bytes_on_device=0)
+    data = ImageFolder(tmp_path / "photos", 8, 1, skip_corrupt=skip, num_workers=0, max_bytes_on_device=0, pack=False)
     count = data.num_images("train")
     (tmp_path / "photos" / data.files["train"].paths[0]).unlink()
     reads: list[Callable[[], Any]] = [
@@ -212,7 +214,7 @@ def test_a_file_that_vanishes_before_a_picture_or_a_measurement(tmp_path: Path, 
 
 def test_many_files_that_vanish_are_not_reported_one_by_one(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     photos = folder(tmp_path / "photos", 60)
-    data = ImageFolder(photos, 8, 1, skip_corrupt=True, num_workers=0, max_bytes_on_device=0)
+    data = ImageFolder(photos, 8, 1, skip_corrupt=True, num_workers=0, max_bytes_on_device=0, pack=False)
     paths = data.files["train"].paths
     data.prepare_data()
     for path in paths[:20]:
@@ -226,7 +228,7 @@ def test_many_files_that_vanish_are_not_reported_one_by_one(tmp_path: Path, recw
 def test_a_folder_that_is_gone_ends_the_run(tmp_path: Path) -> None:
     """Nothing stands in for everything."""
     photos = folder(tmp_path / "photos", 40)
-    data = ImageFolder(photos, 8, 1, batch_size=4, skip_corrupt=True, num_workers=0, max_bytes_on_device=0)
+    data = ImageFolder(photos, 8, 1, batch_size=4, skip_corrupt=True, num_workers=0, max_bytes_on_device=0, pack=False)
     data.prepare_data()
     photos.rename(tmp_path / "unmounted")
     with refuses("photos"):

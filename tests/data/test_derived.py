@@ -38,7 +38,7 @@ def test_the_data_of_its_source() -> None:
         assert torch.equal(targets, theirs)
         assert torch.equal(sources, Downscale(2)(theirs, torch.empty(len(theirs), 0)))
         assert data.num_sources(split) == data.num_images(split) == len(theirs)
-    assert torch.equal(RealImages.of(data, "test").images, digits.images("test")[0])
+    assert torch.equal(RealImages.of(data, "test").at(torch.arange(digits.num_images("test"))), digits.images("test")[0])
 
 
 def test_the_classifier_is_that_of_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from PIL import Image, features
 from gan_lightning.data import ImageFolder
 from gan_lightning.data.folder import read_folder
 from gan_lightning.data.image_file import Facts, decode, file_shape, format_of, is_image
+from gan_lightning.data.stored import whole
 from gan_lightning.data.survey import survey_folder
 from tests.helpers import refuses
 
@@ -89,7 +90,7 @@ def test_turned_copies_are_the_upright_pictures(tmp_path: Path) -> None:
         stored = Image.fromarray(BLURRED)
         stored = stored if undo is None else stored.transpose(Image.Transpose(undo))
         stored.save(tmp_path / f"{orientation}.png", exif=exif)
-    images = read_folder(tmp_path, (1, 30, 40))
+    images = whole(read_folder(tmp_path, (1, 30, 40)))
     assert survey_folder(tmp_path).usual_size == (40, 30)
     for image in images:
         assert torch.equal(image[0], torch.from_numpy(BLURRED))
@@ -250,7 +251,7 @@ def test_the_content_decides(tmp_path: Path, written: str, suffix: str) -> None:
         assert not is_image(path)
         return
     assert is_image(path)
-    levels = read_folder(tmp_path, (1, 8, 8)).int()
+    levels = whole(read_folder(tmp_path, (1, 8, 8))).int()
     assert float((levels - torch.from_numpy(RAMP).int()).abs().float().mean()) < 6
 
 
@@ -300,7 +301,7 @@ def test_a_heic_is_read(tmp_path: Path, name: str, workers: int, monkeypatch: py
     assert format_of(path.read_bytes()[:64]) == "HEIF"
     assert is_image(path)
     assert file_shape(path) == (3, 60, 80)
-    for image in read_folder(tmp_path, (3, 60, 80), num_workers=workers):
+    for image in whole(read_folder(tmp_path, (3, 60, 80), num_workers=workers)):
         difference = image.int() - torch.from_numpy(numpy.asarray(upright).copy()).permute(2, 0, 1).int()
         assert float(difference.abs().float().mean()) < 3
     facts = Facts()

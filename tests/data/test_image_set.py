@@ -14,6 +14,7 @@ from PIL import Image
 
 from gan_lightning.data.folder import read_folder
 from gan_lightning.data.image_set import read_images, survey_images
+from gan_lightning.data.stored import whole
 from tests.helpers import refuses
 
 SHAPE = (3, 12, 20)
@@ -69,8 +70,8 @@ def test_every_kind_reads_as_the_same_images(name: str) -> None:
     ARRAYS[name]()
     found = survey_images(Path(name))
     assert (list(found.sizes), found.grey) == ([(20, 12)] * 6, 0)
-    assert torch.equal(read_images(Path(name), SHAPE), EXPECTED)
-    assert read_images(Path(name), (1, 6, 6)).shape == (6, 1, 6, 6)
+    assert torch.equal(whole(read_images(Path(name), SHAPE)), EXPECTED)
+    assert whole(read_images(Path(name), (1, 6, 6))).shape == (6, 1, 6, 6)
 
 
 def test_an_archive_reads_as_the_folder_does(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_an_archive_reads_as_the_folder_does(tmp_path: Path) -> None:
     write_zip(tmp_path / "a.zip", {path.name: path.read_bytes() for path in (tmp_path / "photos").iterdir()})
     for white in (None, 4095):
         assert torch.equal(
-            read_images(tmp_path / "a.zip", (3, 8, 8), white), read_folder(tmp_path / "photos", (3, 8, 8), white)
+            whole(read_images(tmp_path / "a.zip", (3, 8, 8), white)), whole(read_folder(tmp_path / "photos", (3, 8, 8), white))
         )
     assert sorted(survey_images(tmp_path / "a.zip").sizes) == sorted(survey_images(tmp_path / "photos").sizes)
 
@@ -95,7 +96,7 @@ def test_grey_arrays(shape: tuple[int, ...]) -> None:
     grey = PIXELS[..., 0]
     numpy.save("grey.npy", grey.reshape(shape))
     assert survey_images(Path("grey.npy")).grey == 6
-    assert torch.equal(read_images(Path("grey.npy"), (1, 12, 20))[:, 0], torch.from_numpy(grey))
+    assert torch.equal(whole(read_images(Path("grey.npy"), (1, 12, 20)))[:, 0], torch.from_numpy(grey))
 
 
 @pytest.mark.parametrize(
@@ -144,12 +145,12 @@ def test_files_of_something_else_are_refused(tmp_path: Path) -> None:
         **{name: name for name in ("cut.zip", "cut.tar", "text.npy", "text.npz", "text.zip", "text.tar")},
     }.items():
         with refuses(name, named):
-            read_images(Path(name), SHAPE)
+            whole(read_images(Path(name), SHAPE))
 
 
 def test_nothing_is_written_by_an_archive(tmp_path: Path) -> None:
     """Names that lead outside are names only."""
     write_tar(Path("a.tar"), {"/etc/evil.png": png(PIXELS[0]), "../../evil.png": png(PIXELS[1])})
-    assert len(read_images(Path("a.tar"), SHAPE)) >= 1
+    assert len(whole(read_images(Path("a.tar"), SHAPE))) >= 1
     assert [path.name for path in tmp_path.rglob("*")] == ["a.tar"]
     assert not any(Path(name).exists() for name in ("/evil.png", "../../evil.png"))

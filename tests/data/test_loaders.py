@@ -4,11 +4,13 @@ import gc
 import itertools
 import multiprocessing
 import os
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from torch import Tensor
 
 from gan_lightning.data.loaders import BalancedShuffle, DeviceLoader, EpochShuffle, ImageLoader, Item, WorkerLoader
 
@@ -185,3 +187,28 @@ def test_balanced_images_of_a_class_are_drawn_equally_often() -> None:
     assert (seen[:70] - 40 * 33.7 / 70).abs().max() < 12  # 19.3, with a deviation of 3.2
     other = BalancedShuffle(LABELS, 4)
     assert not torch.equal(other.indices(), BalancedShuffle(LABELS, 3).indices())
+
+
+class Slow(ImageLoader):
+    """Batches that take some time to read."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(1, EpochShuffle(120), advice="buy a faster disk")
+        self.seconds = seconds
+
+    def batches(self, start: int) -> Iterator[tuple[Tensor, None]]:
+        for _ in range(start, len(self)):
+            time.sleep(self.seconds)
+            yield torch.zeros(1), None
+
+
+@pytest.mark.parametrize(("reading", "training", "lines"), [(0.004, 0.0, 1), (0.0, 0.004, 0)])
+def test_a_training_that_waits_for_images_says_so_once(
+    reading: float, training: float, lines: int, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    loader = Slow(reading)
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            for _ in loader:
+                time.sleep(training)
+    assert (caplog.text + capsys.readouterr().err).count("buy a faster disk") == lines

@@ -121,7 +121,7 @@ def test_channels_of_both(tmp_path: Path) -> None:
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_crops_and_flips_hit_both_alike(tmp_path: Path, crop: Any, in_memory: bool) -> None:
     root = parallel(tmp_path / "pairs", size=None)
-    limit: dict[str, Any] = {} if in_memory else {"max_bytes_on_device": 0, "num_workers": 0}
+    limit: dict[str, Any] = {} if in_memory else {"max_bytes_on_device": 0, "pack": False, "num_workers": 0}
     batches = Batches()
     data = PairedFolders(root, image_size=16, crop=crop, batch_size=4, horizontal_flip=True, **limit)
     loader = fit(small_gan(image_shape=(3, 16, 16)), data, [batches], max_steps=8).train_dataloader

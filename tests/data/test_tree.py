@@ -115,7 +115,7 @@ def test_every_class_is_trained_on(tmp_path: Path, size: int) -> None:
         write(tmp_path / "small" / name)
     with pytest.warns(UserWarning, match="small"):
         found = find_splits(tmp_path)
-    labels = found.splits["train"].labels
+    labels = found.splits["train"].classes
     assert labels is not None
     assert labels.count(1) == 1
     assert len(found.splits["test"].paths) == size - 1

@@ -69,7 +69,7 @@ def test_two_folders_of_any_place(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_an_epoch_has_the_size_of_the_larger_kind(root: Path, in_memory: bool) -> None:
-    limit: dict[str, Any] = {} if in_memory else {"max_bytes_on_device": 0, "num_workers": 0}
+    limit: dict[str, Any] = {} if in_memory else {"max_bytes_on_device": 0, "pack": False, "num_workers": 0}
     data = UnpairedFolders(root, image_size=8, channels=1, batch_size=8, **limit)
     batches = seen(data, 10)
     for epoch in (batches[:5], batches[5:]):

@@ -99,7 +99,7 @@ def test_images_from_the_disk(waits: StepWaits) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_png(torch.randint(0, 256, (1, 8, 8), dtype=torch.uint8), path)
     photos = ["--data", "ImageFolder", "--data.root", "photos", "--data.image_size", "8", "--data.channels", "1"]
-    from_disk = ["--data.max_bytes_on_device", "0", "--data.num_workers", "0", "--data.batch_size", "4"]
+    from_disk = ["--data.max_bytes_on_device", "0", "--data.pack", "false", "--data.num_workers", "0", "--data.batch_size", "4"]
     assert Verb.train.main([*RUN, *UNMEASURED, *photos, *from_disk]) == 0
     assert [wait for step in (2, 3, 6, 7) for wait in waits.seen[step]] == []
     assert waits.watch.copies >= 2 * STEPS  # images and labels

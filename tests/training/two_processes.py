@@ -84,6 +84,12 @@ GANS: dict[str, Callable[[], GAN]] = {
     "auxiliary classifier": lambda: make_gan(
         generator(conditioning="concatenation"), discriminator(conditioning="classifier"), NonSaturatingLoss()
     ),
+    "attributes, estimated, WGANGP": lambda: make_gan(
+        generator(conditioning="concatenation", condition_dim=3),
+        discriminator(conditioning="classifier", condition_dim=3),
+        WassersteinLoss(),
+        penalty=WGANGP(),
+    ),
     "relativistic average, LeCam, ADA": lambda: make_gan(
         generator(),
         discriminator(),
@@ -206,7 +212,8 @@ def train(name: str, batch_size: int, world_size: int) -> dict[str, Any]:
     torch.manual_seed(0)
     images = torch.randint(0, 256, (400, *SHAPE), dtype=torch.uint8) // torch.randint(1, 9, (400, 1, 1, 1))
     model, log, sent = MODELS[name](), TrainingLog(), Sent()
-    data = TensorData(images.byte(), torch.arange(400) % 10, batch_size=batch_size)
+    labels = torch.arange(1200).view(400, 3) / 1200 if "attributes" in name else torch.arange(400) % 10
+    data = TensorData(images.byte(), labels, batch_size=batch_size)
     if not isinstance(model, GAN):
         factor = getattr(model.generator, "factor", 1)
         data = PairData(images.byte(), 255 - images.byte()[:, :, ::factor, ::factor], batch_size=batch_size)

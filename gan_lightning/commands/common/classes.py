@@ -1,5 +1,6 @@
 """The classes that ``--class`` names, by name or by number."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gan_lightning.errors import InputError, nearest, plain
@@ -29,6 +30,7 @@ def refuse_unknown_classes(source: str, text: str | None) -> None:
         about = read_config(found)
         names, count = tuple(about["class_names"]), about["num_classes"]
         if count is not None:
+            _refuse_attributes(text, about["condition_names"])
             _numbers(text, names if len(names) == count else (), count)
 
 
@@ -46,6 +48,7 @@ def class_numbers(sampler: "Sampler", text: str, most: int | None = None) -> lis
         InputError: the generator has no such class, or there are too many.
     """
     generator = sampler.generator
+    _refuse_attributes(text, sampler.condition_names)
     chosen = _numbers(text, sampler.class_names, generator.num_classes if generator.conditional else 0)
     if most is not None and len(chosen) > most:
         raise InputError(f"--class {text} names {len(chosen)} classes: use at most {most}")
@@ -60,6 +63,13 @@ def class_text(number: int, sampler: "Sampler") -> str:
     if not names or names[number] == str(number):
         return str(number)
     return f"{plain(names[number])} (number {number})"
+
+
+def _refuse_attributes(text: str, names: Sequence[str]) -> None:
+    if names:
+        raise InputError(
+            f"--class {text}: this generator has attributes instead of classes: use --condition, such as {plain(names[0])}=1"
+        )
 
 
 def _numbers(text: str, names: tuple[str, ...], count: int) -> list[tuple[str, int]]:

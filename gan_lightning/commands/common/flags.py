@@ -9,6 +9,7 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from gan_lightning.commands.common.arguments import parse
 from gan_lightning.commands.common.classes import refuse_unknown_classes
+from gan_lightning.commands.common.conditions import check_condition
 from gan_lightning.commands.common.numbers import Seed
 from gan_lightning.commands.common.trust import trusted_modules
 from gan_lightning.errors import InputError
@@ -79,6 +80,7 @@ def parse_drawing(parser: ArgumentParser, groups: Sequence[Sequence[str]]) -> Na
     config = parse(parser, groups)
     config.trust = trusted_modules(config.trust)
     find(config.checkpoint)
+    check_condition(config)
     refuse_unknown_classes(config.checkpoint, config.get("class"))
     require_one_process(parser.prog)
     return config

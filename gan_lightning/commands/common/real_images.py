@@ -1,6 +1,6 @@
 """Real images that the flags of several commands name: a data set or a folder."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from gan_lightning.commands.common.trust import check_imports
 from gan_lightning.data import ImageDataModule
 from gan_lightning.data.crops import height_and_width
 from gan_lightning.data.image_set import read_images, survey_images
+from gan_lightning.data.stored import Stored
 from gan_lightning.data.survey import Survey
 from gan_lightning.data.tree import count_text
 from gan_lightning.errors import InputError, one_line
@@ -106,13 +107,17 @@ def _exported_data(folder: Path) -> Any:
 
 
 def read_set(
-    config: Namespace, what: Literal["source", "real"], shape: tuple[int, int, int] | None = None
-) -> tuple[Tensor, dict[str, Any]]:
-    """Read all images of the folder or file that the flag ``what`` names, uint8 (N, C, H, W), converted to one shape.
+    config: Namespace,
+    what: Literal["source", "real"],
+    choose: Callable[[int], Tensor],
+    shape: tuple[int, int, int] | None = None,
+) -> tuple[Stored, dict[str, Any]]:
+    """Read images of the folder or file that the flag ``what`` names, uint8 (N, C, H, W), converted to one shape.
 
     Args:
         config: the flags.
         what: name of the flag.
+        choose: maps the number of images to the indices of those to read.
         shape: (C, H, W); None is that of :func:`common_shape`.
 
     Returns:
@@ -126,7 +131,7 @@ def read_set(
     shape = shape or common_shape(config, found)
     about = converted(what, str(path), found, shape)
     skipped: list[str] | None = [] if config.skip_corrupt else None
-    images = read_images(path, shape, config.white, skipped)
+    images = read_images(path, shape, config.white, skipped, choose)
     if skipped is not None:
         about[f"{what}_skipped"] = f"{count_text(len(skipped), 'file')} that cannot be read"
     return images, about
@@ -139,10 +144,14 @@ def real_images(config: Namespace, shape: tuple[int, int, int] | None = None) ->
         InputError: neither flag is given, or there are fewer than ``--num_real``.
     """
     if config.real is not None:
-        images, counts = read_set(config, "real", shape)
-        about = {"real": str(config.real), "split": "all", **counts}
-        chosen = choose_real(len(images), config.num_real)
-        return RealImages(images, None, about) if chosen is None else RealImages(images[chosen], None, about, "random, seed 0")
+        sizes: list[int] = []
+
+        def choose(size: int) -> Tensor:
+            sizes.append(size)
+            return choose_real(size, config.num_real)
+
+        images, counts = read_set(config, "real", choose, shape)
+        return RealImages.of_stored(images, {"real": str(config.real), "split": "all", **counts}, sizes[0])
     if config.data is not None:
         on_first_process(config.data.prepare_data)
         return RealImages.of(config.data, config.split, config.num_real)
@@ -173,10 +182,10 @@ def check_shape(real: RealImages, source: str, shape: tuple[int, ...]) -> None:
     Raises:
         InputError: the shapes differ.
     """
-    if tuple(real.images.shape[1:]) != tuple(shape):
+    if real.image_shape != tuple(shape):
         raise InputError(
             f"{source} has images of {size_text(shape)}, but the real images ({real.about['real']}) are "
-            f"{size_text(real.images.shape[1:])} (channels, height, width): use --real FOLDER to convert the "
+            f"{size_text(real.image_shape)} (channels, height, width): use --real FOLDER to convert the "
             f"images of a folder, or for an ImageFolder --data.channels {shape[0]} --data.image_size "
             f"{size_text(shape[1:])}"
         )

@@ -52,6 +52,7 @@ MEANT = {
     "--metrics.every_n_steps": "eval_every eval_freq eval_interval",
     "--num_images": "n num num_samples n_samples nsamples samples count num_gen num_fake",
     "--class": "classes label labels cls class_idx class_id y",
+    "--condition": "conditions attributes attribute attrs",
     "--truncation": "psi trunc truncation_psi",
     "--metrics": "metric",
     "--extractor": "feature_extractor backbone features",

@@ -79,14 +79,14 @@ def compare_runs(config: Namespace) -> None:
     names, seeds, output = config.recipes, config.seeds, Path(config.output)
     data = _data(names, config.data)
     name, device = config.extractor or data.extractor, find_device(config.accelerator)
-    real, test = RealImages.of(data, "train"), RealImages.of(data, "test").images
+    real, num_test = RealImages.of(data, "train"), data.num_images("test")
     measurement = Measurement(name, data, device, real, data.image_shape, config.metrics, config.num_images)
     measurement.prepare()
     baselines: dict[str, Sample] = {
-        REAL: lambda indices: test[indices % len(test)],
-        "one test image, repeated": lambda indices: test[:1].expand(len(indices), -1, -1, -1),
+        REAL: lambda indices: data.images_at("test", indices % num_test)[0],
+        "one test image, repeated": lambda indices: data.images_at("test", torch.zeros_like(indices))[0],
     }
-    counts = {REAL: min(len(test), config.num_images)}
+    counts = {REAL: min(num_test, config.num_images)}
     results = {name: [measurement.evaluate(sample, counts.get(name, config.num_images))] for name, sample in baselines.items()}
     pictures = {name: sample(torch.arange(SHOWN)) for name, sample in baselines.items()}
     updates: dict[str, int] = {}

@@ -23,9 +23,8 @@ def compute(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
     config.data = make_data(groups)
     with process_group(config.accelerator) as device:
         real = real_images(config)
-        shape = (real.images.shape[1], real.images.shape[2], real.images.shape[3])
         fields = ["mean", "covariance", *(["features"] if config.features else [])]
-        measurement = make_measurement(config, real, shape, device, fields=fields)
+        measurement = make_measurement(config, real, real.image_shape, device, fields=fields)
         measurement.prepare()
         statistics, about = measurement.reference, measurement.about
         if statistics is None:

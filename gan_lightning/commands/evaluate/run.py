@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
+from torch import Tensor
 
 from gan_lightning.checkpoint import GAN
 from gan_lightning.commands.common.devices import process_group
@@ -17,8 +18,8 @@ from gan_lightning.commands.common.outputs import require_writable
 from gan_lightning.commands.common.real_images import check_shape, find_data, make_measurement, read_set, real_images
 from gan_lightning.commands.common.records import timed, versions, write_record
 from gan_lightning.commands.evaluate import translation
+from gan_lightning.data.stored import sha256
 from gan_lightning.errors import InputError
-from gan_lightning.files import fingerprint
 from gan_lightning.metrics.evaluator import Sample, choose
 from gan_lightning.metrics.measurement import RealImages, ReferenceFile
 from gan_lightning.metrics.table import METRICS, PAIR_METRICS
@@ -34,7 +35,7 @@ class Source:
         num_images: number of images.
         sample: maps the number of real images of each class (None if unknown) to the function that draws images by index.
         about: their origin, for the record.
-        labels: True if the images depend on labels.
+        labels: True if the images depend on classes.
     """
 
     image_shape: tuple[int, int, int]
@@ -117,14 +118,16 @@ def _real(config: Namespace, shape: tuple[int, int, int]) -> RealImages | Refere
 
 
 def _folder_source(config: Namespace) -> Source:
-    images, counts = read_set(config, "source")
-    count = len(images) if config.num_images is None else config.num_images
-    if not 0 < count <= len(images):
-        raise InputError(f"num_images is {count}, but {config.source} has {len(images):,} images: use at most as many")
-    images = images[choose(len(images), count)]  # files are often sorted by class
-    about = {"source": config.source, "source_sha256": fingerprint(images), **counts}
-    shape = (images.shape[1], images.shape[2], images.shape[3])
-    return Source(shape, count, lambda _: lambda indices: images[indices], about)
+    def chosen(size: int) -> Tensor:
+        count = size if config.num_images is None else config.num_images
+        if not 0 < count <= size:
+            raise InputError(f"num_images is {count}, but {config.source} has {size:,} images: use at most as many")
+        return choose(size, count)  # files are often sorted by class
+
+    images, counts = read_set(config, "source", chosen)
+    about = {"source": config.source, "source_sha256": sha256(images), **counts}
+    _, channels, height, width = images.shape
+    return Source((channels, height, width), len(images), lambda _: images.__getitem__, about)
 
 
 def _checkpoint_source(config: Namespace, device: torch.device) -> Source:
@@ -132,8 +135,11 @@ def _checkpoint_source(config: Namespace, device: torch.device) -> Source:
     channels, height, width = sampler.generator.image_shape
     origin = {name: sampler.origin[name] for name in ("checkpoint", "global_step", "weights")}
     about = {**origin, "seed": config.seed, "latents": "Philox, one stream an image"}
+    has_attributes = bool(sampler.condition_names)
+    about |= {"labels": "attributes of training images in turn"} if has_attributes else {}
     sample = functools.partial(sampler.by_index, seed=config.seed)
-    return Source((channels, height, width), config.num_images, sample, about, sampler.generator.conditional)
+    has_classes = sampler.generator.conditional and not has_attributes
+    return Source((channels, height, width), config.num_images, sample, about, has_classes)
 
 
 def print_table(record: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 python scripts/interpolate.py lightning_logs/version_0/checkpoints/last.ckpt --seeds 0,1,2,3
 python scripts/interpolate.py last.ckpt --seeds 0 --class 0,1,2,3 --closed --output classes.gif
+python scripts/interpolate.py last.ckpt --seeds 0 --condition "age=0.2;age=0.8"
 python scripts/interpolate.py last.ckpt --neighbours 5 --output neighbours.png
 """
 
@@ -12,6 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from gan_lightning.commands.common.arguments import arrange, given
+from gan_lightning.commands.common.conditions import add_condition
 from gan_lightning.commands.common.flags import add_drawing, parse_drawing
 from gan_lightning.commands.common.measuring_flags import (
     add_real_images,
@@ -36,13 +38,14 @@ def add_flags(parser: ArgumentParser) -> None:
         "--seeds",
         type=str,
         default="0,1,2,3",
-        help="comma-separated seeds of the points, at least two; one is enough for several classes",
+        help="comma-separated seeds of the points, at least two; one is enough for several classes or conditions",
     )
     parser.add_argument(
         "--class",
         type=str | None,
         help="class of all points, by name or number, or a class for each, as 0,1,2; by default all in turn",
     )
+    add_condition(parser, "; or of each point, separated by semicolons; by default those of training images")
     parser.add_argument("--frames", type=PositiveInt, default=16, help="number of pictures from one point to the next")
     parser.add_argument("--closed", action="store_true", help="return to the first point at the end")
     parser.add_argument(

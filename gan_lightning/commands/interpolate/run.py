@@ -8,6 +8,7 @@ from jsonargparse import Namespace
 from torch import Tensor
 
 from gan_lightning.commands.common.classes import class_numbers
+from gan_lightning.commands.common.conditions import condition_rows
 from gan_lightning.commands.common.devices import find_device
 from gan_lightning.commands.common.generators import load_sampler
 from gan_lightning.commands.common.real_images import check_shape, find_data, make_measurement, real_images
@@ -34,8 +35,10 @@ def walk(config: Namespace, groups: Sequence[Sequence[str]]) -> None:
         require_animation(output)
     device = find_device(config.accelerator)
     sampler = load_sampler(config.checkpoint, config, device)
-    classes = None if config["class"] is None else class_numbers(sampler, config["class"])
-    labels = classes[0] if classes is not None and len(classes) == 1 else classes
+    chosen: Sequence[int] | Tensor | None = None if config["class"] is None else class_numbers(sampler, config["class"])
+    if config.condition is not None:
+        chosen = condition_rows(sampler, config.condition)
+    labels = chosen[0] if chosen is not None and len(chosen) == 1 else chosen
     images = sampler.interpolate(
         config.seeds, labels, config.frames, config.closed, config.truncation, config.batch_size
     )  # (legs * frames, C, H, W), and one more if the walk is open
@@ -87,7 +90,7 @@ def _neighbours(
     features = torch.cat([extractor(part)[0].cpu() for part in torch.split(images, config.batch_size)])  # (N, D)
     distances, indices = nearest(features, known, config.neighbours)
     usual = nearest(known[choose(len(known), USUAL)], known, 2)[0][:, 1].median()  # the first is the image itself
-    picture = grid(torch.cat([images.unsqueeze(1), real.images[indices]], dim=1).flatten(0, 1), config.neighbours + 1)
+    picture = grid(torch.cat([images.unsqueeze(1), real.at(indices)], dim=1).flatten(0, 1), config.neighbours + 1)
     return picture, _distances_text(distances, places, float(usual), f"{about['real']}, {about['extractor']}")
 
 

@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import PositiveInt
 
 from gan_lightning.commands.common.arguments import arrange
+from gan_lightning.commands.common.conditions import add_condition
 from gan_lightning.commands.common.flags import add_accelerator, add_checkpoint, add_seed, add_white, parse_drawing
 from gan_lightning.commands.common.numbers import AtLeastTwo, whole_numbers
 from gan_lightning.commands.common.outputs import require_new
@@ -36,6 +37,7 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--class", type=str | None, help="class of the image, by name or number; by default all classes are tried"
     )
+    add_condition(parser, "; a generator with attributes needs them")
     parser.add_argument("--steps", type=PositiveInt, default=300, help="number of updates of each latent")
     parser.add_argument(
         "--restarts", type=PositiveInt, default=32, help="number of latents to start from; the best result is kept"

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from gan_lightning.commands.common.classes import class_numbers, class_text
+from gan_lightning.commands.common.conditions import condition_rows
 from gan_lightning.commands.common.devices import find_device
 from gan_lightning.commands.common.generators import load_sampler
 from gan_lightning.data.image_file import file_shape, read_file
@@ -46,7 +47,11 @@ def search(config: Namespace) -> None:
     sampler = load_sampler(config.checkpoint, config, find_device(config.accelerator))
     channels, height, width = sampler.generator.image_shape
     task = _task(config, (channels, height, width))
-    label = None if config["class"] is None else class_numbers(sampler, config["class"], most=1)[0]
+    label: int | Tensor | None = None if config["class"] is None else class_numbers(sampler, config["class"], most=1)[0]
+    if config.condition is not None:
+        label = condition_rows(sampler, config.condition)[0]
+    elif sampler.condition_names:
+        raise InputError("this generator has attributes, and their search is not supported: pass them by --condition")
     effort = {"restarts": config.restarts, "steps": config.steps, "seed": config.seed}
     found = invert(sampler, task.target, task.known, task.downscale, label, **effort, progress=True)
     picture, columns = _picture(task, to_uint8(found.image))

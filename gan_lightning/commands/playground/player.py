@@ -20,10 +20,16 @@ FRAMES = 16
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a grid: seed, class (None: every class in turn), truncation."""
+    """The settings of a grid.
+
+    Attributes:
+        seed: seed of the latents.
+        label: class, or attributes (K,), of all pictures; None is every class in turn, or those of training images.
+        truncation: truncation of the latents.
+    """
 
     seed: int = 0
-    label: int | None = None
+    label: int | tuple[float, ...] | None = None
     truncation: float | None = None
 
 
@@ -85,12 +91,16 @@ class Player:
         return torch.cat(z), torch.stack(labels) if labels else None
 
 
-def command(settings: Settings, config: Namespace, class_names: Sequence[str] = ()) -> str:
+def command(settings: Settings, config: Namespace, class_names: Sequence[str] = (), condition_names: Sequence[str] = ()) -> str:
     """Write the command line that draws the same grid, with the flags of this playground."""
-    label = class_names[settings.label] if settings.label is not None and class_names else settings.label
+    label = settings.label
     words = ["python", "scripts/sample.py", config.checkpoint, "--num_images", NUM_IMAGES]
     words += ["--columns", COLUMNS, "--seed", settings.seed]
-    words += [] if label is None else [f"--class={label}"]  # a name may begin with a dash
+    if isinstance(label, tuple):
+        named = zip(condition_names, label, strict=True)
+        words.append(f"--condition={','.join(f'{name}={value:g}' for name, value in named)}")
+    elif label is not None:
+        words.append(f"--class={class_names[label] if class_names else label}")  # a name may begin with a dash
     words += [] if settings.truncation is None else ["--truncation", f"{settings.truncation:g}"]
     words += ["--raw"] if config.raw else []
     words += [] if config.accelerator == "auto" else ["--accelerator", config.accelerator]

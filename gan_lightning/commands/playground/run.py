@@ -1,10 +1,11 @@
 """The page, by Gradio: its layout, and the answers to clicks."""
 
 import ipaddress
+import math
 import signal
 import socket
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio
 import uvicorn
@@ -22,9 +23,21 @@ from gan_lightning.inference import Sampler
 from gan_lightning.pictures import grid, write_animation, write_png
 
 EVERY_CLASS = "every class in turn"
+CHOOSE = "Choose the attributes, instead of those of training images"
+STEPS = 100  # of a slider, about
 CHECKERBOARD = "#grid img, .picked img { background: repeating-conic-gradient(#ccc 0 25%, #fff 0 50%) 0 0 / 16px 16px }"
 """Style of the page that shows what is transparent in its pictures."""
 SECONDS_KEPT = 24 * 60 * 60  # lifetime of a file made for a visitor
+
+
+class Range(NamedTuple):
+    """Arguments of a slider."""
+
+    minimum: float
+    maximum: float
+    value: float
+    step: float
+    label: str
 
 
 def serve(config: Namespace, listener: socket.socket) -> None:
@@ -71,6 +84,7 @@ def address(listener: socket.socket) -> str:
 def layout(player: Player, config: Namespace) -> gradio.Blocks:
     """Lay out the page: settings on the left, the grid in the middle, two picked pictures and their walk on the right."""
     generator = player.sampler.generator
+    attributes = attribute_ranges(player.sampler)
     numbers = range(generator.num_classes if generator.conditional else 0)
     classes = [EVERY_CLASS, *(class_text(number, player.sampler) for number in numbers)]
 
@@ -83,8 +97,10 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
                 seed = gradio.Number(0, label="Seed", precision=0, elem_id="seed")
                 following = gradio.Button("Next seed", elem_id="next")
                 label = gradio.Dropdown(
-                    classes, value=EVERY_CLASS, type="index", label="Class", visible=generator.conditional, elem_id="class"
+                    classes, value=EVERY_CLASS, type="index", label="Class", visible=bool(numbers), elem_id="class"
                 )
+                choose = gradio.Checkbox(False, label=CHOOSE, visible=bool(attributes), elem_id="choose")
+                sliders = [gradio.Slider(**attribute._asdict(), visible=False) for attribute in attributes]
                 truncate = gradio.Checkbox(False, label="Truncate the latents", elem_id="truncate")
                 truncation = gradio.Slider(
                     0.1, 3, 0.7, step=0.1, label="Truncation", info="The largest value in a latent", visible=False
@@ -110,10 +126,11 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
                 animation = picture(320, type="filepath", elem_id="animation")
                 save_walk = gradio.DownloadButton("Download the walk", interactive=False, elem_id="save_walk")
 
-        def draw(seed: int | None, label: int | None, truncate: bool, truncation: float) -> Any:
+        def draw(seed: int | None, label: int | None, truncate: bool, truncation: float, choose: bool, *values: float) -> Any:
             if seed is None:  # while the user types another one
                 return gradio.skip()
-            asked = Settings(seed, label - 1 if label else None, round(truncation, 2) if truncate else None)
+            chosen = tuple(values) if choose else label - 1 if label else None
+            asked = Settings(seed, chosen, round(truncation, 2) if truncate else None)
             with as_gradio_error():
                 images = player.grid(asked)
             path = new_file(f"samples_seed_{seed}.png")
@@ -122,7 +139,7 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
                 asked,
                 gradio.Gallery(to_pictures(images), selected_index=None),
                 path,
-                command(asked, config, player.sampler.class_names),
+                command(asked, config, player.sampler.class_names, player.sampler.condition_names),
             )
 
         def pick(shown: Settings, clicks: tuple[Pick, ...], event: gradio.SelectData) -> Any:
@@ -141,9 +158,11 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
             write_animation(images, path)
             return path, gradio.DownloadButton(value=path, interactive=True)
 
-        settings = [seed, label, truncate, truncation]
+        settings = [seed, label, truncate, truncation, choose, *sliders]
         following.click(None, seed, seed, js="seed => (seed ?? -1) + 1")
         truncate.change(lambda on: gradio.Slider(visible=on), truncate, truncation, api_visibility="private")
+        if sliders:
+            choose.change(lambda on: [gradio.Slider(visible=on) for _ in sliders], choose, sliders, api_visibility="private")
         gradio.on(  # when the page opens, and when a setting changes
             None,
             draw,
@@ -162,6 +181,22 @@ def layout(player: Player, config: Namespace) -> gradio.Blocks:
         )
         walk.click(draw_walk, clicks, [animation, save_walk], api_visibility="private")
     return page
+
+
+def attribute_ranges(sampler: Sampler) -> list[Range]:
+    """Find the slider of each attribute: from the least to the largest value of training images, at their mean at first."""
+    if not sampler.condition_names:
+        return []
+    lowest, means, highest = (
+        each.tolist() for each in (sampler.conditions.amin(0), sampler.condition({}), sampler.conditions.amax(0))
+    )
+    ranges = []
+    for name, low, mean, high in zip(sampler.condition_names, lowest, means, highest, strict=True):
+        step = float(f"{(high - low or 1) / STEPS:.1g}")
+        low, high = math.floor(low / step) * step, math.ceil((high if high > low else low + 1) / step) * step
+        low, high, mean, step = (float(f"{value:.6g}") for value in (low, high, round(mean / step) * step, step))
+        ranges.append(Range(low, high, mean, step, name))
+    return ranges
 
 
 def _slot(name: str) -> tuple[gradio.Image, gradio.Markdown]:

@@ -2,6 +2,7 @@
 
 python scripts/sample.py lightning_logs/version_0/checkpoints/last.ckpt
 python scripts/sample.py last.ckpt --output threes.png --class 3 --truncation 0.7
+python scripts/sample.py last.ckpt --condition smile=1,age=0.3
 python scripts/sample.py last.ckpt --output samples.npz --num_images 50000
 python scripts/sample.py last.ckpt --output samples/ --num_images 50000
 """
@@ -13,6 +14,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 
 from gan_lightning.commands.common.arguments import arrange
+from gan_lightning.commands.common.conditions import add_condition
 from gan_lightning.commands.common.flags import add_drawing, add_seed, parse_drawing
 from gan_lightning.commands.common.outputs import OTHER_FILES, require_new
 from gan_lightning.commands.verbs import Verb
@@ -33,6 +35,7 @@ def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--class", type=str | None, help="class of all images, by name or number, or several in turn, as 0,1,2; by default all"
     )
+    add_condition(parser, "; sets separated by semicolons are drawn in turn, and by default those of training images")
     parser.add_argument(
         "--columns", type=PositiveInt | None, help="columns of the grid; by default one per class, or a roughly square grid"
     )

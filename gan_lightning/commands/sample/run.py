@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gan_lightning.commands.common.classes import class_numbers
+from gan_lightning.commands.common.conditions import condition_rows
 from gan_lightning.commands.common.devices import find_device
 from gan_lightning.commands.common.generators import load_sampler
 from gan_lightning.commands.common.image_output import is_complete, prepare_folder, write_array
@@ -30,7 +31,8 @@ def draw(config: Namespace) -> None:
     sampler = load_sampler(config.checkpoint, config, find_device(config.accelerator))
     if config["class"] is not None:
         config["class"] = class_numbers(sampler, config["class"])
-    labels = _labels(sampler, config)
+    labels, columns = _labels(sampler, config)
+    config.columns = config.columns or columns
     writers = {".png": _write_grid, ".npz": _write_array}
     try:
         writers.get(Path(config.output).suffix, _write_folder)(config, sampler, labels)
@@ -38,12 +40,20 @@ def draw(config: Namespace) -> None:
         raise InputError(f"--output {config.output} cannot be written ({error.strerror}): use another path") from error
 
 
-def _labels(sampler: Sampler, config: Namespace) -> Tensor | None:
-    """Choose the label of every image, int64 (num_images,); None for an unconditional generator."""
-    if config["class"] is None:
-        return sampler.labels(config.num_images)
-    classes = sampler.labels(len(config["class"]), config["class"])
-    return None if classes is None else classes[torch.arange(config.num_images) % len(classes)]
+def _labels(sampler: Sampler, config: Namespace) -> tuple[Tensor | None, int | None]:
+    """Choose the label of every image, (num_images, ...), and the columns of a grid with one for each label.
+
+    Both are None for an unconditional generator; the columns also if there are too many.
+    """
+    chosen: Tensor | None = None
+    if config.condition is not None:
+        chosen = condition_rows(sampler, config.condition)
+    elif config["class"] is not None:
+        chosen = sampler.labels(len(config["class"]), config["class"])
+    if chosen is None:
+        generator = sampler.generator
+        return sampler.labels(config.num_images), class_columns(generator.num_classes if generator.conditional else 0)
+    return chosen[torch.arange(config.num_images) % len(chosen)], class_columns(len(chosen))
 
 
 def _batches(
@@ -61,9 +71,7 @@ def _batches(
 
 def _write_grid(config: Namespace, sampler: Sampler, labels: Tensor | None) -> None:
     images = torch.cat([images for _, images in _batches(config, sampler, labels)])
-    classes = 0 if labels is None else sampler.generator.num_classes if config["class"] is None else len(config["class"])
-    columns = config.columns or class_columns(classes) or math.ceil(math.sqrt(len(images)))
-    write_png(grid(images, columns), Path(config.output))
+    write_png(grid(images, config.columns or math.ceil(math.sqrt(len(images)))), Path(config.output))
     print(f"  {len(images):,} images in a grid: {config.output}")
 
 
@@ -102,6 +110,7 @@ def _description(config: Namespace, sampler: Sampler) -> dict[str, Any]:
         "weights_sha256": fingerprint(*sampler.generator.state_dict().values()),
         "seed": config.seed,
         "class": config["class"],
+        **({} if config.condition is None else {"condition": config.condition}),
         "truncation": config.truncation,
         "batch_size": config.batch_size,
     }

@@ -11,6 +11,7 @@ from gan_lightning.data.tree import count_text
 from gan_lightning.errors import plain
 from gan_lightning.images import size_text
 from gan_lightning.module import AdversarialModule, TwoNetworks
+from gan_lightning.units import bytes_text
 
 Rows = list[tuple[str, str]]
 """Lines of a section: a name, and numbers or words."""
@@ -18,6 +19,7 @@ CLASSES_SHOWN = 10
 FILES_NAMED = 5
 FEW_IMAGES = 1000  # a discriminator soon memorises fewer images (Zhao et al. 2020 train on 100 and more)
 UNEVEN_RATIO = 10  # ratio of the images in the largest class to those in the smallest
+CONDITIONED = "--model.generator.conditioning concatenation --model.discriminator.conditioning projection"
 LARGE_CROP = 0.3  # share of an image that the crop removes
 
 
@@ -40,7 +42,8 @@ def report_on(data: ImageDataModule, model: AdversarialModule) -> DataReport:
     use = "both networks see them" if model.generator.conditional else "the networks do not see them"
     report.preprocessing.append(("flips", flips))
     if not isinstance(data, TranslationDataModule):
-        report.preprocessing.append(("classes", use if data.num_classes else "none"))
+        what = "attributes" if data.condition_names else "classes"
+        report.preprocessing.append((what, use if data.num_classes or data.condition_names else "none"))
     return report
 
 
@@ -80,8 +83,11 @@ def _images(data: ImageDataModule) -> DataReport:
     """Report on images in memory."""
     images, labels = data.images("train")
     report = DataReport([("images", f"{len(images):,} to train on, each {size_text(data.image_shape)}")])
-    report.contents += _classes(Counter() if labels is None else Counter(data.class_names[c] for c in labels.tolist()))
-    report.preprocessing.append(("loading", f"{megabytes(images.nbytes)} stay on the device"))
+    report.contents += _classes(
+        Counter(data.class_names[c] for c in labels.tolist()) if labels is not None and data.class_names else Counter()
+    )
+    report.contents += _attributes(data)
+    report.preprocessing.append(("loading", f"{bytes_text(images.nbytes)} stay on the device"))
     return report
 
 
@@ -91,7 +97,7 @@ def _folder(
     """Report on files that become images (C, H, W); some may be unreadable. Leave out their classes if nobody uses them."""
     splits = data.files.values()
     found = data.survey()
-    labels = Counter(data.class_names[label] for files in splits for label in files.labels or () if labelled)
+    labels = Counter(data.class_names[label] for files in splits for label in files.classes or () if labelled)
     corrupt = [plain(f"{path} ({why})") for split in data.files for path, why in data.corrupt(split).items()]
     train = len(data.files["train"].paths) - len(data.corrupt("train"))
     return DataReport(
@@ -112,7 +118,8 @@ def _contents(data: DecodedImages, found: Survey, labels: Counter[str], corrupt:
             f"{count:,}: {len(train.paths):,} to train on{chosen}, {len(test.paths):,} held out ({plain(data.held_out)})",
         ),
     ]
-    rows += _classes(labels)
+    rows += [("labels", plain(str(data.label_file.path)))] if data.label_file is not None else []
+    rows += _classes(labels) + _attributes(data)
     if found.sizes:
         (small_w, small_h), (w, h), (large_w, large_h) = (found.sizes[i] for i in (0, len(found.sizes) // 2, -1))
         sizes = f"smallest {small_w}x{small_h}, median {w}x{h}, largest {large_w}x{large_h}"
@@ -156,9 +163,7 @@ def _preprocessing(data: DecodedImages, image_shape: tuple[int, int, int], found
             f"{plain(name)} {count_text(count, 'image')}, each {draws / count:.2g} times" for name, count in shown
         )
         rows.append(("balance", f"each class is drawn {draws:,.0f} times an epoch: {times}"))
-    kept_bytes = data.kept_bytes("train")
-    read = f"decoded whenever they are read, by {data.num_workers} processes"
-    return [*rows, ("loading", read if kept_bytes is None else f"{megabytes(kept_bytes)} stay on the device")]
+    return [*rows, ("loading", data.loading("train"))]
 
 
 def _suggestions(
@@ -176,10 +181,9 @@ def _suggestions(
             f"{train:,} images are few, and the discriminator may memorise them: add --model.augmentation DiffAugment"
         )
     if len(labels) > 1 and not model.generator.conditional:
-        suggestions.append(
-            f"the networks do not see the {len(labels)} classes: to draw samples of a class, add "
-            "--model.generator.conditioning concatenation --model.discriminator.conditioning projection"
-        )
+        suggestions.append(f"the networks do not see the {len(labels)} classes: to draw samples of a class, add {CONDITIONED}")
+    if data.condition_names and not model.generator.conditional:
+        suggestions.append(f"the networks do not see the attributes: to draw samples with chosen ones, add {CONDITIONED}")
     if not data.balance and labels and max(labels.values()) > UNEVEN_RATIO * min(labels.values()):
         (most, many), (least, few) = labels.most_common()[0], labels.most_common()[-1]
         suggestions.append(
@@ -211,14 +215,21 @@ def _classes(labels: Counter[str]) -> Rows:
     return [("classes", f"{len(labels):,}, from {plain(most)} with {many:,} to {plain(least)} with {few:,}")]
 
 
+def _attributes(data: ImageDataModule) -> Rows:
+    """Describe each attribute of the training images, in order; if there are many, the first ones."""
+    if not data.condition_names or (values := data.labels("train")) is None:
+        return []
+    ranges = zip(
+        data.condition_names, *(each.tolist() for each in (values.amin(0), values.mean(0), values.amax(0))), strict=True
+    )
+    rows = [f"{plain(name)} from {low:.4g} to {high:.4g}, mean {mean:.4g}" for name, low, mean, high in ranges]
+    rows[CLASSES_SHOWN:] = [f"and {len(rows) - CLASSES_SHOWN} more"] if len(rows) > CLASSES_SHOWN else []
+    return [("attributes" if number == 0 else "", row) for number, row in enumerate(rows)]
+
+
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{plain(name)} {count:,}" for name, count in counts.items())
 
 
 def _files(count: int) -> str:
     return count_text(count, "file")
-
-
-def megabytes(count: int) -> str:
-    """Write a number of bytes in a readable unit."""
-    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"

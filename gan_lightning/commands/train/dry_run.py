@@ -8,17 +8,16 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 from gan_lightning.commands.common.paths import short_path
-from gan_lightning.commands.train.data_report import Rows, megabytes, report_on
+from gan_lightning.commands.train.data_report import Rows, report_on
 from gan_lightning.commands.train.preview import Preview, write_picture
 from gan_lightning.commands.train.trial import Cost, timed_trial
 from gan_lightning.data import ImageDataModule
 from gan_lightning.errors import InputError
 from gan_lightning.home import expanded
 from gan_lightning.module import AdversarialModule, TwoNetworks
+from gan_lightning.units import bytes_text, duration
 
 LONG_SECONDS = 24 * 3600  # seconds
-UNITS = {"days": 2 * 24 * 3600, "hours": 2 * 3600, "minutes": 2 * 60}
-"""Unit -> the shortest time in seconds that is shown in it."""
 
 
 def dry_run(objects: Namespace, begun_at: int) -> None:
@@ -108,14 +107,14 @@ def _memory(model: AdversarialModule, data: ImageDataModule, cost: Cost) -> Rows
         "average": sum(_bytes(average) for _, average in model.averages()),
         "optimizers": cost.optimizer_bytes,
     }
-    parts = ", ".join(f"{name} {megabytes(size)}" for name, size in sizes.items() if size)
+    parts = ", ".join(f"{name} {bytes_text(size)}" for name, size in sizes.items() if size)
     if cost.device.type == "cuda":
         all_of_it = torch.cuda.get_device_properties(cost.device).total_memory
-        peak = f"{megabytes(cost.peak_bytes)} of the {megabytes(all_of_it)} of {cost.device}"
+        peak = f"{bytes_text(cost.peak_bytes)} of the {bytes_text(all_of_it)} of {cost.device}"
     elif not cost.peak_bytes:
         peak = "not counted by this system"
     else:
-        peak = f"{megabytes(cost.peak_bytes)}, for the process with all its libraries"
+        peak = f"{bytes_text(cost.peak_bytes)}, for the process with all its libraries"
     return [("networks", parts), ("peak", peak)]
 
 
@@ -138,13 +137,6 @@ def _time(cost: Cost, begun_at: int, seconds: float) -> Rows:
 
 def _numbered(hints: list[str]) -> Rows:
     return [(f"{number}.", hint) for number, hint in enumerate(hints, 1)]
-
-
-def duration(seconds: float) -> str:
-    """Write a time in a readable unit."""
-    unit, least = next(((unit, least) for unit, least in UNITS.items() if seconds >= least), ("seconds", 2))
-    amount = seconds / (least / 2)
-    return f"{amount:.0f} {unit}" if amount >= 10 else f"{amount:.1f} {unit}"
 
 
 def _section(title: str, rows: Rows) -> None:

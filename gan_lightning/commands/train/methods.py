@@ -61,7 +61,7 @@ METHODS = {
                 "model.discriminator": "DCGANDiscriminator",
                 "model.loss": "NonSaturatingLoss",
             },
-            dict.fromkeys(("generator", "discriminator"), ("image_shape", "num_classes")),
+            dict.fromkeys(("generator", "discriminator"), ("image_shape", "num_classes", "condition_dim")),
             {"image_grid": ImageGrid, "metrics": GenerativeMetrics, "health": HealthMonitor},
             translates=False,
         ),

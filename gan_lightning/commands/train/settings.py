@@ -193,6 +193,7 @@ def make_objects(parser: ArgumentParser, config: Namespace, resume_from: Path | 
         checkpoint.require_resumable(content, resume_from)
         objects.model.on_load_checkpoint(content)
         _require_classes(content[checkpoint.KEY].get("class_names"), objects, resume_from)
+        _require_attributes(content[checkpoint.KEY].get("condition_names", []), objects, resume_from)
         begun_at = content["global_step"]
     elif config.init_from:
         init_from(objects.model, config.init_from)
@@ -214,6 +215,21 @@ def _require_classes(names: list[str] | None, objects: Namespace, path: Path) ->
         f"{path} was trained with other classes: number {number} is {plain(names[number])} there and {here} here. Use the same "
         "folders of classes, or start a new run with --init_from"
     )
+
+
+def _require_attributes(names: list[str], objects: Namespace, path: Path) -> None:
+    """Check that each attribute still means the same, if the networks see attributes.
+
+    Raises:
+        InputError: their names differ from those of the checkpoint.
+    """
+    mine = list(objects.data.condition_names)
+    if names != mine and objects.model.generator.conditional:
+        there, here = (", ".join(map(plain, each)) or "none" for each in (names, mine))
+        raise InputError(
+            f"{path} was trained with other attributes ({there} there, {here} here): use the same labels, or start a new run "
+            "with --init_from"
+        )
 
 
 def init_from(model: AdversarialModule, path: str) -> None:
