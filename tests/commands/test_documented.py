@@ -5,13 +5,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import datasets
 import pytest
 
 from gan_lightning.commands.train import trial
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import StackedMNIST
 from gan_lightning.metrics import classifier
-from tests.helpers import accept_cifar10, write_cifar10, write_mnist
+from tests.helpers import accept_cifar10, write_celeba, write_cifar10, write_cifar100, write_mnist
 from tests.test_docs import PAGES, ROOT, commands, written_files
 
 ELSEWHERE = {  # what other tests run, and what needs a download
@@ -80,6 +81,19 @@ def stand_ins() -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
+def write_set(photos: Path, folder: Path) -> None:
+    """Write the photographs that can be read as a set in Parquet, with their classes."""
+    folder.mkdir()
+    files = [path for path in sorted(photos.rglob("*.*")) if path.is_file() and path.name != Path(CUT).name]
+    names = sorted({path.parent.name for path in files})
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    content = {
+        "image": [{"bytes": path.read_bytes(), "path": path.name} for path in files],
+        "label": [p.parent.name for p in files],
+    }
+    datasets.Dataset.from_dict(content, features=features).to_parquet(folder / "train.parquet")
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory, stand_ins: pytest.MonkeyPatch) -> Path:
     """A folder with the data sets, photographs, runs, checkpoints and samples that the pages mention."""
@@ -89,9 +103,20 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, stand_ins: pytest.MonkeyP
         patch.setenv("GAN_LIGHTNING_DATA", str(folder / "data"))
         write_mnist(folder / "data")
         accept_cifar10(stand_ins, write_cifar10(folder / "data"))
+        sums = write_cifar100(folder / "data", 100)
+        for part in ("train", "test"):
+            stand_ins.setattr(f"torchvision.datasets.CIFAR100.{part}_list", [[part, sums[part]]])
+        stand_ins.setattr(
+            "torchvision.datasets.CIFAR100.meta", {"filename": "meta", "key": "fine_label_names", "md5": sums["meta"]}
+        )
+        sums = write_celeba(folder / "data", 120)
+        stand_ins.setattr("torchvision.datasets.CelebA.file_list", [("id", checksum, name) for name, checksum in sums.items()])
+        stand_ins.setattr("torchvision.datasets.celeba.download_file_from_google_drive", lambda *_: None)  # the files are there
         Path("make_photos.py").write_text(written_files(ROOT / "docs" / "data.md")["make_photos.py"])
         runpy.run_path("make_photos.py")
         shutil.copytree("my_photos/flower", "cifar10-jpg/train/flower", ignore=shutil.ignore_patterns(Path(CUT).name))
+        stand_ins.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "hub_cache")
+        write_set(Path("my_photos"), Path("my_set"))
         assert run("train", ["--config", "cgan_mnist"]) == 0
         first = Path("lightning_logs/version_0")
         shutil.copytree(first, "lightning_logs/version_1")
