@@ -25,7 +25,7 @@ SMALL = [
 ]
 CONCATENATION = ("--model.generator.conditioning", "concatenation")
 LIMITS = [(2**30, "center"), (2**30, "random"), (10, "center")]
-"""Arguments max_bytes_on_device and crop for the three loaders: on the device, crops on the device, pack. Two workers decode."""
+"""Arguments max_bytes_on_device and crop for three loaders: on the device, crops on the device, pack. Two workers decode."""
 
 LOADERS = [*((*each, 0) for each in LIMITS), (10, "center", 2)]
 
