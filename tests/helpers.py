@@ -170,7 +170,7 @@ def write_celeba(root: Path, count: int = 30) -> dict[str, str]:
         "identity_CelebA.txt": [f"{name} 1" for name in names],
         "list_bbox_celeba.txt": [str(count), "image_id x_1 y_1 width height", *(f"{name} 1 2 3 4" for name in names)],
         "list_landmarks_align_celeba.txt": [str(count), "lefteye_x lefteye_y", *(f"{name} 1 2" for name in names)],
-        "list_attr_celeba.txt": [str(count), "Male Smiling", *(f"{name} -1 1" for name in names)],
+        "list_attr_celeba.txt": [str(count), "Male Smiling ", *(f"{name} -1 {(-1) ** i:2}" for i, name in enumerate(names))],
     }
     sums = _written(folder, {name: "".join(f"{line}\n" for line in lines).encode() for name, lines in tables.items()})
     return sums | {"img_align_celeba.zip": hashlib.md5((folder / "img_align_celeba.zip").read_bytes()).hexdigest()}

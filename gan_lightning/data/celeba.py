@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy
 from filelock import FileLock
 from lightning.pytorch.utilities import rank_zero_info
 from torchvision import datasets
@@ -18,19 +19,22 @@ from gan_lightning.home import default_root
 class CelebA(DecodedImages):
     """202,599 aligned portraits of 178x218 pixels, 19,962 of them the test split, resized and cropped to one size.
 
-    Trains on the authors' train split; their valid split is not used. There are no classes. If the files are missing,
+    Trains on the authors' train split; their valid split is not used. There are no classes, but 40 attributes, such as Smiling,
+    each 0 or 1. If the files are missing,
     torchvision downloads them from Google Drive, which needs the package ``gdown`` and is often refused because of a limit on
     downloads. Then put the six files by hand into ``celeba`` below ``root``, as the error says.
 
     Args:
         root: folder of the data; None is $GAN_LIGHTNING_DATA, else ~/.cache/gan_lightning/data.
+        attributes: use the attributes; otherwise the images have no labels.
         **arguments: arguments of :class:`DecodedImages`.
 
     Raises:
         InputError: files are missing and cannot be downloaded, a file is corrupt, or a number is out of range.
     """
 
-    def __init__(self, root: str | os.PathLike[str] | None = None, **arguments: Any) -> None:
+    def __init__(self, root: str | os.PathLike[str] | None = None, attributes: bool = False, **arguments: Any) -> None:
+        self.attributes = attributes
         super().__init__(default_root() if root is None else root, **arguments)
         self.name = "celeba"
 
@@ -42,10 +46,13 @@ class CelebA(DecodedImages):
         folder = self.root / datasets.CelebA.base_folder
         self._download(folder)
         splits: dict[Split, Files] = {}
+        names: tuple[str, ...] = ()
         for split in ("train", "test"):
-            names = tuple(self._open(split=split).filename)
-            splits[split] = Files(folder / "img_align_celeba", names, None)
-        return Folder((), splits, ())
+            found = self._open(split=split)
+            names = tuple(filter(None, found.attr_names)) if self.attributes else ()  # the header ends with a space
+            values = found.attr.numpy().astype(numpy.float32) if names else None
+            splits[split] = Files(folder / "img_align_celeba", tuple(found.filename), values)
+        return Folder((), splits, (), names)
 
     def _download(self, folder: Path) -> None:
         """Download and unpack what is missing, in one process at a time."""

@@ -15,10 +15,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy
 from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
 
 from gan_lightning.data.base import Split
 from gan_lightning.data.decoded import DecodedImages
+from gan_lightning.data.labels import SEPARATORS
 from gan_lightning.data.loaders import ImageLoader, WorkerLoader
 from gan_lightning.data.stream import Row, RowFiles, StreamedRows, StreamOrder, row_name
 from gan_lightning.data.tree import HELD_OUT, SPLIT_NAMES, Files, Folder, count_text, listed, with_held_out
@@ -53,6 +56,8 @@ class HubDataset(DecodedImages):
         image_column: column of the images; None is the only one that has images.
         label_column: column of the labels: names of classes, text or whole numbers. None is the only one with names of
             classes, if there is exactly one.
+        attribute_columns: columns of numbers, separated by commas: attributes of each image, instead of classes. They are used
+            as they are: scale them so that each varies by about 1. A stream has none.
         config: configuration of the set, if it has several.
         revision: branch, tag or commit of the set on the Hub; None is its main branch.
         streaming: read the set in a stream instead of storing it.
@@ -73,6 +78,7 @@ class HubDataset(DecodedImages):
         path: str,
         image_column: str | None = None,
         label_column: str | None = None,
+        attribute_columns: str | None = None,
         config: str | None = None,
         revision: str | None = None,
         streaming: bool = False,
@@ -90,8 +96,12 @@ class HubDataset(DecodedImages):
                 raise InputError(f"data.{name} is {number}: use at least 1")
         if streaming and (alone := [name for name in ("balance", "subset") if arguments.get(name)]):
             raise InputError(f"data.streaming is true, but data.{alone[0]} needs the whole set: remove one of them")
+        if attribute_columns is not None and (streaming or label_column is not None):
+            other = "streaming true" if streaming else f"label_column {label_column}"
+            raise InputError(f"data.attribute_columns does not go with data.{other}: remove one of them")
         self.path = expand(path)
         self.image_column, self.label_column, self.config, self.revision = image_column, label_column, config, revision
+        self.attribute_columns = () if attribute_columns is None else tuple(_split_columns(attribute_columns))
         self.streaming, self.shuffle_buffer = streaming, shuffle_buffer
         self.epoch_images, self.stream_images = epoch_images, stream_images
         super().__init__(self.path, **arguments)
@@ -148,8 +158,10 @@ class HubDataset(DecodedImages):
         trained, held_out = _splits(self.path, list(parts))
         features = _features(parts[trained], self.path)
         image = _image_column(self.path, features, self.image_column)
-        label = _label_column(self.path, features, self.label_column)
-        columns = [image] if label is None else [image, label]
+        attributes = self.attribute_columns
+        _require_numbers(self.path, features, attributes)
+        label = None if attributes else _label_column(self.path, features, self.label_column)
+        columns = [image, *attributes, *([] if label is None else [label])]
         sets = {}
         for split in dict.fromkeys([trained, held_out]):
             if missing := [name for name in columns if name not in _features(parts[split], self.path)]:
@@ -167,6 +179,11 @@ class HubDataset(DecodedImages):
             split: TableFiles.of(Path(self.path, split), table.select_columns([image]), image) for split, table in sets.items()
         }
         class_names: tuple[str, ...] = ()
+        if self.attribute_columns:
+            files = {
+                split: replace(own, labels=_attributes(own.folder, sets[split], self.attribute_columns))
+                for split, own in files.items()
+            }
         if label is not None:
             values = {split: _values(table, label, feature, self.path) for split, table in sets.items()}
             class_names = _class_names(values[trained], feature)
@@ -176,8 +193,8 @@ class HubDataset(DecodedImages):
             }
             files = {split: replace(own, labels=labels[split]) for split, own in files.items()}
         if trained == held_out:
-            return Folder(*with_held_out(class_names, files[trained]), ())
-        return Folder(class_names, {"train": files[trained], "test": files[held_out]}, ())
+            return Folder(*with_held_out(class_names, files[trained]), (), self.attribute_columns)
+        return Folder(class_names, {"train": files[trained], "test": files[held_out]}, (), self.attribute_columns)
 
     def _find_stream(
         self, sets: Mapping[str, Any], trained: str, held_out: str, image: str, label: str | None, feature: Any
@@ -483,6 +500,57 @@ def _described(features: Mapping[str, Any]) -> str:
         for name, feature in features.items()
     }
     return ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+
+
+def _split_columns(text: str) -> list[str]:
+    """Split names of columns at commas, each once.
+
+    Raises:
+        InputError: one has a character that ``--condition`` needs.
+    """
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if wrong := [name for name in names if set(name) & set(SEPARATORS)]:
+        raise InputError(
+            f"data.attribute_columns has {wrong[0]}: rename the column, because {' '.join(SEPARATORS)} separate the attributes "
+            "in --condition"
+        )
+    return names
+
+
+def _require_numbers(path: str, features: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Check that columns exist and have numbers.
+
+    Raises:
+        InputError: one does not.
+    """
+    for name in names:
+        kind = str(getattr(features.get(name), "dtype", ""))
+        if not kind.startswith(("bool", "int", "uint", "float", "double")):
+            wrong = "has no such column" if name not in features else "has no numbers there"
+            raise InputError(
+                f"data.attribute_columns has {name}, but {path} {wrong}; its columns are {_described(features)}: use columns "
+                "of numbers"
+            )
+
+
+def _attributes(folder: Path, table: Any, names: Sequence[str]) -> NDArray[numpy.float32]:
+    """Read columns of numbers, (N, K).
+
+    Raises:
+        InputError: they cannot be read, or a number is missing or not finite.
+    """
+    try:
+        columns = table.select_columns(list(names))[:]
+    except Exception as error:  # pyarrow raises many kinds of exceptions
+        raise InputError(f"{folder}: the columns {listed(names)} cannot be read ({_why(error)}): repair them") from error
+    values = numpy.array([columns[name] for name in names], numpy.float32).T  # None becomes NaN
+    if wrong := numpy.argwhere(~numpy.isfinite(values)).tolist():
+        row, column = wrong[0]
+        raise InputError(
+            f"{folder}: {count_text(len(wrong), 'number')} of {listed(names)} are missing or not finite, the first one "
+            f"{names[column]} of row {row}: complete them, or use other --data.attribute_columns"
+        )
+    return numpy.ascontiguousarray(values)
 
 
 def _values(table: Any, column: str, feature: Any, path: str) -> list[Any]:

@@ -507,6 +507,35 @@ def test_a_wrong_source_of_pairs_is_refused(tmp_path: Path, capsys: pytest.Captu
         assert len(error_line(capsys.readouterr().err, named)) < 300
 
 
+def test_columns_of_numbers_are_attributes(tmp_path: Path) -> None:
+    kinds = {"image": datasets.Image(), "age": datasets.Value("float64"), "smile": datasets.Value("bool")}
+    columns = {"age": [i / 4 for i in range(30)], "smile": [i % 2 == 0 for i in range(30)]}
+    path = write(tmp_path / "set.parquet", range(30), datasets.Features(kinds), **columns)
+    data = hub(path, attribute_columns="smile, age")
+    assert (data.condition_names, data.class_names) == (("smile", "age"), ())
+    for split in SPLITS:
+        images, labels = data.images(split)
+        assert labels is not None
+        assert labels.dtype == torch.float32
+        assert labels.tolist() == [[i % 2 == 0, i / 4] for i in numbers(images)]
+    assert data.num_images("train") + data.num_images("test") == 30
+
+
+def test_attributes_that_cannot_be_used(tmp_path: Path) -> None:
+    types = {"image": datasets.Image(), "age": datasets.Value("float32"), "name": datasets.Value("string")}
+    values = {"age": [1.0, None, float("nan"), 2.0], "name": ["a", "b", "c", "d"]}
+    path = write(tmp_path / "set.parquet", range(4), datasets.Features(types), **values)
+    for columns, named in (("age", ("2 numbers", "row 1")), ("name", ("name", "age")), ("height", ("height", "age"))):
+        with refuses("attribute_columns", *named):
+            hub(path, attribute_columns=columns)
+    clashes: list[dict[str, Any]] = [{"streaming": True}, {"label_column": "name"}]
+    for others in clashes:
+        with refuses("attribute_columns", *others):
+            hub(path, attribute_columns="age", **others)
+    with refuses("attribute_columns", "a=b"):
+        hub(path, attribute_columns="a=b")
+
+
 def test_the_report_of_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = labelled(tmp_path / "set.parquet", range(90), [i % 3 for i in range(90)], NAMED["label"])
     assert train("--data.path", str(path), "--data.streaming", "true", "--data.num_workers", "0", "--dry_run") == 0

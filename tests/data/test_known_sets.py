@@ -113,6 +113,15 @@ def test_celeba_is_unpacked_once(celeba: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (data.name, data.held_out) == ("celeba", "the authors' test split")
 
 
+def test_attributes_of_celeba(celeba: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchvision.datasets.celeba.download_file_from_google_drive", lambda *_: None)  # the files are there
+    data = CelebA(attributes=True, image_size=16, batch_size=2, num_workers=0)
+    _, labels = data.images("test")
+    assert (data.condition_names, data.num_classes) == (("Male", "Smiling"), 0)
+    assert labels is not None
+    assert labels.tolist() == [[0.0, (i + 1) % 2] for i in range(20, 30)]
+
+
 def test_celeba_without_its_files(celeba: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     refuse_downloads(monkeypatch)
     shutil.rmtree(celeba / "celeba")
