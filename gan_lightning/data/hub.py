@@ -8,24 +8,31 @@ import io
 import os
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy
 from lightning.pytorch.utilities import rank_zero_info
-from numpy.typing import NDArray
 
 from gan_lightning.data.base import Split
+from gan_lightning.data.columns import (
+    attributes_of,
+    class_names_of,
+    image_column,
+    label_column,
+    label_values,
+    numbered,
+    require_numbers,
+    split_columns,
+    why,
+)
 from gan_lightning.data.decoded import DecodedImages
-from gan_lightning.data.labels import SEPARATORS
 from gan_lightning.data.loaders import ImageLoader, WorkerLoader
 from gan_lightning.data.stream import Row, RowFiles, StreamedRows, StreamOrder, row_name
 from gan_lightning.data.tree import HELD_OUT, SPLIT_NAMES, Files, Folder, count_text, listed, with_held_out
-from gan_lightning.errors import InputError, one_line
+from gan_lightning.errors import InputError
 from gan_lightning.home import expand
 from gan_lightning.training.randomness import derived_seed
 
@@ -101,7 +108,7 @@ class HubDataset(DecodedImages):
             raise InputError(f"data.attribute_columns does not go with data.{other}: remove one of them")
         self.path = expand(path)
         self.image_column, self.label_column, self.config, self.revision = image_column, label_column, config, revision
-        self.attribute_columns = () if attribute_columns is None else tuple(_split_columns(attribute_columns))
+        self.attribute_columns = () if attribute_columns is None else tuple(split_columns(attribute_columns))
         self.streaming, self.shuffle_buffer = streaming, shuffle_buffer
         self.epoch_images, self.stream_images = epoch_images, stream_images
         super().__init__(self.path, **arguments)
@@ -157,10 +164,10 @@ class HubDataset(DecodedImages):
         parts = _open(self.path, self.config, self.revision, self.streaming)
         trained, held_out = _splits(self.path, list(parts))
         features = _features(parts[trained], self.path)
-        image = _image_column(self.path, features, self.image_column)
+        image = image_column(self.path, features, self.image_column)
         attributes = self.attribute_columns
-        _require_numbers(self.path, features, attributes)
-        label = None if attributes else _label_column(self.path, features, self.label_column)
+        require_numbers(self.path, features, attributes)
+        label = None if attributes else label_column(self.path, features, self.label_column)
         columns = [image, *attributes, *([] if label is None else [label])]
         sets = {}
         for split in dict.fromkeys([trained, held_out]):
@@ -181,14 +188,14 @@ class HubDataset(DecodedImages):
         class_names: tuple[str, ...] = ()
         if self.attribute_columns:
             files = {
-                split: replace(own, labels=_attributes(own.folder, sets[split], self.attribute_columns))
+                split: replace(own, labels=attributes_of(own.folder, sets[split], self.attribute_columns))
                 for split, own in files.items()
             }
         if label is not None:
-            values = {split: _values(table, label, feature, self.path) for split, table in sets.items()}
-            class_names = _class_names(values[trained], feature)
+            values = {split: label_values(table, label, feature, self.path) for split, table in sets.items()}
+            class_names = class_names_of(values[trained], feature)
             labels = {
-                split: _labels(Path(self.path, split), own, class_names, required=split == trained)
+                split: numbered(Path(self.path, split), own, class_names, required=split == trained)
                 for split, own in values.items()
             }
             files = {split: replace(own, labels=labels[split]) for split, own in files.items()}
@@ -333,7 +340,7 @@ class RowStream:
             raise
         except Exception as error:  # the library and pyarrow raise many kinds of exceptions
             raise InputError(
-                f"{self.path}: the stream breaks off ({_why(error)}): repair or download the set again, then continue the run"
+                f"{self.path}: the stream breaks off ({why(error)}): repair or download the set again, then continue the run"
             ) from error
 
 
@@ -391,21 +398,14 @@ def _open(path: str, config: str | None, revision: str | None, streaming: bool) 
         raise
     except Exception as error:  # the library and pyarrow raise many kinds of exceptions
         if exists:
-            raise InputError(f"{path} cannot be read ({_why(error)}): repair it, or use another --data.path") from error
+            raise InputError(f"{path} cannot be read ({why(error)}): repair it, or use another --data.path") from error
         raise InputError(
-            f"{path} is no file or folder, and cannot be read from the Hub ({_why(error)}): check the name and the network, or "
+            f"{path} is no file or folder, and cannot be read from the Hub ({why(error)}): check the name and the network, or "
             "download the set elsewhere and use --data.path FOLDER"
         ) from error
     if not parts:
         raise InputError(f"{path} has no images: use another --data.path")
     return dict(parts)
-
-
-def _why(error: BaseException) -> str:
-    """Shorten the reason of an error of the library. The library wraps some errors in general ones."""
-    if type(error).__name__ == "DatasetGenerationError" and error.__cause__ is not None:
-        error = error.__cause__
-    return one_line(error)[:200]
 
 
 def _splits(path: str, names: Sequence[str]) -> tuple[str, str]:
@@ -438,162 +438,12 @@ def _features(part: Any, path: str) -> Mapping[str, Any]:
     try:
         return dict(part._resolve_features().features)
     except Exception as error:  # the library and pyarrow raise many kinds of exceptions
-        raise InputError(f"{path} cannot be read ({_why(error)}): repair it, or use another --data.path") from error
+        raise InputError(f"{path} cannot be read ({why(error)}): repair it, or use another --data.path") from error
 
 
 def _undecoded(part: Any, image: str, columns: list[str]) -> Any:
     """Take some columns of a table or stream, with the images as they are stored."""
     return part.select_columns(columns).cast_column(image, _library().Image(decode=False))
-
-
-def _image_column(path: str, features: Mapping[str, Any], named: str | None) -> str:
-    """Find the column of the images: files in the table, or their paths.
-
-    Raises:
-        InputError: it does not exist or has no images, or there is not exactly one.
-    """
-    images = [name for name, feature in features.items() if type(feature).__name__ == "Image"]
-    images = images or [name for name, feature in features.items() if _has_files(feature)]
-    if named is None and len(images) == 1:
-        return images[0]
-    have = f"its columns are {_described(features)}"
-    if named is None:
-        several = "several columns have images" if images else "no column has images"
-        raise InputError(f"{path}: {several}; {have}. Name one by --data.image_column")
-    if named not in features:
-        raise InputError(f"data.image_column is {named}, but {path} has no such column; {have}")
-    if named in images or _has_files(features[named]) or getattr(features[named], "dtype", "") in ("string", "large_string"):
-        return named
-    raise InputError(f"data.image_column is {named}, but that column of {path} has no images; {have}")
-
-
-def _has_files(feature: Any) -> bool:
-    """Check if a column has the content of files, alone or with their names."""
-    is_struct = isinstance(feature, dict) and {"bytes", "path"} == set(feature)
-    return is_struct or getattr(feature, "dtype", "") in ("binary", "large_binary")
-
-
-def _label_column(path: str, features: Mapping[str, Any], named: str | None) -> str | None:
-    """Find the column of the labels; None if none is named, and not exactly one has names of classes.
-
-    Raises:
-        InputError: it does not exist, or its values are no labels.
-    """
-    if named is None:
-        found = [name for name, feature in features.items() if type(feature).__name__ == "ClassLabel"]
-        return found[0] if len(found) == 1 else None
-    have = f"its columns are {_described(features)}"
-    if named not in features:
-        raise InputError(f"data.label_column is {named}, but {path} has no such column; {have}")
-    kind = str(getattr(features[named], "dtype", ""))
-    if kind not in ("bool", "string", "large_string") and "int" not in kind:
-        raise InputError(
-            f"data.label_column is {named}, but its values are neither names nor whole numbers; {have}: use another column"
-        )
-    return named
-
-
-def _described(features: Mapping[str, Any]) -> str:
-    """List the columns and their kinds."""
-    kinds = {
-        name: getattr(feature, "dtype", "") if type(feature).__name__ == "Value" else type(feature).__name__
-        for name, feature in features.items()
-    }
-    return ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
-
-
-def _split_columns(text: str) -> list[str]:
-    """Split names of columns at commas, each once.
-
-    Raises:
-        InputError: one has a character that ``--condition`` needs.
-    """
-    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if wrong := [name for name in names if set(name) & set(SEPARATORS)]:
-        raise InputError(
-            f"data.attribute_columns has {wrong[0]}: rename the column, because {' '.join(SEPARATORS)} separate the attributes "
-            "in --condition"
-        )
-    return names
-
-
-def _require_numbers(path: str, features: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Check that columns exist and have numbers.
-
-    Raises:
-        InputError: one does not.
-    """
-    for name in names:
-        kind = str(getattr(features.get(name), "dtype", ""))
-        if not kind.startswith(("bool", "int", "uint", "float", "double")):
-            wrong = "has no such column" if name not in features else "has no numbers there"
-            raise InputError(
-                f"data.attribute_columns has {name}, but {path} {wrong}; its columns are {_described(features)}: use columns "
-                "of numbers"
-            )
-
-
-def _attributes(folder: Path, table: Any, names: Sequence[str]) -> NDArray[numpy.float32]:
-    """Read columns of numbers, (N, K).
-
-    Raises:
-        InputError: they cannot be read, or a number is missing or not finite.
-    """
-    try:
-        columns = table.select_columns(list(names))[:]
-    except Exception as error:  # pyarrow raises many kinds of exceptions
-        raise InputError(f"{folder}: the columns {listed(names)} cannot be read ({_why(error)}): repair them") from error
-    values = numpy.array([columns[name] for name in names], numpy.float32).T  # None becomes NaN
-    if wrong := numpy.argwhere(~numpy.isfinite(values)).tolist():
-        row, column = wrong[0]
-        raise InputError(
-            f"{folder}: {count_text(len(wrong), 'number')} of {listed(names)} are missing or not finite, the first one "
-            f"{names[column]} of row {row}: complete them, or use other --data.attribute_columns"
-        )
-    return numpy.ascontiguousarray(values)
-
-
-def _values(table: Any, column: str, feature: Any, path: str) -> list[Any]:
-    """Read the labels of a table: names or numbers, and None for a missing one.
-
-    Raises:
-        InputError: the table cannot be read.
-    """
-    try:
-        values: list[Any] = table.select_columns([column])[:][column]
-    except Exception as error:  # pyarrow raises many kinds of exceptions
-        raise InputError(f"{path}: its column {column} cannot be read ({_why(error)}): repair it") from error
-    names = getattr(feature, "names", None)
-    if names is None:
-        return values
-    return [None if value is None or not 0 <= value < len(names) else names[value] for value in values]
-
-
-def _class_names(values: Sequence[Any], feature: Any) -> tuple[str, ...]:
-    """Name the classes of the labels in their order: that of the set's names, else that of the values."""
-    present = {value for value in values if value is not None}
-    names = getattr(feature, "names", None)
-    return tuple(map(str, [name for name in names if name in present] if names is not None else sorted(present)))
-
-
-def _labels(folder: Path, values: Sequence[Any], class_names: tuple[str, ...], required: bool) -> tuple[int, ...] | None:
-    """Number the labels of a split; None if some are missing and none are required.
-
-    Raises:
-        InputError: labels are missing, or of a class that the train split lacks.
-    """
-    missing = sum(value is None for value in values)
-    if missing and required:
-        raise InputError(
-            f"{folder}: {missing:,} of {count_text(len(values), 'image')} have no label: use another --data.label_column"
-        )
-    if missing or not class_names:
-        return None
-    numbers = {name: number for number, name in enumerate(class_names)}
-    texts = [str(value) for value in values]
-    if unknown := Counter(text for text in texts if text not in numbers):
-        raise InputError(f"{folder} has classes that the train split lacks ({listed(sorted(unknown))}): use the same in both")
-    return tuple(numbers[text] for text in texts)
 
 
 def _digest(files: Files, index: int) -> bytes:
