@@ -116,7 +116,7 @@ def test_a_set_is_the_folder_of_the_same_files(channels: int, crop: Any, photos:
         assert same_images(folder, data)
         assert [data.facts(split) for split in SPLITS] == [folder.facts(split) for split in SPLITS]
         assert data.survey() == folder.survey()
-        again = hub(source, **about, max_bytes_on_device=1, crop=crop)  # decoded at each use
+        again = hub(source, **about, max_bytes_on_device=1, pack=False, crop=crop)  # decoded at each use
         assert crop == "random" or same_images(folder, again)
         assert fit(small_gan(image_shape=(channels, 8, 8)), again, max_steps=1).global_step
 
@@ -441,7 +441,7 @@ def test_a_resumed_run_is_bitwise_equal(streaming: str, workers: str, tmp_path: 
     path = write(tmp_path / "set.parquet", range(30))
     args = ["--data.path", str(path), "--data.streaming", streaming, "--data.crop", "random", "--data.num_workers", workers]
     args += ["--data.epoch_images", "40", "--data.shuffle_buffer", "8", "--max_steps", "14"]  # the third pass, the second epoch
-    args += ["--data.max_bytes_on_device", "100"]
+    args += ["--data.max_bytes_on_device", "100", "--data.pack", "false"]
     assert train(*args, "--default_root_dir", "straight") == 0
     whole = ["--config", "folder_64", "--data", "HubDataset", *SMALL, *args]
     interrupted([*whole, "--default_root_dir", "stopped"], 12, monkeypatch)
@@ -457,7 +457,16 @@ def test_two_processes_resume_bitwise(streaming: str, files: int, workers: int, 
         write(tmp_path / "set" / f"train-{i:05}-of-{files:05}.parquet", range(30 * i, 30 * i + 30 + i))
     write(tmp_path / "set" / "test.parquet", range(4))
     args = ["--config", "folder_64", "--data", "HubDataset", *SMALL, "--data.path", str(tmp_path / "set"), "--devices", "2"]
-    args += ["--data.streaming", streaming, "--data.num_workers", str(workers), "--data.max_bytes_on_device", "100"]
+    args += [
+        "--data.streaming",
+        streaming,
+        "--data.num_workers",
+        str(workers),
+        "--data.max_bytes_on_device",
+        "100",
+        "--data.pack",
+        "false",
+    ]
     args += ["--data.epoch_images", "240", "--max_steps", "95", "--checkpoints.every_n_steps", "5"]
     running = start(*args)
     assert wait_for(LAST.is_file, running), finish(running)
@@ -501,7 +510,7 @@ def test_the_report_of_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[st
     path = labelled(tmp_path / "set.parquet", range(90), [i % 3 for i in range(90)], NAMED["label"])
     assert train("--data.path", str(path), "--data.streaming", "true", "--data.num_workers", "0", "--dry_run") == 0
     out = capsys.readouterr().out
-    for part in ("stream", "first files", "hash of the image", "cow", "decoded whenever they are read"):
+    for part in ("stream", "first files", "hash of the image", "cow", "read as they come"):
         assert part in out
 
 
@@ -542,7 +551,7 @@ def test_a_stream_that_breaks_off_loses_nothing(
 
 
 def test_a_folder_without_its_files_is_refused(photos: Path) -> None:
-    data = hub(photos, max_bytes_on_device=1)
+    data = hub(photos, max_bytes_on_device=1, pack=False)
     data.setup("fit")
     shutil.rmtree(photos / "train" / "cat")
     with refuses("cannot be read any more"):
