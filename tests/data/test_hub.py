@@ -510,7 +510,7 @@ def test_the_report_of_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[st
     path = labelled(tmp_path / "set.parquet", range(90), [i % 3 for i in range(90)], NAMED["label"])
     assert train("--data.path", str(path), "--data.streaming", "true", "--data.num_workers", "0", "--dry_run") == 0
     out = capsys.readouterr().out
-    for part in ("stream", "first files", "hash of the image", "cow", "read as they come"):
+    for part in ("stream", "first files", "hash of the image", "cow", "as the stream goes on"):
         assert part in out
 
 
