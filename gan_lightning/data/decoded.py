@@ -159,9 +159,6 @@ class DecodedImages(ImageDataModule):
     def images(self, split: Split) -> Images:
         return self.images_at(split, torch.arange(self.num_images(split)))
 
-    def labels(self, split: Split) -> Tensor | None:
-        return _label_tensor(self._prepare(split)[0].labels)
-
     def num_images(self, split: Split) -> int:
         return len(self._prepare(split)[0].paths) if self.files[split].paths else 0
 
@@ -234,11 +231,14 @@ class DecodedImages(ImageDataModule):
         """Describe how training reads the images of a split. The first call decodes every file."""
         images = self._read_once(split).images
         if images is None:
-            return f"decoded whenever they are read, by {self.num_workers} processes"
+            return self._at_each_use()
         size = bytes_text(images.nbytes)
         if images.nbytes <= self.max_bytes_on_device:
             return f"{size} stay on the device"
         return f"{size} are read from the pack {self._pack_path(self.files[split])}.npy"
+
+    def _at_each_use(self) -> str:
+        return f"decoded whenever they are read, by {self.num_workers} processes"
 
     def survey(self) -> Survey:
         """Read the header of each file."""

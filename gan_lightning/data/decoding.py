@@ -215,7 +215,7 @@ def read_batches(
 
 
 def read_again(dataset: DecodedFiles, num_workers: int) -> tuple[Tensor, Tensor, list[str]]:
-    """Read all files that were readable before: images uint8 (N, C, H, W), labels (N, ...), failures that others replace."""
+    """Read all files that were readable before, as :func:`read_batches` does, at once."""
     images, labels = room_for(len(dataset), dataset.image_shape), [torch.empty(0, dtype=torch.int64)] * (not len(dataset))
     failures, position = list[str](), 0
     for part, part_labels, failed in read_batches(dataset, torch.split(torch.arange(len(dataset)), CHUNK), num_workers):

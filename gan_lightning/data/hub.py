@@ -110,9 +110,7 @@ class HubDataset(DecodedImages):
         return len(sources) - len({_digest(files, i) for files, i in sources})
 
     def loading(self, split: Split) -> str:
-        if self.streaming:
-            return f"decoded as the stream goes on, by {self.num_workers} processes"
-        return super().loading(split)
+        return self._at_each_use() if self.streaming else super().loading(split)
 
     def train_dataloader(self) -> ImageLoader:
         if not self.streaming:

@@ -116,9 +116,10 @@ def test_a_set_is_the_folder_of_the_same_files(channels: int, crop: Any, photos:
         assert same_images(folder, data)
         assert [data.facts(split) for split in SPLITS] == [folder.facts(split) for split in SPLITS]
         assert data.survey() == folder.survey()
-        again = hub(source, **about, max_bytes_on_device=1, pack=False, crop=crop)  # decoded at each use
-        assert crop == "random" or same_images(folder, again)
-        assert fit(small_gan(image_shape=(channels, 8, 8)), again, max_steps=1).global_step
+        for pack in (True, False):  # read from the pack, or decoded at each use
+            again = hub(source, **about, max_bytes_on_device=1, crop=crop, pack=pack)
+            assert crop == "random" or same_images(folder, again)
+            assert fit(small_gan(image_shape=(channels, 8, 8)), again, max_steps=1).global_step
 
 
 def test_an_arrow_file_is_a_set(photos: Path, tmp_path: Path) -> None:
@@ -510,7 +511,7 @@ def test_the_report_of_a_stream(tmp_path: Path, capsys: pytest.CaptureFixture[st
     path = labelled(tmp_path / "set.parquet", range(90), [i % 3 for i in range(90)], NAMED["label"])
     assert train("--data.path", str(path), "--data.streaming", "true", "--data.num_workers", "0", "--dry_run") == 0
     out = capsys.readouterr().out
-    for part in ("stream", "first files", "hash of the image", "cow", "as the stream goes on"):
+    for part in ("stream", "first files", "hash of the image", "cow", "decoded whenever they are read"):
         assert part in out
 
 

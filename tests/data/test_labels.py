@@ -25,7 +25,7 @@ SMALL = [
 ]
 CONCATENATION = ("--model.generator.conditioning", "concatenation")
 LIMITS = [(2**30, "center"), (2**30, "random"), (10, "center")]
-"""Arguments max_bytes_on_device and crop for the three loaders: on the device, crops on the device, workers."""
+"""Arguments max_bytes_on_device and crop for three loaders: on the device, crops on the device, pack. Two workers decode."""
 
 LOADERS = [*((*each, 0) for each in LIMITS), (10, "center", 2)]
 
@@ -101,7 +101,17 @@ def test_a_file_equals_folder_names(photos: Path, write: Callable[[Path], str], 
 def test_attributes_come_with_their_images(photos: Path, limit: int, crop: Any, workers: int) -> None:
     """Every attribute of every image, through each loader: the image's grey is its number, and so are the attributes."""
     data = ImageFolder(
-        photos, 8, 1, 6, crop, True, max_bytes_on_device=limit, num_workers=workers, labels=attributes(photos), subset=40
+        photos,
+        8,
+        1,
+        6,
+        crop,
+        True,
+        max_bytes_on_device=limit,
+        pack=not workers,
+        num_workers=workers,
+        labels=attributes(photos),
+        subset=40,
     )
     assert (data.condition_names, data.condition_dim, data.num_classes) == (("bright", "dark"), 2, 0)
     for images, labels in seen(data):

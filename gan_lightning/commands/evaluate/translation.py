@@ -108,6 +108,8 @@ def print_table(record: Mapping[str, Any]) -> None:
         columns = {name: max(10, len(name.removeprefix(prefix))) for name in own}
         print("  " + " " * width + "  ".join(f"{name.removeprefix(prefix):>{columns[name]}}" for name in own))
         for row, values in rows.items():
+            if not set(own) & set(values):  # known in the other direction only
+                continue
             cells = (f"{f'{values[name]:.5g}' if name in values else '-':>{columns[name]}}" for name in own)
             print(f"  {row:<{width}}" + "  ".join(cells))
     about = record["protocol"]
