@@ -1,11 +1,11 @@
 """Near misses: each answer names the right spelling."""
 
-import inspect
 import shlex
 from pathlib import Path
 
 import pytest
 
+from gan_lightning.commands.common.parser_errors import parameters_of
 from gan_lightning.commands.common.suggestions import MEANT
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import HubDataset, ImageFolder
@@ -144,7 +144,7 @@ def test_suggested_flags_exist() -> None:
     parsers = [verb.make_parser() for verb in Verb]
     known = {action.dest.removeprefix("trainer.") for parser in parsers for action in parser._actions}
     classes = [("data", ImageFolder), ("data", HubDataset), ("model.generator", DCGANGenerator), ("model.penalty", R1)]
-    known |= {f"{group}.{name}" for group, owner in classes for name in inspect.signature(owner).parameters}
+    known |= {f"{group}.{name}" for group, owner in classes for name in parameters_of(f"{owner.__module__}.{owner.__name__}")}
     known |= {f"model.{network}_optimizer.lr" for network in ("generator", "discriminator")}
     assert not [word for words in MEANT for word in words.split() if word.startswith("--") and word[2:] not in known]
 
