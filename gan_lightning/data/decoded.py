@@ -159,6 +159,9 @@ class DecodedImages(ImageDataModule):
     def images(self, split: Split) -> Images:
         return self.images_at(split, torch.arange(self.num_images(split)))
 
+    def labels(self, split: Split) -> Tensor | None:
+        return _label_tensor(self._prepare(split)[0].labels)
+
     def num_images(self, split: Split) -> int:
         return len(self._prepare(split)[0].paths) if self.files[split].paths else 0
 

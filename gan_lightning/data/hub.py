@@ -163,7 +163,7 @@ class HubDataset(DecodedImages):
     def _find(self) -> Folder:
         parts = _open(self.path, self.config, self.revision, self.streaming)
         trained, held_out = _splits(self.path, list(parts))
-        features = _features(parts[trained], self.path)
+        features = columns_of(parts[trained], self.path)
         image = image_column(self.path, features, self.image_column)
         attributes = self.attribute_columns
         require_numbers(self.path, features, attributes)
@@ -171,7 +171,7 @@ class HubDataset(DecodedImages):
         columns = [image, *attributes, *([] if label is None else [label])]
         sets = {}
         for split in dict.fromkeys([trained, held_out]):
-            if missing := [name for name in columns if name not in _features(parts[split], self.path)]:
+            if missing := [name for name in columns if name not in columns_of(parts[split], self.path)]:
                 raise InputError(f"{self.path}: the split {split} has no column {missing[0]}: use another column")
             sets[split] = _undecoded(parts[split], image, columns)
         feature = None if label is None else features[label]
@@ -427,7 +427,7 @@ def _splits(path: str, names: Sequence[str]) -> tuple[str, str]:
     return trained, held_out
 
 
-def _features(part: Any, path: str) -> Mapping[str, Any]:
+def columns_of(part: Any, path: str) -> Mapping[str, Any]:
     """Name the columns of a table or stream, and their kinds. Those of some streams are only known from their first rows.
 
     Raises:

@@ -112,7 +112,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, stand_ins: pytest.MonkeyP
         sums = write_celeba(folder / "data", 120)
         stand_ins.setattr("torchvision.datasets.CelebA.file_list", [("id", checksum, name) for name, checksum in sums.items()])
         stand_ins.setattr("torchvision.datasets.celeba.download_file_from_google_drive", lambda *_: None)  # the files are there
-        Path("make_photos.py").write_text(written_files(ROOT / "docs" / "data.md")["make_photos.py"])
+        for name, text in written_files(ROOT / "docs" / "data.md").items():
+            Path(name).write_text(text)
         runpy.run_path("make_photos.py")
         shutil.copytree("my_photos/flower", "cifar10-jpg/train/flower", ignore=shutil.ignore_patterns(Path(CUT).name))
         stand_ins.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "hub_cache")
@@ -151,11 +152,17 @@ def test_commands_of_a_page_run(page: Path, prepared: Path, tmp_path: Path, caps
 
 
 def _the_folder_with_a_cut_file(page: Path) -> None:
-    """The page's first command refuses the folder; its third, without --dry_run, trains what the others use."""
+    """The page's first command refuses the folder; its third, without --dry_run, trains what the others use.
+
+    The last ones use what the command with labels in a file trains.
+    """
     refused, smaller, conditional, *later = page_commands(page)
     assert run(refused[0], refused[1:]) == 2
     assert run(smaller[0], smaller[1:]) == 0
     shutil.rmtree("lightning_logs")
     assert run(conditional[0], [word for word in conditional[1:] if word != "--dry_run"]) == 0
     for script, *args in later:
+        if "--data.labels" in args:
+            runpy.run_path("make_labels.py")
+            shutil.rmtree("lightning_logs")
         assert run(script, args) == 0, " ".join(args)

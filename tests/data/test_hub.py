@@ -19,6 +19,7 @@ from PIL import Image
 from gan_lightning.commands.verbs import Verb
 from gan_lightning.data import Derived, Grey, HubDataset, ImageFolder, Split
 from gan_lightning.data.decoding import DecodedFiles
+from gan_lightning.data.hub import columns_of
 from gan_lightning.data.loaders import ImageLoader, WorkerLoader
 from gan_lightning.data.stream import Row, StreamOrder
 from tests.faults.runs import LAST, RUN, finish, made, run, start, wait_for
@@ -505,6 +506,12 @@ def test_a_wrong_source_of_pairs_is_refused(tmp_path: Path, capsys: pytest.Captu
     for args, named in (([], "--data.source.path"), (["--data.source.path", path, "--data.root", path], "--data.source.path")):
         assert Verb.train.main([*derived, *args]) == 2
         assert len(error_line(capsys.readouterr().err, named)) < 300
+
+
+def test_the_columns_of_a_stream_without_a_schema() -> None:
+    stream = datasets.IterableDataset.from_generator(lambda: iter([{"image": png(0), "label": 1}]))
+    assert stream.features is None
+    assert list(columns_of(stream, "a set")) == ["image", "label"]
 
 
 def test_columns_of_numbers_are_attributes(tmp_path: Path) -> None:
