@@ -163,6 +163,18 @@ def numbered(folder: Path, values: Sequence[Any], class_names: tuple[str, ...], 
     return tuple(numbers[text] for text in texts)
 
 
+def where(path: str) -> str:
+    """Name the damaged Parquet file of a local set, for a message: ": FILE", or nothing if there is none."""
+    import pyarrow.parquet  # slow, and only for a message
+
+    for file in sorted(Path(path).rglob("*.parquet")):
+        try:
+            pyarrow.parquet.read_metadata(file)
+        except Exception:  # pyarrow raises many kinds of exceptions
+            return f": {file.relative_to(path)}"
+    return ""
+
+
 def why(error: BaseException) -> str:
     """Shorten the reason of an error of the library. The library wraps some errors in general ones."""
     if type(error).__name__ == "DatasetGenerationError" and error.__cause__ is not None:

@@ -26,6 +26,7 @@ from gan_lightning.data.columns import (
     numbered,
     require_numbers,
     split_columns,
+    where,
     why,
 )
 from gan_lightning.data.decoded import DecodedImages
@@ -340,7 +341,8 @@ class RowStream:
             raise
         except Exception as error:  # the library and pyarrow raise many kinds of exceptions
             raise InputError(
-                f"{self.path}: the stream breaks off ({why(error)}): repair or download the set again, then continue the run"
+                f"{self.path}: the stream breaks off{where(self.path)} ({why(error)}): repair or download the set again, then "
+                "continue the run"
             ) from error
 
 
@@ -398,7 +400,9 @@ def _open(path: str, config: str | None, revision: str | None, streaming: bool) 
         raise
     except Exception as error:  # the library and pyarrow raise many kinds of exceptions
         if exists:
-            raise InputError(f"{path} cannot be read ({why(error)}): repair it, or use another --data.path") from error
+            raise InputError(
+                f"{path} cannot be read{where(path)} ({why(error)}): repair it, or use another --data.path"
+            ) from error
         raise InputError(
             f"{path} is no file or folder, and cannot be read from the Hub ({why(error)}): check the name and the network, or "
             "download the set elsewhere and use --data.path FOLDER"

@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 from PIL import Image
 
 from gan_lightning.data.base import Split
-from gan_lightning.data.tree import Files, Folder, count_text, find_splits, listed, scan, split_folders
+from gan_lightning.data.tree import Files, Folder, count_text, find_splits, is_ignored, listed, scan, split_folders
 from gan_lightning.errors import InputError
 
 
@@ -54,6 +54,8 @@ def find_pairs(root: Path, a: str | None, b: str | None) -> Folder:
     if a is None or b is None:
         if any(len(path.parts) == depth + 1 for path in images):
             return replace(find_splits(root), class_names=())
+        if len(subfolders) == 1 and not depth and (empty := _empty_subfolders(root, subfolders)):
+            raise InputError(f"{root / empty[0]} has no images: put the partners of those in {root / subfolders[0]} into it")
         if len(subfolders) != 2:
             raise InputError(
                 f"{root} has the subfolders {listed(subfolders)} instead of two with the images of each pair: name two by "
@@ -67,6 +69,11 @@ def find_pairs(root: Path, a: str | None, b: str | None) -> Folder:
         split: _below(files, a, b) if depth else _beside(files, root / a, root / b) for split, files in found.splits.items()
     }
     return Folder((), _paired(here), found.others)
+
+
+def _empty_subfolders(root: Path, others: Sequence[str]) -> list[str]:
+    """Name the subfolders without images."""
+    return sorted(e.name for e in root.iterdir() if e.is_dir() and e.name not in others and not is_ignored([e.name]))
 
 
 def _below(files: Files, a: str, b: str) -> tuple[Files, Path]:

@@ -166,11 +166,11 @@ def test_a_folder_with_other_settings_is_refused(plain: str, labelled: str, caps
         (["--class", "1"], "class"),
         (["--truncation", "0.7"], "truncation"),
         (["--batch_size", "2"], "batch_size"),
-        (["--raw"], "weights_sha256"),
-        (["--raw", "--seed", "2"], "weights_sha256 and seed"),
+        (["--raw"], "other weights"),
+        (["--raw", "--seed", "2"], "weights and seed"),
     ):
         refusal(main, [*args, *other], capsys, "--output samples", f"another {what}:")
-    refusal(main, [plain, *args[1:]], capsys, "--output samples", "weights_sha256")
+    refusal(main, [plain, *args[1:]], capsys, "--output samples", "weights")
     assert folder("samples") == before
     for damaged in ("{", "[]", json.dumps({"seed": 0})):
         Path("samples", "sample.json").write_text(damaged)

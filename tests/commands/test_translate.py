@@ -108,7 +108,7 @@ def test_a_folder_mirrors_its_names(paths: dict[str, str], capsys: pytest.Captur
     assert after.keys() == before.keys()
     assert {path.name for path in before if before[path] != after[path]} == {"0.png", "2.png"}
 
-    refusal(main, [paths["colour"], "photos", "--output", "out", "--raw"], capsys, "out", "weights_sha256")
+    refusal(main, [paths["colour"], "photos", "--output", "out", "--raw"], capsys, "out", "weights", "--overwrite")
     assert main([paths["colour"], "photos", "--output", "out", "--raw", "--overwrite"]) == 0
     raw = gan_lightning.load(paths["colour"], raw=True).translate(photos["0.png"][None])[0]
     assert (read_png(Path("out/0.png")).int() - raw.int()).abs().max() <= 1

@@ -514,6 +514,16 @@ def test_the_columns_of_a_stream_without_a_schema() -> None:
     assert list(columns_of(stream, "a set")) == ["image", "label"]
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_damaged_file_of_several_is_named(streaming: bool, tmp_path: Path) -> None:
+    for i in range(3):
+        path = write(tmp_path / "set" / f"train-{i}.parquet", range(4 * i, 4 * i + 4))
+        if i == 1:
+            path.write_bytes(path.read_bytes()[:-100])
+    with refuses(tmp_path / "set", "train-1.parquet"):
+        hub(tmp_path / "set", streaming=streaming)
+
+
 def test_columns_of_numbers_are_attributes(tmp_path: Path) -> None:
     kinds = {"image": datasets.Image(), "age": datasets.Value("float64"), "smile": datasets.Value("bool")}
     columns = {"age": [i / 4 for i in range(30)], "smile": [i % 2 == 0 for i in range(30)]}

@@ -53,6 +53,13 @@ def side_by_side(root: Path, count: int = 24) -> Path:
     return root
 
 
+def test_an_empty_side_is_named(tmp_path: Path) -> None:
+    save(picture(0), tmp_path / "a" / "0.png")
+    (tmp_path / "b").mkdir()
+    with refuses(tmp_path / "b", tmp_path / "a"):
+        PairedFolders(tmp_path)
+
+
 def are_negatives(targets: Tensor, sources: Tensor) -> bool:
     """Check that each source is the negative of its target, to within the rounding of the resizing."""
     return int((targets.int() + sources.int() - 255).abs().max()) <= 1

@@ -43,14 +43,14 @@ def is_complete(path: Path) -> bool:
     return True
 
 
-def prepare_folder(folder: Path, record: str, description: Mapping[str, Any], overwrite: bool = False) -> None:
+def prepare_folder(folder: Path, record: str, description: Mapping[str, Any], overwrite: bool | None = None) -> None:
     """Make a folder of images, or check that those in it were made with the same settings.
 
     Args:
         folder: the folder.
         record: name of the file in it with the settings.
         description: all settings that an image depends on.
-        overwrite: replace images with other settings instead of refusing them.
+        overwrite: replace images with other settings instead of refusing them; None if the command has no flag for it.
 
     Raises:
         InputError: the folder holds something else, or cannot be made.
@@ -74,8 +74,8 @@ def prepare_folder(folder: Path, record: str, description: Mapping[str, Any], ov
     if not isinstance(earlier, dict) or earlier != description:
         other = [name for name in description if not isinstance(earlier, dict) or earlier.get(name) != description[name]]
         if not overwrite:
-            raise InputError(
-                f"--output {folder} has images that were made with another {' and '.join(other)}: use another folder"
-            )
+            named = " and ".join("weights" if name == "weights_sha256" else name for name in other)
+            advice = "use another folder" if overwrite is None else "use another folder, or replace them with --overwrite"
+            raise InputError(f"--output {folder} has images that were made with other {named}: {advice}")
         write_record(path, dict(description))
     remove_temporary_files(folder)

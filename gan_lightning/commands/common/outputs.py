@@ -24,14 +24,14 @@ def require_writable(path: Path, flag: str = "--output") -> None:
     _require_writable_folder(path, flag)
 
 
-def require_new(path: Path, flag: str = "--output") -> None:
+def require_new(path: Path, flag: str = "--output", otherwise: str = "remove it") -> None:
     """Refuse a file that exists, or that cannot be written.
 
     Raises:
         InputError: the file exists, or its folder cannot be made or written to.
     """
     if os.path.lexists(path):  # a broken link counts as well
-        raise InputError(f"{flag} {path} exists already and is not overwritten: use another name, or remove it")
+        raise InputError(f"{flag} {path} exists already and is not overwritten: use another name, or {otherwise}")
     require_writable(path, flag)
 
 

@@ -90,7 +90,7 @@ def _settings(args: Sequence[str]) -> Namespace:
     if ending and config.overwrite:
         require_replaceable(output, [source])
     elif ending:
-        require_new(output)
+        require_new(output, otherwise="replace it with --overwrite")
     elif output.suffix.lower() in OTHER_FILES or output.is_file():
         raise InputError(f"--output {output} is not a folder, but {source} is one: use the name of a folder")
     elif output.resolve().is_relative_to(source.resolve()):
