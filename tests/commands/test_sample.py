@@ -166,10 +166,10 @@ def test_a_folder_with_other_settings_is_refused(plain: str, labelled: str, caps
         (["--class", "1"], "class"),
         (["--truncation", "0.7"], "truncation"),
         (["--batch_size", "2"], "batch_size"),
-        (["--raw"], "other weights"),
+        (["--raw"], "weights"),
         (["--raw", "--seed", "2"], "weights and seed"),
     ):
-        refusal(main, [*args, *other], capsys, "--output samples", f"another {what}:")
+        refusal(main, [*args, *other], capsys, "--output samples", f"other {what}:")
     refusal(main, [plain, *args[1:]], capsys, "--output samples", "weights")
     assert folder("samples") == before
     for damaged in ("{", "[]", json.dumps({"seed": 0})):
