@@ -146,6 +146,12 @@ class ImageDataModule(LightningDataModule, ABC):
         """Read the images now, so that an error in them is raised before anything else is set up."""
         self.images("train")
 
+    def teardown(self, stage: str) -> None:
+        """End the processes that decode. If Python's garbage collector did it, it would wait for 5 seconds for each."""
+        assert self.trainer is not None
+        if isinstance(loader := self.trainer.train_dataloader, ImageLoader):
+            loader.close()
+
     def train_dataloader(self) -> ImageLoader:
         assert self.trainer is not None
         images, labels = self.images("train")

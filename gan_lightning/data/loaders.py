@@ -214,6 +214,9 @@ class ImageLoader(ABC):
     def batches(self, start: int) -> Iterator[Batch]:
         """Yield the batches of this epoch from number ``start`` on."""
 
+    def close(self) -> None:  # noqa: B027  (most loaders have none)
+        """End the processes that decode, if there are any. The next epoch starts others."""
+
     def state_dict(self) -> dict[str, Any]:
         """Number of images of this epoch that all processes together have received."""
         return {"images": self._next * self._global_batch_images}
@@ -321,6 +324,9 @@ class WorkerLoader(ImageLoader):
                 self._kept = None
             raise
 
+    def close(self) -> None:
+        self._kept = None
+
     def _loader(self, num_workers: int) -> "DataLoader[Item]":
         if self._kept is None or self._kept.num_workers != num_workers:
             self._kept = DataLoader(
@@ -351,6 +357,9 @@ class AheadLoader(ImageLoader):
     def ordered_by(self, sampler: EpochShuffle) -> "AheadLoader":
         return AheadLoader(self.loader.ordered_by(sampler), self.pin_memory)
 
+    def close(self) -> None:
+        self.loader.close()
+
     def batches(self, start: int) -> Iterator[Batch]:
         batches = self.loader.batches(start)
 
@@ -380,6 +389,10 @@ class UnpairedLoader(ImageLoader):
         super().__init__(targets.batch_images, targets.sampler)
         self._waits = targets._waits or sources._waits
         self.targets, self.sources = targets, sources
+
+    def close(self) -> None:
+        self.targets.close()
+        self.sources.close()
 
     def batches(self, start: int) -> Iterator[Batch]:
         self.sources.sampler.set_epoch(self.sampler.epoch)

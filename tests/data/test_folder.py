@@ -1,6 +1,7 @@
 """Any folder of images."""
 
 import io
+import multiprocessing
 import os
 import re
 import struct
@@ -228,6 +229,17 @@ def test_a_large_folder_is_read_by_workers_in_the_same_format(classes: Path) -> 
         assert our_labels is not None
         assert their_labels is not None
         assert torch.equal(our_labels, their_labels)
+
+
+@pytest.mark.parametrize("steps", [4, 5], ids=["at the end of an epoch", "within an epoch"])
+def test_processes_that_decode_end_with_the_run(classes: Path, steps: int) -> None:
+    """Left to Python's garbage collector, each would take five seconds to end."""
+    data = ImageFolder(classes, image_size=8, channels=1, batch_size=8, num_workers=2, max_bytes_on_device=100, pack=False)
+    begun = set(multiprocessing.active_children())
+    trainer = fit(small_gan(), data, max_steps=steps)
+    assert isinstance(trainer.train_dataloader, WorkerLoader)
+    assert len(trainer.train_dataloader) == 4
+    assert set(multiprocessing.active_children()) <= begun
 
 
 def test_a_large_folder_shows_examples_and_all_images(classes: Path) -> None:
