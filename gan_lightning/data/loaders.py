@@ -143,7 +143,7 @@ IF_THE_DISK_IS_SLOW = "put the data folder (GAN_LIGHTNING_DATA) on a faster disk
 class Waits:
     """Times the steps of a training, and prints a line, once, if it waits for batches for more than half of the time.
 
-    The times are those of this process. It never waits for a GPU, whose queue is short enough to set its pace.
+    The times are those of this process. It does not wait for a GPU on purpose: a full queue of the GPU slows it down anyway.
 
     Args:
         advice: what to do.

@@ -11,8 +11,8 @@ FACTORS = (2, 4, 8)
 class SRResNet(Translator):
     """Small image -> 9x9 -> residual blocks and their input -> doubled by pixel shuffle (Shi et al. 2016), 9x9 -> image.
 
-    There is no tanh: on an image that is mostly black, the L1 distance draws it to -1 everywhere, where it has no gradient. In
-    training, images may leave [-1, 1] a little; in eval mode they are clipped.
+    There is no tanh. With one, training by the L1 distance made mostly dark images black everywhere, and a tanh at -1 has no
+    gradient to leave it. In training, images may leave [-1, 1] a little; in eval mode they are clipped.
 
     The factor is 2, 4 or 8: the sides of an image divided by those of its source. Sources may have any size.
 
