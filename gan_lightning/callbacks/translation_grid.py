@@ -50,7 +50,7 @@ class TranslationGrid(Grid):
         data = getattr(trainer, "datamodule", None)
         if not isinstance(data, TranslationDataModule):
             return False
-        split: Split = "test" if data.num_images("test") and data.num_sources("test") else "train"
+        split: Split = "test" if data.num_both("test") else "train"
         self._targets, self._sources = data.example_pairs(split, self.rows * self.columns)
         return True
 

@@ -97,7 +97,7 @@ class TranslationHealth(SymptomMonitor):
 
 def _chosen(data: TranslationDataModule, split: Split, device: torch.device) -> Pairs | None:
     """Choose targets and sources of a split; None if it has fewer than two."""
-    if min(data.num_images(split), data.num_sources(split)) < 2:
+    if data.num_both(split) < 2:
         return None
     targets, sources = data.example_pairs(split, IMAGES)
     return targets.to(device), sources.to(device)

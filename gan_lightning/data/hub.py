@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -31,11 +31,14 @@ from gan_lightning.data.columns import (
 )
 from gan_lightning.data.decoded import DecodedImages
 from gan_lightning.data.loaders import ImageLoader, WorkerLoader
-from gan_lightning.data.stream import Row, RowFiles, StreamedRows, StreamOrder, row_name
+from gan_lightning.data.stream import Row, RowFiles, RowStream, StreamedRows, StreamOrder, row_name
 from gan_lightning.data.tree import HELD_OUT, SPLIT_NAMES, Files, Folder, count_text, listed, with_held_out
 from gan_lightning.errors import InputError
 from gan_lightning.home import expand
 from gan_lightning.training.randomness import derived_seed
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11
 
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow"}
 """Suffix of a file -> the library's name for its format."""
@@ -278,78 +281,13 @@ class TableFiles(Files):
                 except (OSError, TypeError, ValueError):  # reading it will raise the error
                     yield paths[row]
 
-    def select(self, chosen: Iterable[int]) -> "TableFiles":
+    def select(self, chosen: Iterable[int]) -> "Self":
         kept = list(chosen)
-        own = super().select(kept)
-        return replace(self, paths=own.paths, labels=own.labels, rows=tuple(self.rows[i] for i in kept))
+        return replace(super().select(kept), rows=tuple(self.rows[i] for i in kept))
 
     def _row(self, index: int) -> Row:
         image = self.table[self.rows[index]][self.column]
         return Row(None, None) if image is None else Row(image["bytes"], image["path"])
-
-
-@dataclass(frozen=True)
-class RowStream:
-    """A stream of the library as rows.
-
-    Attributes:
-        stream: the library's stream.
-        image: its column of undecoded images.
-        label: its column of labels, or None.
-        path: the set, for messages.
-        all_rows: yield all rows; otherwise not those that are held out.
-    """
-
-    stream: Any
-    image: str
-    label: str | None
-    path: str
-    all_rows: bool
-
-    def of_process(self, rank: int, world_size: int) -> "RowStream":
-        """Take the part of one process: some of the files if they can be divided equally, else every n-th row.
-
-        The files of a process stay the same in all passes, so that these are equally long.
-        """
-        if self.stream.num_shards % world_size == 0:
-            return replace(self, stream=self.stream.shard(world_size, rank, contiguous=False))
-        from datasets.distributed import split_dataset_by_node
-
-        return replace(self, stream=split_dataset_by_node(self.stream, rank, world_size))
-
-    def shuffled(self, number: int, seed: int, buffer: int) -> Iterator[Row]:
-        """Yield the rows of pass ``number``, in the order of the files and of the shuffle buffer that ``seed`` draws."""
-        stream = self.stream.shuffle(seed=seed, buffer_size=buffer)
-        stream.set_epoch(number)
-        return self.read(stream)
-
-    def read(self, stream: Any, held_out: list[Row] | None = None) -> Iterator[Row]:
-        """Yield the rows of a stream, and add those that are held out to a list.
-
-        Raises:
-            InputError: the stream breaks off.
-        """
-        try:
-            for values in stream:
-                image, label = values[self.image] or {}, None if self.label is None else values[self.label]
-                row = Row(image.get("bytes"), image.get("path"), None if label is None or label < 0 else label)
-                if self.all_rows or not _is_held_out(row):
-                    yield row
-                elif held_out is not None:
-                    held_out.append(row)
-        except InputError:
-            raise
-        except Exception as error:  # the library and pyarrow raise many kinds of exceptions
-            raise InputError(
-                f"{self.path}: the stream breaks off{where(self.path)} ({why(error)}): repair or download the set again, then "
-                "continue the run"
-            ) from error
-
-
-def _is_held_out(row: Row) -> bool:
-    """Choose if a row is held out, by a hash of its image."""
-    content = row.content if row.content is not None else str(row.path).encode("utf-8", "surrogateescape")
-    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") % HELD_OUT == 0
 
 
 def _library() -> Any:

@@ -3,12 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from gan_lightning.data.base import Split
 from gan_lightning.data.tree import Files, Folder, count_text, find_splits, is_ignored, listed, scan, split_folders
 from gan_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11
 
 
 @dataclass(frozen=True)
@@ -18,10 +22,9 @@ class PairFiles(Files):
     partner_folder: Path
     partners: tuple[str, ...]
 
-    def select(self, chosen: Iterable[int]) -> "PairFiles":
+    def select(self, chosen: Iterable[int]) -> "Self":
         kept = list(chosen)
-        own, partners = super().select(kept), tuple(self.partners[i] for i in kept)
-        return replace(self, paths=own.paths, labels=own.labels, partners=partners)
+        return replace(super().select(kept), partners=tuple(self.partners[i] for i in kept))
 
 
 def only_one(a: object, b: object) -> str:

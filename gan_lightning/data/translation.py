@@ -85,6 +85,10 @@ class TranslationDataModule(ImageDataModule):
         """Number of sources of a split: that of the targets, if there are pairs."""
         return self.num_images(split)
 
+    def num_both(self, split: Split) -> int:
+        """Number of targets or of sources of a split, whichever is smaller."""
+        return min(self.num_images(split), self.num_sources(split))
+
     def sources_at(self, split: Split, indices: Tensor) -> Tensor:
         """Sources of a split at ``indices``, uint8 (N, C', H', W')."""
         return self.pairs_at(split, indices)[1]

@@ -5,7 +5,7 @@ import io
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from gan_lightning.data.image_file import SUFFIXES, is_image
 from gan_lightning.errors import InputError, plain
 
 if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing from Python 3.11
+
     from gan_lightning.data.labels import LabelFile
 
 HELD_OUT = 10  # one image in so many is the test split if the folder has none
@@ -75,14 +77,14 @@ class Files:
             except OSError:  # a broken link: reading it will raise the error
                 yield path
 
-    def select(self, chosen: Iterable[int]) -> "Files":
-        """Return the files at the positions ``chosen``."""
+    def select(self, chosen: Iterable[int]) -> "Self":
+        """Return the files at the positions ``chosen``. A subclass with more of each file selects that, too."""
         kept = list(chosen)
         classes = self.labels
         labels = tuple(classes[i] for i in kept) if isinstance(classes, tuple) else None if classes is None else classes[kept]
-        return Files(self.folder, tuple(self.paths[i] for i in kept), labels)
+        return replace(self, paths=tuple(self.paths[i] for i in kept), labels=labels)
 
-    def subset(self, count: int, seed: int) -> "Files":
+    def subset(self, count: int, seed: int) -> "Self":
         """Choose ``count`` files by a hash of the seed and the path. Classes keep their shares, and one file at least.
 
         A smaller subset is a part of a larger one, to within the rounding of the shares.

@@ -33,7 +33,7 @@ LEAST_SIDE_OF_SSIM = 6  # its window is mirrored by 5 pixels
 
 def default_metrics(data: TranslationDataModule, split: Split) -> list[str]:
     """List the metrics that suit a split: the Fréchet distance if it has two images, and the errors of pairs if it has any."""
-    held = min(data.num_images(split), data.num_sources(split))
+    held = data.num_both(split)
     unsuited = {"agreement"} | (set() if min(data.image_shape[1:]) >= LEAST_SIDE_OF_SSIM else {"ssim"})
     errors = [name for name in PAIR_METRICS if name not in unsuited]
     return [*(["fid"] if held >= LEAST_OF_SETS else []), *(errors if held and data.has_pairs else [])]
@@ -78,7 +78,7 @@ class TranslationMeasurement:
         progress: bool = True,
     ) -> None:
         self.metrics = default_metrics(data, split) if metrics is None else metrics
-        held = min(data.num_images(split), data.num_sources(split))
+        held = data.num_both(split)
         if not held or (metrics is None and not self.metrics):
             raise InputError(
                 f"the {split} split of {data.name} has {held} images, too few to measure: use another split, or "
@@ -219,6 +219,7 @@ class _Direction:
     ) -> None:
         self.data, self.split, self.forward, self.chosen = data, split, forward, chosen
         self.measurement, self.of_pairs, self._perceptual = measurement, of_pairs, perceptual
+        self._labels = data.labels(split) if "agreement" in of_pairs else None
 
     def measure(self, translate: Translate, translate_back: Translate | None) -> dict[str, float]:
         """Compute all values; those of the cycle only if there is a way back."""
@@ -283,13 +284,13 @@ class _Direction:
             InputError: there are no classes.
         """
         _, logits = self.measurement.extractor(images)
-        _, labels = self.data.images_at(self.split, self.chosen[numbers])
-        if logits is None or labels is None:
+        if logits is None or self._labels is None:
+            lacking = "the data" if self._labels is None else "the extractor"
             raise InputError(
-                f"agreement needs labels and a classifier of them, but {'the data' if labels is None else 'the extractor'} has "
-                "none: use labelled data and --extractor classifier, or remove it from the metrics"
+                f"agreement needs labels and a classifier of them, but {lacking} has none: use labelled data and --extractor "
+                "classifier, or remove it from the metrics"
             )
-        agree: Tensor = logits.argmax(1) == to_device(labels, logits.device)
+        agree: Tensor = logits.argmax(1) == to_device(self._labels[self.chosen[numbers]], logits.device)
         return agree.float()
 
     def _read(self, numbers: Tensor) -> tuple[Tensor, Tensor | None]:
